@@ -1,0 +1,298 @@
+"""The convex hull of formation energies (paper, Eq. 5 and 6), tagged with where its energies come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from scipy.optimize import LinearConstraint, milp
+
+if TYPE_CHECKING:
+    from pymatgen.core import Composition
+
+    from crysjepa.candidates import CandidateTable
+
+Fractions = tuple[tuple[str, float], ...]
+"""A composition as sorted (element, atomic fraction) pairs: equal for Li2O and Li4O2."""
+
+ASSUMED_SCALE = "materials_project"
+
+
+@dataclass(frozen=True)
+class HullResult:
+    """How far above the hull a composition lies.
+
+    ``e_above_hull`` is in eV/atom and negative below the hull; it is None when it could not be computed,
+    and then ``reason`` says why. ``num_entries`` counts the hull's compounds in the chemical system and
+    its subsystems: with 0 the crystal was compared with its elements alone.
+    """
+
+    e_above_hull: float | None
+    reason: str | None
+    num_entries: int
+
+
+@dataclass(frozen=True, eq=False)
+class Hull:
+    """The lower convex envelope of reference compounds and the elements.
+
+    Elements lie at 0 eV/atom by definition; elemental entries are therefore not used. Make one with
+    :meth:`from_entries`, :meth:`from_table` or :meth:`read`.
+
+    Parameters
+    ----------
+    compounds
+        The lowest formation energy (eV/atom) of each composition of two or more elements.
+    scale
+        Which corrections and references the energies carry, such as ``"materials_project"``. Formation
+        energies are comparable with this hull only on the same scale (see
+        :func:`crysjepa.energy.references.check_scales`).
+    source
+        Where the entries are from, for people.
+    scale_stated
+        False when the file did not say its scale and :data:`ASSUMED_SCALE` was assumed.
+    skipped
+        The entries that could not be used: ``{id: reason}``.
+
+    Raises
+    ------
+    ValueError
+        If there is no compound at all.
+    """
+
+    compounds: Mapping[Fractions, float]
+    scale: str
+    source: str
+    scale_stated: bool = True
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    _solved: dict[Fractions, tuple[float | None, int]] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.compounds:
+            why = f" ({len(self.skipped)} entries could not be used)" if self.skipped else ""
+            raise ValueError(f"the hull from {self.source} has no compound with a formation energy{why}")
+
+    # -- making one ------------------------------------------------------------------------
+
+    @classmethod
+    def from_entries(
+        cls,
+        formulas: Sequence[str | Composition],
+        formation_energy_per_atom: Sequence[float | None],
+        *,
+        scale: str,
+        source: str,
+        ids: Sequence[str] | None = None,
+        scale_stated: bool = True,
+    ) -> Hull:
+        """From parallel lists of compositions and formation energies (eV/atom).
+
+        Unreadable formulas and energies that are not finite are left out and kept in ``skipped`` under
+        their id (``entry-0``, ``entry-1``, ... without ids). Raises ValueError if nothing is left.
+        """
+        names = ids if ids is not None else [f"entry-{i}" for i in range(len(formulas))]
+        compounds: dict[Fractions, float] = {}
+        skipped: dict[str, str] = {}
+        for name, formula, energy in zip(names, formulas, formation_energy_per_atom, strict=True):
+            fractions, reason = _read_composition(formula)
+            if fractions is None:
+                skipped[str(name)] = reason
+            elif not _is_finite(energy):
+                skipped[str(name)] = "its formation energy is missing or not a finite number"
+            elif len(fractions) > 1:
+                assert energy is not None
+                compounds[fractions] = min(float(energy), compounds.get(fractions, math.inf))
+        return cls(compounds, scale, source, scale_stated, skipped)
+
+    @classmethod
+    def from_table(
+        cls,
+        table: CandidateTable,
+        *,
+        scale: str,
+        source: str,
+        use_e_above_hull: bool = True,
+        scale_stated: bool = True,
+    ) -> Hull:
+        """From any table with structures and a column ``formation_energy_per_atom`` (eV/atom).
+
+        A data set seldom contains every competing phase its publisher knew. Where it also has
+        ``e_above_hull``, formation_energy_per_atom − e_above_hull is the height of the publisher's own,
+        fuller hull at that composition, and since a convex hull never rises above a straight line
+        between two of its points, such points only bring ours closer to it. They are used unless
+        ``use_e_above_hull`` is False; a crystal listed *below* the hull counts with its own energy.
+
+        Raises ValueError without the column, or when no row is usable.
+        """
+        if "formation_energy_per_atom" not in table:
+            raise ValueError(f"{source} has no column formation_energy_per_atom: no hull can be made from it")
+        crystals = table.crystals()
+        energies = table.column("formation_energy_per_atom", crystals.ids)
+        if use_e_above_hull and "e_above_hull" in table:
+            above = table.column("e_above_hull", crystals.ids)
+            energies = [_lowered(e, a) for e, a in zip(energies, above, strict=True)]
+        hull = cls.from_entries(
+            crystals.compositions(),
+            energies,
+            scale=scale,
+            source=source,
+            ids=crystals.ids,
+            scale_stated=scale_stated,
+        )
+        without = {i: "no structure" for i in table.ids if i not in set(crystals.ids)}
+        return cls(hull.compounds, scale, source, scale_stated, {**without, **hull.skipped})
+
+    @classmethod
+    def read(cls, path: str | Path, *, scale: str | None = None) -> Hull:
+        """From a Parquet file with the columns ``composition`` and ``formation_energy_per_atom``.
+
+        The scale is ``scale``, or ``"scale"`` in the JSON of the file's metadata key ``crysjepa``, or
+        :data:`ASSUMED_SCALE` with ``scale_stated`` False. A column ``id`` names the skipped entries.
+
+        Raises ValueError for any other file; for data sets of structures there is
+        :func:`crysjepa.evaluate.metrics.load_hull`.
+        """
+        path = Path(path)
+        try:
+            file = pq.ParquetFile(path)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{path} is not a Parquet file: {error}") from error
+        with file:
+            columns = file.schema_arrow.names
+            for name in ("composition", "formation_energy_per_atom"):
+                if name not in columns:
+                    raise ValueError(f"{path} has no column {name}: not a file of hull entries")
+            table = file.read(columns=["composition", "formation_energy_per_atom", *({"id"} & set(columns))])
+            stated = scale or _scale_in_metadata(file.schema_arrow.metadata)
+        return cls.from_entries(
+            table["composition"].to_pylist(),
+            table["formation_energy_per_atom"].to_pylist(),
+            scale=stated or ASSUMED_SCALE,
+            source=path.name,
+            ids=table["id"].to_pylist() if "id" in columns else None,
+            scale_stated=stated is not None,
+        )
+
+    # -- asking it -------------------------------------------------------------------------
+
+    def energy(self, composition: Composition | str | Mapping[str, float]) -> float | None:
+        """Height of the hull at a composition in eV/atom, at most 0 (Eq. 5).
+
+        None when the composition cannot be read (or the solver gives up, which should not happen: the
+        elements make every composition feasible).
+        """
+        fractions, _ = _read_composition(composition)
+        return None if fractions is None else self._solve(fractions)[0]
+
+    def e_above_hull(
+        self, composition: Composition | str | Mapping[str, float], formation_energy_per_atom: float | None
+    ) -> HullResult:
+        """Energy above the hull, E_f − E_hull, in eV/atom (Eq. 6); never raises for a bad row."""
+        fractions, reason = _read_composition(composition)
+        if fractions is None:
+            return HullResult(None, reason, 0)
+        height, num_entries = self._solve(fractions)
+        if not _is_finite(formation_energy_per_atom):
+            return HullResult(None, "no finite formation energy", num_entries)
+        if height is None:
+            return HullResult(None, "the hull's linear programme was not solved", num_entries)
+        assert formation_energy_per_atom is not None
+        return HullResult(float(formation_energy_per_atom) - height, None, num_entries)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 over the scale and the compounds: independent of their order and of duplicates above."""
+        return hashlib.sha256(repr((self.scale, sorted(self.compounds.items()))).encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.compounds)
+
+    # -- solving ---------------------------------------------------------------------------
+
+    @cached_property
+    def _systems(self) -> dict[frozenset[str], list[Fractions]]:
+        """Compounds by exact set of elements, in sorted order."""
+        systems: dict[frozenset[str], list[Fractions]] = {}
+        for fractions in sorted(self.compounds):
+            systems.setdefault(frozenset(e for e, _ in fractions), []).append(fractions)
+        return systems
+
+    def _within(self, elements: Sequence[str]) -> Iterator[Fractions]:
+        """Compounds in the chemical system and its subsystems."""
+        if 2 ** len(elements) <= len(self._systems):
+            for size in range(2, len(elements) + 1):
+                for subset in combinations(elements, size):
+                    yield from self._systems.get(frozenset(subset), ())
+        else:
+            wanted = frozenset(elements)
+            for system, members in self._systems.items():
+                if system <= wanted:
+                    yield from members
+
+    def _solve(self, fractions: Fractions) -> tuple[float | None, int]:
+        if fractions not in self._solved:
+            elements = [element for element, _ in fractions]
+            members = list(self._within(elements))
+            # A compound at or above 0 is never preferred to its elements.
+            points = [m for m in members if self.compounds[m] < 0]
+            height = self._minimise(fractions, elements, points) if points else 0.0
+            self._solved[fractions] = (height, len(members))
+        return self._solved[fractions]
+
+    def _minimise(self, target: Fractions, elements: list[str], points: list[Fractions]) -> float | None:
+        """Eq. 5: min Σ λ_j E_j over λ ≥ 0 with Σ λ_j f_j = f. (Σ λ_j = 1 follows, as fractions sum to 1.)"""
+        row = {element: i for i, element in enumerate(elements)}
+        mixing = np.zeros((len(elements), len(elements) + len(points)))
+        mixing[:, : len(elements)] = np.eye(len(elements))
+        for column, point in enumerate(points, start=len(elements)):
+            for element, fraction in point:
+                mixing[row[element], column] = fraction
+        energies = np.concatenate([np.zeros(len(elements)), [self.compounds[p] for p in points]])
+        wanted = np.array([fraction for _, fraction in target])
+        # milp without integer variables is the same HiGHS as linprog at half the set-up time.
+        result = milp(energies, constraints=LinearConstraint(mixing, wanted, wanted))
+        if result.x is None:
+            return None
+        # The solver's tolerance must not put a compound above itself.
+        return float(min(result.fun, self.compounds.get(target, 0.0), 0.0))
+
+
+def _read_composition(composition: Any) -> tuple[Fractions | None, str]:
+    from pymatgen.core import Composition
+
+    try:
+        amounts = Composition(composition).get_el_amt_dict()
+    except Exception as error:  # noqa: BLE001 - pymatgen's formula parser; the reason is handed back
+        return None, f"{composition!r} is not a composition ({error})"
+    total = sum(amounts.values())
+    if not _is_finite(total) or total <= 0:
+        return None, f"{composition!r} is not a composition (no atoms)"
+    return tuple(sorted((e, round(n / total, 9)) for e, n in amounts.items() if n > 0)), ""
+
+
+def _lowered(energy: float | None, above: float | None) -> float | None:
+    if energy is None or above is None or not _is_finite(above):
+        return energy
+    return energy - max(above, 0.0)
+
+
+def _is_finite(value: float | None) -> bool:
+    return isinstance(value, int | float | np.number) and math.isfinite(value)
+
+
+def _scale_in_metadata(metadata: Mapping[bytes, bytes] | None) -> str | None:
+    try:
+        scale = json.loads((metadata or {})[b"crysjepa"])["scale"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return str(scale)

@@ -1,0 +1,314 @@
+"""Validity, stability, uniqueness, novelty, S.U.N. and V.S.U.N. (paper, appendix D.2, Eq. 21 to 23)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+from scipy.stats import binomtest
+
+from crysjepa.candidates import CandidateTable, Status
+from crysjepa.crystals import Crystals
+from crysjepa.energy.hull import Hull, HullResult
+from crysjepa.energy.references import ElementalReferences, check_scales
+from crysjepa.screen.filters import (
+    FormulaIndex,
+    Matching,
+    composition_validity,
+    novel,
+    structure_validity,
+    unique,
+)
+
+if TYPE_CHECKING:
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+StageProgress = Callable[[str, int, int], None]
+
+_RATES = {
+    "valid": ("valid",),
+    "stable": ("stable",),
+    "unique": ("unique",),
+    "novel": ("novel",),
+    "sun": ("stable", "unique", "novel"),
+    "vsun": ("valid", "stable", "unique", "novel"),
+}
+
+
+# -- rates -----------------------------------------------------------------------------------
+
+
+def crystal_metrics(table: CandidateTable) -> dict[str, Any]:
+    """Rates over *all* rows from the columns ``valid``, ``stable``, ``unique`` and ``novel``.
+
+    A row whose value is null (it failed, or could not be judged) counts against the rate: the denominator
+    is always the number of rows.
+
+    Returns
+    -------
+    dict
+        ``num_crystals``; ``valid``, ``stable``, ``unique``, ``novel``, ``sun`` (Eq. 22) and ``vsun``
+        (Eq. 23) as fractions; ``stable_at_0``, the fraction with ``e_above_hull`` ≤ 0; ``intervals`` with
+        a Wilson 95 % interval ``[low, high]`` for each of these; ``counts``, the number of rows by state
+        (:meth:`CandidateTable.counts`). A rate is None if one of its columns is absent, or without rows.
+    """
+    hits: dict[str, list[bool] | None] = {}
+    for name, columns in _RATES.items():
+        if all(c in table for c in columns):
+            values = [table.column(c) for c in columns]
+            hits[name] = [all(v is not None and bool(v) for v in row) for row in zip(*values, strict=True)]
+        else:
+            hits[name] = None
+    above = table.column("e_above_hull") if "e_above_hull" in table else None
+    # The hull's linear programme is exact to about 1e-8 eV/atom.
+    hits["stable_at_0"] = None if above is None else [e is not None and e <= 1e-6 for e in above]
+    rates = {name: _rate(hit) for name, hit in hits.items()}
+    return {
+        "num_crystals": len(table),
+        **{name: rate for name, (rate, _) in rates.items()},
+        "intervals": {name: interval for name, (_, interval) in rates.items()},
+        "counts": table.counts(),
+    }
+
+
+def _rate(hits: Sequence[bool] | None) -> tuple[float | None, list[float] | None]:
+    if not hits:
+        return None, None
+    result = binomtest(sum(hits), len(hits))
+    low, high = result.proportion_ci(confidence_level=0.95, method="wilson")
+    return sum(hits) / len(hits), [float(low), float(high)]
+
+
+# -- judging crystals ------------------------------------------------------------------------
+
+
+def evaluate_table(
+    table: CandidateTable,
+    *,
+    reference: Crystals | FormulaIndex | None = None,
+    hull: Hull | None = None,
+    references: ElementalReferences | None = None,
+    e_above_hull_max: float = 0.1,
+    allow_mixed_scales: bool = False,
+    matcher: StructureMatcher | None = None,
+    symprec: float = 0.1,
+    progress: StageProgress | None = None,
+) -> CandidateTable:
+    """Judge every crystal of a table, and decide the rows that are still ``ok``.
+
+    Parameters
+    ----------
+    reference
+        Known crystals for novelty; without them ``novel`` is not computed.
+    hull
+        For stability; without it ``stable`` is not computed.
+    references
+        Turn the column ``energy_per_atom`` (total, eV/atom) into formation energies. Without them the
+        column ``formation_energy_per_atom`` is used as it stands, and must be on the hull's scale.
+    e_above_hull_max
+        A crystal is stable at or below this many eV/atom above the hull (Eq. 21).
+    allow_mixed_scales
+        Permit references and a hull of different correction schemes.
+    matcher
+        pymatgen's StructureMatcher, by default with its default tolerances; it is not used for a
+        ``reference`` that is a :class:`FormulaIndex`.
+    symprec
+        Distance tolerance in Å for ``space_group``.
+    progress
+        Called as ``progress(stage, done, total)``.
+
+    Returns
+    -------
+    CandidateTable
+        With the columns ``formula``, ``chemical_system``, ``space_group``, ``valid``, ``unique``,
+        ``duplicate_of``, and where they were asked for ``novel``, ``matches``,
+        ``formation_energy_per_atom``, ``e_above_hull``, ``hull_entries`` and ``stable``.
+
+        Every column is filled for every crystal that has a structure, whatever the row's status:
+        uniqueness is judged among all of them. A structure with two sites on one spot, or otherwise
+        invalid as a structure, cannot be matched or given an energy, and is null there. The decisions are
+        taken in the order validity, uniqueness, novelty, stability; a crystal that could not be judged
+        ends ``failed`` at that stage.
+
+    Raises
+    ------
+    ScaleMismatch
+        If ``references`` and ``hull`` are on different scales.
+    ValueError
+        If stability is asked for and the column that it needs is missing.
+    """
+    if references is not None and hull is not None:
+        check_scales(references.scale, hull.scale, allow_mixed=allow_mixed_scales)
+    _check_energy_column(table, hull, references)
+    crystals = table.crystals()
+    structure = structure_validity(crystals, progress=_stage(progress, "structure"))
+    composition = composition_validity(crystals, progress=_stage(progress, "composition"))
+    sound = crystals.select([i for i in crystals.ids if structure[i] is None])
+
+    table = _describe(table, crystals, sound, symprec)
+    table = _decide_validity(table, crystals, structure, composition)
+    duplicates = unique(sound, matcher=matcher, progress=_stage(progress, "uniqueness"))
+    table = _decide_matching(table, duplicates, "uniqueness", "unique", "duplicate_of", "duplicate of")
+    if reference is not None:
+        known = novel(sound, reference, matcher=matcher, progress=_stage(progress, "novelty"))
+        table = _decide_matching(table, known, "novelty", "novel", "matches", "matches")
+    if references is not None:
+        table = _with_formation_energies(table, sound, references)
+    if hull is not None:
+        table = _decide_stability(table, sound, hull, references, e_above_hull_max)
+    return table
+
+
+def _check_energy_column(
+    table: CandidateTable, hull: Hull | None, references: ElementalReferences | None
+) -> None:
+    if references is not None and "energy_per_atom" not in table:
+        raise ValueError("references were given, but the table has no column energy_per_atom to apply them to")
+    if hull is not None and references is None:
+        if "energy_per_atom" in table:
+            raise ValueError("energy_per_atom needs elemental references to be compared with a hull")
+        if "formation_energy_per_atom" not in table:
+            raise ValueError("stability needs a column energy_per_atom or formation_energy_per_atom")
+
+
+def _describe(table: CandidateTable, crystals: Crystals, sound: Crystals, symprec: float) -> CandidateTable:
+    with warnings.catch_warnings():  # pymatgen orders a formula by electronegativity, and warns for He, Ne, Ar
+        warnings.filterwarnings("ignore", message="No Pauling electronegativity", category=UserWarning)
+        formulas = [c.reduced_formula for c in crystals.compositions()]
+    table = _set(table, "formula", dict(zip(crystals.ids, formulas, strict=True)), "string")
+    systems = dict(zip(crystals.ids, crystals.chemical_systems(), strict=True))
+    table = _set(table, "chemical_system", systems, "string")
+    return _set(table, "space_group", {c.ids[0]: _space_group(c, symprec) for c in sound}, "string")
+
+
+def _space_group(crystal: Crystals, symprec: float) -> str | None:
+    """International symbol, or None when spglib finds none."""
+    import spglib
+
+    cell: Any = (crystal.lattices[0], crystal.frac_coords, crystal.atomic_numbers)
+    with warnings.catch_warnings():
+        # spglib 2.7 warns that it will raise where it returns None today.
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        try:
+            found = spglib.get_symmetry_dataset(cell, symprec=symprec)
+        except Exception:  # noqa: BLE001 - "no symmetry found" in spglib's coming versions; null says so
+            return None
+    return None if found is None else str(found.international)
+
+
+def _decide_validity(
+    table: CandidateTable,
+    crystals: Crystals,
+    structure: Mapping[str, str | None],
+    composition: Mapping[str, str | None],
+) -> CandidateTable:
+    reasons = {i: structure[i] or composition[i] for i in crystals.ids}
+    table = _set(table, "valid", {i: reason is None for i, reason in reasons.items()}, "boolean")
+    missing = {i: "no structure" for i in table.ids if i not in reasons}
+    table = table.decide("validity", missing, Status.FAILED)
+    return table.decide("validity", _reasons(reasons), Status.REJECTED)
+
+
+def _decide_matching(
+    table: CandidateTable, found: Matching, stage: str, column: str, matched: str, says: str
+) -> CandidateTable:
+    table = _set(table, column, {i: match is None for i, match in found.matches.items()}, "boolean")
+    table = _set(table, matched, found.matches, "string")
+    table = table.decide(stage, found.failures, Status.FAILED)
+    reasons = {i: f"{says} {match}" for i, match in found.matches.items() if match is not None}
+    return table.decide(stage, reasons, Status.REJECTED)
+
+
+def _with_formation_energies(
+    table: CandidateTable, sound: Crystals, references: ElementalReferences
+) -> CandidateTable:
+    energies = table.column("energy_per_atom", sound.ids)
+    formation = {
+        i: references.formation_energy_per_atom(c, e)[0]
+        for i, c, e in zip(sound.ids, sound.compositions(), energies, strict=True)
+    }
+    return _set(table, "formation_energy_per_atom", formation, "Float64")
+
+
+def _decide_stability(
+    table: CandidateTable,
+    sound: Crystals,
+    hull: Hull,
+    references: ElementalReferences | None,
+    e_above_hull_max: float,
+) -> CandidateTable:
+    formation = table.column("formation_energy_per_atom", sound.ids)
+    results: dict[str, HullResult] = {}
+    failures: dict[str, str] = {}
+    for id_, composition, energy in zip(sound.ids, sound.compositions(), formation, strict=True):
+        results[id_] = hull.e_above_hull(composition, energy)
+        reason = results[id_].reason
+        if reason and references is not None:  # its reason is nearer to the cause
+            total = table.column("energy_per_atom", [id_])[0]
+            reason = references.formation_energy_per_atom(composition, total)[1] or reason
+        if reason:
+            failures[id_] = reason
+    above = {i: r.e_above_hull for i, r in results.items()}
+    table = _set(table, "e_above_hull", above, "Float64")
+    table = _set(table, "hull_entries", {i: r.num_entries for i, r in results.items()}, "Int64")
+    stable = {i: None if e is None else e <= e_above_hull_max for i, e in above.items()}
+    table = _set(table, "stable", stable, "boolean")
+    table = table.decide("stability", failures, Status.FAILED)
+    unstable = {i: f"{above[i]:.3f} eV/atom above the hull" for i, is_stable in stable.items() if is_stable is False}
+    return table.decide("stability", unstable, Status.REJECTED)
+
+
+# -- the hull of a data set ------------------------------------------------------------------
+
+
+def load_hull(name_or_path: str | Path, *, scale: str | None = None, use_e_above_hull: bool = True) -> Hull:
+    """A hull from a Parquet file of compositions, or from any data set with formation energies.
+
+    A Parquet file with the column ``composition`` is read by :meth:`Hull.read`; everything else goes
+    through :func:`crysjepa.datasets.load` and :meth:`Hull.from_table`.
+
+    Raises
+    ------
+    ValueError
+        If the data have no column ``formation_energy_per_atom`` or no usable row.
+    """
+    from crysjepa import datasets
+
+    if _holds_compositions(Path(name_or_path)):
+        return Hull.read(name_or_path, scale=scale)
+    table = datasets.load(str(name_or_path))
+    return Hull.from_table(
+        table,
+        scale=scale or "materials_project",
+        source=Path(name_or_path).name,
+        use_e_above_hull=use_e_above_hull,
+        scale_stated=scale is not None,
+    )
+
+
+def _holds_compositions(path: Path) -> bool:
+    if not path.is_file() or path.suffix != ".parquet":
+        return False
+    names = pq.read_schema(path).names
+    return "composition" in names and "lattice" not in names
+
+
+# -- small things ----------------------------------------------------------------------------
+
+
+def _set(table: CandidateTable, name: str, values: Mapping[str, Any], dtype: str) -> CandidateTable:
+    """Set a column for every row, so that no value of an earlier judgement is left standing."""
+    return table.with_column(name, {**dict.fromkeys(table.ids), **values}, dtype)
+
+
+def _reasons(values: Mapping[str, str | None]) -> dict[str, str]:
+    return {i: reason for i, reason in values.items() if reason is not None}
+
+
+def _stage(progress: StageProgress | None, stage: str) -> Callable[[int, int], None] | None:
+    if progress is None:
+        return None
+    return lambda done, total: progress(stage, done, total)

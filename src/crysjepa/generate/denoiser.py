@@ -1,0 +1,80 @@
+"""The denoising network ε_θ(x_t, t): a Transformer over atom vectors (Eq. 2, 3; appendix B.2)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from crysjepa.nn.transformer import Transformer, TransformerConfig, sinusoidal
+
+NUM_ELEMENTS = 100
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """Size of the network and how coordinates enter it.
+
+    ``fourier``: beside the raw coordinates, sines and cosines of that many harmonics of the cell (0, the
+    paper: none). They tell the network from the start that coordinates are periodic.
+    """
+
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
+    fourier: int = 0
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """The three parts of x_t, or of the noise in it.
+
+    ``coords`` (B, M, 3); ``types`` (B, M, 100); ``lattice`` (B, 6). Eq. 2 repeats the lattice on every
+    atom; it is held once, and what the network says of it is averaged over atoms.
+    """
+
+    coords: Tensor
+    types: Tensor
+    lattice: Tensor
+
+    def map(self, function) -> Noisy:  # type: ignore[no-untyped-def]
+        """Apply a function to each part."""
+        return Noisy(function(self.coords), function(self.types), function(self.lattice))
+
+
+class Denoiser(nn.Module):
+    """ε_θ: noisy atom vectors and timestep to the noise in them."""
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.transformer.width
+        inputs = 3 + NUM_ELEMENTS + 6 + 6 * config.fourier
+        self.embed = nn.Linear(inputs, width)
+        self.time = nn.Linear(width, width)
+        self.trunk = Transformer(config.transformer)
+        self.read_out = nn.Linear(width, 3 + NUM_ELEMENTS + 6)
+
+    def forward(self, x: Noisy, t: Tensor, mask: Tensor) -> Noisy:
+        """Predict the noise.
+
+        Parameters
+        ----------
+        x
+            x_t; coordinates are centred and scaled (2 X − 1), so that the cell has length 2.
+        t
+            (B,) timesteps, 1 to T.
+        mask
+            (B, M) True for real sites.
+        """
+        parts = [x.coords, x.types, x.lattice[:, None, :].expand(-1, x.coords.shape[1], -1)]
+        for harmonic in range(1, self.config.fourier + 1):
+            angle = math.pi * harmonic * x.coords
+            parts += [angle.sin(), angle.cos()]
+        width = self.config.transformer.width
+        condition = self.time(sinusoidal(t, width).to(x.coords.dtype))
+        padded = None if bool(mask.all()) else mask
+        out = self.read_out(self.trunk(self.embed(torch.cat(parts, dim=-1)), padded, condition))
+        coords, types, lattice = out.split([3, NUM_ELEMENTS, 6], dim=-1)
+        weight = mask[..., None] / mask.sum(dim=1)[:, None, None]
+        return Noisy(coords, types, (lattice * weight).sum(dim=1))

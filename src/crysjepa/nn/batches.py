@@ -1,0 +1,98 @@
+"""Crystals as padded tensors, and batches of similar length (so that padding is rare)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crysjepa.crystals import Crystals
+from crysjepa.lattice import polar_decompose
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B crystals padded to M sites.
+
+    ``atomic_numbers`` (B, M) with 0 for padding; ``frac_coords`` (B, M, 3); ``lattices`` (B, 3, 3), the
+    symmetric L̃ of Eq. 1 in Å; ``mask`` (B, M) True for real sites; ``energies`` (B,)
+    formation energy in eV/atom, NaN where unknown.
+    """
+
+    atomic_numbers: Tensor
+    frac_coords: Tensor
+    lattices: Tensor
+    mask: Tensor
+    energies: Tensor
+
+    def __len__(self) -> int:
+        return len(self.lattices)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        return replace(self, **{k: v.to(device) for k, v in vars(self).items()})
+
+
+class PackedCrystals:
+    """Canonical crystals held as flat tensors, from which batches are cut without Python loops."""
+
+    def __init__(self, crystals: Crystals, energies: NDArray[np.float64] | None = None) -> None:
+        self.num_atoms = torch.from_numpy(crystals.num_atoms)
+        self._offsets = torch.from_numpy(crystals.offsets[:-1])
+        self._numbers = torch.from_numpy(crystals.atomic_numbers)
+        self._coords = torch.from_numpy(crystals.frac_coords.astype(np.float32))
+        symmetric = polar_decompose(crystals.lattices)[0] if len(crystals) else crystals.lattices
+        self._lattices = torch.from_numpy(symmetric.astype(np.float32))
+        self.content_hash = crystals.content_hash()
+        known = np.full(len(crystals), np.nan) if energies is None else np.asarray(energies, dtype=float)
+        self._energies = torch.from_numpy(known.astype(np.float32))
+
+    def __len__(self) -> int:
+        return len(self.num_atoms)
+
+    def batch(self, rows: NDArray[np.int64] | Tensor) -> Batch:
+        """The crystals at ``rows``, padded to the largest among them."""
+        rows = torch.as_tensor(rows)
+        counts = self.num_atoms[rows]
+        slots = torch.arange(int(counts.max()))
+        mask = slots[None, :] < counts[:, None]
+        sites = torch.where(mask, self._offsets[rows][:, None] + slots[None, :], 0)
+        return Batch(
+            torch.where(mask, self._numbers[sites], 0),
+            self._coords[sites] * mask[..., None],
+            self._lattices[rows],
+            mask,
+            self._energies[rows],
+        )
+
+
+def epoch_batches(
+    num_atoms: Tensor, batch_size: int, seed: tuple[int, ...], *, pool: int = 32
+) -> Iterator[NDArray[np.int64]]:
+    """Rows of each batch of one epoch: shuffled, yet of similar length within a batch.
+
+    Rows are shuffled, cut into pools of ``pool`` batches, sorted by length inside a pool, cut into
+    batches, and the batches shuffled. The order depends on ``seed`` alone. A last batch of fewer than
+    half the rows is left out (contrastive losses need company), unless it is the only one.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = num_atoms.numpy()
+    rows = rng.permutation(len(sizes))
+    batches: list[NDArray[np.int64]] = []
+    for start in range(0, len(rows), pool * batch_size):
+        part = rows[start : start + pool * batch_size]
+        part = part[np.argsort(sizes[part], kind="stable")]
+        batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
+    batches = [b for b in batches if 2 * len(b) > batch_size] or batches
+    for i in rng.permutation(len(batches)):
+        yield batches[i]
+
+
+def sorted_batches(num_atoms: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    """Every row exactly once, in batches of similar length: for inference."""
+    order = np.argsort(num_atoms, kind="stable")
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]

@@ -1,0 +1,70 @@
+"""Weights on disk: one safetensors file whose header carries what is needed to use them.
+
+The header's ``crysjepa`` entry is JSON: the kind of model, its configuration and scalers, and where it
+came from (data hash, seed, version, steps). Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+_KEY = "crysjepa"
+
+
+class CheckpointError(ValueError):
+    """The file is not a checkpoint that this version can use."""
+
+
+def save(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors and their header, all or nothing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    contiguous = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    save_file(contiguous, partial, metadata={_KEY: json.dumps(header, sort_keys=True)})
+    os.replace(partial, path)
+
+
+def load(path: str | Path, *, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors (on the CPU, as float32 where they were stored in half precision) and header.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, is no safetensors file, or holds another kind of model.
+    """
+    header = read_header(path)
+    if header.get("kind") != kind:
+        raise CheckpointError(f"{path} holds {header.get('kind', 'something else')!r}, not {kind!r}")
+    with safe_open(str(path), framework="pt") as file:
+        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 - not a mapping
+    half = (torch.bfloat16, torch.float16)
+    return {k: v.float() if v.dtype in half else v for k, v in tensors.items()}, header
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """The header alone, without reading the weights. Raises CheckpointError as :func:`load` does."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is no safetensors checkpoint: {error}") from error
+    if _KEY not in metadata:
+        raise CheckpointError(f"{path} was not written by crysjepa: its header lacks {_KEY!r}")
+    return json.loads(metadata[_KEY])
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,227 @@
+"""The one training loop: Lightning Fabric, EMA, mixed precision, checkpoints that resume exactly.
+
+Randomness never flows from one step to the next: the order of an epoch comes from (seed, epoch) and the
+noise of a step from (seed, step). A run that was killed therefore resumes on the same path as one that
+was left alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from crysjepa.nn import checkpoint
+from crysjepa.nn.batches import Batch, PackedCrystals, epoch_batches
+
+LossFunction = Callable[[nn.Module, Batch, torch.Generator], dict[str, Tensor]]
+"""(model, batch, noise) → losses; the one named ``"loss"`` is minimised, the others are recorded."""
+
+
+class TrainSettings(BaseModel):
+    """How to train: steps, batch, AdamW with warm-up and cosine decay, EMA."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int = Field(2000, ge=0)
+    batch_size: int = Field(128, ge=1)
+    learning_rate: float = Field(5e-4, gt=0)
+    final_learning_rate: float = Field(0.05, ge=0, description="fraction of the peak at the last step")
+    warmup: int = Field(100, ge=0)
+    weight_decay: float = Field(0.01, ge=0)
+    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    ema_decay: float = Field(0.999, ge=0, lt=1)
+    precision: str = Field("auto", description="a Lightning Fabric precision; auto: bf16-mixed on GPU")
+    checkpoint_every: int = Field(500, ge=1)
+    record_every: int = Field(50, ge=1)
+
+    @model_validator(mode="after")
+    def _whole_records(self) -> TrainSettings:
+        if self.checkpoint_every % self.record_every:
+            raise ValueError("checkpoint_every must be a multiple of record_every")
+        return self
+
+
+class Objective(nn.Module):
+    """Model and loss as one module, so that precision and gradient exchange wrap the whole of it."""
+
+    def __init__(self, model: nn.Module, loss: LossFunction) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+
+    def forward(self, noise: torch.Generator, **tensors: Tensor) -> dict[str, Tensor]:
+        """Losses of the batch with these fields."""
+        return self.loss(self.model, Batch(**tensors), noise)
+
+
+@dataclass
+class Training:
+    """Where a training stands: ``curve`` has a row of mean losses for every ``record_every`` steps."""
+
+    model: nn.Module
+    ema: nn.Module
+    step: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def learning_rate_at(step: int, settings: TrainSettings) -> float:
+    """Linear warm-up, then a cosine from the peak to ``final_learning_rate`` of it."""
+    if step < settings.warmup:
+        return settings.learning_rate * (step + 1) / settings.warmup
+    done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    low = settings.final_learning_rate
+    return settings.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+
+def train_model(
+    model: nn.Module,
+    data: PackedCrystals,
+    loss: LossFunction,
+    settings: TrainSettings,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    devices: int = 1,
+    state: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Training:
+    """Minimise ``loss`` over ``data`` for ``settings.steps`` steps.
+
+    Parameters
+    ----------
+    state
+        Where to keep the training state; if it is there already, training goes on from it. It belongs
+        to this model, these data and these settings: anything else is refused with a ValueError.
+
+    Returns
+    -------
+    Training
+        The model, its exponential moving average (use this one), and the loss curve.
+    """
+    if not len(data):
+        raise ValueError("there are no crystals to train on")
+    fabric = Fabric(accelerator=device, devices=devices, precision=_precision(settings, device))
+    fabric.launch()
+    ema = copy.deepcopy(model).to(fabric.device).requires_grad_(False)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
+    )
+    training = Training(model, ema)
+    identity = _identity(model, data, settings, seed)
+    if state is not None and state.exists():
+        _restore(training, optimizer, state, identity)
+    wrapped, optimizer = fabric.setup(Objective(model, loss), optimizer)
+    wrapped.train()
+    started = time.monotonic() - training.seconds
+    sums: dict[str, float] = {}
+    counted = 0
+    for batch in _batches(data, settings, seed, training.step, fabric):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(training.step, settings)
+        noise = torch.Generator(fabric.device).manual_seed(_mix(seed, training.step, fabric.global_rank))
+        losses = wrapped(noise, **vars(batch.to(fabric.device)))
+        fabric.backward(losses["loss"])
+        fabric.clip_gradients(wrapped, optimizer, max_norm=settings.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        training.step += 1
+        _update_ema(training, settings.ema_decay)
+        counted += 1
+        for name, value in losses.items():
+            sums[name] = sums.get(name, 0.0) + float(value.detach())
+        if training.step % settings.record_every == 0 or training.step == settings.steps:
+            training.curve.append({"step": training.step, **{k: v / counted for k, v in sums.items()}})
+            sums, counted = {}, 0
+        training.seconds = time.monotonic() - started
+        if state is not None and training.step % settings.checkpoint_every == 0 and fabric.is_global_zero:
+            _keep(training, optimizer, state, identity)
+        if progress is not None:
+            progress(training.step, settings.steps)
+    if state is not None and fabric.is_global_zero:
+        _keep(training, optimizer, state, identity)
+    ema.eval()
+    return training
+
+
+def _precision(settings: TrainSettings, device: str) -> Any:
+    if settings.precision != "auto":
+        return settings.precision
+    return "32-true" if device in ("cpu", "mps") else "bf16-mixed"
+
+
+def _batches(data: PackedCrystals, settings: TrainSettings, seed: int, done: int, fabric: Fabric) -> Any:
+    """Batches from step ``done`` to the last; each process of several takes every n-th batch."""
+    step, epoch = 0, 0
+    while step < settings.steps:
+        rows = list(epoch_batches(data.num_atoms, settings.batch_size, (seed, epoch)))
+        usable = max(len(rows) // fabric.world_size, 1)
+        for i in range(usable):
+            if step == settings.steps:
+                return
+            if step >= done:
+                yield data.batch(rows[(i * fabric.world_size + fabric.global_rank) % len(rows)])
+            step += 1
+        epoch += 1
+
+
+def _mix(*numbers: int) -> int:
+    """One 63-bit seed from several numbers (a linear congruence is enough: only distinctness matters)."""
+    out = 0x9E3779B9
+    for n in numbers:
+        out = (out * 6364136223846793005 + n + 1442695040888963407) % (1 << 63)
+    return out
+
+
+@torch.no_grad()
+def _update_ema(training: Training, decay: float) -> None:
+    # A short run would average over its own initialisation: the decay warms up (as in Karras et al.).
+    decay = min(decay, (1 + training.step) / (10 + training.step))
+    for averaged, current in zip(training.ema.parameters(), training.model.parameters(), strict=True):
+        averaged.lerp_(current.detach(), 1 - decay)
+
+
+def _identity(model: nn.Module, data: PackedCrystals, settings: TrainSettings, seed: int) -> dict[str, Any]:
+    shapes = {k: list(v.shape) for k, v in model.state_dict().items()}
+    # How often a state is kept or recorded does not change where training goes.
+    chosen = settings.model_dump(exclude={"checkpoint_every"})
+    return {"settings": chosen, "seed": seed, "data": data.content_hash, "shapes": shapes}
+
+
+def _keep(training: Training, optimizer: Any, state: Path, identity: Mapping[str, Any]) -> None:
+    tensors = {f"model.{k}": v for k, v in training.model.state_dict().items()}
+    tensors |= {f"ema.{k}": v for k, v in training.ema.state_dict().items()}
+    for i, slot in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{k}": v for k, v in slot.items()}
+    header = {"kind": "training-state", "step": training.step, "curve": training.curve}
+    checkpoint.save(state, tensors, header | {"seconds": training.seconds, "identity": dict(identity)})
+
+
+def _restore(training: Training, optimizer: Any, state: Path, identity: Mapping[str, Any]) -> None:
+    tensors, header = checkpoint.load(state, kind="training-state")
+    if header["identity"] != json.loads(json.dumps(identity)):
+        raise ValueError(f"{state} belongs to another training (settings, seed, data or model differ)")
+    training.model.load_state_dict(_under("model.", tensors))
+    training.ema.load_state_dict(_under("ema.", tensors))
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, value in _under("optimizer.", tensors).items():
+        index, key = name.split(".", 1)
+        slots.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    training.step, training.curve = int(header["step"]), list(header["curve"])
+    training.seconds = float(header["seconds"])
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

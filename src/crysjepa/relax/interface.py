@@ -1,0 +1,86 @@
+"""What a force field is to crysjepa: a batch of atoms in, a prediction or a reason for each out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a force field says about one crystal of n atoms.
+
+    Attributes
+    ----------
+    energy
+        Total energy of the cell in eV.
+    forces
+        (n, 3) in eV/Å.
+    stress
+        (6,) in eV/Å³, Voigt order xx, yy, zz, yz, xz, xy, with ASE's sign: positive when the cell
+        wants to shrink (σ = 1/V · dE/dε).
+    """
+
+    energy: float
+    forces: NDArray[np.float64]
+    stress: NDArray[np.float64]
+
+
+class ForceField(Protocol):
+    """A source of energies, forces and stresses.
+
+    ``scale`` names the correction scheme that its total energies aim at: ``"materials_project"``
+    (MP2020 corrections included), ``"materials_project_uncorrected"``, ``"omat24"`` or ``"unknown"``.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def scale(self) -> str: ...
+    @property
+    def max_atomic_number(self) -> int: ...
+
+    def evaluate(self, atoms: Sequence[Atoms]) -> list[Prediction | str]:
+        """A prediction for each crystal, or the reason why there is none. Never raises for a crystal."""
+        ...
+
+
+def check(prediction: Prediction) -> Prediction | str:
+    """The prediction, or a reason when any part of it is not finite."""
+    for name, value in (
+        ("energy", prediction.energy),
+        ("force", prediction.forces),
+        ("stress", prediction.stress),
+    ):
+        if not np.all(np.isfinite(value)):
+            return f"the force field's {name} is not finite"
+    return prediction
+
+
+def evaluate_batch(
+    batch: Sequence[T], evaluate: Callable[[Sequence[T]], list[Prediction]]
+) -> list[Prediction | str]:
+    """Evaluate a batch at once; when that raises, one by one, so that one crystal never costs another."""
+    try:
+        return [check(p) for p in evaluate(batch)]
+    except Exception as error:  # noqa: BLE001 - third-party models raise anything; recorded per crystal below
+        if len(batch) == 1:
+            return [f"the force field failed: {describe_error(error)}"]
+    return [result for single in batch for result in evaluate_batch([single], evaluate)]
+
+
+def describe_error(error: BaseException) -> str:
+    """An exception in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -1,0 +1,259 @@
+"""Relax a few crystals together: one batched evaluation a step, and an ASE optimiser for each crystal."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from ase import filters, units
+from ase.calculators.calculator import Calculator, all_changes
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from crysjepa.crystals import Crystals
+from crysjepa.relax.interface import ForceField, Prediction, check, describe_error
+from crysjepa.relax.sanity import astray
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+MAX_ENERGY_FALL = 50.0
+"""eV/atom: a force field that promises more has left the ground it was trained on."""
+
+
+class RelaxSettings(BaseModel):
+    """How to relax.
+
+    ``fmax`` (eV/Å) bounds the norm of every row of the cell filter's forces, the atoms' and the cell's,
+    which is ASE's criterion. ``time_limit`` is in seconds per crystal; None waits for ever.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    optimizer: Literal["fire", "lbfgs", "bfgs"] = "fire"
+    cell_filter: Literal["frechet", "exp"] = "frechet"
+    fmax: float = Field(default=0.05, gt=0)
+    max_steps: int = Field(default=500, ge=0)
+    chunk_size: int = Field(default=12, ge=1)
+    time_limit: float | None = Field(default=300.0, gt=0)
+
+
+PAPER = RelaxSettings(optimizer="fire", cell_filter="exp", fmax=0.05, max_steps=500)
+"""The protocol of Crys-JEPA: FIRE with ASE's exponential cell filter, 0.05 eV/Å, at most 500 steps."""
+QUICK = RelaxSettings(optimizer="fire", cell_filter="frechet", fmax=0.1, max_steps=150)
+"""Good enough to rank candidates."""
+
+
+@dataclass(frozen=True)
+class RelaxRecord:
+    """How a relaxation went.
+
+    Attributes
+    ----------
+    energy_per_atom_initial, energy_per_atom
+        The force field's total energy in eV/atom, before and after.
+    converged
+        Whether ``fmax`` was reached.
+    steps
+        Optimiser steps taken.
+    max_force
+        Largest norm of a force on an atom at the end, eV/Å.
+    max_stress
+        Largest component of the stress at the end by magnitude, GPa.
+    volume_change
+        Final over initial volume, less one.
+    seconds
+        This crystal's share of the computing time; None when the result was read back from a file.
+    """
+
+    energy_per_atom_initial: float
+    energy_per_atom: float
+    converged: bool
+    steps: int
+    max_force: float
+    max_stress: float
+    volume_change: float
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one crystal: a final structure and record, a reason for failure, or both
+    (a relaxation that went astray is kept in its last sane state).
+    """
+
+    id: str
+    crystal: Crystals | None = None
+    record: RelaxRecord | None = None
+    reason: str | None = None
+
+
+class Mailbox(Calculator):
+    """An ASE calculator that knows only the answers it was sent."""
+
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 - ASE's interface
+
+    def deliver(self, atoms: Atoms, prediction: Prediction) -> None:
+        """Answer for ``atoms`` as they are now."""
+        self.atoms = atoms.copy()
+        self.results = {
+            "energy": prediction.energy,
+            "free_energy": prediction.energy,
+            "forces": prediction.forces,
+            "stress": prediction.stress,
+        }
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Any = ("energy",),
+        system_changes: Any = all_changes,
+    ) -> None:
+        """Called by ASE when the atoms moved since the last delivery."""
+        raise RuntimeError("the optimiser asked for a second evaluation within one step")
+
+
+class _Optimizer(Protocol):
+    def step(self) -> None: ...
+
+
+class Descent:
+    """One crystal on its way down: its atoms, ASE's cell filter and optimiser, and where it was last sane."""
+
+    def __init__(self, crystal: Crystals, settings: RelaxSettings) -> None:
+        (self.id,) = crystal.ids
+        (self.atoms,) = crystal.to_atoms()
+        self.settings = settings
+        self.mailbox = Mailbox()
+        self.atoms.calc = self.mailbox
+        self.initial_volume = float(self.atoms.cell.volume)
+        self.filter = _cell_filter(self.atoms, settings.cell_filter)
+        self.optimizer = _optimizer(self.filter, settings.optimizer)
+        self.steps = 0
+        self.seconds = 0.0
+        self.converged = False
+        self.reason: str | None = None
+        self.initial: Prediction | None = None
+        self.last: Prediction | None = None
+        self.last_atoms = self.atoms.copy()
+
+    def receive(self, prediction: Prediction | str) -> bool:
+        """Take in an evaluation; True when there is a step to take from it."""
+        prediction = check(prediction) if isinstance(prediction, Prediction) else prediction
+        if isinstance(prediction, str):
+            return self._stop(prediction)
+        n = len(self.atoms)
+        if self.initial is not None and (self.initial.energy - prediction.energy) / n > MAX_ENERGY_FALL:
+            return self._stop(f"the energy fell by more than {MAX_ENERGY_FALL:.0f} eV/atom")
+        self.initial = self.initial or prediction
+        self.last, self.last_atoms = prediction, self.atoms.copy()
+        self.mailbox.deliver(self.atoms, prediction)
+        with _quiet_numerics():
+            rows = np.linalg.norm(self.filter.get_forces(), axis=1)
+        self.converged = bool(rows.max() < self.settings.fmax)
+        return not self.converged
+
+    def step(self) -> bool:
+        """One step of the optimiser; True when the new geometry is worth an evaluation."""
+        try:
+            with _quiet_numerics():
+                self.optimizer.step()
+        except Exception as error:  # noqa: BLE001 - matrix logarithms of wild cells; recorded for this crystal
+            return self._stop(f"the optimiser failed: {describe_error(error)}")
+        self.steps += 1
+        reason = astray(self.atoms, self.initial_volume)
+        return True if reason is None else self._stop(reason)
+
+    def _stop(self, reason: str) -> bool:
+        self.reason = reason
+        return False
+
+    def outcome(self) -> Outcome:
+        """What became of it."""
+        if self.initial is None or self.last is None:
+            return Outcome(self.id, reason=self.reason)
+        n, last = len(self.atoms), self.last
+        record = RelaxRecord(
+            energy_per_atom_initial=self.initial.energy / n,
+            energy_per_atom=last.energy / n,
+            converged=self.converged,
+            steps=self.steps,
+            max_force=float(np.linalg.norm(last.forces, axis=1).max()),
+            max_stress=float(np.abs(last.stress).max() / units.GPa),
+            volume_change=float(self.last_atoms.cell.volume) / self.initial_volume - 1,
+            seconds=self.seconds,
+        )
+        return Outcome(self.id, Crystals.from_atoms([self.last_atoms], [self.id]), record, self.reason)
+
+
+def relax_in_lockstep(crystals: Crystals, force_field: ForceField, settings: RelaxSettings) -> list[Outcome]:
+    """Relax crystals together, in the calling process, and say what became of each, in their order.
+
+    Each step is one call of ``force_field.evaluate`` with every crystal that is still moving.
+    """
+    descents = [Descent(c, settings) for c in crystals]
+    moving = descents
+    for step in range(settings.max_steps + 1):
+        began = time.perf_counter()
+        predictions = force_field.evaluate([d.atoms for d in moving])
+        still = [d for d, p in zip(moving, predictions, strict=True) if d.receive(p)]
+        if step < settings.max_steps:
+            still = [d for d in still if d.step()]
+        sites = sum(len(d.atoms) for d in moving)
+        for d in moving:
+            d.seconds += (time.perf_counter() - began) * len(d.atoms) / sites
+        moving = still
+        if not moving:
+            break
+    return [d.outcome() for d in descents]
+
+
+class _Remembering:
+    """A cell filter whose forces, costly matrix functions among them, are computed once a geometry."""
+
+    known: NDArray[np.float64] | None = None
+
+    def get_forces(self, **options: Any) -> NDArray[np.float64]:
+        if self.known is None:
+            self.known = super().get_forces(**options)  # type: ignore[misc]
+        return self.known.copy()
+
+    def set_positions(self, new: NDArray[np.float64], **options: Any) -> None:
+        self.known = None
+        super().set_positions(new, **options)  # type: ignore[misc]
+
+
+class _FrechetCellFilter(_Remembering, filters.FrechetCellFilter):
+    pass
+
+
+class _ExpCellFilter(_Remembering, filters.ExpCellFilter):
+    pass
+
+
+def _cell_filter(atoms: Atoms, name: str) -> Any:
+    if name == "frechet":
+        return _FrechetCellFilter(atoms)
+    with warnings.catch_warnings():  # ASE advises the other; the paper's protocol has this one
+        warnings.filterwarnings("ignore", message="Use FrechetCellFilter", category=DeprecationWarning)
+        return _ExpCellFilter(atoms)
+
+
+def _optimizer(target: Any, name: str) -> _Optimizer:
+    from ase import optimize
+
+    found = {"fire": optimize.FIRE, "lbfgs": optimize.LBFGS, "bfgs": optimize.BFGS}[name]
+    return found(target, logfile=None)
+
+
+@contextlib.contextmanager
+def _quiet_numerics() -> Iterator[None]:
+    """Silence numpy and scipy about overflows: what is not finite is found and named by ``astray``."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield

@@ -1,0 +1,209 @@
+"""A run's results as one self-contained HTML page, ``report.html``.
+
+The page is made from saved files only, loads nothing from anywhere and runs no script. Every
+text that comes from a file is escaped: ids, formulas and reasons are other people's.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import jinja2
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from crysjepa.report.cards import formula_of, make_card
+from crysjepa.report.figures import hull_figure, map_figure, rates_figure
+from crysjepa.report.funnel import funnel, near_misses, passed, reasons, shortlist
+from crysjepa.report.results import (
+    RATES,
+    Results,
+    rate_interval,
+    read_results,
+    real,
+)
+from crysjepa.report.style import INK, LINE, MUTED, PAPER, house_style
+from crysjepa.report.wording import (
+    breakable,
+    caveats,
+    change,
+    converged,
+    drawn_formula,
+    flat,
+    formula,
+    headline,
+    listed_notes,
+    number,
+    percent,
+    space_group,
+)
+
+MAX_ROWS = 200
+"""Rows of the short list that the page shows; it says how many more there are."""
+
+_MAX_REASONS = 12
+_MAX_FORMULAS, _MAX_LABELS = 15, 60  # on the map: with formula, with rank
+
+
+def write_report(run: str | Path) -> Path:
+    """Write ``report.html`` into a run folder from the results saved there, and return its path.
+
+    The same files give the same bytes, whatever the order of their rows.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a result is missing; the message names the verb that makes it.
+    ValueError
+        If a result cannot be read; the message names the file.
+    """
+    run = Path(run)
+    html = render(read_results(run))
+    path, partial = run / "report.html", run / ".report.html.partial"
+    partial.write_bytes(html.encode("utf-8", "replace"))
+    partial.replace(path)
+    return path
+
+
+def render(results: Results) -> str:
+    """The page as text."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("crysjepa.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": number,
+        "percent": percent,
+        "formula": formula,
+        "space_group": space_group,
+        "breakable": breakable,
+        "count": lambda n: f"{n:,}",
+        "whole": lambda n: number(real(n), 0),
+        "reprefix": _reprefix,
+    }
+    listed = shortlist(results)
+    missed = [] if listed else near_misses(results)
+    shown = [(row, ()) for row in listed[:MAX_ROWS]] or missed
+    cards = [make_card(results, row, texts, f"c{i}") for i, (row, texts) in enumerate(shown)]
+    survivors = int(passed(results.frame)["stable"].sum())
+    return environment.get_template("report.html.j2").render(
+        headline=headline(results, survivors, len(listed)),
+        total=len(results.frame),
+        listed=len(listed),
+        survivors=survivors,
+        cards=cards,
+        rounds=results.rounds,
+        funnels=[(part, funnel(results, part)) for part in results.rounds],
+        reasons=reasons(results),
+        max_reasons=_MAX_REASONS,
+        rates=RATES,
+        interval=rate_interval,
+        change=change(results.rounds),
+        figure=_figures(results, listed),
+        converged=converged(results),
+        threshold=results.threshold,
+        caveats=caveats(results, listed),
+        notes=listed_notes(results.metrics.get("notes")),
+        protocol=list(flat(results.protocol)),
+        details=[
+            ("Configuration", "config.json", list(flat(results.config))),
+            ("Versions, seeds, hashes and times", "run.json", list(flat(results.run))),
+        ],
+    )
+
+
+# -- figures -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The page's figures as inline SVG, None where there was nothing to draw."""
+
+    rates: Markup | None
+    hull: Markup | None
+    map: Markup | None
+
+
+def _figures(results: Results, listed: Sequence[int]) -> Figures:
+    labels = {
+        row: f"{i + 1} {drawn_formula(formula_of(results, row))}".strip()
+        if i < _MAX_FORMULAS
+        else f"{i + 1}"
+        if i < _MAX_LABELS
+        else ""
+        for i, row in enumerate(listed)
+    }
+    rates = rates_figure(results.rounds)
+    hull = hull_figure(results.frame, results.rounds, results.threshold)
+    plane = map_figure(results.frame, results.rounds, results.reference_map, labels)
+    return Figures(
+        inline_svg(rates, "rates", "Rates of each round with their intervals; the table has the numbers"),
+        inline_svg(hull, "hull", "Histograms of the energy above hull, one for each round"),
+        inline_svg(plane, "map", "Map of the embeddings with known crystals, candidates and short list"),
+    )
+
+
+def inline_svg(figure: Figure | None, name: str, label: str) -> Markup | None:
+    """A figure as an SVG element to stand inside HTML, in the page's colours, without dates or outside names.
+
+    None for None.
+    ``name`` goes before every id, so that the ids of several figures differ.
+    """
+    if figure is None:
+        return None
+    buffer = io.StringIO()
+    with house_style():
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    root = ElementTree.fromstring(buffer.getvalue())
+    _strip(root, name)
+    width, height = root.attrib["viewBox"].split()[2:]
+    for key in ("version", "width", "height"):
+        root.attrib.pop(key, None)
+    root.attrib |= {"role": "img", "aria-label": label, "class": "plot"}
+    root.attrib["style"] = f"aspect-ratio:{float(width):g}/{float(height):g}"
+    text = ElementTree.tostring(root, encoding="unicode")
+    for colour, place in (
+        (INK, "currentColor"),
+        (MUTED, "var(--muted)"),
+        (LINE, "var(--line)"),
+        (PAPER, "var(--paper)"),
+    ):
+        text = text.replace(colour, place)
+    return Markup(text)  # serialised by ElementTree, which escapes text and attributes
+
+
+def _strip(element: ElementTree.Element, name: str) -> None:
+    """Drop namespaces, metadata and style sheets; make ids and references to them begin with ``name``."""
+    element.tag = element.tag.rpartition("}")[2]
+    old = dict(element.attrib)
+    element.attrib.clear()
+    for key, value in old.items():
+        key = key.rpartition("}")[2]
+        if key == "id":
+            if element.tag == "g":  # matplotlib's own names of groups; nothing refers to them
+                continue
+            value = f"{name}-{value}"
+        elif key == "href" and value.startswith("#"):
+            value = f"#{name}-{value[1:]}"
+        elif key in ("style", "clip-path", "fill", "stroke"):
+            value = re.sub(r"url\(#([^)]*)\)", rf"url(#{name}-\1)", value)
+            value = re.sub(r"font: ([\d.]+px) [^;]*", r"font-size: \1", value)
+        element.set(key, value)
+    for child in list(element):
+        if child.tag.rpartition("}")[2] in ("metadata", "style"):
+            element.remove(child)
+        else:
+            _strip(child, name)
+
+
+def _reprefix(picture: Markup, copy: int) -> Markup:
+    """A picture shown a second time, under ids of its own."""
+    return Markup(re.sub(r'(id="|url\(#)(c\d+-)', rf"\g<1>s{copy}\g<2>", str(picture)))

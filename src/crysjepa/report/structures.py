@@ -1,0 +1,214 @@
+"""Small pictures of crystals: a unit cell in oblique view as inline SVG, without any script."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase.data import chemical_symbols, covalent_radii
+from ase.data.colors import jmol_colors
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from crysjepa.crystals import Crystals
+
+MAX_ATOMS = 300
+"""Crystals with more sites than this are not drawn: at this size nothing could be seen."""
+
+_AZIMUTH, _ELEVATION = np.radians(22.0), np.radians(14.0)
+_RADIUS = 0.5  # drawn radius over covalent radius
+_EDGE_PIECES = 16  # an edge is sorted by depth piece by piece, so that atoms can hide a part of it
+_BOUNDARY = 0.02  # fractional distance at which an atom counts as lying on a face
+
+
+@dataclass(frozen=True)
+class Element:
+    """An entry of a picture's legend; ``radius`` is in pixels."""
+
+    symbol: str
+    colour: str
+    radius: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An SVG element, what it shows in words, and its legend."""
+
+    svg: Markup
+    label: str
+    legend: tuple[Element, ...]
+
+
+def draw_structure(crystal: Crystals, name: str, size: int = 150) -> Picture:
+    """Draw the conventional unit cell of one crystal, atoms on its faces repeated.
+
+    Atoms are circles of half their covalent radius in Jmol's colours; the view is along a, slightly from
+    the right and above, with c upwards (or to the right in a cell much taller than wide).
+
+    Parameters
+    ----------
+    crystal
+        A batch of one.
+    name
+        Prefix of the ids inside the picture; unique on the page.
+    size
+        Longest side in pixels.
+
+    Raises
+    ------
+    ValueError
+        If the cell has no volume, a coordinate is not finite, or there are too many atoms.
+    """
+    if not (np.isfinite(crystal.lattices).all() and np.isfinite(crystal.frac_coords).all()):
+        raise ValueError("a coordinate is not a finite number")
+    if crystal.volumes[0] < 0.1:
+        raise ValueError("the cell has no volume")
+    if crystal.num_atoms[0] > MAX_ATOMS:
+        raise ValueError(f"{crystal.num_atoms[0]} atoms are too many to draw")
+    lattice, frac, numbers = _conventional(crystal)
+    frac, species = _with_boundary(frac, numbers)
+    view = _view(lattice)
+    atoms, corners = frac @ lattice @ view, _edges() @ lattice @ view
+    if np.ptp(corners[..., 1]) > 1.7 * np.ptp(corners[..., 0]):  # lay a tall cell down
+        turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+        atoms, corners = atoms @ turn, corners @ turn
+    radii = _RADIUS * covalent_radii[species]
+    low = np.minimum((atoms[:, :2] - radii[:, None]).min(0), corners[..., :2].min((0, 1)))
+    high = np.maximum((atoms[:, :2] + radii[:, None]).max(0), corners[..., :2].max((0, 1)))
+    scale = (size - 4) / (high - low).max()
+    width, height = (high - low) * scale + 4
+
+    def to_page(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        flat = (points[..., :2] - low) * scale + 2
+        return np.stack([flat[..., 0], height - flat[..., 1]], axis=-1)
+
+    levels = np.unique(np.round(atoms[:, 2], 3))
+    symbols = [chemical_symbols[z] for z in species]
+    shapes = _edge_shapes(to_page(corners), corners[..., 2], levels)
+    shapes += _atom_shapes(to_page(atoms), atoms[:, 2], levels, radii * scale, symbols, name)
+    kinds = [int(z) for z in np.unique(species)]
+    label = f"Unit cell with {_contents(numbers)}"
+    svg = (
+        f'<svg class="cell" role="img" aria-label="{label}" viewBox="0 0 {width:.1f} {height:.1f}" '
+        f'width="{width:.0f}" height="{height:.0f}"><defs>'
+        + "".join(_gradient(z, name) for z in kinds)
+        + "</defs>"
+        + "".join(shape for _, shape in sorted(shapes))
+        + "</svg>"
+    )
+    legend = tuple(
+        Element(chemical_symbols[z], _hex(_colour(z)), round(float(_RADIUS * covalent_radii[z] * scale), 1))
+        for z in kinds
+    )
+    return Picture(Markup(svg), label, legend)  # numbers, element symbols and `name` only
+
+
+def _conventional(crystal: Crystals) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    import spglib
+
+    cell: Any = (crystal.lattices[0], crystal.frac_coords, crystal.atomic_numbers)
+    with warnings.catch_warnings():
+        # spglib announces a change of its error handling whenever it finds no symmetry.
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"spglib")
+        found = spglib.standardize_cell(cell, to_primitive=False, no_idealize=False, symprec=0.05)
+    if found is None or len(found[2]) > MAX_ATOMS:
+        return cell
+    return np.asarray(found[0]), np.asarray(found[1]), np.asarray(found[2], dtype=np.int64)
+
+
+def _with_boundary(
+    frac: NDArray[np.float64], numbers: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Sites moved into the cell, and repeated on the opposite side where they lie on a face."""
+    frac = frac - np.floor(frac + _BOUNDARY)
+    for axis in range(3):
+        on_face = frac[:, axis] < _BOUNDARY
+        frac = np.concatenate([frac, frac[on_face] + np.eye(3)[axis]])
+        numbers = np.concatenate([numbers, numbers[on_face]])
+    return frac, numbers
+
+
+def _view(lattice: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(3, 3): columns are the directions to the right, upwards and towards the eye."""
+    up = lattice[2] / np.linalg.norm(lattice[2])
+    right = lattice[1] - (lattice[1] @ up) * up
+    right /= np.linalg.norm(right)
+    front = np.cross(right, up)
+    s, c, t, u = np.sin(_AZIMUTH), np.cos(_AZIMUTH), np.sin(_ELEVATION), np.cos(_ELEVATION)
+    return np.stack(
+        [
+            c * right - s * front,
+            u * up - t * (c * front + s * right),
+            t * up + u * (c * front + s * right),
+        ],
+        axis=1,
+    )
+
+
+def _edges() -> NDArray[np.float64]:
+    """(12, pieces + 1, 3) fractional points along the edges of the cell."""
+    along = np.linspace(0.0, 1.0, _EDGE_PIECES + 1)
+    lines = []
+    for axis in range(3):
+        for first in (0.0, 1.0):
+            for second in (0.0, 1.0):
+                line = np.empty((len(along), 3))
+                line[:, axis], line[:, axis - 1], line[:, axis - 2] = along, first, second
+                lines.append(line)
+    return np.stack(lines)
+
+
+def _edge_shapes(
+    points: NDArray[np.float64], depths: NDArray[np.float64], levels: NDArray[np.float64]
+) -> list[tuple[float, str]]:
+    """Edges in as few pieces as the atoms' ``levels`` (their depths, sorted) allow, each with its order."""
+    shapes = []
+    for line, depth in zip(points, depths, strict=True):
+        order = np.searchsorted(levels, np.round((depth[:-1] + depth[1:]) / 2, 3))
+        for level in np.unique(order):
+            piece = np.flatnonzero(order == level)  # a run: depth changes evenly along an edge
+            (x1, y1), (x2, y2) = line[piece[0]], line[piece[-1] + 1]
+            shapes.append((float(level), f'<path class="e" d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"/>'))
+    return shapes
+
+
+def _atom_shapes(
+    points: NDArray[np.float64],
+    depths: NDArray[np.float64],
+    levels: NDArray[np.float64],
+    radii: NDArray[np.float64],
+    symbols: list[str],
+    name: str,
+) -> list[tuple[float, str]]:
+    order = np.searchsorted(levels, np.round(depths, 3)) + 0.5
+    return [
+        (float(o), f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}" fill="url(#{name}-{symbol})"/>')
+        for (x, y), o, r, symbol in zip(points, order, radii, symbols, strict=True)
+    ]
+
+
+def _gradient(z: int, name: str) -> str:
+    base = _colour(z)
+    light, dark = base + (1 - base) * 0.6, base * 0.62
+    return (
+        f'<radialGradient id="{name}-{chemical_symbols[z]}" cx=".35" cy=".3" r=".8">'
+        f'<stop offset="0" stop-color="{_hex(light)}"/><stop offset=".5" stop-color="{_hex(base)}"/>'
+        f'<stop offset="1" stop-color="{_hex(dark)}"/></radialGradient>'
+    )
+
+
+def _colour(z: int) -> NDArray[np.float64]:
+    return jmol_colors[z] if z < len(jmol_colors) else np.array([0.9, 0.1, 0.6])
+
+
+def _hex(colour: NDArray[np.float64]) -> str:
+    return "#" + "".join(f"{round(255 * float(c)):02x}" for c in colour)
+
+
+def _contents(numbers: NDArray[np.int64]) -> str:
+    kinds, counts = np.unique(numbers, return_counts=True)
+    parts = [f"{n} {chemical_symbols[z]}" for z, n in zip(kinds, counts, strict=True)]
+    joined = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+    return f"{joined} atom{'s' if len(numbers) > 1 else ''}"

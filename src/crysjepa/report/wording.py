@@ -1,0 +1,143 @@
+"""The page's sentences and the way it writes numbers, formulas and symbols."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from crysjepa.report.results import Results, Round, numbers, plain, rate_interval, real, truths
+
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+
+
+def headline(results: Results, survivors: int, listed: int) -> str:
+    """What was done and what came of it, in a sentence or two."""
+    total, rounds = len(results.frame), len(results.rounds)
+    if not total:
+        return "No crystal was generated, so there is nothing to screen."
+    crystals = "1 crystal was" if total == 1 else f"{total:,} crystals were"
+    field = plain(results.protocol.get("force_field"))
+    start = f"{crystals} generated" + (f" in {rounds} rounds" if rounds > 1 else "")
+    start += f", relaxed with {field} and screened" if field else " and screened"
+    if not survivors:
+        return f"{start}. None of them is valid, stable, unique and novel at once." + _listed(listed)
+    many = f"{survivors:,} of them are" if survivors > 1 else "One of them is"
+    return f"{start}. {many} valid, stable, unique and novel." + _listed(listed)
+
+
+def _listed(listed: int) -> str:
+    if not listed:
+        return " The short list is empty."
+    return f" {listed:,} {'is' if listed == 1 else 'are'} on the short list."
+
+
+def change(rounds: Sequence[Round]) -> str:
+    """How V.S.U.N. went from the first round to the last, or "" if there is nothing to compare."""
+    measured = [r for r in rounds if real(r.rates.get("vsun")) is not None]
+    if len(measured) < 2:
+        return ""
+    first, last = measured[0], measured[-1]
+    before, after = (float(r.rates["vsun"]) for r in (first, last))
+    verb = "rose" if after > before else "fell" if after < before else "stayed"
+    text = f"V.S.U.N. {verb} from {percent(before)} ({first.name}) to {percent(after)} ({last.name})"
+    old, new = (rate_interval(r, "vsun") for r in (first, last))
+    if old is None or new is None:
+        return text + "; no intervals were recorded, so chance cannot be ruled out."
+    apart = old[1] < new[0] or new[1] < old[0]
+    return text + ("; the intervals do not overlap." if apart else "; the intervals overlap.")
+
+
+def caveats(results: Results, listed: Sequence[int]) -> list[str]:
+    """What must be known to read the numbers, as far as the saved results tell."""
+    protocol, out = results.protocol, []
+    field, hull = plain(protocol.get("force_field")), plain(protocol.get("hull"))
+    reference = plain(protocol.get("reference"))
+    out.append(f"Energies are those of {field or 'a force field'}, not of a DFT calculation.")
+    out.append(
+        f"Energies above hull are relative to {hull or 'the hull of this run'}. A compound that is missing "
+        "there makes its neighbours look more stable than they are."
+    )
+    if reference:
+        out.append(f"Novel means not in {reference}; the crystal may still be known elsewhere.")
+    support = numbers(results.frame, "hull_entries")[list(listed)]
+    few = int((support < 3).sum())
+    if few:
+        out.append(
+            f"{few:,} of the short list {'rests' if few == 1 else 'rest'} on fewer than three known "
+            "compounds in the chemical system: treat these energies above hull with care."
+        )
+    done = converged(results)
+    if done is not None and done[0] < done[1]:
+        out.append(f"{done[1] - done[0]:,} of {done[1]:,} relaxations stopped before they had converged.")
+    return out
+
+
+def converged(results: Results) -> tuple[int, int] | None:
+    known = truths(results.frame, "converged").dropna()
+    return (int(known.sum()), len(known)) if len(known) else None
+
+
+def listed_notes(notes: Any) -> list[str]:
+    return [plain(n) for n in (notes if isinstance(notes, list) else [notes] if notes else [])]
+
+
+def flat(tree: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted keys and values of a nested dictionary, in its own order."""
+    if isinstance(tree, Mapping) and tree:
+        for key, value in tree.items():
+            yield from flat(value, f"{path}.{plain(key)}" if path else plain(key))
+    elif isinstance(tree, str):
+        yield path, plain(tree)
+    elif path:
+        yield path, plain(json.dumps(tree, ensure_ascii=False))
+
+
+# -- numbers and formulas ------------------------------------------------------------------------
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with a proper minus sign, "–" if there is none."""
+    if value is None or not np.isfinite(value):
+        return "–"
+    text = f"{value:,.{digits}f}"
+    return text.lstrip("-") if not float(text.replace(",", "")) else text.replace("-", "\N{MINUS SIGN}")
+
+
+def percent(value: Any) -> str:
+    """A fraction as percent with one decimal, "–" if there is none."""
+    fraction = real(value)
+    return "–" if fraction is None else f"{100 * fraction:.1f} %"
+
+
+def formula(text: str) -> Markup:
+    """A formula with its numbers as subscripts; any other text as it is."""
+    if not re.fullmatch(r"(?:[A-Z][a-z]?|[()\[\]]|\d+(?:\.\d+)?)+", text):
+        return escape(text)
+    parts = re.split(r"(?<=[A-Za-z)\]])(\d+(?:\.\d+)?)", text)
+    return Markup("").join(Markup("<sub>{}</sub>").format(p) if i % 2 else p for i, p in enumerate(parts))
+
+
+def space_group(text: str) -> Markup:
+    """A Hermann–Mauguin symbol with its bars and screw axes, such as P2_1/c or Fm-3m."""
+    if not re.fullmatch(r"[PABCFIR][-/_\dabcdemn]*(?: ?\(\d+\))?", text):
+        return escape(text)
+    parts = re.split(r"(-\d|_\d)", text)
+    marks = {"-": Markup('<span class="bar">{}</span>'), "_": Markup("<sub>{}</sub>")}
+    return Markup("").join(marks[p[0]].format(p[1]) if i % 2 else p for i, p in enumerate(parts))
+
+
+def drawn_formula(text: str) -> str:
+    """Subscripts as characters, for places without markup; "" for what is no short formula."""
+    if not re.fullmatch(r"(?:[A-Z][a-z]?|[()]|\d+){1,16}", text):
+        return ""
+    return re.sub(r"\d+", lambda m: m[0].translate(_SUBSCRIPTS), text)
+
+
+def breakable(path: str) -> Markup:
+    """A path that may be broken after a slash."""
+    return Markup("/<wbr>").join(escape(part) for part in path.split("/"))

@@ -1,0 +1,137 @@
+"""A run directory: what was asked, with what, which stages are done, and how to go on.
+
+``config.json`` holds the resolved configuration, ``run.json`` versions, hashes of inputs and artefacts and
+the seconds that each finished stage took. A stage is finished when ``run.json`` lists its artefacts; it is
+run again only if an artefact is missing or is no longer what was recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from crysjepa import __version__
+from crysjepa.nn.checkpoint import file_hash
+
+_PACKAGES = ("torch", "numpy", "pymatgen", "ase", "chgnet", "smact", "moyopy", "pyarrow")
+
+
+class RunError(ValueError):
+    """The directory belongs to another run, or is no run."""
+
+
+class Run:
+    """An open run directory.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there.
+    config
+        The resolved configuration: everything that decides the results. A directory that was made with
+        another one is refused, so that nothing is overwritten silently.
+    inputs
+        ``{name: hash}`` of every input; they too must agree when a run goes on.
+
+    Raises
+    ------
+    RunError
+        If the directory holds another run, or other files.
+    """
+
+    def __init__(self, folder: str | Path, config: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
+        self.folder = Path(folder)
+        wanted = json.loads(json.dumps(config, sort_keys=True))
+        self._check(wanted, dict(inputs))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / "run.json").exists():
+            write_json(self.folder / "config.json", wanted)
+            write_json(self.folder / "run.json", {**_provenance(), "inputs": dict(inputs), "stages": {}})
+
+    def _check(self, config: dict[str, Any], inputs: dict[str, str]) -> None:
+        if not self.folder.exists() or not any(self.folder.iterdir()):
+            return
+        old = [self.folder / name for name in ("config.json", "run.json")]
+        if not old[1].exists():
+            if [p.name for p in self.folder.iterdir() if not p.name.endswith(".partial")] == ["config.json"]:
+                return  # killed between the two writes, before any work
+            raise RunError(f"{self.folder} holds other files and is no crysjepa run: choose another --out")
+        before = read_json(old[0])
+        changed = sorted(k for k in before.keys() | config.keys() if before.get(k) != config.get(k))
+        if changed:
+            raise RunError(
+                f"{self.folder} was made with other settings ({', '.join(changed)}): choose another --out, "
+                "or the settings in its config.json to go on with it"
+            )
+        recorded = read_json(old[1])
+        differ = sorted(k for k in inputs if recorded["inputs"].get(k) != inputs[k])
+        if differ:
+            raise RunError(f"{self.folder} was made from another {', '.join(differ)}: choose another --out")
+        if recorded["versions"]["crysjepa"] != __version__:
+            raise RunError(
+                f"{self.folder} was made with crysjepa {recorded['versions']['crysjepa']}, this is {__version__}: "
+                "choose another --out"
+            )
+
+    def path(self, name: str) -> Path:
+        """Path of a file in the run directory."""
+        return self.folder / name
+
+    def stage(self, name: str, artefacts: Sequence[str], work: Callable[[], None]) -> bool:
+        """Do ``work`` unless this stage is done; it must write the ``artefacts``. Returns whether it ran."""
+        if self.is_done(name, artefacts):
+            return False
+        started = time.monotonic()
+        work()
+        record = read_json(self.path("run.json"))
+        record["stages"][name] = {
+            "artefacts": {a: file_hash(self.path(a)) for a in artefacts},
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        write_json(self.path("run.json"), record)
+        return True
+
+    def is_done(self, name: str, artefacts: Sequence[str]) -> bool:
+        """Whether the stage's artefacts are all there, as they were written."""
+        hashes = read_json(self.path("run.json"))["stages"].get(name, {}).get("artefacts", {})
+        return set(hashes) == set(artefacts) and all(
+            self.path(a).exists() and file_hash(self.path(a)) == hashes[a] for a in artefacts
+        )
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file. Raises RunError naming the file when it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{path} is not valid JSON: {error}") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, all or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    partial.write_text(text + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def versions() -> dict[str, str]:
+    """Versions of crysjepa, Python and the libraries that results depend on."""
+    found = {"crysjepa": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _provenance() -> dict[str, Any]:
+    return {"versions": versions(), "platform": platform.platform()}

@@ -1,0 +1,178 @@
+"""The hull against pymatgen's phase diagram, and what it does with entries that are no good."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
+from pymatgen.core import Composition, Element
+
+from crysjepa.candidates import CandidateTable
+from crysjepa.crystals import Crystals
+from crysjepa.energy.hull import Hull
+
+ELEMENTS = ["Li", "Fe", "P", "O", "S"]
+
+
+def hull_of(entries: dict[str, float], **kwargs: object) -> Hull:
+    return Hull.from_entries(list(entries), list(entries.values()), scale="test", source="test", **kwargs)
+
+
+@st.composite
+def systems(draw: st.DrawFn) -> tuple[list[Composition], list[float], Composition, float]:
+    elements = draw(st.lists(st.sampled_from(ELEMENTS), min_size=2, max_size=5, unique=True))
+    amounts = st.lists(st.integers(0, 4), min_size=len(elements), max_size=len(elements)).filter(any)
+    compositions = st.builds(lambda n: Composition(dict(zip(elements, n, strict=True))), amounts)
+    entries = draw(st.lists(compositions, min_size=1, max_size=25))
+    entries = [c for c in entries if len(c.elements) > 1] or [Composition(dict.fromkeys(elements, 1))]
+    energy = st.floats(-4, 1).map(lambda e: round(e, 4))
+    energies = [draw(energy) for _ in entries]
+    return entries, energies, draw(compositions), draw(energy)
+
+
+@settings(max_examples=80, deadline=None)
+@given(systems())
+def test_agrees_with_the_phase_diagram_of_pymatgen(
+    system: tuple[list[Composition], list[float], Composition, float],
+) -> None:
+    entries, energies, asked, energy = system
+    hull = Hull.from_entries(entries, energies, scale="test", source="test")
+    elements = {e for c in [*entries, asked] for e in c.elements}
+    diagram = PhaseDiagram(
+        [PDEntry(Composition(e.symbol), 0.0) for e in sorted(elements, key=lambda e: e.Z)]
+        + [PDEntry(c, e * c.num_atoms) for c, e in zip(entries, energies, strict=True)]
+    )
+    expected = diagram.get_hull_energy_per_atom(asked)
+    height = hull.energy(asked)
+    assert height == pytest.approx(expected, abs=1e-6)
+    assert hull.e_above_hull(asked, energy).e_above_hull == pytest.approx(energy - expected, abs=1e-6)
+
+
+def test_a_tie_line_and_a_point_on_it() -> None:
+    hull = hull_of({"LiFe": -1.0, "Li3Fe": -0.3})
+    # Between Li (0) and LiFe (−1 at x = 1/2) the line passes −1/2 at Li3Fe, below its own −0.3.
+    assert hull.energy("Li3Fe") == pytest.approx(-0.5)
+    assert hull.e_above_hull("Li3Fe", -0.3).e_above_hull == pytest.approx(0.2)
+    assert hull.e_above_hull("LiFe", -1.2).e_above_hull == pytest.approx(-0.2)
+    assert hull.e_above_hull("LiFe", -1.0).e_above_hull == 0.0
+
+
+def test_elements_lie_at_zero_whatever_the_entries_say() -> None:
+    hull = hull_of({"Li": -0.7, "Fe": 0.4, "LiFe": -0.2, "O2": -1.0})
+    assert hull.energy("Li") == 0.0
+    assert hull.energy("Fe2") == 0.0
+    assert hull.energy("LiFe") == pytest.approx(-0.2)
+
+
+def test_judged_against_elements_alone_is_visible() -> None:
+    hull = hull_of({"LiFe": -1.0, "LiO": 0.5, "LiFeO2": -2.0})
+    assert hull.e_above_hull("PS", 0.1) == hull.e_above_hull("P2S2", 0.1)
+    assert hull.e_above_hull("PS", 0.1).num_entries == 0
+    assert hull.e_above_hull("PS", 0.1).e_above_hull == pytest.approx(0.1)
+    assert hull.e_above_hull("LiFeO", 0.0).num_entries == 3
+    assert hull.e_above_hull("Li2O", 0.0).num_entries == 1
+
+
+def test_many_elements_take_the_same_answer_as_few() -> None:
+    few = hull_of({"LiFe": -1.0, "PS": -0.5})
+    every = {e.symbol: 1 for e in (Element.from_Z(z) for z in range(1, 61))}
+    # 60 elements have 2^60 subsystems; only those that hold entries may be visited.
+    assert few.energy(every) == pytest.approx((2 * -1.0 + 2 * -0.5) / 60, abs=1e-6)
+
+
+def test_order_of_entries_and_duplicates_do_not_matter() -> None:
+    one = hull_of({"LiFe": -1.0, "Li2Fe2": -0.8, "LiO": -0.4})
+    two = hull_of({"LiO": -0.4, "Li2Fe2": -0.8, "LiFe": -1.0})
+    assert one.content_hash == two.content_hash
+    assert len(one) == 2
+    assert one.content_hash != hull_of({"LiFe": -1.0}).content_hash
+
+
+def test_entries_that_are_no_good_are_skipped_and_named() -> None:
+    hull = hull_of(
+        {"LiFe": -1.0, "LiO": math.nan, "Li3O": math.inf, "not a formula": -1.0, "": -2.0},
+        ids=["a", "b", "c", "d", "e"],
+    )
+    assert set(hull.skipped) == {"b", "c", "d", "e"}
+    assert len(hull) == 1
+    assert "formation energy" in hull.skipped["b"]
+    assert "'not a formula' is not a composition" in hull.skipped["d"]
+
+
+@pytest.mark.parametrize("entries", [{}, {"Li": 0.0}, {"LiO": math.nan}])
+def test_an_empty_hull_is_an_error(entries: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="no compound"):
+        hull_of(entries)
+
+
+def test_bad_questions_get_a_reason() -> None:
+    hull = hull_of({"LiFe": -1.0})
+    assert hull.energy("not a formula") is None
+    for composition, energy in [("LiFe", None), ("LiFe", math.nan), ("???", 0.0), ("", 0.0)]:
+        result = hull.e_above_hull(composition, energy)
+        assert result.e_above_hull is None
+        assert result.reason
+
+
+def table(rows: list[tuple[list[int], float | None, float | None]]) -> CandidateTable:
+    crystals = Crystals.concatenate(
+        [
+            Crystals(np.array(z), np.arange(3 * len(z)) / (3 * len(z)), np.eye(3) * 5, np.array([len(z)]), (f"c-{i}",))
+            for i, (z, _, _) in enumerate(rows)
+        ]
+    )
+    made = CandidateTable.from_crystals(crystals, {"lost": "unreadable"})
+    for name, column in (("formation_energy_per_atom", 1), ("e_above_hull", 2)):
+        values = {f"c-{i}": row[column] for i, row in enumerate(rows)}
+        made = made.with_column(name, values, "Float64")
+    return made
+
+
+def test_a_table_with_e_above_hull_lends_its_publishers_hull() -> None:
+    rows = [([3, 26], -0.5, 0.2), ([3, 3, 8], -1.0, None), ([26, 8], -1.5, -0.3), ([26, 26, 8], None, 0.1)]
+    lent = Hull.from_table(table(rows), scale="test", source="test")
+    assert lent.energy("LiFe") == pytest.approx(-0.7)
+    assert lent.energy("Li2O") == pytest.approx(-1.0)
+    assert lent.energy("FeO") == pytest.approx(-1.5)
+    assert set(lent.skipped) == {"lost", "c-3"}
+    own = Hull.from_table(table(rows), scale="test", source="test", use_e_above_hull=False)
+    assert own.energy("LiFe") == pytest.approx(-0.5)
+
+
+def test_a_table_without_energies_is_refused() -> None:
+    bare = CandidateTable.from_crystals(table([([3, 26], 0.0, 0.0)]).crystals())
+    with pytest.raises(ValueError, match="formation_energy_per_atom"):
+        Hull.from_table(bare, scale="test", source="bare")
+
+
+def test_read(tmp_path) -> None:
+    entries = pa.table({"id": ["a", "b"], "composition": ["Li2Fe2", "Li??"], "formation_energy_per_atom": [-1.0, 0.0]})
+    pq.write_table(entries, tmp_path / "silent.parquet")
+    silent = Hull.read(tmp_path / "silent.parquet")
+    assert (silent.scale, silent.scale_stated) == ("materials_project", False)
+    assert silent.energy("LiFe") == pytest.approx(-1.0)
+    assert set(silent.skipped) == {"b"}
+
+    stating = entries.replace_schema_metadata({"crysjepa": json.dumps({"scale": "other"})})
+    pq.write_table(stating, tmp_path / "stating.parquet")
+    assert (Hull.read(tmp_path / "stating.parquet").scale, Hull.read(tmp_path / "stating.parquet").scale_stated) == (
+        "other",
+        True,
+    )
+    assert Hull.read(tmp_path / "stating.parquet", scale="mine").scale == "mine"
+
+
+def test_read_refuses_other_files(tmp_path) -> None:
+    (tmp_path / "a.parquet").write_text("not parquet")
+    with pytest.raises(ValueError, match="not a Parquet file"):
+        Hull.read(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"composition": ["LiFe"]}), tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match="no column formation_energy_per_atom"):
+        Hull.read(tmp_path / "b.parquet")

@@ -1,0 +1,276 @@
+"""Validity, uniqueness and novelty: known answers, other libraries as oracles, and bad crystals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.core import Composition, Element, Lattice, Structure
+from smact.screening import smact_validity
+
+from crysjepa.crystals import Crystals
+from crysjepa.screen.filters import (
+    FormulaIndex,
+    composition_validity,
+    natural_key,
+    novel,
+    structure_validity,
+    unique,
+)
+
+
+def crystal(lattice: object, frac_coords: object, numbers: list[int] | None = None, id_: str = "c") -> Crystals:
+    frac = np.asarray(frac_coords, dtype=float)
+    return Crystals(numbers or [3] * len(frac), frac, np.asarray(lattice, dtype=float), [len(frac)], (id_,))
+
+
+def of_formulas(*formulas: str) -> Crystals:
+    """One crystal a formula; only their compositions are meant to be looked at."""
+    batches = []
+    for formula in formulas:
+        numbers = [e.Z for e, n in Composition(formula).items() for _ in range(int(n))]
+        batches.append(crystal(np.eye(3) * 30, np.linspace(0, 0.9, len(numbers))[:, None] * [1, 1, 1], numbers, formula))
+    return Crystals.concatenate(batches)
+
+
+def rock_salt(a: float, b: str = "Cl", id_: str = "c") -> Crystals:
+    structure = Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), ["Na", b], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    return Crystals.from_structures([structure], [id_])
+
+
+def caesium_chloride(a: float, id_: str = "c") -> Crystals:
+    return crystal(np.eye(3) * a, [[0, 0, 0], [0.5, 0.5, 0.5]], [11, 17], id_)
+
+
+# -- structure -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lattice", "frac", "reason"),
+    [
+        (np.eye(3) * 4, [[0, 0, 0], [0.5, 0.5, 0.5]], None),
+        (np.eye(3) * 4, [[0.2, 0.2, 0.2], [0.2, 0.2, 0.2]], "shortest distance 0.00 Å"),
+        (np.eye(3) * 4, [[0.01, 0, 0], [0.95, 1, 3]], "shortest distance 0.24 Å"),
+        (np.diag([0.4, 5, 5]), [[0, 0, 0]], "shortest distance 0.40 Å"),
+        (np.diag([0.6, 5, 5]), [[0, 0, 0]], None),
+        ([[4, 0, 0], [0, 4, 0], [4, 0.3, 4e-3]], [[0, 0, 0]], "Å³"),
+        ([[4, 0, 0], [4000.3, 0.3, 0], [0, 0, 9]], [[0, 0, 0]], "shortest distance"),
+        (np.eye(3) * 0.46, [[0, 0, 0]], "cell volume"),
+        (np.zeros((3, 3)), [[0, 0, 0]], "cell volume"),
+        (np.diag([np.nan, 1, 1]), [[0, 0, 0]], "lattice is not finite"),
+        (np.diag([np.inf, 1, 1]), [[0, 0, 0]], "lattice is not finite"),
+        (np.eye(3) * 1e200, [[0, 0, 0]], "not finite"),
+        (np.eye(3) * 4, [[0, np.nan, 0]], "coordinate is not finite"),
+        (np.eye(3) * 1e6, [[0, 0, 0], [0.5, 0.5, 0.5]], None),
+        (-np.eye(3) * 4, [[0, 0, 0], [0.5, 0.5, 0.5]], None),
+    ],
+)
+def test_structure_validity(lattice: object, frac: object, reason: str | None) -> None:
+    found = structure_validity(crystal(lattice, frac))["c"]
+    assert (found is None) == (reason is None), found
+    assert reason is None or reason in str(found)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 12),
+    st.floats(0.3, 1.5),
+    st.lists(st.tuples(st.permutations([0, 1, 2]), st.integers(-6, 6)), max_size=6),
+)
+def test_shortest_distance_is_pymatgens_in_any_cell(
+    seed: int, sites: int, min_distance: float, shears: list[tuple[list[int], int]]
+) -> None:
+    rng = np.random.default_rng(seed)
+    lattice = rng.normal(size=(3, 3)) * rng.uniform(0.5, 3, (3, 1))
+    crystals = crystal(lattice, rng.uniform(size=(sites, 3)))
+    found = structure_validity(crystals, min_distance=min_distance, min_volume=1e-6)["c"]
+
+    points = crystals.frac_coords @ lattice
+    images = np.stack(np.meshgrid(*[np.arange(-12, 13)] * 3), -1).reshape(-1, 3) @ lattice
+    lengths = [np.linalg.norm(p - q + images, axis=1) for i, p in enumerate(points) for q in points[i:]]
+    shortest = min(length[length > 1e-9].min() for length in lengths)
+    if abs(shortest - min_distance) > 1e-6 and abs(np.linalg.det(lattice)) > 0.3:
+        assert (found is None) == (shortest > min_distance)
+
+    sheared, coords = lattice.copy(), crystals.frac_coords.copy()
+    for (i, j, _), n in shears:  # the same crystal, another cell
+        sheared[i] += n * sheared[j]
+        coords[:, j] -= n * coords[:, i]
+    again = structure_validity(crystal(sheared, coords), min_distance=min_distance, min_volume=1e-6)["c"]
+    if abs(shortest - min_distance) > 1e-6:
+        assert (again is None) == (found is None)
+
+
+def test_a_large_cell_is_checked_in_little_memory() -> None:
+    grid = np.stack(np.meshgrid(*[np.arange(20)] * 3), -1).reshape(-1, 3) / 20
+    assert structure_validity(crystal(np.eye(3) * 50, grid)) == {"c": None}
+    grid[77] = grid[4000] + 1e-4
+    assert "shortest distance 0.01 Å" in str(structure_validity(crystal(np.eye(3) * 50, grid))["c"])
+
+
+def test_one_bad_crystal_does_not_disturb_the_others() -> None:
+    good, bad = rock_salt(5.6, id_="good"), crystal(np.diag([np.nan, 1, 1]), [[0, 0, 0]], id_="bad")
+    seen: list[tuple[int, int]] = []
+    found = structure_validity(
+        Crystals.concatenate([bad, good]), progress=lambda done, total: seen.append((done, total))
+    )
+    assert found["good"] is None
+    assert found["bad"]
+    assert seen == [(1, 2), (2, 2)]
+    assert structure_validity(Crystals.empty()) == {}
+
+
+# -- composition -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("formula", "reason"),
+    [
+        ("NaCl", None),
+        ("Fe3O4", "charge-neutral"),  # no one oxidation state of Fe does it
+        ("Fe2O3", None),
+        ("Na2Cl", "no charge-neutral"),
+        ("O2", None),
+        ("Xe", None),
+        ("FeCoNi", None),
+        ("ArO", "smact knows no oxidation state of Ar"),
+        ("PmO", "smact knows no electronegativity of Pm"),
+        ("OgO", "smact knows no oxidation state of Og"),
+    ],
+)
+def test_composition_validity(formula: str, reason: str | None) -> None:
+    found = composition_validity(of_formulas(formula))[formula]
+    assert (found is None) == (reason is None), found
+    assert reason is None or reason in str(found)
+
+
+known = st.sampled_from([Element.from_Z(z).symbol for z in range(1, 104)])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(known, st.integers(1, 6), min_size=1, max_size=4))
+def test_composition_validity_is_smacts(amounts: dict[str, int]) -> None:
+    composition = Composition(amounts)
+    formula = composition.formula.replace(" ", "")
+    expected = smact_validity(composition, oxidation_states_set="smact14")
+    assert (composition_validity(of_formulas(formula))[formula] is None) == expected
+
+
+def test_many_elements_are_checked_at_once() -> None:
+    # The enumeration would be longer than 10^10 combinations.
+    formula = "".join(Element.from_Z(z).symbol for z in [*range(22, 31), 33, *range(40, 47), 50, 51, 52, 8])
+    assert composition_validity(of_formulas(formula)) == {formula: None}
+
+
+# -- uniqueness ------------------------------------------------------------------------------
+
+
+def test_unique_keeps_the_first_in_natural_order_whatever_the_rows_order() -> None:
+    crystals = Crystals.concatenate(
+        [
+            rock_salt(5.6, id_="c-10"),
+            rock_salt(5.7, id_="c-2"),
+            caesium_chloride(3.5, id_="c-3"),
+            caesium_chloride(3.4, id_="c-1"),
+            rock_salt(5.6, b="Br", id_="c-4"),
+        ]
+    )
+    expected = {"c-10": "c-2", "c-2": None, "c-3": "c-1", "c-1": None, "c-4": None}
+    for order in ([0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 0, 4, 1, 3]):
+        found = unique(crystals[order])
+        assert found.matches == expected
+        assert list(found.matches) == [crystals.ids[i] for i in order]
+        assert found.failures == {}
+
+
+def test_natural_order() -> None:
+    assert sorted(["c-10", "c-2", "b", "10", "9", "c-02", "c-2-x"], key=natural_key) == [
+        "9",
+        "10",
+        "b",
+        "c-02",
+        "c-2",
+        "c-2-x",
+        "c-10",
+    ]
+
+
+def test_a_supercell_and_a_rotated_cell_are_duplicates() -> None:
+    salt = rock_salt(5.6, id_="a").to_structures()[0]
+    large = salt.copy()
+    large.make_supercell([2, 1, 1])
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    turned = Structure(Lattice(salt.lattice.matrix @ turn), salt.species, salt.frac_coords + 0.3)
+    found = unique(Crystals.from_structures([salt, large, turned], ["a", "b", "c"]))
+    assert found.matches == {"a": None, "b": "a", "c": "a"}
+
+
+def test_a_crystal_that_cannot_be_compared_is_a_failure_of_its_own() -> None:
+    crystals = Crystals.concatenate(
+        [
+            rock_salt(5.6, id_="c-2"),
+            crystal(np.diag([np.nan, 1, 1]), [[0, 0, 0], [0.5, 0, 0]], [11, 17], "c-1"),
+            crystal(np.diag([0.6, 0.6, 3000]), [[0, 0, 0], [0, 0, 0.5]], [11, 17], "c-3"),
+            rock_salt(5.7, id_="c-4"),
+        ]
+    )
+    seen: list[tuple[int, int]] = []
+    found = unique(crystals, progress=lambda done, total: seen.append((done, total)))
+    assert found.matches == {"c-2": None, "c-4": "c-2"}
+    assert set(found.failures) == {"c-1", "c-3"}
+    assert "cannot be reduced" in found.failures["c-1"]
+    assert "too long and thin" in found.failures["c-3"]
+    assert seen[-1] == (4, 4)
+
+
+def test_noble_gases_do_not_warn() -> None:
+    pair = Crystals.concatenate(
+        [crystal(np.eye(3) * 4, [[0, 0, 0], [0.5, 0.5, 0.5]], [2, 18], i) for i in ("a", "b")]
+    )
+    assert unique(pair).matches == {"a": None, "b": "a"}
+
+
+# -- novelty ---------------------------------------------------------------------------------
+
+
+def test_novel_names_the_first_match_of_the_reference() -> None:
+    known_ones = Crystals.concatenate(
+        [rock_salt(5.6, id_="mp-10"), rock_salt(5.65, id_="mp-9"), caesium_chloride(3.5, id_="mp-1")]
+    )
+    crystals = Crystals.concatenate([rock_salt(5.7, id_="x"), rock_salt(5.6, b="Br", id_="y")])
+    for order in ([0, 1, 2], [2, 1, 0]):
+        found = novel(crystals, known_ones[order])
+        assert found.matches == {"x": "mp-9", "y": None}
+    index = FormulaIndex(known_ones)
+    assert novel(crystals[0], index).matches == {"x": "mp-9"}
+    assert novel(crystals[1], index).matches == {"y": None}
+    assert novel(crystals, Crystals.empty()).matches == {"x": None, "y": None}
+    assert novel(Crystals.empty(), known_ones).matches == {}
+
+
+def test_novel_uses_the_matcher_it_is_given() -> None:
+    salt, larger = rock_salt(5.6, id_="x"), rock_salt(6.6, id_="mp-1")
+    assert novel(salt, larger).matches == {"x": "mp-1"}  # volumes are scaled by default
+    assert novel(salt, larger, matcher=StructureMatcher(scale=False, ltol=0.05)).matches == {"x": None}
+
+
+def test_a_bad_reference_is_a_failure_only_where_nothing_else_matches() -> None:
+    broken = crystal(np.diag([np.nan, 1, 1]), [[0, 0, 0], [0.5, 0, 0]], [11, 17], "mp-0")
+    crystals = Crystals.concatenate([rock_salt(5.6, id_="x"), caesium_chloride(3.5, id_="y")])
+    found = novel(crystals, Crystals.concatenate([broken, rock_salt(5.6, id_="mp-1")]))
+    assert found.matches == {"x": "mp-1"}
+    assert "mp-0 cannot be reduced" in found.failures["y"]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_reduced_beforehand_gives_the_matchers_own_answer(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    lattice = np.eye(3) * 5 + rng.normal(size=(3, 3)) * 0.5
+    frac = rng.uniform(size=(6, 3))
+    one = crystal(lattice, frac, [3, 3, 8, 8, 26, 26], "a")
+    two = crystal(lattice * 1.02, frac + rng.normal(size=(6, 3)) * 0.03 * (seed % 3), [3, 3, 8, 8, 26, 26], "b")
+    expected = StructureMatcher().fit(one.to_structures()[0], two.to_structures()[0])
+    assert (novel(two, one).matches["b"] == "a") == expected
