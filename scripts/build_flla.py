@@ -80,7 +80,7 @@ def read_rows(sdist: Path) -> list[dict[str, str]]:
 
 
 def crystal(row: dict[str, str]) -> dict[str, Any]:
-    """One row of the table from one of the CSV, whose structure is a pymatgen dictionary in Python's syntax."""
+    """A row of the table from one of the CSV, whose structure is a pymatgen dictionary in Python's syntax."""
     structure = ast.literal_eval(row["structure"])
     sites = structure["sites"]
     if any(len(s["species"]) != 1 or s["species"][0]["occu"] != 1 for s in sites) or len(sites) != int(

@@ -18,13 +18,13 @@ Two ways to come by the force field's energies:
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 
-from crysjepa.candidates import CandidateTable
+from crysjepa import datasets
 from crysjepa.crystals import Crystals
 from crysjepa.energy.references import ElementalReferences, fit_references
 
@@ -76,14 +76,12 @@ def parse() -> argparse.Namespace:
 
 def load_crystals(names: list[str]) -> tuple[Crystals, dict[str, float | None]]:
     """Structures of all data sets, the first of each id, and their formation energies."""
-    from crysjepa import datasets
-
     batches: list[Crystals] = []
     formation: dict[str, float | None] = {}
     for name in names:
-        table: CandidateTable = datasets.load(name)
+        table = datasets.load(name)
         crystals = table.crystals()
-        new = crystals.select([i for i in crystals.ids if i not in formation])
+        new = crystals[np.array([i not in formation for i in crystals.ids], dtype=bool)]
         formation.update(zip(new.ids, table.column("formation_energy_per_atom", new.ids), strict=True))
         batches.append(new)
     return Crystals.concatenate(batches), formation
@@ -124,7 +122,7 @@ def write(references: ElementalReferences, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(references.to_json(), encoding="utf-8")
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 if __name__ == "__main__":

@@ -154,10 +154,12 @@ def read_torch(path: Path, stem: str) -> list[Entry]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises anything for a foreign file; the reason is kept
-        found = re.search(r"GLOBAL ([\w.]+)|[Uu]nsupported (?:global|class|operand)[: ]+([\w.]+)", str(error))
+        found = re.search(r"GLOBAL ([\w.]+)", str(error)) or re.search(
+            r"Unsupported \w+:? ([\w.]+)", str(error)
+        )
         if found:
             raise ReadError(
-                f"the file holds more than tensors ({found.group(1) or found.group(2)}) and would have to "
+                f"the file holds more than tensors ({found.group(1)}) and would have to "
                 f"run code to be read, which crysjepa does not. {_TORCH_ADVICE}"
             ) from error
         raise ReadError(f"not a file of tensors, or a truncated one: {brief(error)}") from error

@@ -59,7 +59,9 @@ def split_blocks(text: str) -> list[tuple[str, str]]:
     if not parts:
         raise ReadError("no data block: not a CIF")
     blocks = [(part.split(maxsplit=1)[0] if part[:1].strip() else "", f"data_{part}") for part in parts]
-    return [b for b in blocks if re.search(r"^\s*_(cell_length|atom_site)", b[1], re.M | re.I)] or blocks[:1]
+    return [b for b in blocks if re.search(r"^[ \t]*_(cell_length|atom_site)", b[1], re.M | re.I)] or blocks[
+        :1
+    ]
 
 
 def read_block(text: str) -> RawCrystal:
@@ -74,15 +76,21 @@ def read_block(text: str) -> RawCrystal:
         raise ReadError(
             f"{len(text) / 1e6:.0f} MB of text for one crystal (limit {MAX_CRYSTAL_BYTES / 1e6:.0f})"
         )
-    if max(map(len, text.splitlines()), default=0) > MAX_LINE:
+    # pymatgen's regular expressions take quadratic time over blank lines and over very long ones
+    lines = [line for line in text.splitlines() if line.strip()]
+    if max(map(len, lines), default=0) > MAX_LINE:
         raise ReadError(f"a line is longer than the {MAX_LINE} characters that CIF allows")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return _crystal(text)
+            return _crystal("\n".join(lines) + "\n")
         except ReadError:
             raise
         except Exception as error:  # a parser of free text raises anything; the reason is kept
+            if isinstance(error, KeyError):
+                raise ReadError(f"the data item {brief(error)} is missing") from error
+            if isinstance(error, ZeroDivisionError) or re.search(r"zip\(\)|not a multiple", str(error)):
+                raise ReadError("a loop is incomplete: the file seems truncated") from error
             raise ReadError(f"unparsable CIF: {brief(error)}") from error
 
 
@@ -154,7 +162,7 @@ def _number(text: str, what: str) -> float:
     try:
         value = number(text)
     except ValueError:
-        raise ReadError(f"{what} is {text!r}, not a number") from None
+        raise ReadError(f"{what} is {text[:40]!r}, not a number") from None
     if not math.isfinite(value):
         raise ReadError(f"{what} is not finite ({text})")
     return value
@@ -180,7 +188,7 @@ def atomic_number(text: str, *, is_label: bool = False) -> int:
     for spelling in spellings:
         if z := table.get(spelling.title(), 0):
             return z
-    raise ReadError(f"{text!r} is not an element")
+    raise ReadError(f"{text[:40]!r} is not an element")
 
 
 def _lattice(parser: CifParser, block: CifBlock) -> NDArray[np.float64]:

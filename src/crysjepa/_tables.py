@@ -27,7 +27,8 @@ def assemble(entries: list[Entry], columns: pd.DataFrame | None = None) -> Candi
     crystals = _joined([(ids[i], c) for i in sound if (c := entries[i].crystal) is not None])
     problems = problems_of(crystals)
     reasons |= {sound[i]: reason for i, reason in problems.items()}
-    good = crystals[[i for i in range(len(crystals)) if i not in problems]] if problems else crystals
+    kept = np.array([i for i in range(len(crystals)) if i not in problems], dtype=np.int64)
+    good = crystals[kept] if problems else crystals
     table = CandidateTable.from_crystals(good, {ids[i]: reasons[i] for i in sorted(reasons)}, order=ids)
     columns = _inferred([dict(e.extra) for e in entries]) if columns is None else columns
     for name in columns.columns:

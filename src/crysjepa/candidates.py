@@ -132,7 +132,7 @@ class CandidateTable:
 
     def column(self, name: str, ids: Sequence[str] | None = None) -> list[Any]:
         """Values of a column as Python objects, None for null, for ``ids`` or for every row."""
-        series = self.frame.set_index("id")[name]
+        series = self.frame.set_index("id", drop=False)[name]
         values = series.loc[list(ids)] if ids is not None else series
         return [_plain(v) for v in values]
 
@@ -220,9 +220,7 @@ class CandidateTable:
     def to_arrow(self) -> pa.Table:
         """The table with Arrow types; its bytes on disk depend on nothing but its contents."""
         schema = {f.name: f.type for f in ARROW_SCHEMA}
-        columns = [
-            pa.array(self.frame[n], type=schema.get(n), from_pandas=True) for n in self.frame.columns
-        ]
+        columns = [pa.array(self.frame[n], type=schema.get(n), from_pandas=True) for n in self.frame.columns]
         return pa.Table.from_arrays(columns, names=[str(c) for c in self.frame.columns])
 
     def write(self, path: str | Path) -> None:

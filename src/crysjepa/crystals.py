@@ -86,7 +86,9 @@ class Crystals:
         """Crystals at ``index`` (an integer, slice, boolean mask or list of positions), in that order."""
         if isinstance(index, int | np.integer):
             index = [int(index)]
-        rows = np.arange(len(self))[np.asarray(index) if not isinstance(index, slice) else index]
+        if not isinstance(index, slice) and not len(index):
+            return Crystals.empty()
+        rows = np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index)]
         sites = (
             np.concatenate([np.arange(self.offsets[r], self.offsets[r + 1]) for r in rows])
             if len(rows)
@@ -149,7 +151,9 @@ class Crystals:
         out = []
         for i in range(len(self)):
             numbers, counts = np.unique(self._sites(i), return_counts=True)
-            out.append(Composition({Element.from_Z(int(z)): int(n) for z, n in zip(numbers, counts, strict=True)}))
+            out.append(
+                Composition({Element.from_Z(int(z)): int(n) for z, n in zip(numbers, counts, strict=True)})
+            )
         return out
 
     def chemical_systems(self) -> list[str]:
@@ -232,7 +236,11 @@ class Crystals:
         counts = lists["atomic_numbers"].value_lengths().to_numpy(zero_copy_only=False)
         flat = {n: a.flatten().to_numpy(zero_copy_only=False) for n, a in lists.items()}
         return cls(
-            flat["atomic_numbers"], flat["frac_coords"], flat["lattice"], counts, tuple(table["id"].to_pylist())
+            flat["atomic_numbers"],
+            flat["frac_coords"],
+            flat["lattice"],
+            counts,
+            tuple(table["id"].to_pylist()),
         )
 
     def to_arrow(self) -> pa.Table:

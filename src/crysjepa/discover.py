@@ -113,7 +113,7 @@ class _Loop:
         hull = load_hull(config.hull or config.reference)
         inputs = {
             "reference": known.crystals().content_hash(),
-            "hull": hull.content_hash(),
+            "hull": hull.content_hash,
             "generator": file_hash(self.generator_path),
             "jepa": file_hash(self.jepa_path),
         }
@@ -276,7 +276,9 @@ class _Loop:
         }
 
     def _write_shortlist(self, table: CandidateTable) -> None:
-        listed = {i: r for i, r in zip(table.ids, table.column("shortlist_rank"), strict=True) if r is not None}
+        listed = {
+            i: r for i, r in zip(table.ids, table.column("shortlist_rank"), strict=True) if r is not None
+        }
         order = sorted(listed, key=lambda i: listed[i])
         folder = self.run.path("shortlist")
         for stale in folder.glob("*.cif"):

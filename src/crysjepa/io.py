@@ -188,7 +188,8 @@ def _member_entries(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> list[E
 
 
 def _hidden(name: str) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
+    parts = [part for part in PurePosixPath(name).parts if part != ".."]
+    return any(part.startswith((".", "__MACOSX")) for part in parts)
 
 
 def _with_file(table: CandidateTable, name: str) -> CandidateTable:

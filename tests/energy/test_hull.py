@@ -124,7 +124,13 @@ def test_bad_questions_get_a_reason() -> None:
 def table(rows: list[tuple[list[int], float | None, float | None]]) -> CandidateTable:
     crystals = Crystals.concatenate(
         [
-            Crystals(np.array(z), np.arange(3 * len(z)) / (3 * len(z)), np.eye(3) * 5, np.array([len(z)]), (f"c-{i}",))
+            Crystals(
+                np.array(z),
+                np.arange(3 * len(z)) / (3 * len(z)),
+                np.eye(3) * 5,
+                np.array([len(z)]),
+                (f"c-{i}",),
+            )
             for i, (z, _, _) in enumerate(rows)
         ]
     )
@@ -153,7 +159,9 @@ def test_a_table_without_energies_is_refused() -> None:
 
 
 def test_read(tmp_path) -> None:
-    entries = pa.table({"id": ["a", "b"], "composition": ["Li2Fe2", "Li??"], "formation_energy_per_atom": [-1.0, 0.0]})
+    entries = pa.table(
+        {"id": ["a", "b"], "composition": ["Li2Fe2", "Li??"], "formation_energy_per_atom": [-1.0, 0.0]}
+    )
     pq.write_table(entries, tmp_path / "silent.parquet")
     silent = Hull.read(tmp_path / "silent.parquet")
     assert (silent.scale, silent.scale_stated) == ("materials_project", False)
@@ -162,7 +170,10 @@ def test_read(tmp_path) -> None:
 
     stating = entries.replace_schema_metadata({"crysjepa": json.dumps({"scale": "other"})})
     pq.write_table(stating, tmp_path / "stating.parquet")
-    assert (Hull.read(tmp_path / "stating.parquet").scale, Hull.read(tmp_path / "stating.parquet").scale_stated) == (
+    assert (
+        Hull.read(tmp_path / "stating.parquet").scale,
+        Hull.read(tmp_path / "stating.parquet").scale_stated,
+    ) == (
         "other",
         True,
     )

@@ -21,7 +21,9 @@ from crysjepa.screen.filters import (
 )
 
 
-def crystal(lattice: object, frac_coords: object, numbers: list[int] | None = None, id_: str = "c") -> Crystals:
+def crystal(
+    lattice: object, frac_coords: object, numbers: list[int] | None = None, id_: str = "c"
+) -> Crystals:
     frac = np.asarray(frac_coords, dtype=float)
     return Crystals(numbers or [3] * len(frac), frac, np.asarray(lattice, dtype=float), [len(frac)], (id_,))
 
@@ -31,13 +33,15 @@ def of_formulas(*formulas: str) -> Crystals:
     batches = []
     for formula in formulas:
         numbers = [e.Z for e, n in Composition(formula).items() for _ in range(int(n))]
-        batches.append(crystal(np.eye(3) * 30, np.linspace(0, 0.9, len(numbers))[:, None] * [1, 1, 1], numbers, formula))
+        batches.append(
+            crystal(np.eye(3) * 30, np.linspace(0, 0.9, len(numbers))[:, None] * [1, 1, 1], numbers, formula)
+        )
     return Crystals.concatenate(batches)
 
 
-def rock_salt(a: float, b: str = "Cl", id_: str = "c") -> Crystals:
-    structure = Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), ["Na", b], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    return Crystals.from_structures([structure], [id_])
+def rock_salt(a: float, anion: int = 17, id_: str = "c") -> Crystals:
+    fcc = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    return crystal(np.eye(3) * a, np.concatenate([fcc, fcc + 0.5]), [11] * 4 + [anion] * 4, id_)
 
 
 def caesium_chloride(a: float, id_: str = "c") -> Crystals:
@@ -80,7 +84,7 @@ def test_structure_validity(lattice: object, frac: object, reason: str | None) -
     st.floats(0.3, 1.5),
     st.lists(st.tuples(st.permutations([0, 1, 2]), st.integers(-6, 6)), max_size=6),
 )
-def test_shortest_distance_is_pymatgens_in_any_cell(
+def test_shortest_distance_is_right_in_any_cell(
     seed: int, sites: int, min_distance: float, shears: list[tuple[list[int], int]]
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -130,9 +134,9 @@ def test_one_bad_crystal_does_not_disturb_the_others() -> None:
     ("formula", "reason"),
     [
         ("NaCl", None),
-        ("Fe3O4", "charge-neutral"),  # no one oxidation state of Fe does it
+        ("Fe3O4", "no charge-neutral"),  # no one oxidation state of Fe does it
         ("Fe2O3", None),
-        ("Na2Cl", "no charge-neutral"),
+        ("Na2Cl", "cation more electronegative"),
         ("O2", None),
         ("Xe", None),
         ("FeCoNi", None),
@@ -154,14 +158,14 @@ known = st.sampled_from([Element.from_Z(z).symbol for z in range(1, 104)])
 @given(st.dictionaries(known, st.integers(1, 6), min_size=1, max_size=4))
 def test_composition_validity_is_smacts(amounts: dict[str, int]) -> None:
     composition = Composition(amounts)
-    formula = composition.formula.replace(" ", "")
+    formula = "".join(f"{e}{n}" for e, n in amounts.items())
     expected = smact_validity(composition, oxidation_states_set="smact14")
     assert (composition_validity(of_formulas(formula))[formula] is None) == expected
 
 
 def test_many_elements_are_checked_at_once() -> None:
     # The enumeration would be longer than 10^10 combinations.
-    formula = "".join(Element.from_Z(z).symbol for z in [*range(22, 31), 33, *range(40, 47), 50, 51, 52, 8])
+    formula = "".join(Element.from_Z(z).symbol for z in [*range(21, 31), *range(39, 49), 82]) + "O30"
     assert composition_validity(of_formulas(formula)) == {formula: None}
 
 
@@ -175,7 +179,7 @@ def test_unique_keeps_the_first_in_natural_order_whatever_the_rows_order() -> No
             rock_salt(5.7, id_="c-2"),
             caesium_chloride(3.5, id_="c-3"),
             caesium_chloride(3.4, id_="c-1"),
-            rock_salt(5.6, b="Br", id_="c-4"),
+            rock_salt(5.6, anion=35, id_="c-4"),
         ]
     )
     expected = {"c-10": "c-2", "c-2": None, "c-3": "c-1", "c-1": None, "c-4": None}
@@ -240,7 +244,7 @@ def test_novel_names_the_first_match_of_the_reference() -> None:
     known_ones = Crystals.concatenate(
         [rock_salt(5.6, id_="mp-10"), rock_salt(5.65, id_="mp-9"), caesium_chloride(3.5, id_="mp-1")]
     )
-    crystals = Crystals.concatenate([rock_salt(5.7, id_="x"), rock_salt(5.6, b="Br", id_="y")])
+    crystals = Crystals.concatenate([rock_salt(5.7, id_="x"), rock_salt(5.6, anion=35, id_="y")])
     for order in ([0, 1, 2], [2, 1, 0]):
         found = novel(crystals, known_ones[order])
         assert found.matches == {"x": "mp-9", "y": None}
@@ -271,6 +275,8 @@ def test_reduced_beforehand_gives_the_matchers_own_answer(seed: int) -> None:
     lattice = np.eye(3) * 5 + rng.normal(size=(3, 3)) * 0.5
     frac = rng.uniform(size=(6, 3))
     one = crystal(lattice, frac, [3, 3, 8, 8, 26, 26], "a")
-    two = crystal(lattice * 1.02, frac + rng.normal(size=(6, 3)) * 0.03 * (seed % 3), [3, 3, 8, 8, 26, 26], "b")
+    two = crystal(
+        lattice * 1.02, frac + rng.normal(size=(6, 3)) * 0.03 * (seed % 3), [3, 3, 8, 8, 26, 26], "b"
+    )
     expected = StructureMatcher().fit(one.to_structures()[0], two.to_structures()[0])
     assert (novel(two, one).matches["b"] == "a") == expected

@@ -70,11 +70,11 @@ class Hull:
         If there is no compound at all.
     """
 
-    compounds: Mapping[Fractions, float]
+    compounds: Mapping[Fractions, float] = field(repr=False)
     scale: str
     source: str
     scale_stated: bool = True
-    skipped: Mapping[str, str] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict, repr=False)
     _solved: dict[Fractions, tuple[float | None, int]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -173,7 +173,7 @@ class Hull:
                 if name not in columns:
                     raise ValueError(f"{path} has no column {name}: not a file of hull entries")
             table = file.read(columns=["composition", "formation_energy_per_atom", *({"id"} & set(columns))])
-            stated = scale or _scale_in_metadata(file.schema_arrow.metadata)
+            stated = scale or _scale_in(file.schema_arrow.metadata)
         return cls.from_entries(
             table["composition"].to_pylist(),
             table["formation_energy_per_atom"].to_pylist(),
@@ -277,7 +277,7 @@ def _read_composition(composition: Any) -> tuple[Fractions | None, str]:
     total = sum(amounts.values())
     if not _is_finite(total) or total <= 0:
         return None, f"{composition!r} is not a composition (no atoms)"
-    return tuple(sorted((e, round(n / total, 9)) for e, n in amounts.items() if n > 0)), ""
+    return tuple(sorted((e, round(n / total, 12)) for e, n in amounts.items() if n > 0)), ""
 
 
 def _lowered(energy: float | None, above: float | None) -> float | None:
@@ -290,9 +290,14 @@ def _is_finite(value: float | None) -> bool:
     return isinstance(value, int | float | np.number) and math.isfinite(value)
 
 
-def _scale_in_metadata(metadata: Mapping[bytes, bytes] | None) -> str | None:
+def _scale_in(metadata: Mapping[bytes, bytes] | None) -> str | None:
     try:
         scale = json.loads((metadata or {})[b"crysjepa"])["scale"]
     except (KeyError, TypeError, ValueError):
         return None
     return str(scale)
+
+
+def stated_scale(path: str | Path) -> str | None:
+    """The scale that a Parquet file's own metadata state, as :meth:`Hull.read` finds it; None if none."""
+    return _scale_in(pq.read_schema(path).metadata)

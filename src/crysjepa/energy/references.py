@@ -192,7 +192,7 @@ def _determined(
     kept, excluded = list(range(len(elements))), {}
     while kept:
         counts = (fractions[used] > 0).sum(axis=0)
-        out = {i: f"in {counts[i]} crystals, fewer than {min_count}" for i in kept if counts[i] < min_count}
+        out = {i: f"in fewer than {min_count} crystals ({counts[i]})" for i in kept if counts[i] < min_count}
         if not out:
             _, singular, axes = np.linalg.svd(fractions[used][:, kept].T @ fractions[used][:, kept])
             null = axes[singular < 1e-9 * singular[0]]

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow.parquet as pq
 from scipy.stats import binomtest
 
+from crysjepa import datasets
 from crysjepa.candidates import CandidateTable, Status
 from crysjepa.crystals import Crystals
-from crysjepa.energy.hull import Hull, HullResult
+from crysjepa.energy.hull import ASSUMED_SCALE, Hull, HullResult, stated_scale
 from crysjepa.energy.references import ElementalReferences, check_scales
 from crysjepa.screen.filters import (
     FormulaIndex,
@@ -146,7 +148,7 @@ def evaluate_table(
     crystals = table.crystals()
     structure = structure_validity(crystals, progress=_stage(progress, "structure"))
     composition = composition_validity(crystals, progress=_stage(progress, "composition"))
-    sound = crystals.select([i for i in crystals.ids if structure[i] is None])
+    sound = crystals[np.array([structure[i] is None for i in crystals.ids], dtype=bool)]
 
     table = _describe(table, crystals, sound, symprec)
     table = _decide_validity(table, crystals, structure, composition)
@@ -166,7 +168,9 @@ def _check_energy_column(
     table: CandidateTable, hull: Hull | None, references: ElementalReferences | None
 ) -> None:
     if references is not None and "energy_per_atom" not in table:
-        raise ValueError("references were given, but the table has no column energy_per_atom to apply them to")
+        raise ValueError(
+            "references were given, but the table has no column energy_per_atom to apply them to"
+        )
     if hull is not None and references is None:
         if "energy_per_atom" in table:
             raise ValueError("energy_per_atom needs elemental references to be compared with a hull")
@@ -175,7 +179,9 @@ def _check_energy_column(
 
 
 def _describe(table: CandidateTable, crystals: Crystals, sound: Crystals, symprec: float) -> CandidateTable:
-    with warnings.catch_warnings():  # pymatgen orders a formula by electronegativity, and warns for He, Ne, Ar
+    with (
+        warnings.catch_warnings()
+    ):  # pymatgen orders a formula by electronegativity, and warns for He, Ne, Ar
         warnings.filterwarnings("ignore", message="No Pauling electronegativity", category=UserWarning)
         formulas = [c.reduced_formula for c in crystals.compositions()]
     table = _set(table, "formula", dict(zip(crystals.ids, formulas, strict=True)), "string")
@@ -257,7 +263,9 @@ def _decide_stability(
     stable = {i: None if e is None else e <= e_above_hull_max for i, e in above.items()}
     table = _set(table, "stable", stable, "boolean")
     table = table.decide("stability", failures, Status.FAILED)
-    unstable = {i: f"{above[i]:.3f} eV/atom above the hull" for i, is_stable in stable.items() if is_stable is False}
+    unstable = {
+        i: f"{above[i]:.3f} eV/atom above the hull" for i, is_stable in stable.items() if is_stable is False
+    }
     return table.decide("stability", unstable, Status.REJECTED)
 
 
@@ -267,23 +275,26 @@ def _decide_stability(
 def load_hull(name_or_path: str | Path, *, scale: str | None = None, use_e_above_hull: bool = True) -> Hull:
     """A hull from a Parquet file of compositions, or from any data set with formation energies.
 
-    A Parquet file with the column ``composition`` is read by :meth:`Hull.read`; everything else goes
-    through :func:`crysjepa.datasets.load` and :meth:`Hull.from_table`.
+    A Parquet file with the column ``composition`` and no structures is read by :meth:`Hull.read`; everything
+    else goes through :func:`crysjepa.datasets.load` and :meth:`Hull.from_table`. The scale is ``scale``, or
+    what the Parquet file states, or :data:`~crysjepa.energy.hull.ASSUMED_SCALE` with ``scale_stated`` False.
 
     Raises
     ------
     ValueError
         If the data have no column ``formation_energy_per_atom`` or no usable row.
     """
-    from crysjepa import datasets
-
-    if _holds_compositions(Path(name_or_path)):
-        return Hull.read(name_or_path, scale=scale)
-    table = datasets.load(str(name_or_path))
+    path = Path(name_or_path)
+    if _holds_compositions(path):
+        return Hull.read(path, scale=scale)
+    table = datasets.load(name_or_path)
+    if scale is None:
+        file = path if path.exists() else datasets.fetch(str(name_or_path))
+        scale = stated_scale(file) if file.suffix == ".parquet" and file.is_file() else None
     return Hull.from_table(
         table,
-        scale=scale or "materials_project",
-        source=Path(name_or_path).name,
+        scale=scale or ASSUMED_SCALE,
+        source=path.name,
         use_e_above_hull=use_e_above_hull,
         scale_stated=scale is not None,
     )

@@ -194,7 +194,7 @@ def evaluate_crystals(
     config = {"evaluate": protocol.model_dump(mode="json")}
     own = {"reference": known.crystals().content_hash(), "crystals": table.crystals().content_hash()}
     if found_hull is not None:
-        own["hull"] = found_hull.content_hash()
+        own["hull"] = found_hull.content_hash
     run = Run(out, config, {**own, **(inputs or {})})
 
     def work() -> None:

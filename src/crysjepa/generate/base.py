@@ -28,7 +28,13 @@ class Generator(Protocol):
     """A source of crystals that can be refined."""
 
     def sample(
-        self, num: int, *, seed: int = 0, device: str = "cpu", prefix: str = "gen", progress: Progress | None = None
+        self,
+        num: int,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        prefix: str = "gen",
+        progress: Progress | None = None,
     ) -> Samples:
         """Draw ``num`` crystals with ids ``prefix-0`` …; the same seed gives the same crystals."""
         ...

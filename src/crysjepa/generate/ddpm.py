@@ -37,10 +37,15 @@ class Schedule:
         """The same schedule on another device."""
         return Schedule(*(v.to(device) for v in (self.beta, self.alpha_bar, self.alpha_bar_previous)))
 
+    def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """√ᾱ_t and √(1 − ᾱ_t), each (B,), for t (B,) in 1..T: how much signal and how much noise x_t holds."""
+        kept = self.alpha_bar[t - 1]
+        return kept.sqrt(), (1 - kept).sqrt()
+
     def diffuse(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε for t (B,) in 1..T (Eq. 17); x of any shape (B, …)."""
-        kept = self.alpha_bar[t - 1].view(-1, *[1] * (x0.ndim - 1))
-        return kept.sqrt() * x0 + (1 - kept).sqrt() * noise
+        signal, level = (v.view(-1, *[1] * (x0.ndim - 1)) for v in self.levels(t))
+        return signal * x0 + level * noise
 
     def step_back(self, x: Tensor, predicted_noise: Tensor, t: int, fresh_noise: Tensor) -> Tensor:
         """One draw from q(x_{t−1} | x_t, x_0) (Eq. 19, 20). At t = 1 the mean is returned: no noise is added."""

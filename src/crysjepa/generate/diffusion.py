@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,34 +23,49 @@ from crysjepa.nn.training import Training, TrainSettings, train_model
 from crysjepa.nn.transformer import TransformerConfig
 
 KIND = "ddpm-generator"
+_TYPE_WEIGHT = 0.2  # cross-entropy is in nats, up to 4.6; it should not outweigh the geometry
 _SHARD = 256  # crystals drawn from one random stream: the unit that a resumed or split run repeats
 
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """Network, number of timesteps T, and how the three parts of the loss are weighted.
+    """Network, number of timesteps T, and what the network is asked for.
 
-    ``balance``: ``"sum"`` adds squared errors over all 109 components as Eq. 18 does, so that the
-    100 of the one-hot type drown the 3 of the coordinates; ``"mean"`` averages within coordinates, types
-    and lattice first.
+    ``target``: ``"noise"`` is the paper's: the network predicts ε, and the squared errors of all 109
+    components are added (Eq. 18). ``"velocity"`` is what small networks learn sooner: v = √ᾱ ε − √(1 − ᾱ) x_0
+    for coordinates and lattice (Salimans & Ho 2022), a distribution over elements for the types, and the
+    three losses (means per component; cross-entropy) are weighed against one another. Either way the
+    reverse process is Eq. 19 and 20: the outputs are converted to ε.
+
+    ``type_scale``: height of the one-hot types (the paper: 1). At 1 the noise of 100 components hides the
+    element until the last fifth of the steps, when the geometry is settled; at 4 elements come first.
     """
 
     denoiser: DenoiserConfig = DenoiserConfig()
     timesteps: int = 256
-    balance: str = "sum"
+    target: Literal["noise", "velocity"] = "noise"
+    type_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.target not in ("noise", "velocity"):
+            raise ValueError(f"target is {self.target!r}: choose noise or velocity")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DiffusionConfig:
-        """Inverse of ``dataclasses.asdict``."""
+        """Inverse of ``dataclasses.asdict``. Raises TypeError or KeyError for other fields."""
         network = dict(values["denoiser"])
         transformer = TransformerConfig(**network.pop("transformer"))
-        return cls(DenoiserConfig(transformer, **network), values["timesteps"], values["balance"])
+        return cls(**{**values, "denoiser": DenoiserConfig(transformer, **network)})
 
 
 PAPER = DiffusionConfig(DenoiserConfig(TransformerConfig(layers=12, width=1024, heads=8, dropout=0.01)))
 """The 151 M parameters of appendix B.3."""
 
-SMALL = DiffusionConfig(DenoiserConfig(TransformerConfig(layers=6, width=192, heads=6), fourier=4), balance="mean")
+SMALL = DiffusionConfig(
+    DenoiserConfig(TransformerConfig(layers=6, width=192, heads=6), fourier=4),
+    target="velocity",
+    type_scale=4.0,
+)
 """What a laptop can train; the shipped weights are of this size."""
 
 
@@ -185,7 +200,8 @@ class DiffusionGenerator:
         for t in range(self.config.timesteps, 0, -1):
             for g, (x, mask) in enumerate(states):
                 steps = torch.full((len(mask),), t, device=device)
-                predicted, fresh = network(x, steps, mask), _normal(*mask.shape, noise)
+                output, fresh = network(x, steps, mask), _normal(*mask.shape, noise)
+                predicted = to_noise(output, x, steps, schedule, self.config)
                 states[g] = (
                     Noisy(
                         schedule.step_back(x.coords, predicted.coords, t, fresh.coords),
@@ -217,7 +233,9 @@ class DiffusionGenerator:
 
     # -- on disk ---------------------------------------------------------------------------
 
-    def save(self, path: Path, *, dtype: torch.dtype = torch.float32, card: dict[str, Any] | None = None) -> None:
+    def save(
+        self, path: Path, *, dtype: torch.dtype = torch.float32, card: dict[str, Any] | None = None
+    ) -> None:
         """Write weights (as ``dtype``), configuration, scaler, sizes and origin to one safetensors file."""
         header = {
             "kind": KIND,
@@ -233,26 +251,40 @@ class DiffusionGenerator:
     def load(cls, path: Path) -> DiffusionGenerator:
         """Read what :meth:`save` wrote. Raises CheckpointError for anything else."""
         tensors, header = checkpoint.load(path, kind=KIND)
-        config = DiffusionConfig.from_dict(header["config"])
-        denoiser = Denoiser(config.denoiser)
-        denoiser.load_state_dict(tensors)
+        with checkpoint.explained(path):
+            config = DiffusionConfig.from_dict(header["config"])
+            denoiser = Denoiser(config.denoiser)
+            denoiser.load_state_dict(tensors)
         scaler = lattice.Scaler(**{k: tuple(v) for k, v in header["scaler"].items()})
         origin = dict(header["origin"], file=checkpoint.file_hash(path))
         return cls(config, denoiser, scaler, header["sizes"], origin)
 
 
+def to_noise(output: Noisy, x: Noisy, t: Tensor, schedule: Schedule, config: DiffusionConfig) -> Noisy:
+    """ε from what the network says of x_t at t (B,), whatever it was trained to say."""
+    if config.target == "noise":
+        return output
+    signal, noise = (v[:, None, None] for v in schedule.levels(t))
+    types = config.type_scale * output.types.softmax(dim=-1)
+    return Noisy(
+        noise * x.coords + signal * output.coords,
+        (x.types - signal * types) / noise,
+        noise[:, 0] * x.lattice + signal[:, 0] * output.lattice,
+    )
+
+
 @dataclass(frozen=True)
 class DiffusionLoss:
-    """‖ε − ε_θ(x_t, t)‖² with t uniform in 1..T (Eq. 18)."""
+    """The training objective (Eq. 18, or its variant for ``target="velocity"``), t uniform in 1..T."""
 
     config: DiffusionConfig
     scaler: lattice.Scaler
 
     def __call__(self, model: nn.Module, batch: Batch, noise: torch.Generator) -> dict[str, Tensor]:
-        """Losses of a batch: ``loss``, and its parts ``coords``, ``types``, ``lattice`` (means per component)."""
+        """Losses of a batch: ``loss``, and its parts ``coords``, ``types``, ``lattice`` (per component)."""
         clean = self.encode(batch)
-        schedule = Schedule.cosine(self.config.timesteps).to(batch.mask.device)
         device = batch.mask.device
+        schedule = Schedule.cosine(self.config.timesteps).to(device)
         t = torch.randint(1, len(schedule) + 1, (len(batch),), generator=noise, device=device)
         epsilon = _normal(*batch.mask.shape, noise)
         x = Noisy(
@@ -260,19 +292,30 @@ class DiffusionLoss:
             schedule.diffuse(clean.types, epsilon.types, t),
             schedule.diffuse(clean.lattice, epsilon.lattice, t),
         )
-        predicted = model(x, t, batch.mask)
-        real = batch.mask[..., None]
-        sites = batch.mask.sum()
-        coords = ((predicted.coords - epsilon.coords) ** 2 * real).sum() / sites
-        types = ((predicted.types - epsilon.types) ** 2 * real).sum() / sites
-        cell = ((predicted.lattice - epsilon.lattice) ** 2).sum(dim=-1).mean()
-        parts = {"coords": coords / 3, "types": types / NUM_ELEMENTS, "lattice": cell / 6}
-        total = coords + types + cell if self.config.balance == "sum" else sum(parts.values())
-        return {"loss": torch.as_tensor(total), **parts}
+        output = model(x, t, batch.mask)
+        if self.config.target == "noise":
+            parts = {
+                "coords": _per_site((output.coords - epsilon.coords) ** 2, batch.mask),
+                "types": _per_site((output.types - epsilon.types) ** 2, batch.mask),
+                "lattice": ((output.lattice - epsilon.lattice) ** 2).mean(),
+            }
+            loss = 3 * parts["coords"] + NUM_ELEMENTS * parts["types"] + 6 * parts["lattice"]
+            return {"loss": loss, **parts}
+        signal, level = (v[:, None, None] for v in schedule.levels(t))
+        coords = signal * epsilon.coords - level * clean.coords
+        cell = signal[:, 0] * epsilon.lattice - level[:, 0] * clean.lattice
+        likely = output.types.log_softmax(dim=-1) * clean.types / self.config.type_scale
+        surprise = -likely.sum(dim=-1, keepdim=True)
+        parts = {
+            "coords": _per_site((output.coords - coords) ** 2, batch.mask),
+            "types": _per_site(surprise, batch.mask),
+            "lattice": ((output.lattice - cell) ** 2).mean(),
+        }
+        return {"loss": parts["coords"] + _TYPE_WEIGHT * parts["types"] + parts["lattice"], **parts}
 
     def encode(self, batch: Batch) -> Noisy:
         """x_0: centred coordinates 2 X − 1, one-hot types, standardised lattice vector (Eq. 2)."""
-        types = F.one_hot((batch.atomic_numbers - 1).clamp(min=0), NUM_ELEMENTS).float()
+        types = self.config.type_scale * F.one_hot((batch.atomic_numbers - 1).clamp(min=0), NUM_ELEMENTS)
         rows, columns = np.triu_indices(3)
         vector = batch.lattices[:, rows, columns]
         mean = torch.tensor(self.scaler.mean, device=vector.device, dtype=vector.dtype)
@@ -280,13 +323,13 @@ class DiffusionLoss:
         return Noisy(2 * batch.frac_coords - 1, types * batch.mask[..., None], (vector - mean) / std)
 
 
+def _per_site(errors: Tensor, mask: Tensor) -> Tensor:
+    """Mean of errors (B, M, D) over real sites and components."""
+    return (errors * mask[..., None]).sum() / (mask.sum() * errors.shape[-1])
+
+
 def _normal(batch: int, sites: int, generator: torch.Generator) -> Noisy:
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, device=generator.device)
 
     return Noisy(draw(batch, sites, 3), draw(batch, sites, NUM_ELEMENTS), draw(batch, 6))
-
-
-def variant(config: DiffusionConfig, **changes: Any) -> DiffusionConfig:
-    """``config`` with some fields replaced."""
-    return replace(config, **changes)

@@ -91,7 +91,9 @@ class CrysJepa:
                 progress(done, len(crystals))
         return out
 
-    def save(self, path: Path, *, dtype: torch.dtype = torch.float32, card: dict[str, Any] | None = None) -> None:
+    def save(
+        self, path: Path, *, dtype: torch.dtype = torch.float32, card: dict[str, Any] | None = None
+    ) -> None:
         """Write the encoder (as ``dtype``) with its configuration and origin to one safetensors file."""
         header = {"kind": KIND, "config": asdict(self.encoder.config), "origin": self.origin}
         tensors = {k: v.to(dtype) for k, v in self.encoder.state_dict().items()}
@@ -107,8 +109,9 @@ class CrysJepa:
 
         path = Path(path) if path is not None else shipped("jepa")
         tensors, header = checkpoint.load(path, kind=KIND)
-        encoder = Encoder(JepaConfig.from_dict(header["config"]))
-        encoder.load_state_dict(tensors)
+        with checkpoint.explained(path):
+            encoder = Encoder(JepaConfig.from_dict(header["config"]))
+            encoder.load_state_dict(tensors)
         return cls(encoder, dict(header["origin"], file=checkpoint.file_hash(path)))
 
 
@@ -131,6 +134,8 @@ class JepaLoss:
         energies = batch.energies if self.config.weighted else None
         loss = info_nce(predicted, target, energies, temperature=self.config.temperature)
         with torch.no_grad():
-            similarity = nn.functional.normalize(predicted, dim=-1) @ nn.functional.normalize(target, dim=-1).T
+            similarity = (
+                nn.functional.normalize(predicted, dim=-1) @ nn.functional.normalize(target, dim=-1).T
+            )
             top1 = (similarity.argmax(dim=1) == torch.arange(count, device=device)).float().mean()
         return {"loss": loss, "top1": top1}

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, A
     partial = path.with_name(f".{path.name}.partial")
     contiguous = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     save_file(contiguous, partial, metadata={_KEY: json.dumps(header, sort_keys=True)})
+    partial.chmod(0o644)  # safetensors writes files that only their owner may read
     os.replace(partial, path)
 
 
@@ -62,6 +64,15 @@ def read_header(path: str | Path) -> dict[str, Any]:
     if _KEY not in metadata:
         raise CheckpointError(f"{path} was not written by crysjepa: its header lacks {_KEY!r}")
     return json.loads(metadata[_KEY])
+
+
+@contextmanager
+def explained(path: str | Path) -> Iterator[None]:
+    """Turn the many ways in which a header and weights can contradict this version into CheckpointError."""
+    try:
+        yield
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{path} was made by another version of crysjepa: {error}") from error
 
 
 def file_hash(path: str | Path) -> str:

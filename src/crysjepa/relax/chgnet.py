@@ -174,7 +174,7 @@ def _not_computable(atoms: Atoms, cutoff: float) -> str | None:
         return "the cell has no volume"
     images = np.prod(2 * np.ceil(cutoff * sides / atoms.cell.volume) + 1)
     if images * len(atoms) > MAX_IMAGES:
-        return f"{images * len(atoms):.0e} periodic images within {cutoff:g} Å: the cell is too small or too skewed"
+        return f"over {MAX_IMAGES} periodic images within {cutoff:g} Å: the cell is too small or too skewed"
     return None
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from crysjepa.crystals import Crystals
+from crysjepa.relax.force_fields import get_force_field
 from crysjepa.relax.interface import ForceField, Prediction, check, describe_error
 from crysjepa.relax.sanity import astray
 
@@ -213,6 +215,14 @@ def relax_in_lockstep(crystals: Crystals, force_field: ForceField, settings: Rel
     return [d.outcome() for d in descents]
 
 
+def set_up_worker(name: str, device: str, settings: RelaxSettings) -> Callable[[Crystals], list[Outcome]]:
+    """In a worker process: load a force field once; then relax chunks with it, on one thread."""
+    loaded = get_force_field(name, device)
+    if "torch" in sys.modules:  # not worth its import for a force field without it
+        sys.modules["torch"].set_num_threads(1)
+    return lambda chunk: relax_in_lockstep(chunk, loaded, settings)
+
+
 class _Remembering:
     """A cell filter whose forces, costly matrix functions among them, are computed once a geometry."""
 
@@ -228,11 +238,11 @@ class _Remembering:
         super().set_positions(new, **options)  # type: ignore[misc]
 
 
-class _FrechetCellFilter(_Remembering, filters.FrechetCellFilter):
+class _FrechetCellFilter(_Remembering, filters.FrechetCellFilter):  # type: ignore[misc]
     pass
 
 
-class _ExpCellFilter(_Remembering, filters.ExpCellFilter):
+class _ExpCellFilter(_Remembering, filters.ExpCellFilter):  # type: ignore[misc]
     pass
 
 

@@ -24,7 +24,7 @@ from crysjepa.relax.interface import describe_error
 _CONTEXT = multiprocessing.get_context("spawn")
 START_LIMIT = 900.0
 """Seconds in which a worker must have loaded what it needs."""
-START_TRIES = 3
+START_TRIES = 2
 """Workers in a row that may die while loading before the pool gives up."""
 
 
@@ -63,6 +63,10 @@ class _Worker:
         # a worker that dies just now is noticed when its pipe is read
         with contextlib.suppress(OSError):
             self.connection.send(task.payload)
+
+    def overdue(self) -> bool:
+        """Past its deadline, and without an answer that only waits to be read."""
+        return self.deadline is not None and time.monotonic() > self.deadline and not self.connection.poll()
 
     def end(self) -> str:
         """Make sure that it is gone, and say how it went."""
@@ -132,8 +136,8 @@ class WorkerPool:
             self._assign()
             for worker in self._wait():
                 yield from self._read(worker)
-            for worker in [w for w in self._workers if w.deadline and time.monotonic() > w.deadline]:
-                yield from self._overdue(worker)
+            for worker in [w for w in self._workers if w.overdue()]:
+                yield from self._end_overdue(worker)
 
     def close(self) -> None:
         """End every worker."""
@@ -187,7 +191,7 @@ class WorkerPool:
                 "below `if __name__ == '__main__':`"
             )
 
-    def _overdue(self, worker: _Worker) -> Iterator[tuple[Any, Done]]:
+    def _end_overdue(self, worker: _Worker) -> Iterator[tuple[Any, Done]]:
         self._workers.remove(worker)
         worker.process.kill()
         worker.end()

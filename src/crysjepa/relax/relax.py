@@ -12,16 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from crysjepa.candidates import CandidateTable, Status
 from crysjepa.crystals import Crystals
-from crysjepa.relax.force_fields import ForceFieldInfo, force_field_info, get_force_field
+from crysjepa.relax.force_fields import ForceFieldInfo, force_field_info
 from crysjepa.relax.lockstep import (
     PAPER,
     QUICK,
     Outcome,
     RelaxRecord,
     RelaxSettings,
-    relax_in_lockstep,
+    set_up_worker,
 )
 from crysjepa.relax.pool import Done, WorkerPool
 from crysjepa.relax.sanity import unfit
@@ -31,7 +33,7 @@ __all__ = ["PAPER", "QUICK", "RelaxRecord", "RelaxSettings", "Relaxation", "rela
 
 STAGE = "relax"
 _ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-"""For the workers. OpenBLAS spends milliseconds on waking threads for each of the cell filter's 3×3 solves."""
+"""For the workers: OpenBLAS wakes its threads for each of the cell filter's 3×3 solves, for milliseconds."""
 _COLUMNS = {
     "energy_per_atom_initial": ("energy_per_atom_initial", "Float64"),
     "energy_per_atom": ("energy_per_atom", "Float64"),
@@ -120,13 +122,13 @@ def relax_crystals(
     if len(set(crystals.ids)) != len(crystals):
         raise ValueError("an id appears twice")
     unfits = {c.ids[0]: reason for c in crystals if (reason := unfit(c, info.max_atomic_number))}
-    fit = crystals.select([i for i in crystals.ids if i not in unfits])
+    fit = crystals[np.asarray([i not in unfits for i in crystals.ids], dtype=bool)]
     job = _Job(_chunks(fit, settings.chunk_size), settings, info, shards)
     report = progress or (lambda done, total: None)
     report(len(unfits) + job.done, len(crystals))
     if job.todo:
         workers = min(processes or _default_processes(device), len(job.todo))
-        with WorkerPool(_setup, (force_field, device, settings), workers, _ONE_THREAD) as pool:
+        with WorkerPool(set_up_worker, (force_field, device, settings), workers, _ONE_THREAD) as pool:
             job.submit_to(pool)
             for (number, position), done in pool.results():
                 job.take(number, position, done, pool)
@@ -169,13 +171,12 @@ class _Job:
         chunk = self.chunks[number]
         if done.kind == "done":
             self._keep(number, done.value)
-        elif position is None and len(chunk) > 1:
-            # one of them did it; alone, each either relaxes or is found out
+        elif position is None:
+            # one of them did it, or chance; alone, each either relaxes or is found out
             for i in reversed(range(len(chunk))):
                 pool.submit((number, i), chunk[i], self.settings.time_limit, first=True)
         else:
-            id_ = chunk.ids[position or 0]
-            self._keep(number, [Outcome(id_, reason=_trouble(done))])
+            self._keep(number, [Outcome(chunk.ids[position], reason=_trouble(done))])
 
     def _keep(self, number: int, outcomes: list[Outcome]) -> None:
         self.outcomes.update({o.id: o for o in outcomes})
@@ -219,12 +220,3 @@ def _default_processes(device: str) -> int:
     if device != "cpu":
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _setup(name: str, device: str, settings: RelaxSettings) -> Callable[[Crystals], list[Outcome]]:
-    """In a worker: load the force field once; then relax chunks with it."""
-    import torch
-
-    torch.set_num_threads(1)
-    loaded = get_force_field(name, device)
-    return lambda chunk: relax_in_lockstep(chunk, loaded, settings)

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
+import numpy as np
+import pandas as pd
+
 from crysjepa.crystals import Crystals
-from crysjepa.report.results import Results, numbers, plain, real
+from crysjepa.report.results import Results, plain, real
 from crysjepa.report.structures import Picture, draw_structure
 
 
@@ -37,26 +40,27 @@ class Card:
 
 
 def make_card(results: Results, row: int, missed: Sequence[str], name: str) -> Card:
+    """What to show of a row; ``missed`` are the criteria it failed, ``name`` is its picture's on the page."""
     record = results.frame.iloc[row]
 
-    def text(column: str) -> str:
-        return plain(record.get(column))
+    def text(column: str, limit: int = 1000) -> str:
+        return plain(record.get(column), limit)
 
     def value(column: str) -> float | None:
-        return real(numbers(results.frame.iloc[[row]], column)[0].item())
+        return real(record.get(column))
 
     rank, entries = value("shortlist_rank"), value("hull_entries")
     picture, no_picture = _picture(results, row, name)
-    cif, href = _cif(text("cif_file"))
+    cif, href = cif_link(text("cif_file", 400) or results.cif_files.get(int(rank or 0), ""))
     return Card(
         rank="" if rank is None else f"{rank:.0f}",
         id=text("id"),
-        formula=formula_of(results, row),
-        space_group=text("space_group"),
+        formula=plain(formula_of(results, row), 80),
+        space_group=text("space_group", 40),
         e_above_hull=value("e_above_hull"),
         formation_energy=value("formation_energy_per_atom"),
         nearest=text("nearest_known"),
-        nearest_formula=text("nearest_known_formula"),
+        nearest_formula=text("nearest_known_formula", 80),
         nearest_distance=value("nearest_known_distance"),
         score=value("score"),
         hull_entries="" if entries is None else f"{entries:.0f}",
@@ -64,36 +68,40 @@ def make_card(results: Results, row: int, missed: Sequence[str], name: str) -> C
         cif=cif,
         cif_href=href,
         missed=tuple(missed),
-        reason=text("reason"),
+        reason=text("reason", 300),
         picture=picture,
         no_picture=no_picture,
     )
 
 
 def _picture(results: Results, row: int, name: str) -> tuple[Picture | None, str]:
-    crystal = _crystal(results, row)
-    if crystal is None:
-        return None, "no structure"
     try:
-        return draw_structure(crystal, name), ""
+        crystal = _crystal(results, row)
+        return (None, "no structure") if crystal is None else (draw_structure(crystal, name), "")
     except ValueError as error:
         return None, f"no picture: {error}"
 
 
 def _crystal(results: Results, row: int) -> Crystals | None:
+    """The row's structure, None if it has none. Raises ValueError if its parts contradict one another."""
     record = results.frame.iloc[row]
-    if record["lattice"] is None or record["atomic_numbers"] is None:
+    species, coords, lattice = (record[name] for name in ("atomic_numbers", "frac_coords", "lattice"))
+    if not all(pd.api.types.is_list_like(part) for part in (species, coords, lattice)):
         return None
-    return results.candidates.crystals([record["id"]])
+    return Crystals(species, coords, lattice, np.array([len(species)]), (record["id"],))
 
 
 def formula_of(results: Results, row: int) -> str:
+    """The formula given, else the one of the structure, else ""."""
     given = plain(results.frame.iloc[row].get("formula"))
-    crystal = None if given else _crystal(results, row)
-    return given if crystal is None else crystal.compositions()[0].reduced_formula
+    try:
+        crystal = None if given else _crystal(results, row)
+        return given if crystal is None else crystal.compositions()[0].reduced_formula
+    except ValueError:  # the picture's place says what is wrong with the structure
+        return ""
 
 
-def _cif(name: str) -> tuple[str, str]:
+def cif_link(name: str) -> tuple[str, str]:
     """A CIF's name as given, and a link if it is a relative path that stays inside the run folder."""
     path = PurePosixPath(name)
     safe = name and not path.is_absolute() and ".." not in path.parts and path.suffix == ".cif"

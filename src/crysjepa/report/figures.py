@@ -59,7 +59,12 @@ def _rate_rows(axes: Axes, keys: Sequence[str], rounds: Sequence[Round]) -> None
     spread = 0.24 * min(len(shown) - 1, 2.6)
     for (i, part), offset in zip(shown, np.linspace(-spread / 2, spread / 2, len(shown)), strict=True):
         colour, marker = ROUND_COLOURS[i % 6], ROUND_MARKERS[i % 6]
-        style: dict[str, Any] = {"color": colour, "markeredgecolor": INK, "markeredgewidth": 0.6, "zorder": 3, "clip_on": False}
+        style: dict[str, Any] = {
+            "color": colour,
+            "markeredgecolor": INK,
+            "markeredgewidth": 0.6,
+            "zorder": 3,
+        }
         axes.plot([], [], marker=marker, ls="", markersize=7, label=plain(part.name, _MAX_NAME), **style)
         for row, key in enumerate(keys):
             value, interval = real(part.rates.get(key)), rate_interval(part, key)
@@ -69,7 +74,9 @@ def _rate_rows(axes: Axes, keys: Sequence[str], rounds: Sequence[Round]) -> None
             if interval is not None:
                 end = max(end, 100 * interval[1])
                 axes.plot([100 * v for v in interval], [row + offset] * 2, color=colour, lw=2.4, zorder=2)
-            axes.plot([100 * value], [row + offset], marker=marker, markersize=7, ls="", **style)
+            axes.plot(
+                [100 * value], [row + offset], marker=marker, markersize=7, ls="", clip_on=False, **style
+            )
             if len(shown) <= 4:
                 axes.annotate(
                     f"{100 * value:.1f}",
@@ -81,7 +88,7 @@ def _rate_rows(axes: Axes, keys: Sequence[str], rounds: Sequence[Round]) -> None
                 )
     axes.set_yticks(range(len(keys)), [RATES[k] for k in keys])
     axes.set_ylim(len(keys) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="y", length=0, pad=9)
     axes.spines["left"].set_visible(False)
     for line in np.arange(0.5, len(keys) - 1):
         axes.axhline(line, color=LINE, lw=0.8)
@@ -240,7 +247,7 @@ def map_figure(
     for handle in legend.legend_handles:
         handle.set_alpha(1)  # type: ignore[union-attr]
         handle.set_rasterized(False)  # type: ignore[union-attr]
-    _place_labels(figure, axes, [(x[r], y[r], labels[r]) for r in listed])
+    _place_labels(figure, axes, [(x[r], y[r], labels[r]) for r in listed if labels[r]])
     return figure
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ CRITERIA = {"valid": "validity", "unique": "uniqueness", "novel": "novelty", "st
 """The four judgements in the order in which the funnel shows them, each with the stage that makes it."""
 
 _VARIES = "…"
+_MAX_REASON = 300  # characters
 
 
 @dataclass(frozen=True)
@@ -45,18 +46,23 @@ class Step:
 def passed(frame: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
     """Which candidates are left after relaxation and each criterion: passed this one *and* all before.
 
-    A recorded judgement decides; where there is none, a crystal passed a step if nothing
-    was decided about it up to that stage.
+    To pass a criterion, no stage up to the one that judges it may have ended a crystal's way (a crystal
+    that repeats one of an earlier round is unique within its own, yet ends at uniqueness), and its
+    judgement must be true. Where none was recorded, it passed if a later stage ended its way; if nothing
+    did, it was not judged and did not pass.
     """
     position = {stage: i for i, stage in enumerate(STAGES)}
-    stage = np.array([position.get(plain(s), len(STAGES)) for s in frame["stage"]], dtype=np.int64)
-    ended = np.where((frame["status"] == Status.OK).to_numpy(dtype=bool), len(STAGES) + 1, stage)
+    ok = (frame["status"] == Status.OK).to_numpy(dtype=bool)
+    ended = np.array([position.get(plain(s), len(STAGES)) for s in frame["stage"]], dtype=np.int64)
+    # Crystals pass through canonicalise once more before they are embedded, when all else is judged.
+    again = (ended == position["canonicalise"]) & truths(frame, "valid").notna().to_numpy(dtype=bool)
+    ended = np.where(ok, len(STAGES) + 1, np.where(again, position["embed"], ended))
     left = ended > position["relax"]
     out = {"relaxed": left}
-    for name, decided in CRITERIA.items():
+    for name, stage in CRITERIA.items():
         judged = truths(frame, name)
-        fallback = ended > position[decided]
-        left = left & np.where(judged.isna(), fallback, judged.fillna(False).to_numpy(dtype=bool))
+        true = np.where(judged.isna(), ~ok, judged.fillna(False).to_numpy(dtype=bool))
+        left = left & true & (ended > position[stage])
         out[name] = left
     return out
 
@@ -67,9 +73,11 @@ def funnel(results: Results, part: Round) -> list[Step]:
     steps = [Step("generated", int(before.sum()), 0, ())]
     for name, mask in passed(results.frame).items():
         now = before & mask
-        lost = results.frame[before & ~now]
-        why = [(text, count) for _, text, count in _grouped(lost, f"not {name}")]
-        steps.append(Step(name, int(now.sum()), len(lost), tuple(why)))
+        lost = before & ~now
+        unknown = truths(results.frame, name).isna().to_numpy(dtype=bool)[lost]
+        default = np.where(unknown, "not judged", f"not {name}")
+        why = [(text, len(rows)) for rows, text in _grouped(results.frame[lost], default)]
+        steps.append(Step(name, int(now.sum()), int(lost.sum()), tuple(why)))
         before = now
     return steps
 
@@ -95,30 +103,33 @@ def reasons(results: Results) -> list[Reason]:
     frame = results.frame
     ended = frame[(frame["status"] != Status.OK).to_numpy(dtype=bool)]
     out = []
-    for rows, text, _ in _grouped(ended, "no reason recorded"):
+    for rows, text in _grouped(ended, ["no reason recorded"] * len(ended)):
         first = ended.loc[rows[0]]
         counts = tuple(int(part.rows[rows].sum()) for part in results.rounds)
-        example = plain(first["reason"]) if _VARIES in text else ""
+        example = plain(first["reason"], _MAX_REASON) if _VARIES in text else ""
         out.append(Reason(plain(first["stage"]), plain(first["status"]), text, example, counts))
     return sorted(out, key=lambda r: (-r.total, r.stage, r.status, r.text))
 
 
-def _grouped(frame: pd.DataFrame, default: str) -> list[tuple[list[int], str, int]]:
-    """Rows by stage, status and reason; reasons that differ in numbers or in parentheses go together."""
+def _grouped(frame: pd.DataFrame, default: Sequence[str] | NDArray[Any]) -> list[tuple[list[int], str]]:
+    """Rows by stage, status and reason, the largest group first.
+
+    Reasons that differ only in words with digits, in quotes or in parentheses go together; what differs
+    is written as "…". ``default`` stands for a reason that was not recorded.
+    """
     groups: dict[tuple[str, str, str], list[tuple[int, list[str]]]] = defaultdict(list)
-    for row, stage, status, reason in zip(
-        frame.index, frame["stage"], frame["status"], frame["reason"], strict=True
-    ):
-        words = re.findall(r"\s+|\([^()]*\)|[^\s(]+|\(", plain(reason) or default)
+    columns = (frame.index, frame["stage"], frame["status"], frame["reason"], default)
+    for row, stage, status, reason, otherwise in zip(*columns, strict=True):
+        words = re.findall(r"\s+|\([^()]*\)|[^\s(]+|\(", plain(reason, _MAX_REASON) or str(otherwise))
         shape = "".join(_VARIES if w[0] in "('\"" or any(c.isdigit() for c in w) else w for w in words)
         groups[plain(stage), plain(status), shape].append((int(row), words))
     out = []
     for members in groups.values():
-        columns = zip(*(words for _, words in members), strict=True)
-        text = "".join(column[0] if len(set(column)) == 1 else _VARIES for column in columns)
+        places = zip(*(words for _, words in members), strict=True)
+        text = "".join(place[0] if len(set(place)) == 1 else _VARIES for place in places)
         text = re.sub(rf"{_VARIES}(?:\s*{_VARIES})+", _VARIES, text)
-        out.append(([row for row, _ in members], text, len(members)))
-    return sorted(out, key=lambda g: (-g[2], g[1]))
+        out.append(([row for row, _ in members], text))
+    return sorted(out, key=lambda g: (-len(g[0]), g[1], g[0]))
 
 
 def shortlist(results: Results) -> list[int]:
@@ -136,20 +147,25 @@ def near_misses(results: Results, limit: int = 10) -> list[tuple[int, tuple[str,
     frame = results.frame
     judged = {name: truths(frame, name) for name in CRITERIA}
     hull = numbers(frame, "e_above_hull")
-    known = np.isfinite(hull) | ~np.logical_and.reduce([j.isna().to_numpy() for j in judged.values()])
-    found = []
-    for row in np.flatnonzero(known & frame["lattice"].notna().to_numpy(dtype=bool)):
-        missed = [_missed(name, judged[name].iloc[row], hull[row], results.threshold) for name in CRITERIA]
-        texts = tuple(m for m in missed if m)
-        order = (len(texts), hull[row] if np.isfinite(hull[row]) else math.inf, int(row))
-        found.append((order, int(row), texts))
-    return [(row, texts) for _, row, texts in sorted(found)[:limit]]
+    unjudged = np.logical_and.reduce([j.isna().to_numpy(dtype=bool) for j in judged.values()])
+    near = (np.isfinite(hull) | ~unjudged) & frame["lattice"].notna().to_numpy(dtype=bool)
+    missed = np.sum([~j.fillna(False).to_numpy(dtype=bool) for j in judged.values()], axis=0)
+    rows = np.flatnonzero(near)
+    rows = rows[np.lexsort((rows, hull[rows], missed[rows]))][:limit]  # NaN comes last
+    return [
+        (
+            int(r),
+            tuple(filter(None, (_missed(n, judged[n].iloc[r], hull[r], results.threshold) for n in judged))),
+        )
+        for r in rows
+    ]
 
 
 def _missed(name: str, judged: Any, hull: float, threshold: float | None) -> str:
-    if name == "stable" and (judged is pd.NA or not judged) and np.isfinite(hull) and threshold is not None:
-        over = hull - threshold
-        return f"not stable ({over:.3f} eV/atom above the limit)" if over > 0 else "not stable"
     if judged is pd.NA:
-        return f"{name}: not judged"
-    return "" if judged else f"not {name}"
+        return f"not judged: {CRITERIA[name]}"
+    if judged:
+        return ""
+    if name == "stable" and threshold is not None and hull > threshold:
+        return f"not stable ({hull - threshold:.3f} eV/atom above the limit)"
+    return f"not {name}"

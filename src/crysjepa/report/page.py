@@ -40,12 +40,14 @@ from crysjepa.report.wording import (
     listed_notes,
     number,
     percent,
+    significant,
     space_group,
 )
 
 MAX_ROWS = 200
 """Rows of the short list that the page shows; it says how many more there are."""
 
+_PAGE_COLOURS = {INK: "currentColor", MUTED: "var(--muted)", LINE: "var(--line)", PAPER: "var(--paper)"}
 _MAX_REASONS = 12
 _MAX_FORMULAS, _MAX_LABELS = 15, 60  # on the map: with formula, with rank
 
@@ -82,6 +84,7 @@ def render(results: Results) -> str:
     environment.filters |= {
         "number": number,
         "percent": percent,
+        "significant": significant,
         "formula": formula,
         "space_group": space_group,
         "breakable": breakable,
@@ -91,7 +94,7 @@ def render(results: Results) -> str:
     }
     listed = shortlist(results)
     missed = [] if listed else near_misses(results)
-    shown = [(row, ()) for row in listed[:MAX_ROWS]] or missed
+    shown = missed or [(row, ()) for row in listed[:MAX_ROWS]]
     cards = [make_card(results, row, texts, f"c{i}") for i, (row, texts) in enumerate(shown)]
     survivors = int(passed(results.frame)["stable"].sum())
     return environment.get_template("report.html.j2").render(
@@ -110,6 +113,7 @@ def render(results: Results) -> str:
         figure=_figures(results, listed),
         converged=converged(results),
         threshold=results.threshold,
+        ranker=results.protocol.get("ranker"),
         caveats=caveats(results, listed),
         notes=listed_notes(results.metrics.get("notes")),
         protocol=list(flat(results.protocol)),
@@ -133,14 +137,10 @@ class Figures:
 
 
 def _figures(results: Results, listed: Sequence[int]) -> Figures:
-    labels = {
-        row: f"{i + 1} {drawn_formula(formula_of(results, row))}".strip()
-        if i < _MAX_FORMULAS
-        else f"{i + 1}"
-        if i < _MAX_LABELS
-        else ""
-        for i, row in enumerate(listed)
-    }
+    labels = dict.fromkeys(listed, "")
+    for i, row in enumerate(listed[:_MAX_LABELS]):
+        name = drawn_formula(formula_of(results, row)) if i < _MAX_FORMULAS else ""
+        labels[row] = f"{i + 1} {name}".strip()
     rates = rates_figure(results.rounds)
     hull = hull_figure(results.frame, results.rounds, results.threshold)
     plane = map_figure(results.frame, results.rounds, results.reference_map, labels)
@@ -154,8 +154,7 @@ def _figures(results: Results, listed: Sequence[int]) -> Figures:
 def inline_svg(figure: Figure | None, name: str, label: str) -> Markup | None:
     """A figure as an SVG element to stand inside HTML, in the page's colours, without dates or outside names.
 
-    None for None.
-    ``name`` goes before every id, so that the ids of several figures differ.
+    ``name`` goes before every id, so that the ids of several figures differ. No figure gives None.
     """
     if figure is None:
         return None
@@ -169,15 +168,8 @@ def inline_svg(figure: Figure | None, name: str, label: str) -> Markup | None:
         root.attrib.pop(key, None)
     root.attrib |= {"role": "img", "aria-label": label, "class": "plot"}
     root.attrib["style"] = f"aspect-ratio:{float(width):g}/{float(height):g}"
-    text = ElementTree.tostring(root, encoding="unicode")
-    for colour, place in (
-        (INK, "currentColor"),
-        (MUTED, "var(--muted)"),
-        (LINE, "var(--line)"),
-        (PAPER, "var(--paper)"),
-    ):
-        text = text.replace(colour, place)
-    return Markup(text)  # serialised by ElementTree, which escapes text and attributes
+    # Serialised by ElementTree, which escapes text and attributes.
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
 def _strip(element: ElementTree.Element, name: str) -> None:
@@ -196,6 +188,8 @@ def _strip(element: ElementTree.Element, name: str) -> None:
         elif key in ("style", "clip-path", "fill", "stroke"):
             value = re.sub(r"url\(#([^)]*)\)", rf"url(#{name}-\1)", value)
             value = re.sub(r"font: ([\d.]+px) [^;]*", r"font-size: \1", value)
+            for colour, place in _PAGE_COLOURS.items():
+                value = value.replace(colour, place)
         element.set(key, value)
     for child in list(element):
         if child.tag.rpartition("}")[2] in ("metadata", "style"):

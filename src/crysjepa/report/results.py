@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,7 +49,10 @@ class Round:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything the page is made of. ``frame`` and ``rounds`` are sorted (by id, by number)."""
+    """Everything the page is made of. ``frame`` and ``rounds`` are sorted (by id, by number).
+
+    ``cif_files`` gives the file in ``shortlist/`` whose name begins with a rank, such as ``007-NaCl.cif``.
+    """
 
     candidates: CandidateTable
     rounds: tuple[Round, ...]
@@ -56,6 +60,7 @@ class Results:
     config: Mapping[str, Any]
     run: Mapping[str, Any]
     reference_map: pd.DataFrame | None
+    cif_files: Mapping[int, str]
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -105,6 +110,7 @@ def read_results(run: str | Path) -> Results:
         _read_json(run / "config.json"),
         _read_json(run / "run.json"),
         background,
+        _cif_files(run / "shortlist"),
     )
 
 
@@ -128,6 +134,13 @@ def _read_map(path: Path) -> pd.DataFrame | None:
     ordered = pd.DataFrame(kept)
     ordered = ordered[np.isfinite(ordered["x"]) & np.isfinite(ordered["y"])]
     return ordered.sort_values(list(kept), kind="stable").reset_index(drop=True)
+
+
+def _cif_files(folder: Path) -> dict[int, str]:
+    names = sorted(path.name for path in folder.glob("*.cif"))
+    ranks = {name: re.match(r"(\d{1,9})[-_.]", name) for name in names}
+    found = {int(rank[1]): f"shortlist/{name}" for name, rank in ranks.items() if rank}
+    return found if len(found) == sum(rank is not None for rank in ranks.values()) else {}
 
 
 def _rounds(frame: pd.DataFrame, metrics: Mapping[str, Any], path: Path) -> tuple[Round, ...]:
@@ -178,13 +191,18 @@ def real(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
+
+
 def plain(value: Any, limit: int = 10_000) -> str:
     """``value`` as one line of printable text of at most ``limit`` characters; "" for null."""
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return ""
-    # Lone surrogates cannot be encoded, and control or direction characters can disguise an id.
-    text = str(value).encode("utf-8", "replace").decode("utf-8")
-    text = "".join(" " if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") else c for c in text).strip()
+    text = str(value)
+    if not text.isprintable():
+        # Control and direction characters can disguise an id, lone surrogates cannot be written.
+        text = "".join(" " if unicodedata.category(c) in _UNPRINTABLE else c for c in text)
+    text = text.strip()
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +21,8 @@ MAX_ATOMS = 300
 
 _AZIMUTH, _ELEVATION = np.radians(22.0), np.radians(14.0)
 _RADIUS = 0.5  # drawn radius over covalent radius
-_EDGE_PIECES = 16  # an edge is sorted by depth piece by piece, so that atoms can hide a part of it
+_EDGE_PIECES = 32  # an edge is sorted by depth piece by piece, so that atoms can hide a part of it
+_SIZES = np.maximum(covalent_radii, 0.45)  # Å; a smaller hydrogen would be a speck
 _BOUNDARY = 0.02  # fractional distance at which an atom counts as lying on a face
 
 
@@ -59,10 +62,13 @@ def draw_structure(crystal: Crystals, name: str, size: int = 150) -> Picture:
     Raises
     ------
     ValueError
-        If the cell has no volume, a coordinate is not finite, or there are too many atoms.
+        If the cell has no volume, a coordinate is not finite, an atomic number is impossible, or there
+        are too many atoms.
     """
     if not (np.isfinite(crystal.lattices).all() and np.isfinite(crystal.frac_coords).all()):
         raise ValueError("a coordinate is not a finite number")
+    if not ((crystal.atomic_numbers >= 1) & (crystal.atomic_numbers < len(chemical_symbols))).all():
+        raise ValueError("an atomic number is not that of an element")
     if crystal.volumes[0] < 0.1:
         raise ValueError("the cell has no volume")
     if crystal.num_atoms[0] > MAX_ATOMS:
@@ -74,7 +80,7 @@ def draw_structure(crystal: Crystals, name: str, size: int = 150) -> Picture:
     if np.ptp(corners[..., 1]) > 1.7 * np.ptp(corners[..., 0]):  # lay a tall cell down
         turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
         atoms, corners = atoms @ turn, corners @ turn
-    radii = _RADIUS * covalent_radii[species]
+    radii = _RADIUS * _SIZES[species]
     low = np.minimum((atoms[:, :2] - radii[:, None]).min(0), corners[..., :2].min((0, 1)))
     high = np.maximum((atoms[:, :2] + radii[:, None]).max(0), corners[..., :2].max((0, 1)))
     scale = (size - 4) / (high - low).max()
@@ -84,10 +90,9 @@ def draw_structure(crystal: Crystals, name: str, size: int = 150) -> Picture:
         flat = (points[..., :2] - low) * scale + 2
         return np.stack([flat[..., 0], height - flat[..., 1]], axis=-1)
 
-    levels = np.unique(np.round(atoms[:, 2], 3))
     symbols = [chemical_symbols[z] for z in species]
-    shapes = _edge_shapes(to_page(corners), corners[..., 2], levels)
-    shapes += _atom_shapes(to_page(atoms), atoms[:, 2], levels, radii * scale, symbols, name)
+    shapes = _edge_shapes(to_page(corners), _edge_order(corners, atoms, radii))
+    shapes += _atom_shapes(to_page(atoms), atoms[:, 2], radii * scale, symbols, name)
     kinds = [int(z) for z in np.unique(species)]
     label = f"Unit cell with {_contents(numbers)}"
     svg = (
@@ -99,7 +104,7 @@ def draw_structure(crystal: Crystals, name: str, size: int = 150) -> Picture:
         + "</svg>"
     )
     legend = tuple(
-        Element(chemical_symbols[z], _hex(_colour(z)), round(float(_RADIUS * covalent_radii[z] * scale), 1))
+        Element(chemical_symbols[z], _hex(_colour(z)), round(float(_RADIUS * _SIZES[z] * scale), 1))
         for z in kinds
     )
     return Picture(Markup(svg), label, legend)  # numbers, element symbols and `name` only
@@ -109,7 +114,9 @@ def _conventional(crystal: Crystals) -> tuple[NDArray[np.float64], NDArray[np.fl
     import spglib
 
     cell: Any = (crystal.lattices[0], crystal.frac_coords, crystal.atomic_numbers)
-    with warnings.catch_warnings():
+    found = None
+    no_symmetry = getattr(spglib, "SpglibError", RuntimeError)  # newer versions raise, older return None
+    with warnings.catch_warnings(), contextlib.suppress(no_symmetry):
         # spglib announces a change of its error handling whenever it finds no symmetry.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"spglib")
         found = spglib.standardize_cell(cell, to_primitive=False, no_idealize=False, symprec=0.05)
@@ -160,28 +167,40 @@ def _edges() -> NDArray[np.float64]:
     return np.stack(lines)
 
 
-def _edge_shapes(
-    points: NDArray[np.float64], depths: NDArray[np.float64], levels: NDArray[np.float64]
-) -> list[tuple[float, str]]:
-    """Edges in as few pieces as the atoms' ``levels`` (their depths, sorted) allow, each with its order."""
+def _edge_order(
+    edges: NDArray[np.float64], atoms: NDArray[np.float64], radii: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """(12, pieces): how many atoms, counted from the back, each piece of an edge lies in front of.
+
+    A piece inside an atom lies behind it.
+    """
+    middle = (edges[:, :-1] + edges[:, 1:]) / 2
+    levels = np.unique(np.round(atoms[:, 2], 3))
+    order = np.searchsorted(levels, np.round(middle[..., 2], 3))
+    inside = np.linalg.norm(middle[:, :, None] - atoms, axis=-1) < radii
+    behind = np.where(inside, np.searchsorted(levels, np.round(atoms[:, 2], 3)), len(levels))
+    return np.minimum(order, behind.min(axis=-1))
+
+
+def _edge_shapes(points: NDArray[np.float64], order: NDArray[np.int64]) -> list[tuple[float, str]]:
     shapes = []
-    for line, depth in zip(points, depths, strict=True):
-        order = np.searchsorted(levels, np.round((depth[:-1] + depth[1:]) / 2, 3))
-        for level in np.unique(order):
-            piece = np.flatnonzero(order == level)  # a run: depth changes evenly along an edge
-            (x1, y1), (x2, y2) = line[piece[0]], line[piece[-1] + 1]
-            shapes.append((float(level), f'<path class="e" d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"/>'))
+    for line, levels in zip(points, order, strict=True):
+        ends = [0, *(np.flatnonzero(np.diff(levels)) + 1), len(levels)]
+        for first, last in itertools.pairwise(ends):  # pieces of one level are one line
+            (x1, y1), (x2, y2) = line[first], line[last]
+            path = f'<path class="e" d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"/>'
+            shapes.append((float(levels[first]), path))
     return shapes
 
 
 def _atom_shapes(
     points: NDArray[np.float64],
     depths: NDArray[np.float64],
-    levels: NDArray[np.float64],
     radii: NDArray[np.float64],
     symbols: list[str],
     name: str,
 ) -> list[tuple[float, str]]:
+    levels = np.unique(np.round(depths, 3))
     order = np.searchsorted(levels, np.round(depths, 3)) + 0.5
     return [
         (float(o), f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}" fill="url(#{name}-{symbol})"/>')

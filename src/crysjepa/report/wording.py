@@ -23,7 +23,8 @@ def headline(results: Results, survivors: int, listed: int) -> str:
     crystals = "1 crystal was" if total == 1 else f"{total:,} crystals were"
     field = plain(results.protocol.get("force_field"))
     start = f"{crystals} generated" + (f" in {rounds} rounds" if rounds > 1 else "")
-    start += f", relaxed with {field} and screened" if field else " and screened"
+    relaxed = results.protocol.get("relax") is not False
+    start += f", {'relaxed' if relaxed else 'judged'} with {field} and screened" if field else " and screened"
     if not survivors:
         return f"{start}. None of them is valid, stable, unique and novel at once." + _listed(listed)
     many = f"{survivors:,} of them are" if survivors > 1 else "One of them is"
@@ -43,7 +44,7 @@ def change(rounds: Sequence[Round]) -> str:
         return ""
     first, last = measured[0], measured[-1]
     before, after = (float(r.rates["vsun"]) for r in (first, last))
-    verb = "rose" if after > before else "fell" if after < before else "stayed"
+    verb = "rose" if after > before else "fell" if after < before else "did not change:"
     text = f"V.S.U.N. {verb} from {percent(before)} ({first.name}) to {percent(after)} ({last.name})"
     old, new = (rate_interval(r, "vsun") for r in (first, last))
     if old is None or new is None:
@@ -53,17 +54,11 @@ def change(rounds: Sequence[Round]) -> str:
 
 
 def caveats(results: Results, listed: Sequence[int]) -> list[str]:
-    """What must be known to read the numbers, as far as the saved results tell."""
-    protocol, out = results.protocol, []
-    field, hull = plain(protocol.get("force_field")), plain(protocol.get("hull"))
-    reference = plain(protocol.get("reference"))
-    out.append(f"Energies are those of {field or 'a force field'}, not of a DFT calculation.")
-    out.append(
-        f"Energies above hull are relative to {hull or 'the hull of this run'}. A compound that is missing "
-        "there makes its neighbours look more stable than they are."
-    )
-    if reference:
-        out.append(f"Novel means not in {reference}; the crystal may still be known elsewhere.")
+    """What must be known to read the numbers, as far as the saved results tell.
+
+    The general ones only if the run left no notes of its own.
+    """
+    out = [] if results.metrics.get("notes") else _general_caveats(results.protocol)
     support = numbers(results.frame, "hull_entries")[list(listed)]
     few = int((support < 3).sum())
     if few:
@@ -77,12 +72,27 @@ def caveats(results: Results, listed: Sequence[int]) -> list[str]:
     return out
 
 
+def _general_caveats(protocol: Mapping[str, Any]) -> list[str]:
+    field, hull = plain(protocol.get("force_field")), plain(protocol.get("hull"))
+    reference = plain(protocol.get("reference"))
+    out = [f"Energies are those of {field or 'a force field'}, not of a DFT calculation."]
+    out.append(
+        f"Energies above hull are relative to {hull or 'the hull of this run'}. A compound that is missing "
+        "there makes its neighbours look more stable than they are."
+    )
+    if reference:
+        out.append(f"Novel means not in {reference}; the crystal may still be known elsewhere.")
+    return out
+
+
 def converged(results: Results) -> tuple[int, int] | None:
+    """How many relaxations converged, of how many; None if that was not recorded."""
     known = truths(results.frame, "converged").dropna()
     return (int(known.sum()), len(known)) if len(known) else None
 
 
 def listed_notes(notes: Any) -> list[str]:
+    """The notes of ``metrics.json``, a list or a single one, as text."""
     return [plain(n) for n in (notes if isinstance(notes, list) else [notes] if notes else [])]
 
 
@@ -108,6 +118,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return text.lstrip("-") if not float(text.replace(",", "")) else text.replace("-", "\N{MINUS SIGN}")
 
 
+def significant(value: float | None) -> str:
+    """A number with four significant digits, "–" if there is none."""
+    return "–" if value is None else f"{value:#.4g}".rstrip(".").replace("-", "\N{MINUS SIGN}")
+
+
 def percent(value: Any) -> str:
     """A fraction as percent with one decimal, "–" if there is none."""
     fraction = real(value)
@@ -116,7 +131,7 @@ def percent(value: Any) -> str:
 
 def formula(text: str) -> Markup:
     """A formula with its numbers as subscripts; any other text as it is."""
-    if not re.fullmatch(r"(?:[A-Z][a-z]?|[()\[\]]|\d+(?:\.\d+)?)+", text):
+    if not re.fullmatch(r"(?:[A-Z][a-z]?|[()\[\]\d.])+", text):  # no part can match in two ways: never slow
         return escape(text)
     parts = re.split(r"(?<=[A-Za-z)\]])(\d+(?:\.\d+)?)", text)
     return Markup("").join(Markup("<sub>{}</sub>").format(p) if i % 2 else p for i, p in enumerate(parts))
@@ -133,7 +148,7 @@ def space_group(text: str) -> Markup:
 
 def drawn_formula(text: str) -> str:
     """Subscripts as characters, for places without markup; "" for what is no short formula."""
-    if not re.fullmatch(r"(?:[A-Z][a-z]?|[()]|\d+){1,16}", text):
+    if len(text) > 24 or not re.fullmatch(r"(?:[A-Z][a-z]?|[()\d])+", text):
         return ""
     return re.sub(r"\d+", lambda m: m[0].translate(_SUBSCRIPTS), text)
 

@@ -61,8 +61,6 @@ def structure_validity(
 
 
 def _structure_reason(crystal: Crystals, min_distance: float, min_volume: float) -> str | None:
-    from ase.geometry import minkowski_reduce
-
     if not np.isfinite(crystal.lattices).all():
         return "the lattice is not finite"
     if not np.isfinite(crystal.frac_coords).all():
@@ -74,30 +72,35 @@ def _structure_reason(crystal: Crystals, min_distance: float, min_volume: float)
     if volume <= min_volume:
         return f"cell volume {volume:.3g} Å³ is not above {min_volume:g} Å³"
     try:
-        with np.errstate(all="ignore"):
-            cell, change = minkowski_reduce(crystal.lattices[0])
+        cell, frac_coords = _reduced_cell(crystal)
     except (RuntimeError, ValueError, OverflowError) as error:
         return f"the lattice cannot be reduced ({error})"
     # The first vector of a Minkowski-reduced cell is the lattice's shortest: a site's nearest own image.
-    shortest = min(float(np.linalg.norm(cell[0])), _nearest(cell, change, crystal.frac_coords, min_distance))
+    shortest = float(np.linalg.norm(cell[0]))
+    if shortest > min_distance and len(frac_coords) > 1:
+        shortest = min(shortest, _nearest(cell, frac_coords, min_distance))
     if shortest <= min_distance:
         return f"shortest distance {shortest:.2f} Å is not above {min_distance:g} Å"
     return None
 
 
-def _nearest(
-    cell: NDArray[np.float64], change: NDArray[np.int64], frac_coords: NDArray[np.float64], within: float
-) -> float:
+def _reduced_cell(crystal: Crystals) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The same crystal in its Minkowski-reduced cell: (3, 3) rows in Å, the shortest first, and (n, 3)
+    fractional coordinates in [0, 1). However long and sheared the cell was, its images are near after this.
+    """
+    from ase.geometry import minkowski_reduce
+
+    with np.errstate(all="ignore"):
+        cell, change = minkowski_reduce(crystal.lattices[0])
+    frac = (crystal.frac_coords - np.floor(crystal.frac_coords)) @ np.rint(np.linalg.inv(change))
+    return np.asarray(cell), frac - np.floor(frac)
+
+
+def _nearest(cell: NDArray[np.float64], frac: NDArray[np.float64], within: float) -> float:
     """Shortest distance between two different sites in Å, or infinity where none is ≤ ``within``."""
-    if len(frac_coords) < 2 or np.linalg.norm(cell[0]) <= within:
-        return math.inf
-    frac = frac_coords - np.floor(frac_coords)
-    frac = frac @ np.rint(np.linalg.inv(change))
-    frac -= np.floor(frac)
     # A vector no longer than r has components of at most r / height along each axis.
     heights = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
-    reach = np.ceil(within / heights).astype(int)
-    images = np.array(list(product(*(range(-n, n + 1) for n in reach))))
+    images = np.array(list(product(*(range(-n, n + 1) for n in np.ceil(within / heights).astype(int)))))
     margin = within / heights + 1e-9
     points = (frac[None, :, :] + images[:, None, :]).reshape(-1, 3)
     near = ((points > -margin) & (points < 1 + margin)).all(axis=1)
@@ -210,15 +213,22 @@ class FormulaIndex:
         """The Niggli-reduced (and primitive) structure, or the reason why there is none."""
         if row not in self._prepared:
             try:
-                structure = self.crystals[row].to_structures()[0].get_reduced_structure("niggli")
-                self._prepared[row] = structure.get_primitive_structure() if self._primitive else structure
+                self._prepared[row] = self._prepare(row)
             except Exception as error:  # noqa: BLE001 - pymatgen can fail in many ways; the reason is kept
                 self._prepared[row] = f"{self.crystals.ids[row]} cannot be reduced ({_said(error)})"
-            else:
-                longest = max(structure.lattice.abc) * (1 + self.matcher.ltol)
-                if 4 / 3 * math.pi * longest**3 / structure.volume > MAX_LATTICE_POINTS:
-                    self._prepared[row] = f"the cell of {self.crystals.ids[row]} is too long and thin to compare"
         return self._prepared[row]
+
+    def _prepare(self, row: int) -> Structure | str:
+        from pymatgen.core import Lattice, Structure
+
+        crystal = self.crystals[row]
+        cell, frac_coords = _reduced_cell(crystal)
+        longest = float(np.linalg.norm(cell, axis=1).max()) * (1 + self.matcher.ltol)
+        if not 4 / 3 * math.pi * longest**3 / abs(np.linalg.det(cell)) <= MAX_LATTICE_POINTS:
+            return f"the cell of {crystal.ids[0]} is too long and thin to compare"
+        structure = Structure(Lattice(cell), crystal.atomic_numbers.tolist(), frac_coords)
+        structure = structure.get_reduced_structure("niggli")
+        return structure.get_primitive_structure() if self._primitive else structure
 
     def first_match(self, structure: Structure, rows: list[int]) -> tuple[str | None, str | None]:
         """The id of the first of ``rows`` that matches, and why a comparison failed if none did."""

@@ -1,0 +1,149 @@
+import numpy as np
+import pytest
+import torch
+
+from crysjepa.canonical import canonicalise
+from crysjepa.generate.ddpm import Schedule
+from crysjepa.generate.denoiser import Denoiser, DenoiserConfig, Noisy
+from crysjepa.generate.diffusion import PAPER, DiffusionConfig, DiffusionGenerator, DiffusionLoss, to_noise
+from crysjepa.lattice import Scaler
+from crysjepa.nn.batches import PackedCrystals
+from crysjepa.nn.checkpoint import CheckpointError
+from crysjepa.nn.training import TrainSettings
+from crysjepa.nn.transformer import TransformerConfig
+
+TINY = TransformerConfig(layers=1, width=32, heads=4)
+SETTINGS = TrainSettings(
+    steps=30, batch_size=7, warmup=3, learning_rate=3e-3, checkpoint_every=10, record_every=10
+)
+
+
+def config(target="velocity", **network):
+    return DiffusionConfig(DenoiserConfig(TINY, **network), timesteps=16, target=target)
+
+
+@pytest.fixture
+def canonical(salts):
+    return canonicalise(salts)[0]
+
+
+@pytest.fixture
+def trained(canonical):
+    return DiffusionGenerator.train(canonical, config(), SETTINGS, seed=3)
+
+
+@pytest.mark.parametrize("target", ["noise", "velocity"])
+def test_training_lowers_the_loss_and_sampling_gives_crystals(canonical, target):
+    generator, training = DiffusionGenerator.train(canonical, config(target, fourier=2), SETTINGS, seed=3)
+    assert training.curve[-1]["loss"] < training.curve[0]["loss"]
+    samples = generator.sample(20, seed=1, prefix="x")
+    together = set(samples.crystals.ids) | set(samples.failures)
+    assert together == {f"x-{i}" for i in range(20)}
+    assert set(samples.crystals.num_atoms.tolist()) <= {2, 5}, "sizes come from the training set"
+    assert (samples.crystals.frac_coords >= 0).all() and (samples.crystals.frac_coords < 1).all()
+    assert set(samples.crystals.atomic_numbers.tolist()) <= set(range(1, 101))
+
+
+def test_the_same_seed_gives_the_same_crystals(trained):
+    generator, _ = trained
+    first, again, other = (generator.sample(8, seed=s) for s in (1, 1, 2))
+    assert first.crystals.content_hash() == again.crystals.content_hash() and first.failures == again.failures
+    assert first.crystals.content_hash() != other.crystals.content_hash()
+
+
+def test_file_round_trip(trained, tmp_path):
+    generator, _ = trained
+    generator.save(tmp_path / "g.safetensors")
+    loaded = DiffusionGenerator.load(tmp_path / "g.safetensors")
+    assert (
+        loaded.sample(6, seed=4).crystals.content_hash()
+        == generator.sample(6, seed=4).crystals.content_hash()
+    )
+    assert loaded.config == generator.config and loaded.origin["steps"] == 30
+    (tmp_path / "broken").write_bytes(b"")
+    with pytest.raises(CheckpointError):
+        DiffusionGenerator.load(tmp_path / "broken")
+
+
+def test_finetuning_moves_towards_the_chosen_and_leaves_the_base_alone(trained, canonical):
+    base, _ = trained
+    before = base.sample(6, seed=4).crystals.content_hash()
+    chosen = canonical.select(["SrTiO3"])
+    tuned, training = base.finetune(chosen, SETTINGS, seed=0)
+    assert base.sample(6, seed=4).crystals.content_hash() == before
+    assert tuned.origin["finetuned_from"] == base.origin and training.step == 30
+    batch = PackedCrystals(chosen).batch(np.zeros(64, dtype=np.int64))
+
+    def loss(generator):
+        noise = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            return float(
+                DiffusionLoss(generator.config, generator.scaler)(generator.denoiser, batch, noise)["loss"]
+            )
+
+    assert loss(tuned) < loss(base)
+
+
+def test_velocity_and_probabilities_convert_to_the_noise():
+    """A network that is right about v and the types is right about ε."""
+    schedule, t = Schedule.cosine(16), torch.tensor([5, 11])
+    types = torch.nn.functional.one_hot(torch.tensor([[3, 7, 7], [0, 99, 50]]), 100).float()
+    clean = Noisy(torch.randn(2, 3, 3), 3 * types, torch.randn(2, 6))
+    noise = Noisy(torch.randn(2, 3, 3), torch.randn(2, 3, 100), torch.randn(2, 6))
+    x = Noisy(
+        *(schedule.diffuse(getattr(clean, k), getattr(noise, k), t) for k in ("coords", "types", "lattice"))
+    )
+    signal, level = (v[:, None, None] for v in schedule.levels(t))
+    right = Noisy(
+        signal * noise.coords - level * clean.coords,
+        types * 200,
+        signal[:, 0] * noise.lattice - level[:, 0] * clean.lattice,
+    )
+    found = to_noise(right, x, t, schedule, DiffusionConfig(target="velocity", type_scale=3.0))
+    for part in ("coords", "types", "lattice"):
+        torch.testing.assert_close(getattr(found, part), getattr(noise, part), atol=1e-4, rtol=1e-4)
+
+
+def test_the_loss_of_a_perfect_guess_is_zero(canonical):
+    """Eq. 18 against a network that is told the noise."""
+    packed, scaler = PackedCrystals(canonical), Scaler((0.0,) * 6, (1.0,) * 6)
+    batch = packed.batch(np.arange(7))
+    loss = DiffusionLoss(config("noise"), scaler)
+    clean, schedule = loss.encode(batch), Schedule.cosine(16)
+
+    def oracle(x, t, mask):
+        signal, level = (v[:, None, None] for v in schedule.levels(t))
+        return Noisy(
+            (x.coords - signal * clean.coords) / level,
+            (x.types - signal * clean.types) / level,
+            (x.lattice - signal[:, 0] * clean.lattice) / level[:, 0],
+        )
+
+    assert float(loss(oracle, batch, torch.Generator().manual_seed(0))["loss"]) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_denoiser_follows_the_order_of_sites_and_ignores_padding():
+    torch.manual_seed(0)
+    network = Denoiser(DenoiserConfig(TINY, fourier=2)).eval()
+    x = Noisy(torch.randn(1, 4, 3), torch.randn(1, 4, 100), torch.randn(1, 6))
+    t, order = torch.tensor([3]), torch.tensor([2, 0, 3, 1])
+    plain = network(x, t, torch.ones(1, 4, dtype=torch.bool))
+    turned = network(
+        Noisy(x.coords[:, order], x.types[:, order], x.lattice), t, torch.ones(1, 4, dtype=torch.bool)
+    )
+    torch.testing.assert_close(turned.coords, plain.coords[:, order], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(turned.lattice, plain.lattice, atol=1e-5, rtol=1e-4)
+    more = Noisy(
+        *(torch.cat([v, torch.randn(1, 2, v.shape[2])], dim=1) for v in (x.coords, x.types)), x.lattice
+    )
+    padded = network(more, t, torch.arange(6)[None] < 4)
+    torch.testing.assert_close(padded.types[:, :4], plain.types, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(padded.lattice, plain.lattice, atol=1e-5, rtol=1e-4)
+
+
+def test_settings_of_the_paper():
+    assert PAPER.timesteps == 256 and PAPER.target == "noise"
+    assert (PAPER.denoiser.transformer.layers, PAPER.denoiser.transformer.width) == (12, 1024)
+    assert (PAPER.denoiser.transformer.heads, PAPER.denoiser.transformer.dropout) == (8, 0.01)
+    with pytest.raises(ValueError, match="target"):
+        DiffusionConfig(target="x")

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from crysjepa.nn.batches import PackedCrystals
+from crysjepa.nn.training import TrainSettings, learning_rate_at, train_model
+
+SETTINGS = TrainSettings(
+    steps=12, batch_size=3, warmup=2, checkpoint_every=4, record_every=2, learning_rate=0.05
+)
+
+
+def toy():
+    torch.manual_seed(0)
+    return nn.Linear(1, 1)
+
+
+def loss(model, batch, noise):
+    """Fit the mean of the lattice trace to the energy, with a little noise."""
+    x = batch.lattices.diagonal(dim1=1, dim2=2).mean(dim=1, keepdim=True)
+    x = x + 0.01 * torch.randn(x.shape, generator=noise)
+    return {"loss": ((model(x)[:, 0] - batch.energies) ** 2).mean()}
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_at(step):
+    def progress(done, total):
+        if done == step:
+            raise Killed
+
+    return progress
+
+
+@pytest.fixture
+def data(salts):
+    return PackedCrystals(salts, np.linspace(-3, 1, 7))
+
+
+def weights(training):
+    return [p.tolist() for m in (training.model, training.ema) for p in m.parameters()]
+
+
+@pytest.mark.parametrize("killed_at", [3, 4, 9, 12])
+def test_a_killed_training_ends_where_an_unbroken_one_does(data, tmp_path, killed_at):
+    whole = train_model(toy(), data, loss, SETTINGS, seed=5)
+    state = tmp_path / "state"
+    with pytest.raises(Killed):
+        train_model(toy(), data, loss, SETTINGS, seed=5, state=state, progress=kill_at(killed_at))
+    resumed = train_model(toy(), data, loss, SETTINGS, seed=5, state=state)
+    assert weights(resumed) == weights(whole)
+    assert resumed.curve == whole.curve and resumed.step == 12
+    assert weights(train_model(toy(), data, loss, SETTINGS, seed=5, state=state)) == weights(whole)
+
+
+def test_the_loss_goes_down_and_seeds_matter(data):
+    done = train_model(toy(), data, loss, SETTINGS, seed=5)
+    assert done.curve[-1]["loss"] < done.curve[0]["loss"]
+    assert weights(done) != weights(train_model(toy(), data, loss, SETTINGS, seed=6))
+
+
+def test_a_state_of_another_training_is_refused(data, salts, tmp_path):
+    state = tmp_path / "state"
+    train_model(toy(), data, loss, SETTINGS, seed=5, state=state)
+    with pytest.raises(ValueError, match="another training"):
+        train_model(toy(), data, loss, SETTINGS, seed=6, state=state)
+    with pytest.raises(ValueError, match="another training"):
+        train_model(toy(), PackedCrystals(salts[:5], np.zeros(5)), loss, SETTINGS, seed=5, state=state)
+
+
+def test_learning_rate():
+    settings = TrainSettings(steps=110, warmup=10, learning_rate=1.0, final_learning_rate=0.1)
+    rates = [learning_rate_at(s, settings) for s in range(111)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == 1.0 and rates[10] == 1.0
+    assert rates[60] == pytest.approx(0.55) and rates[110] == pytest.approx(0.1)
+
+
+def test_settings_are_checked(data, salts):
+    with pytest.raises(ValidationError, match="multiple"):
+        TrainSettings(checkpoint_every=75, record_every=50)
+    with pytest.raises(ValueError, match="no crystals"):
+        train_model(toy(), PackedCrystals(salts[:0]), loss, SETTINGS)

@@ -1,0 +1,69 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from crysjepa.crystals import ARROW_SCHEMA, Crystals
+
+
+def test_shapes_that_disagree_are_refused():
+    with pytest.raises(ValueError, match="frac_coords"):
+        Crystals(np.array([1, 2]), np.zeros((1, 3)), np.eye(3)[None], np.array([2]), ("a",))
+    with pytest.raises(ValueError, match="sum to"):
+        Crystals(np.array([1, 2]), np.zeros((2, 3)), np.eye(3)[None], np.array([1]), ("a",))
+
+
+def test_selection_keeps_sites_with_their_crystal(salts):
+    chosen = salts.select(["SrTiO3", "LiF"])
+    assert chosen.ids == ("SrTiO3", "LiF")
+    assert chosen.num_atoms.tolist() == [5, 2]
+    assert chosen.atomic_numbers.tolist() == [38, 22, 8, 8, 8, 3, 9]
+    assert salts[np.array([False] * 7)].ids == () and salts.select([]).ids == ()
+    assert Crystals.concatenate([salts[:3], salts[3:]]).content_hash() == salts.content_hash()
+
+
+def test_unknown_id_raises(salts):
+    with pytest.raises(KeyError):
+        salts.select(["nobody"])
+
+
+@pytest.mark.parametrize("there, back", [("to_structures", "from_structures"), ("to_atoms", "from_atoms")])
+def test_round_trips_keep_the_crystal(salts, there, back):
+    again = getattr(Crystals, back)(getattr(salts, there)(), salts.ids)
+    np.testing.assert_array_equal(again.atomic_numbers, salts.atomic_numbers)
+    np.testing.assert_allclose(again.frac_coords, salts.frac_coords, atol=1e-12)
+    np.testing.assert_allclose(again.lattices, salts.lattices, atol=1e-12)
+
+
+def test_arrow_round_trip_is_exact(salts):
+    table = salts.to_arrow()
+    assert table.schema.equals(ARROW_SCHEMA)
+    assert Crystals.from_arrow(table).content_hash() == salts.content_hash()
+    assert len(Crystals.from_arrow(table.slice(2, 3))) == 3
+    assert Crystals.from_arrow(table.slice(2, 3)).content_hash() == salts[2:5].content_hash()
+
+
+def test_arrow_of_another_kind_is_refused(salts):
+    with pytest.raises(ValueError, match="lattice"):
+        Crystals.from_arrow(salts.to_arrow().drop_columns(["lattice"]))
+    holes = pa.concat_tables([salts.to_arrow(), pa.table({"id": ["x"]})], promote_options="default")
+    with pytest.raises(ValueError, match="no structure"):
+        Crystals.from_arrow(holes)
+
+
+def test_chemistry(salts):
+    assert salts.chemical_systems()[-1] == "O-Sr-Ti"
+    assert [c.reduced_formula for c in salts.compositions()][:2] == ["NaCl", "KCl"]
+    assert salts.volumes[0] == pytest.approx(5.64**3 / 4)
+
+
+def test_partial_occupancy_is_refused():
+    from pymatgen.core import Lattice, Structure
+
+    alloy = Structure(Lattice.cubic(3), [{"Cu": 0.5, "Au": 0.5}], [[0, 0, 0]])
+    with pytest.raises(ValueError, match="partially occupied"):
+        Crystals.from_structures([alloy])
+
+
+def test_a_batch_of_none():
+    assert len(Crystals.empty()) == 0
+    assert len(Crystals.from_arrow(Crystals.empty().to_arrow())) == 0
