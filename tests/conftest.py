@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from pymatgen.core import Element
 
+from crysjepa.candidates import CandidateTable
+from crysjepa.canonical import canonicalise
 from crysjepa.crystals import Crystals
+from crysjepa.energy.references import ElementalReferences
+from crysjepa.generate.denoiser import DenoiserConfig
+from crysjepa.generate.diffusion import DiffusionConfig, DiffusionGenerator
+from crysjepa.jepa.model import JepaConfig
+from crysjepa.jepa.pretrain import CrysJepa
+from crysjepa.nn.training import TrainSettings
+from crysjepa.nn.transformer import TransformerConfig
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -20,8 +33,7 @@ def rock_salt(cation: int, anion: int, a: float) -> tuple[list[int], list[list[f
     return [cation, anion], [[0.0, 0, 0], [0.5, 0.5, 0.5]], cell
 
 
-@pytest.fixture
-def salts() -> Crystals:
+def make_salts() -> Crystals:
     """Six rock salts of two sites and one perovskite of five: NaCl, KCl, LiF, MgO, CaO, KBr, SrTiO3."""
     cells = [
         rock_salt(11, 17, 5.64),
@@ -44,3 +56,65 @@ def salts() -> Crystals:
         np.array([len(z) for z, _, _ in cells]),
         ("NaCl", "KCl", "LiF", "MgO", "CaO", "KBr", "SrTiO3"),
     )
+
+
+@pytest.fixture
+def salts() -> Crystals:
+    """See :func:`make_salts`."""
+    return make_salts()
+
+
+LENNARD_JONES = "ase.calculators.lj:LennardJones"
+
+
+@dataclass(frozen=True)
+class TinyWorld:
+    """Files for a run of the whole loop in seconds: models of a few thousand weights, six known salts."""
+
+    folder: Path
+    reference: Path
+    generator: Path
+    jepa: Path
+    elements: Path
+
+    @property
+    def protocol(self) -> dict[str, object]:
+        """Lennard-Jones for a force field, elements at zero, three steps of relaxation."""
+        return {
+            "force_field": LENNARD_JONES,
+            "elemental_references": str(self.elements),
+            "relaxation": {"max_steps": 3, "chunk_size": 4},
+        }
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
+    """Trained once a session."""
+    folder = tmp_path_factory.mktemp("tiny")
+    crystals = make_salts()
+    energies = np.array([-2.1, -2.2, -3.1, -3.0, -3.3, -2.0, -3.5])
+    known = CandidateTable.from_crystals(crystals).with_column(
+        "formation_energy_per_atom", dict(zip(crystals.ids, energies, strict=True)), "Float64"
+    )
+    world = TinyWorld(
+        folder,
+        folder / "known.parquet",
+        folder / "generator.safetensors",
+        folder / "jepa.safetensors",
+        folder / "elements.json",
+    )
+    known.write(world.reference)
+    canonical, _ = canonicalise(crystals)
+    network = TransformerConfig(layers=2, width=32, heads=4)
+    settings = TrainSettings(
+        steps=400, batch_size=7, warmup=10, learning_rate=3e-3, checkpoint_every=400, record_every=100
+    )
+    config = DiffusionConfig(
+        DenoiserConfig(network, fourier=1), timesteps=24, target="velocity", type_scale=4.0
+    )
+    DiffusionGenerator.train(canonical, config, settings)[0].save(world.generator)
+    CrysJepa.pretrain(canonical, energies, JepaConfig(network), settings)[0].save(world.jepa)
+    zero = {Element.from_Z(z).symbol: 0.0 for z in range(1, 101)}
+    references = ElementalReferences(zero, LENNARD_JONES, "materials_project", "nothing", None, None)
+    world.elements.write_text(references.to_json(), encoding="utf-8")
+    return world

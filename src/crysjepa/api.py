@@ -39,6 +39,9 @@ from crysjepa.weights import shipped
 Source = str | Path
 Size = Literal["small", "paper"]
 
+FINETUNING = TrainSettings(steps=200, learning_rate=1e-4, batch_size=64, warmup=10, ema_decay=0.98)
+"""Short and gentle: what ``finetune`` does unless told otherwise."""
+
 
 def pretrain(
     source: Source,
@@ -122,7 +125,7 @@ def finetune(
     crystals = _canonical(datasets.load(str(source)), progress).crystals
     tuned, training = load_generator(generator).finetune(
         crystals,
-        settings or TrainSettings(steps=200, learning_rate=1e-4, batch_size=64, warmup=10, ema_decay=0.98),
+        settings or FINETUNING,
         seed=seed,
         device=resolve_device(device),
         state=_beside(out, ".state"),
@@ -142,7 +145,7 @@ def generate(
     device: str = "auto",
     progress: Report | None = None,
 ) -> CandidateTable:
-    """Draw ``num`` crystals and write them: ``id``, ``atomic_numbers``, ``frac_coords``, ``lattice``, state."""
+    """Draw ``num`` crystals and write them as a candidate table."""
     if num < 1:
         raise ValueError(f"num is {num}: ask for at least one crystal")
     samples = load_generator(generator).sample(
@@ -297,7 +300,7 @@ def doctor() -> list[tuple[str, bool, str]]:
 
 
 def resolve_device(device: str) -> str:
-    """``auto`` becomes ``cuda`` where there is one, else ``cpu``. Raises ValueError for a device that is not here."""
+    """``auto`` becomes ``cuda`` where there is one, else ``cpu``; ValueError for one that is not here."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():

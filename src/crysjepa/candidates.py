@@ -7,10 +7,10 @@ and a reason. A decision is final; the first one stands.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -245,11 +245,11 @@ def write_parquet(table: pa.Table, path: str | Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     pq.write_table(table, partial)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def _spans(offsets: np.ndarray) -> list[tuple[int, int]]:
-    return [(int(a), int(b)) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [(int(a), int(b)) for a, b in pairwise(offsets)]
 
 
 def _is_null(value: Any) -> bool:

@@ -6,6 +6,7 @@ convention that it was not trained on.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import moyopy
@@ -16,6 +17,9 @@ from crysjepa.crystals import Crystals
 
 MAX_ATOMIC_NUMBER = 100
 """The models know the first 100 elements (section 2 of the paper)."""
+
+# moyo warns of symmetry operations that a non-primitive cell cannot express; only its primitive cell is used.
+logging.getLogger("moyo").setLevel(logging.ERROR)
 
 Cell = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,9 @@ from rich.progress import (
 from rich.table import Table
 
 from crysjepa import __version__
+
+# Linear algebra on 3 × 3 matrices gains nothing from threads, and loses much where cores are shared.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 app = typer.Typer(
     name="crysjepa",
@@ -194,10 +198,10 @@ def data_fetch(
 # -- models ----------------------------------------------------------------------------------
 
 
-def _train_settings(config: Path | None, steps: int | None, **defaults: Any) -> Any:
+def _train_settings(config: Path | None, steps: int | None, base: Any = None) -> Any:
     from crysjepa.nn.training import TrainSettings
 
-    return _settings(TrainSettings, config, TrainSettings(**defaults) if defaults else None, steps=steps)
+    return _settings(TrainSettings, config, base, steps=steps)
 
 
 def _trained(training: Any, out: Path) -> None:
@@ -276,8 +280,7 @@ def finetune(
     """
     from crysjepa import api
 
-    defaults = {"steps": 200, "learning_rate": 1e-4, "batch_size": 64, "warmup": 10, "ema_decay": 0.98}
-    settings = _train_settings(config, steps, **defaults)
+    settings = _train_settings(config, steps, api.FINETUNING)
     with _progress() as report:
         done = api.finetune(
             source, out, generator=generator, settings=settings, seed=seed, device=device, progress=report
@@ -446,9 +449,17 @@ def discover(
     if preset not in PRESETS:
         raise ValueError(f"no preset {preset!r}: choose from {', '.join(PRESETS)}")
     chosen = _settings(
-        DiscoverConfig, config, PRESETS[preset], reference=reference, hull=hull, generator=generator, jepa=jepa,
-        num=num, seed=seed, protocol={"force_field": force_field} if force_field else None,
-    )  # fmt: skip
+        DiscoverConfig,
+        config,
+        PRESETS[preset],
+        reference=reference,
+        hull=hull,
+        generator=generator,
+        jepa=jepa,
+        num=num,
+        seed=seed,
+        protocol={"force_field": force_field} if force_field else None,
+    )
     with _progress() as report:
         page = api.discover(out, config=chosen, device=device, progress=report)
     metrics = read_json(out / "metrics.json")

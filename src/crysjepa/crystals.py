@@ -194,9 +194,7 @@ class Crystals:
         """B pymatgen structures."""
         from pymatgen.core import Lattice, Structure
 
-        return [
-            Structure(Lattice(c.lattices[0]), [int(z) for z in c.atomic_numbers], c.frac_coords) for c in self
-        ]
+        return [Structure(Lattice(c.lattices[0]), c.atomic_numbers.tolist(), c.frac_coords) for c in self]
 
     @classmethod
     def from_atoms(cls, atoms: Sequence[Atoms], ids: Sequence[str] | None = None) -> Crystals:

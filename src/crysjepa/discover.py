@@ -28,7 +28,7 @@ from crysjepa.relax.relax import RelaxSettings
 from crysjepa.report.page import write_report
 from crysjepa.run import Run, write_json
 from crysjepa.screen.filters import unique
-from crysjepa.screen.rankers import JepaDistance, Random, Ranker, ranks
+from crysjepa.screen.rankers import JepaDistance, Random, Ranker
 from crysjepa.screen.reference import ReferenceIndex
 from crysjepa.weights import shipped
 
@@ -361,7 +361,7 @@ def _join(rounds: list[CandidateTable], config: DiscoverConfig) -> CandidateTabl
 
 
 def _mark_repeats(table: CandidateTable) -> CandidateTable:
-    """A refined model may repeat what it was tuned on: of equal crystals in several rounds the first stays."""
+    """A refined model may repeat what it was tuned on: of equal crystals the earliest round's stays."""
     matching = unique(table.crystals(table.ok_ids))
     repeats = {i: f"repeats {m} of an earlier round" for i, m in matching.matches.items() if m is not None}
     return table.decide("uniqueness", repeats, Status.REJECTED)
@@ -381,14 +381,14 @@ def _shortlist(table: CandidateTable, longest: int) -> CandidateTable:
 def _notes(judge: Judge, config: DiscoverConfig, table: CandidateTable) -> list[str]:
     relaxation = judge.protocol.relaxation
     notes = [
-        f"Energies are {judge.protocol.force_field}'s after at most {relaxation.max_steps} steps of relaxation "
-        f"(largest force {relaxation.fmax} eV/Å), not DFT's."
+        f"Energies are {judge.protocol.force_field}'s after at most {relaxation.max_steps} steps of "
+        f"relaxation (largest force {relaxation.fmax} eV/Å), not DFT's."
     ]
     if judge.hull is not None:
         notes.append(
             f"Energies above hull are relative to {len(judge.hull)} compounds ({judge.hull.source}, scale "
-            f"{judge.hull.scale}). A hull that lacks competing compounds makes crystals look more stable than they "
-            "are: the column of hull entries says how many each was judged against."
+            f"{judge.hull.scale}). A hull that lacks competing compounds makes crystals look more stable "
+            "than they are: the number of hull entries says how many each was judged against."
         )
     notes.append(
         f"Novel means: no match among the {len(judge.reference.crystals)} crystals of the reference "

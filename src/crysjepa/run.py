@@ -8,7 +8,6 @@ run again only if an artefact is missing or is no longer what was recorded.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -75,8 +74,8 @@ class Run:
             raise RunError(f"{self.folder} was made from another {', '.join(differ)}: choose another --out")
         if recorded["versions"]["crysjepa"] != __version__:
             raise RunError(
-                f"{self.folder} was made with crysjepa {recorded['versions']['crysjepa']}, this is {__version__}: "
-                "choose another --out"
+                f"{self.folder} was made with crysjepa {recorded['versions']['crysjepa']}, "
+                f"this is {__version__}: choose another --out"
             )
 
     def path(self, name: str) -> Path:
@@ -119,7 +118,7 @@ def write_json(path: Path, value: Any) -> None:
     partial = path.with_name(f".{path.name}.partial")
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def versions() -> dict[str, str]:

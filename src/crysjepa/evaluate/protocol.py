@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from crysjepa import datasets
 from crysjepa.candidates import CandidateTable
-from crysjepa.crystals import Crystals
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.references import (
     ElementalReferences,

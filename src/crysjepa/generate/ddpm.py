@@ -38,7 +38,7 @@ class Schedule:
         return Schedule(*(v.to(device) for v in (self.beta, self.alpha_bar, self.alpha_bar_previous)))
 
     def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """√ᾱ_t and √(1 − ᾱ_t), each (B,), for t (B,) in 1..T: how much signal and how much noise x_t holds."""
+        """√ᾱ_t and √(1 − ᾱ_t), each (B,), for t (B,) in 1..T: how much signal and noise x_t holds."""
         kept = self.alpha_bar[t - 1]
         return kept.sqrt(), (1 - kept).sqrt()
 
@@ -48,7 +48,7 @@ class Schedule:
         return signal * x0 + level * noise
 
     def step_back(self, x: Tensor, predicted_noise: Tensor, t: int, fresh_noise: Tensor) -> Tensor:
-        """One draw from q(x_{t−1} | x_t, x_0) (Eq. 19, 20). At t = 1 the mean is returned: no noise is added."""
+        """One draw from q(x_{t−1} | x_t, x_0) (Eq. 19, 20); at t = 1 the mean: no noise is added."""
         beta, kept, before = self.beta[t - 1], self.alpha_bar[t - 1], self.alpha_bar_previous[t - 1]
         mean = (x - beta / (1 - kept).sqrt() * predicted_noise) / (1 - beta).sqrt()
         if t == 1:

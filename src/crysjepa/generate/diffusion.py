@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,7 +41,7 @@ class DiffusionConfig:
     element until the last fifth of the steps, when the geometry is settled; at 4 elements come first.
     """
 
-    denoiser: DenoiserConfig = DenoiserConfig()
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     timesteps: int = 256
     target: Literal["noise", "velocity"] = "noise"
     type_scale: float = 1.0
@@ -196,11 +196,11 @@ class DiffusionGenerator:
         for rows in groups:
             slots = torch.arange(int(counts[rows].max()), device=device)
             mask = slots[None, :] < torch.as_tensor(counts[rows], device=device)[:, None]
-            states.append((_normal(*mask.shape, noise), mask))
+            states.append((_normal(mask, noise), mask))
         for t in range(self.config.timesteps, 0, -1):
             for g, (x, mask) in enumerate(states):
                 steps = torch.full((len(mask),), t, device=device)
-                output, fresh = network(x, steps, mask), _normal(*mask.shape, noise)
+                output, fresh = network(x, steps, mask), _normal(mask, noise)
                 predicted = to_noise(output, x, steps, schedule, self.config)
                 states[g] = (
                     Noisy(
@@ -286,7 +286,7 @@ class DiffusionLoss:
         device = batch.mask.device
         schedule = Schedule.cosine(self.config.timesteps).to(device)
         t = torch.randint(1, len(schedule) + 1, (len(batch),), generator=noise, device=device)
-        epsilon = _normal(*batch.mask.shape, noise)
+        epsilon = _normal(batch.mask, noise)
         x = Noisy(
             schedule.diffuse(clean.coords, epsilon.coords, t),
             schedule.diffuse(clean.types, epsilon.types, t),
@@ -328,7 +328,10 @@ def _per_site(errors: Tensor, mask: Tensor) -> Tensor:
     return (errors * mask[..., None]).sum() / (mask.sum() * errors.shape[-1])
 
 
-def _normal(batch: int, sites: int, generator: torch.Generator) -> Noisy:
+def _normal(mask: Tensor, generator: torch.Generator) -> Noisy:
+    """Standard normal noise for crystals whose sites are in ``mask`` (B, M)."""
+    batch, sites = mask.shape
+
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, device=generator.device)
 

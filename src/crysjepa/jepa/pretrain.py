@@ -127,6 +127,7 @@ class JepaLoss:
         t = torch.rand(count, 3, generator=noise, device=device)
         r = torch.rand(count, 3, generator=noise, device=device)
         context = (translate(batch.frac_coords, t), rotate(batch.lattices, r))
+        assert isinstance(model, Jepa)
         encoder, predictor = model.encoder, model.predictor
         from_context, _ = encoder(batch.atomic_numbers, *context, batch.mask)
         target, _ = encoder(batch.atomic_numbers, batch.frac_coords, batch.lattices, batch.mask)

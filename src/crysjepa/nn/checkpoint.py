@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +33,7 @@ def save(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, A
     contiguous = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     save_file(contiguous, partial, metadata={_KEY: json.dumps(header, sort_keys=True)})
     partial.chmod(0o644)  # safetensors writes files that only their owner may read
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def load(path: str | Path, *, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,0 +1,5 @@
+"""``python -m crysjepa``: the command line."""
+
+from crysjepa.cli import app
+
+app()

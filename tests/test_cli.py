@@ -1,0 +1,201 @@
+"""The real command line on small files: the contracts that scripts rely on."""
+
+import json
+import zipfile
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from crysjepa.candidates import CandidateTable
+from crysjepa.cli import app
+from crysjepa.crystals import Crystals
+
+VERBS = "data pretrain train generate relax embed screen finetune evaluate discover report doctor".split()
+
+
+def call(*args, status=0):
+    result = CliRunner().invoke(app, [str(a) for a in args])
+    assert result.exit_code == status, result.output + str(result.exception)
+    return result.output
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "data list", "data info", "data fetch"])
+def test_every_verb_has_help_with_an_example(verb):
+    text = call(*verb.split(), "--help")
+    assert "Usage" in text
+    if verb != "data":
+        assert f"Example: crysjepa {verb}" in " ".join(text.split())
+
+
+def test_version_and_data():
+    from crysjepa import __version__
+
+    assert __version__ in call("--version")
+    assert "mptrj" in call("data", "list")
+    assert "10.1002/qua.24917" in call("data", "info", "flla")
+    assert "mp_20" in call("data", "info", "nothing", status=1)
+
+
+def test_doctor_tells_of_force_fields_and_devices():
+    text = call("doctor")
+    assert "force field: chgnet" in text and "device: cpu" in text and "torch" in text
+
+
+def test_generate_is_seeded_and_has_its_columns(tiny, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        call("generate", "--num", 9, "--seed", seed, "--generator", tiny.generator, "--out", tmp_path / name)
+    files = [(tmp_path / name).read_bytes() for name in "abc"]
+    assert files[0] == files[1] != files[2]
+    table = pq.read_table(tmp_path / "a")
+    assert {"id", "atomic_numbers", "frac_coords", "lattice"} <= set(table.column_names)
+    assert table.num_rows == 9
+
+
+def test_relax_embed_screen(tiny, tmp_path):
+    relaxed, embedded, ranked = (tmp_path / f"{n}.parquet" for n in ("relaxed", "embedded", "ranked"))
+    call("relax", tiny.reference, "--out", relaxed, "--force-field", "ase.calculators.lj:LennardJones",
+         "--max-steps", 2)  # fmt: skip
+    steps = CandidateTable.read(relaxed).column("relax_steps")
+    assert len(steps) == 7 and set(steps) <= {0, 1, 2} and 2 in steps
+    assert [p.name for p in tmp_path.iterdir()] == ["relaxed.parquet"], "nothing is left lying about"
+    call("embed", relaxed, "--jepa", tiny.jepa, "--out", embedded)
+    vectors = pq.read_table(embedded)
+    assert vectors.column_names[:2] == ["id", "embedding"] and vectors.num_rows == 7
+    assert np.isfinite(vectors["embedding"].to_pylist()).all()
+    call("screen", tiny.reference, "--reference", tiny.reference, "--by", "jepa-distance", "--jepa", tiny.jepa,
+         "--out", ranked)  # fmt: skip
+    rows = pq.read_table(ranked).to_pylist()
+    assert [r["rank"] for r in rows] == list(range(1, 8))
+    scores = [r["score"] for r in rows]
+    assert scores == sorted(scores) and {r["status"] for r in rows} == {"ok"}
+
+
+@pytest.fixture
+def misfits(tmp_path, salts):
+    """A truncated CIF, a NaN, two atoms on one spot, a shared site, element 110, an empty file, a good one."""
+    folder = tmp_path / "misfits"
+    folder.mkdir()
+    good = salts.select(["NaCl"]).to_structures()[0].to(fmt="cif")
+    assert isinstance(good, str)
+    (folder / "good.cif").write_text(good)
+    (folder / "truncated.cif").write_text(good[: len(good) // 2])
+    site = next(line for line in good.splitlines() if line.strip().startswith("Na+  Na0") or " Na0 " in line)
+    coordinate = site.split()[3]
+    (folder / "nan.cif").write_text(good.replace(site, site.replace(coordinate, "nan", 1)))
+    (folder / "empty.cif").write_text("")
+    shared = site[::-1].replace(site.split()[-1][::-1], "5.0", 1)[::-1]
+    (folder / "shared.cif").write_text(good.replace(site, shared))
+    spot = Crystals(np.array([11, 17]), np.zeros((2, 3)), salts.lattices[:1], np.array([2]), ("x",))
+    (folder / "spot.cif").write_text(spot.to_structures()[0].to(fmt="cif"))
+    (folder / "heavy.cif").write_text(good.replace("Na", "Ds"))
+    return folder
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_one_bad_crystal_costs_no_other(tiny, tmp_path, misfits, packed):
+    source = misfits
+    if packed:
+        source = tmp_path / "misfits.zip"
+        with zipfile.ZipFile(source, "w") as archive:
+            for path in misfits.iterdir():
+                archive.write(path, path.name)
+    ranked = tmp_path / "ranked.parquet"
+    call("screen", source, "--reference", tiny.reference, "--jepa", tiny.jepa, "--out", ranked)
+    rows = {r["id"]: r for r in pq.read_table(ranked).to_pylist()}
+    assert set(rows) == {"good", "truncated", "nan", "empty", "shared", "spot", "heavy"}
+    assert rows["good"]["status"] == "ok" and rows["good"]["score"] is not None
+    for id_ in set(rows) - {"good"}:
+        assert rows[id_]["score"] is None and rows[id_]["reason"] and rows[id_]["status"] != "ok"
+    assert "empty" in rows["empty"]["reason"] and "110" in rows["heavy"]["reason"]
+    assert "occupied" in rows["shared"]["reason"] and "spot" in rows["spot"]["reason"]
+
+
+def test_no_reference_is_last_with_the_reason(tiny, tmp_path, salts):
+    strange = CandidateTable.from_crystals(
+        Crystals.concatenate([salts[:1], Crystals(np.array([78]), np.zeros((1, 3)), 2.8 * np.eye(3)[None], np.array([1]), ("Pt",))])
+    )  # fmt: skip
+    strange.write(tmp_path / "in.parquet")
+    call(
+        "screen",
+        tmp_path / "in.parquet",
+        "--reference",
+        tiny.reference,
+        "--jepa",
+        tiny.jepa,
+        "--out",
+        tmp_path / "o",
+    )
+    rows = pq.read_table(tmp_path / "o").to_pylist()
+    assert [(r["id"], r["rank"]) for r in rows] == [("NaCl", 1), ("Pt", 2)]
+    assert rows[1]["score"] is None and "no reference" in rows[1]["reason"]
+
+
+def test_evaluate_without_relaxation(tiny, tmp_path):
+    out = tmp_path / "e"
+    call("evaluate", tiny.reference, "--reference", tiny.reference, "--no-relax", "--out", out)
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["num_crystals"] == 7 and metrics["novel"] == 0.0 and metrics["unique"] == 1.0
+    assert metrics["stable"] is None and metrics["sun"] is None and metrics["vsun"] is None
+    rows = pq.read_table(out / "crystals.parquet").to_pylist()
+    columns = {"id", "status", "reason", "valid", "stable", "unique", "novel", "e_above_hull"}
+    assert len(rows) == 7 and columns <= set(rows[0])
+    assert all(r["e_above_hull"] is None and r["novel"] is False for r in rows)
+
+
+def test_evaluate_with_relaxation_goes_on(tiny, tmp_path):
+    settings = tmp_path / "protocol.toml"
+    settings.write_text(
+        f'elemental_references = "{tiny.elements}"\n[relaxation]\nmax_steps = 2\nchunk_size = 3\n'
+    )
+    command = ["evaluate", tiny.reference, "--reference", tiny.reference, "--hull", tiny.reference, "--config",
+               settings, "--force-field", "ase.calculators.lj:LennardJones", "--out", tmp_path / "e"]  # fmt: skip
+    call(*command)
+    first = (tmp_path / "e" / "crystals.parquet").read_bytes()
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    assert metrics["stable"] is not None and metrics["protocol"]["relaxation"]["max_steps"] == 2
+    (tmp_path / "e" / "crystals.parquet").unlink()
+    call(*command)
+    assert (tmp_path / "e" / "crystals.parquet").read_bytes() == first
+
+
+def test_train_pretrain_finetune(tiny, tmp_path):
+    generator, jepa, tuned = (tmp_path / f"{n}.safetensors" for n in ("g", "j", "t"))
+    settings = tmp_path / "train.toml"
+    settings.write_text("batch_size = 4\nwarmup = 1\nrecord_every = 1\ncheckpoint_every = 1\n")
+    call("train", tiny.reference, "--out", generator, "--steps", 2, "--config", settings)
+    call("pretrain", tiny.reference, "--out", jepa, "--steps", 2, "--config", settings)
+    call("finetune", tiny.reference, "--generator", tiny.generator, "--out", tuned, "--steps", 2,
+         "--config", settings)  # fmt: skip
+    curve = json.loads((tmp_path / "g.safetensors.curve.json").read_text())
+    assert [r["step"] for r in curve["curve"]] == [1, 2]
+    call("generate", "--num", 2, "--generator", tuned, "--out", tmp_path / "x.parquet")
+    call("embed", tiny.reference, "--jepa", jepa, "--out", tmp_path / "y.parquet")
+
+
+@pytest.mark.parametrize(
+    "command, says",
+    [
+        (["screen", "nowhere.cif", "--out", "x"], "nowhere.cif"),
+        (["generate", "--num", "0", "--out", "x"], "at least one"),
+        (["generate", "--num", "1", "--generator", "none.safetensors", "--out", "x"], "none.safetensors"),
+        (["relax", "flla", "--force-field", "nonsense", "--out", "x"], "nonsense"),
+        (["discover", "--preset", "nope", "--out", "x"], "quick"),
+        (["report", "nowhere"], "nowhere"),
+        (["screen", "flla", "--by", "taste", "--out", "x"], "taste"),
+    ],
+)
+def test_errors_are_one_line_that_helps(command, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = call(*command, status=1)
+    assert says in text and "Traceback" not in text
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_config_with_a_typo_is_refused(tmp_path):
+    settings = tmp_path / "c.toml"
+    settings.write_text("nmu = 3\n")
+    assert "nmu" in call("discover", "--config", settings, "--out", tmp_path / "x", status=1)
+    settings.write_text("num = = 3\n")
+    assert "TOML" in call("discover", "--config", settings, "--out", tmp_path / "x", status=1)

@@ -1,0 +1,141 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from crysjepa.candidates import CandidateTable
+from crysjepa.discover import PRESETS, DiscoverConfig, discover_crystals, selected
+from crysjepa.run import RunError
+
+COMPARED = ("candidates.parquet", "metrics.json", "reference_map.parquet")
+
+
+@pytest.fixture(scope="module")
+def config(tiny):
+    return DiscoverConfig(
+        reference=str(tiny.reference),
+        generator=str(tiny.generator),
+        jepa=str(tiny.jepa),
+        num=16,
+        num_refined=8,
+        finetune={"steps": 4, "batch_size": 4, "warmup": 1, "checkpoint_every": 50},
+        protocol={**tiny.protocol, "e_above_hull_max": 50.0},
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(config, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "run"
+    discover_crystals(config, out)
+    return out
+
+
+def contents(out):
+    shortlist = sorted((p.name, p.read_bytes()) for p in (out / "shortlist").iterdir())
+    return [(out / name).read_bytes() for name in COMPARED], shortlist
+
+
+def test_every_generated_crystal_has_a_row_and_a_state(whole):
+    table = CandidateTable.read(whole / "candidates.parquet")
+    assert len(table) == 24
+    assert table.column("round") == [0] * 16 + [1] * 8
+    assert sum(table.counts().values()) == 24
+    for status, reason in zip(table.column("status"), table.column("reason"), strict=True):
+        assert status == "ok" or reason, "whatever is not ok says why"
+    listed = [i for i, r in zip(table.ids, table.column("shortlist_rank"), strict=True) if r is not None]
+    assert sorted(listed) == sorted(table.ok_ids)
+    assert len(list((whole / "shortlist").glob("*.cif"))) == len(listed) > 0
+
+
+def test_metrics_have_the_full_denominator(whole):
+    metrics = json.loads((whole / "metrics.json").read_text())
+    table = CandidateTable.read(whole / "candidates.parquet")
+    assert [r["num_crystals"] for r in metrics["rounds"]] == [16, 8]
+    base = [i for i in table.ids if i.startswith("base")]
+    flags = zip(*(table.column(c, base) for c in ("valid", "stable", "unique", "novel")), strict=True)
+    assert metrics["rounds"][0]["vsun"] == sum(all(row) for row in flags) / 16
+    assert (whole / "report.html").stat().st_size > 10_000
+
+
+def test_the_finetuning_set_is_the_best_of_vun(whole, config):
+    judged = CandidateTable.read(whole / "round-0" / "judged.parquet")
+    columns = ("id", "valid", "unique", "novel", "score", "selected")
+    rows = list(zip(*(judged.column(c) for c in columns), strict=True))
+    vun = [r for r in rows if r[1] and r[2] and r[3]]
+    scored = sorted((r[4], r[0]) for r in vun if r[4] is not None)
+    wanted = [id_ for _, id_ in scored[: -(-len(vun) // 2)]]
+    assert selected(judged, config.keep) == wanted
+    assert {r[0] for r in rows if r[5]} == set(wanted) and wanted
+
+
+def test_a_second_call_does_nothing_twice(whole, config):
+    before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in whole.rglob("*") if p.is_file()}
+    discover_crystals(config, whole)
+    assert before == {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in whole.rglob("*") if p.is_file()}
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "stop_at", ["generate (base)", "relax (base)", "novelty (base)", "finetune", "relax (ref"]
+)
+def test_a_stopped_run_goes_on_to_the_same_bytes(whole, config, tmp_path, stop_at):
+    def progress(stage, done, total):
+        if stage.startswith(stop_at) and done >= total / 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        discover_crystals(config, tmp_path / "run", progress=progress)
+    discover_crystals(config, tmp_path / "run")
+    assert contents(tmp_path / "run") == contents(whole)
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(whole, config, tmp_path):
+    """SIGKILL on the real command, as soon as the relaxation has begun."""
+    settings = tmp_path / "settings.toml"
+    settings.write_text(_toml(config), encoding="utf-8")
+    command = [sys.executable, "-m", "crysjepa", "discover", "--out", str(tmp_path / "run")]
+    command += ["--config", str(settings), "--device", "cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "round-0" / "generated.parquet").exists():
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    assert not (tmp_path / "run" / "report.html").exists()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "run") == contents(whole)
+
+
+def test_another_seed_is_another_run(whole, config):
+    with pytest.raises(RunError, match="seed"):
+        discover_crystals(config.model_copy(update={"seed": 9}), whole)
+
+
+def test_presets_follow_the_paper():
+    mp, alex = PRESETS["paper-mp20"], PRESETS["paper-alex-mp20"]
+    assert (mp.num, mp.keep, alex.num, alex.keep) == (400_000, 0.01, 100_000, 0.05)
+    assert mp.protocol.relaxation.optimizer == "fire" and mp.protocol.relaxation.cell_filter == "exp"
+    assert (mp.protocol.relaxation.fmax, mp.protocol.relaxation.max_steps) == (0.05, 500)
+    assert mp.protocol.force_field == "mattersim" and mp.protocol.e_above_hull_max == 0.1
+
+
+def _toml(config):
+    values = config.model_dump(exclude_none=True)
+    protocol = values.pop("protocol")
+    relaxation, finetune = protocol.pop("relaxation"), values.pop("finetune")
+    sections = {"": values, "protocol": protocol, "protocol.relaxation": relaxation, "finetune": finetune}
+    lines = []
+    for name, fields in sections.items():
+        lines += [f"[{name}]"] if name else []
+        lines += [f"{k} = {json.dumps(v)}" for k, v in fields.items() if v is not None]
+    return "\n".join(lines)

@@ -1,0 +1,64 @@
+"""The plan of the house: a module imports only from floors below its own."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import crysjepa
+
+ROOT = Path(crysjepa.__file__).parent
+FLOORS = [
+    ["__init__", "_download", "crystals", "lattice", "nn.transformer", "nn.checkpoint", "weights"],
+    ["candidates", "canonical", "nn.batches", "_cif", "jepa.augment", "jepa.losses", "generate.ddpm"],
+    ["nn.training", "energy", "_readers", "jepa.model", "generate.denoiser"],
+    ["_tables", "jepa.pretrain", "generate.base", "relax", "run"],
+    ["_arrays", "screen", "generate.diffusion"],
+    ["io", "report"],
+    ["datasets"],
+    ["evaluate"],
+    ["discover"],
+    ["api"],
+    ["cli"],
+    ["__main__"],
+]
+
+
+def floor_of(module: str) -> tuple[int, str]:
+    for number, names in enumerate(FLOORS):
+        for name in names:
+            if module == name or module.startswith(name + "."):
+                return number, name
+    raise AssertionError(f"{module} has no floor: add it to the plan")
+
+
+def imports_at_load(path: Path) -> set[str]:
+    """Modules of ours that are imported when the module is loaded (not inside functions, not for types)."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("crysjepa"):
+            base = node.module.removeprefix("crysjepa").removeprefix(".")
+            found |= {base} if base and base not in ("nn", "generate", "jepa") else set()
+            for alias in node.names:
+                inner = f"{base}.{alias.name}" if base else alias.name
+                as_path = ROOT / (inner.replace(".", "/") + ".py")
+                if as_path.exists() or (ROOT / inner).is_dir():
+                    found.add(inner)
+    return found
+
+
+FILES = sorted(p for p in ROOT.rglob("*.py") if p.name != "__init__.py" or p.parent.name == "weights")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_down(path):
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    floor, room = floor_of(module)
+    for imported in imports_at_load(path):
+        below, other = floor_of(imported)
+        assert below < floor or other == room, f"{module} (floor {floor}) imports {imported} (floor {below})"
+
+
+def test_no_room_for_leftovers():
+    names = {p.stem for p in FILES}
+    assert not names & {"utils", "common", "helpers", "misc"}
