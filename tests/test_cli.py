@@ -12,7 +12,20 @@ from crysjepa.candidates import CandidateTable
 from crysjepa.cli import app
 from crysjepa.crystals import Crystals
 
-VERBS = "data pretrain train generate relax embed screen finetune evaluate discover report doctor".split()
+VERBS = [
+    "data",
+    "pretrain",
+    "train",
+    "generate",
+    "relax",
+    "embed",
+    "screen",
+    "finetune",
+    "evaluate",
+    "discover",
+    "report",
+    "doctor",
+]
 
 
 def call(*args, status=0):
@@ -64,8 +77,8 @@ def test_relax_embed_screen(tiny, tmp_path):
     vectors = pq.read_table(embedded)
     assert vectors.column_names[:2] == ["id", "embedding"] and vectors.num_rows == 7
     assert np.isfinite(vectors["embedding"].to_pylist()).all()
-    call("screen", tiny.reference, "--reference", tiny.reference, "--by", "jepa-distance", "--jepa", tiny.jepa,
-         "--out", ranked)  # fmt: skip
+    call("screen", tiny.reference, "--reference", tiny.reference, "--by", "jepa-distance",
+         "--jepa", tiny.jepa, "--out", ranked)  # fmt: skip
     rows = pq.read_table(ranked).to_pylist()
     assert [r["rank"] for r in rows] == list(range(1, 8))
     scores = [r["score"] for r in rows]
@@ -74,7 +87,7 @@ def test_relax_embed_screen(tiny, tmp_path):
 
 @pytest.fixture
 def misfits(tmp_path, salts):
-    """A truncated CIF, a NaN, two atoms on one spot, a shared site, element 110, an empty file, a good one."""
+    """A truncated CIF, a NaN, two atoms on one spot, a shared site, element 110, an empty file, one good."""
     folder = tmp_path / "misfits"
     folder.mkdir()
     good = salts.select(["NaCl"]).to_structures()[0].to(fmt="cif")
@@ -113,9 +126,8 @@ def test_one_bad_crystal_costs_no_other(tiny, tmp_path, misfits, packed):
 
 
 def test_no_reference_is_last_with_the_reason(tiny, tmp_path, salts):
-    strange = CandidateTable.from_crystals(
-        Crystals.concatenate([salts[:1], Crystals(np.array([78]), np.zeros((1, 3)), 2.8 * np.eye(3)[None], np.array([1]), ("Pt",))])
-    )  # fmt: skip
+    platinum = Crystals(np.array([78]), np.zeros((1, 3)), 2.8 * np.eye(3)[None], np.array([1]), ("Pt",))
+    strange = CandidateTable.from_crystals(Crystals.concatenate([salts[:1], platinum]))
     strange.write(tmp_path / "in.parquet")
     call(
         "screen",
@@ -149,8 +161,9 @@ def test_evaluate_with_relaxation_goes_on(tiny, tmp_path):
     settings.write_text(
         f'elemental_references = "{tiny.elements}"\n[relaxation]\nmax_steps = 2\nchunk_size = 3\n'
     )
-    command = ["evaluate", tiny.reference, "--reference", tiny.reference, "--hull", tiny.reference, "--config",
-               settings, "--force-field", "ase.calculators.lj:LennardJones", "--out", tmp_path / "e"]  # fmt: skip
+    command = ["evaluate", tiny.reference, "--reference", tiny.reference, "--hull", tiny.reference,
+               "--config", settings, "--force-field", "ase.calculators.lj:LennardJones",
+               "--out", tmp_path / "e"]  # fmt: skip
     call(*command)
     first = (tmp_path / "e" / "crystals.parquet").read_bytes()
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())

@@ -8,8 +8,9 @@ import time
 import pytest
 
 from crysjepa.candidates import CandidateTable
-from crysjepa.discover import PRESETS, DiscoverConfig, discover_crystals, selected
+from crysjepa.discover import PRESETS, DiscoverConfig, discover_crystals
 from crysjepa.run import RunError
+from crysjepa.screen.selection import select_best
 
 COMPARED = ("candidates.parquet", "metrics.json", "reference_map.parquet")
 
@@ -58,17 +59,19 @@ def test_metrics_have_the_full_denominator(whole):
     base = [i for i in table.ids if i.startswith("base")]
     flags = zip(*(table.column(c, base) for c in ("valid", "stable", "unique", "novel")), strict=True)
     assert metrics["rounds"][0]["vsun"] == sum(all(row) for row in flags) / 16
+    ok = sum(i.startswith("refined") for i in table.ok_ids)
+    assert metrics["rounds"][1]["vsun_beyond_earlier_rounds"] == ok / 8 <= metrics["rounds"][1]["vsun"]
     assert (whole / "report.html").stat().st_size > 10_000
 
 
 def test_the_finetuning_set_is_the_best_of_vun(whole, config):
     judged = CandidateTable.read(whole / "round-0" / "judged.parquet")
-    columns = ("id", "valid", "unique", "novel", "score", "selected")
+    columns = ("id", "valid", "unique", "novel", "score", "selected", "status")
     rows = list(zip(*(judged.column(c) for c in columns), strict=True))
-    vun = [r for r in rows if r[1] and r[2] and r[3]]
+    vun = [r for r in rows if r[1] and r[2] and r[3] and r[6] != "failed"]
     scored = sorted((r[4], r[0]) for r in vun if r[4] is not None)
     wanted = [id_ for _, id_ in scored[: -(-len(vun) // 2)]]
-    assert selected(judged, config.keep) == wanted
+    assert select_best(judged, config.keep) == wanted
     assert {r[0] for r in rows if r[5]} == set(wanted) and wanted
 
 

@@ -10,7 +10,16 @@ import crysjepa
 ROOT = Path(crysjepa.__file__).parent
 FLOORS = [
     ["__init__", "_download", "crystals", "lattice", "nn.transformer", "nn.checkpoint", "weights"],
-    ["candidates", "canonical", "nn.batches", "_cif", "jepa.augment", "jepa.losses", "generate.ddpm"],
+    [
+        "candidates",
+        "canonical",
+        "nn.batches",
+        "_cif",
+        "jepa.augment",
+        "jepa.losses",
+        "jepa.embeddings",
+        "generate.ddpm",
+    ],
     ["nn.training", "energy", "_readers", "jepa.model", "generate.denoiser"],
     ["_tables", "jepa.pretrain", "generate.base", "relax", "run"],
     ["_arrays", "screen", "generate.diffusion"],
@@ -18,7 +27,7 @@ FLOORS = [
     ["datasets"],
     ["evaluate"],
     ["discover"],
-    ["api"],
+    ["api", "console"],
     ["cli"],
     ["__main__"],
 ]

@@ -7,6 +7,7 @@ libraries' objects live here and nowhere else.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -155,6 +156,12 @@ class Crystals:
                 Composition({Element.from_Z(int(z)): int(n) for z, n in zip(numbers, counts, strict=True)})
             )
         return out
+
+    def reduced_formulas(self) -> list[str]:
+        """B reduced formulas in pymatgen's form, such as ``"Li2O"``."""
+        with warnings.catch_warnings():  # elements are ordered by electronegativity; He, Ne and Ar have none
+            warnings.filterwarnings("ignore", message="No Pauling electronegativity", category=UserWarning)
+            return [c.reduced_formula for c in self.compositions()]
 
     def chemical_systems(self) -> list[str]:
         """B chemical systems in pymatgen's form, such as ``"Li-O"``."""

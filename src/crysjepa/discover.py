@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from crysjepa import datasets
 from crysjepa.candidates import CandidateTable, Status, write_parquet
@@ -20,6 +19,7 @@ from crysjepa.evaluate.metrics import crystal_metrics, load_hull
 from crysjepa.evaluate.protocol import Judge, Protocol, Report
 from crysjepa.generate.base import Generator, load_generator
 from crysjepa.io import write_cif
+from crysjepa.jepa.embeddings import embedding_table, read_embeddings
 from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.nn.checkpoint import file_hash
 from crysjepa.nn.training import TrainSettings
@@ -27,9 +27,9 @@ from crysjepa.relax.relax import PAPER as PAPER_RELAXATION
 from crysjepa.relax.relax import RelaxSettings
 from crysjepa.report.page import write_report
 from crysjepa.run import Run, write_json
-from crysjepa.screen.filters import unique
 from crysjepa.screen.rankers import JepaDistance, Random, Ranker
 from crysjepa.screen.reference import ReferenceIndex
+from crysjepa.screen.selection import mark_repeats, select_best, with_nearest, with_shortlist
 from crysjepa.weights import shipped
 
 
@@ -54,6 +54,12 @@ class DiscoverConfig(BaseModel):
     protocol: Protocol = Protocol(relaxation=RelaxSettings(fmax=0.1, max_steps=60, time_limit=120))
     shortlist: int = Field(50, ge=0, description="longest short list")
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _needs_energies(self) -> DiscoverConfig:
+        if not self.protocol.relax:
+            raise ValueError("the loop relaxes what it generates: protocol.relax cannot be false")
+        return self
 
 
 _PAPER = DiscoverConfig(
@@ -174,7 +180,7 @@ class _Loop:
 
         def work() -> None:
             judged = CandidateTable.read(self.run.path(f"round-{round_}/judged.parquet"))
-            chosen = selected(judged, self.config.keep)
+            chosen = select_best(judged, self.config.keep)
             crystals, _ = canonicalise(judged.crystals(chosen))
             write_parquet(crystals.to_arrow(), self.run.path(targets[0]))
             generator = self._generator(round_)
@@ -200,8 +206,10 @@ class _Loop:
                 CandidateTable.read(self.run.path(f"round-{r}/judged.parquet"))
                 for r in range(self.config.rounds + 1)
             ]
-            table = _mark_repeats(_join(rounds, self.config))
-            table = self._map(_shortlist(table, self.config.shortlist))
+            joined = CandidateTable.concatenate(
+                t.with_column("round", dict.fromkeys(t.ids, r), "Int64") for r, t in enumerate(rounds)
+            )
+            table = self._map(with_shortlist(mark_repeats(joined), self.config.shortlist))
             write_json(self.run.path("metrics.json"), self._metrics(rounds, table))
             self._write_shortlist(table)
             table.write(self.run.path("candidates.parquet"))
@@ -244,8 +252,10 @@ class _Loop:
         table = table.with_column("num_references", {i: s.num_references for i, s in scores.items()}, "Int64")
         reasons = {i: s.reason for i, s in scores.items() if s.reason}
         table = table.with_column("score_reason", reasons, "string")
-        table = _with_nearest(table, crystals, embeddings, self.index, self.judge_by.reference.crystals)
-        return _with_selection(table, self.config.keep), crystals, embeddings
+        table = with_nearest(table, crystals, embeddings, self.index, self.judge_by.reference.crystals)
+        chosen = set(select_best(table, self.config.keep))
+        table = table.with_column("selected", {i: i in chosen for i in table.ids}, "boolean")
+        return table, crystals, embeddings
 
     def _map(self, table: CandidateTable) -> CandidateTable:
         """Two principal components of the reference's embeddings, and where the candidates fall in them."""
@@ -265,7 +275,17 @@ class _Loop:
         return table
 
     def _metrics(self, rounds: list[CandidateTable], table: CandidateTable) -> dict[str, Any]:
-        before = [{"round": r, "name": _name(r), **crystal_metrics(t)} for r, t in enumerate(rounds)]
+        ended = list(zip(table.column("round"), table.column("status"), strict=True))
+        before = [
+            {
+                "round": r,
+                "name": _name(r),
+                **crystal_metrics(t),
+                # Without what repeats an earlier round: a tuned model may return its own training set.
+                "vsun_beyond_earlier_rounds": ended.count((r, Status.OK)) / len(t),
+            }
+            for r, t in enumerate(rounds)
+        ]
         listed = [r for r in table.column("shortlist_rank") if r is not None]
         return {
             "rounds": before,
@@ -294,88 +314,6 @@ class _Loop:
 
     def _staged(self, round_: int) -> Report:
         return lambda stage, done, total: self.report(f"{stage} ({_name(round_)})", done, total)
-
-
-def selected(judged: CandidateTable, keep: float) -> list[str]:
-    """Ids of the best ``keep`` of the valid, unique and novel crystals, best first (steps 2 and 5).
-
-    A crystal without a score is ranked last, and never taken.
-    """
-    vun = _vun(judged)
-    scores = dict(zip(vun, judged.column("score", vun), strict=True))
-    scored = sorted((i for i in vun if scores[i] is not None), key=lambda i: (scores[i], i))
-    return scored[: math.ceil(keep * len(vun))]
-
-
-def embedding_table(ids: tuple[str, ...], embeddings: NDArray[np.float32]) -> pa.Table:
-    """Columns ``id`` and ``embedding`` (D numbers a row)."""
-    flat = pa.array(embeddings.reshape(-1), type=pa.float32())
-    lists = pa.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])
-    return pa.table({"id": pa.array(ids, type=pa.string()), "embedding": lists})
-
-
-def read_embeddings(path: Path) -> tuple[list[str], NDArray[np.float64]]:
-    """Ids and embeddings (B, D) of a file that :func:`embedding_table` made."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path)
-    column = table["embedding"].combine_chunks()
-    width = column.type.list_size
-    return table["id"].to_pylist(), column.flatten().to_numpy().astype(np.float64).reshape(-1, width)
-
-
-def _vun(table: CandidateTable) -> list[str]:
-    rows = zip(*(table.column(c) for c in ("id", "valid", "unique", "novel")), strict=True)
-    return [i for i, *flags in rows if all(flags)]
-
-
-def _with_selection(table: CandidateTable, keep: float) -> CandidateTable:
-    chosen = set(selected(table, keep))
-    return table.with_column("selected", {i: i in chosen for i in table.ids}, "boolean")
-
-
-def _with_nearest(
-    table: CandidateTable,
-    crystals: Crystals,
-    embeddings: NDArray[np.float32],
-    index: ReferenceIndex,
-    reference: Crystals,
-) -> CandidateTable:
-    systems = crystals.chemical_systems()
-    near = {
-        i: found
-        for i, system, h in zip(crystals.ids, systems, embeddings, strict=True)
-        if (found := index.nearest(h, system)) is not None
-    }
-    named = reference.select(sorted({n.id for n in near.values()}))
-    formulas = dict(zip(named.ids, (c.reduced_formula for c in named.compositions()), strict=True))
-    table = table.with_column("nearest_known", {i: n.id for i, n in near.items()}, "string")
-    table = table.with_column("nearest_known_formula", {i: formulas[n.id] for i, n in near.items()}, "string")
-    return table.with_column("nearest_known_distance", {i: n.distance for i, n in near.items()}, "Float64")
-
-
-def _join(rounds: list[CandidateTable], config: DiscoverConfig) -> CandidateTable:
-    return CandidateTable.concatenate(
-        t.with_column("round", dict.fromkeys(t.ids, r), "Int64") for r, t in enumerate(rounds)
-    )
-
-
-def _mark_repeats(table: CandidateTable) -> CandidateTable:
-    """A refined model may repeat what it was tuned on: of equal crystals the earliest round's stays."""
-    matching = unique(table.crystals(table.ok_ids))
-    repeats = {i: f"repeats {m} of an earlier round" for i, m in matching.matches.items() if m is not None}
-    return table.decide("uniqueness", repeats, Status.REJECTED)
-
-
-def _shortlist(table: CandidateTable, longest: int) -> CandidateTable:
-    """Rank what is left: first what has competing compounds to be judged against, then by energy."""
-
-    def key(id_: str) -> tuple[bool, float, str]:
-        entries, above = table.column("hull_entries", [id_])[0], table.column("e_above_hull", [id_])[0]
-        return (not entries, above if above is not None else math.inf, id_)
-
-    order = sorted(table.ok_ids, key=key)[:longest]
-    return table.with_column("shortlist_rank", {i: r for r, i in enumerate(order, start=1)}, "Int64")
 
 
 def _notes(judge: Judge, config: DiscoverConfig, table: CandidateTable) -> list[str]:

@@ -16,14 +16,8 @@ from crysjepa.candidates import CandidateTable, Status
 from crysjepa.crystals import Crystals
 from crysjepa.energy.hull import ASSUMED_SCALE, Hull, HullResult, stated_scale
 from crysjepa.energy.references import ElementalReferences, check_scales
-from crysjepa.screen.filters import (
-    FormulaIndex,
-    Matching,
-    composition_validity,
-    novel,
-    structure_validity,
-    unique,
-)
+from crysjepa.screen.filters import composition_validity, structure_validity
+from crysjepa.screen.matching import FormulaIndex, Matching, novel, unique
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher
@@ -179,12 +173,9 @@ def _check_energy_column(
 
 
 def _describe(table: CandidateTable, crystals: Crystals, sound: Crystals, symprec: float) -> CandidateTable:
-    with (
-        warnings.catch_warnings()
-    ):  # pymatgen orders a formula by electronegativity, and warns for He, Ne, Ar
-        warnings.filterwarnings("ignore", message="No Pauling electronegativity", category=UserWarning)
-        formulas = [c.reduced_formula for c in crystals.compositions()]
-    table = _set(table, "formula", dict(zip(crystals.ids, formulas, strict=True)), "string")
+    table = _set(
+        table, "formula", dict(zip(crystals.ids, crystals.reduced_formulas(), strict=True)), "string"
+    )
     systems = dict(zip(crystals.ids, crystals.chemical_systems(), strict=True))
     table = _set(table, "chemical_system", systems, "string")
     return _set(table, "space_group", {c.ids[0]: _space_group(c, symprec) for c in sound}, "string")

@@ -27,7 +27,7 @@ from crysjepa.evaluate.metrics import crystal_metrics, evaluate_table, load_hull
 from crysjepa.relax.force_fields import force_field_info, get_force_field
 from crysjepa.relax.relax import RelaxSettings, relax_crystals
 from crysjepa.run import Run, read_json, write_json
-from crysjepa.screen.filters import FormulaIndex
+from crysjepa.screen.matching import FormulaIndex
 
 Report = Callable[[str, int, int], None]
 """progress(stage, done, total)"""

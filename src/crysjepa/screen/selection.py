@@ -1,0 +1,75 @@
+"""From judged crystals to the set to fine-tune on, and to the short list."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crysjepa.candidates import CandidateTable, Status
+from crysjepa.crystals import Crystals
+from crysjepa.screen.matching import unique
+from crysjepa.screen.reference import ReferenceIndex
+
+
+def select_best(judged: CandidateTable, keep: float) -> list[str]:
+    """Ids of the best ``keep`` of the V.U.N. crystals, best first (section 4.2, steps 2 and 5).
+
+    The share is of all V.U.N. crystals that did not fail (in relaxation, say), rounded up. A crystal
+    without a score is ranked last, and never taken.
+    """
+    columns = ("id", "score", "status", "valid", "unique", "novel")
+    rows = zip(*(judged.column(c) for c in columns), strict=True)
+    vun = [(score, id_) for id_, score, status, *flags in rows if status != Status.FAILED and all(flags)]
+    scored = sorted((score, id_) for score, id_ in vun if score is not None)
+    return [id_ for _, id_ in scored[: math.ceil(keep * len(vun))]]
+
+
+def with_nearest(
+    table: CandidateTable,
+    crystals: Crystals,
+    embeddings: NDArray[np.float32],
+    index: ReferenceIndex,
+    reference: Crystals,
+) -> CandidateTable:
+    """Columns ``nearest_known`` (id), ``nearest_known_formula`` and ``nearest_known_distance`` (‖h − r‖).
+
+    ``embeddings`` (B, D) are those of ``crystals``; ``reference`` holds the crystals of ``index``.
+    """
+    systems = crystals.chemical_systems()
+    near = {
+        i: found
+        for i, system, h in zip(crystals.ids, systems, embeddings, strict=True)
+        if (found := index.nearest(h, system)) is not None
+    }
+    named = reference.select(sorted({n.id for n in near.values()}))
+    formulas = dict(zip(named.ids, named.reduced_formulas(), strict=True))
+    table = table.with_column("nearest_known", {i: n.id for i, n in near.items()}, "string")
+    table = table.with_column("nearest_known_formula", {i: formulas[n.id] for i, n in near.items()}, "string")
+    return table.with_column("nearest_known_distance", {i: n.distance for i, n in near.items()}, "Float64")
+
+
+def mark_repeats(table: CandidateTable) -> CandidateTable:
+    """Reject what repeats an earlier round: a refined model may return what it was tuned on.
+
+    Ids of earlier rounds must come first in natural order.
+    """
+    matching = unique(table.crystals(table.ok_ids))
+    repeats = {i: f"repeats {m} of an earlier round" for i, m in matching.matches.items() if m is not None}
+    table = table.decide("uniqueness", matching.failures, Status.FAILED)
+    return table.decide("uniqueness", repeats, Status.REJECTED)
+
+
+def with_shortlist(table: CandidateTable, longest: int) -> CandidateTable:
+    """Column ``shortlist_rank`` of what is still ``ok``: by energy above hull, lowest first.
+
+    Crystals whose chemical system has no known compound come last: they were judged against nothing but
+    their elements.
+    """
+    rows = zip(
+        table.ok_ids, *(table.column(c, table.ok_ids) for c in ("hull_entries", "e_above_hull")), strict=True
+    )
+    order = sorted((not entries, math.inf if above is None else above, id_) for id_, entries, above in rows)
+    ranks = {id_: rank for rank, (_, _, id_) in enumerate(order[:longest], start=1)}
+    return table.with_column("shortlist_rank", ranks, "Int64")
