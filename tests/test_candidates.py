@@ -23,6 +23,12 @@ def test_the_first_decision_stands(table):
     assert len(table.ok_ids) == 7, "the old table is untouched"
 
 
+def test_undecided_forgets_decisions_but_not_what_was_unreadable(table):
+    fresh = table.decide("novelty", {"NaCl": "known"}, Status.REJECTED).undecided()
+    assert fresh.counts() == {"failed: read": 1, "ok": 7}
+    assert fresh.content_hash() == table.content_hash() != table.with_column("x", {}, "Int64").content_hash()
+
+
 def test_columns_are_filled_by_id(table):
     scored = table.with_column("score", {"KCl": 1.5, "LiF": None}, "Float64")
     assert scored.column("score", ["KCl", "LiF", "NaCl"]) == [1.5, None, None]

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from crysjepa.candidates import CandidateTable
+from crysjepa.candidates import CandidateTable, Status
 from crysjepa.cli import app
 from crysjepa.crystals import Crystals
 
@@ -125,6 +125,15 @@ def test_one_bad_crystal_costs_no_other(tiny, tmp_path, misfits, packed):
     assert "occupied" in rows["shared"]["reason"] and "spot" in rows["spot"]["reason"]
 
 
+def test_a_score_in_the_input_does_not_show_through(tiny, tmp_path, salts):
+    table = CandidateTable.from_crystals(salts).decide("novelty", {"NaCl": "known"}, Status.REJECTED)
+    table.with_column("score", dict.fromkeys(table.ids, -9.0), "Float64").write(tmp_path / "in.parquet")
+    call("screen", tmp_path / "in.parquet", "--by", "random", "--out", tmp_path / "o")
+    rows = {r["id"]: r for r in pq.read_table(tmp_path / "o").to_pylist()}
+    assert (rows["NaCl"]["status"], rows["NaCl"]["reason"]) == ("rejected", "known")
+    assert rows["NaCl"]["score"] is None and all(r["score"] != -9.0 for r in rows.values())
+
+
 def test_no_reference_is_last_with_the_reason(tiny, tmp_path, salts):
     platinum = Crystals(np.array([78]), np.zeros((1, 3)), 2.8 * np.eye(3)[None], np.array([1]), ("Pt",))
     strange = CandidateTable.from_crystals(Crystals.concatenate([salts[:1], platinum]))
@@ -196,6 +205,8 @@ def test_train_pretrain_finetune(tiny, tmp_path):
         (["relax", "flla", "--force-field", "nonsense", "--out", "x"], "nonsense"),
         (["discover", "--preset", "nope", "--out", "x"], "quick"),
         (["report", "nowhere"], "nowhere"),
+        (["generate", "--num", "1", "--device", "gpu", "--out", "x"], "gpu"),
+        (["generate", "--num", "1", "--out", "."], "folder"),
         (["screen", "flla", "--by", "taste", "--out", "x"], "taste"),
     ],
 )

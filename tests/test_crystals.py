@@ -21,6 +21,30 @@ def test_selection_keeps_sites_with_their_crystal(salts):
     assert Crystals.concatenate([salts[:3], salts[3:]]).content_hash() == salts.content_hash()
 
 
+def test_an_integer_counts_from_either_end(salts):
+    for i in range(len(salts)):
+        assert salts[i].content_hash() == salts[[i]].content_hash()
+        assert salts[i - len(salts)].content_hash() == salts[i].content_hash()
+        assert salts[np.int64(i)].content_hash() == salts[i].content_hash()
+    assert salts[-1].ids == ("SrTiO3",) and salts[-1].lattices.shape == (1, 3, 3)
+    for outside in (len(salts), -len(salts) - 1):
+        with pytest.raises(IndexError):
+            salts[outside]
+    with pytest.raises(IndexError):
+        Crystals.empty()[0]
+
+
+def test_iteration_gives_each_crystal_by_itself(salts):
+    singles = list(salts)
+    assert [c.ids for c in singles] == [(i,) for i in salts.ids]
+    assert Crystals.concatenate(singles).content_hash() == salts.content_hash()
+    before = salts.content_hash()
+    for crystal in singles:
+        for array in (crystal.atomic_numbers, crystal.frac_coords, crystal.lattices, crystal.num_atoms):
+            array += 1
+    assert salts.content_hash() == before
+
+
 def test_unknown_id_raises(salts):
     with pytest.raises(KeyError):
         salts.select(["nobody"])

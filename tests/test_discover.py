@@ -23,7 +23,7 @@ def config(tiny):
         jepa=str(tiny.jepa),
         num=16,
         num_refined=8,
-        finetune={"steps": 4, "batch_size": 4, "warmup": 1, "checkpoint_every": 50},
+        finetune={"steps": 4, "batch_size": 4, "warmup": 1, "record_every": 1, "checkpoint_every": 1},
         protocol={**tiny.protocol, "e_above_hull_max": 50.0},
     )
 
@@ -99,8 +99,9 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(whole, config, tmp_path, stop_a
     assert contents(tmp_path / "run") == contents(whole)
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(whole, config, tmp_path):
-    """SIGKILL on the real command, as soon as the relaxation has begun."""
+@pytest.mark.parametrize("after", ["round-0/generated.parquet", "round-1/generator.safetensors"])
+def test_a_killed_run_goes_on_to_the_same_bytes(whole, config, tmp_path, after):
+    """SIGKILL on the real command, as soon as a stage has left its file."""
     settings = tmp_path / "settings.toml"
     settings.write_text(_toml(config), encoding="utf-8")
     command = [sys.executable, "-m", "crysjepa", "discover", "--out", str(tmp_path / "run")]
@@ -108,7 +109,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(whole, config, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     running = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not (tmp_path / "run" / "round-0" / "generated.parquet").exists():
+    while not (tmp_path / "run" / after).exists():
         assert running.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     running.send_signal(signal.SIGKILL)
@@ -130,6 +131,26 @@ def test_presets_follow_the_paper():
     assert mp.protocol.relaxation.optimizer == "fire" and mp.protocol.relaxation.cell_filter == "exp"
     assert (mp.protocol.relaxation.fmax, mp.protocol.relaxation.max_steps) == (0.05, 500)
     assert mp.protocol.force_field == "mattersim" and mp.protocol.e_above_hull_max == 0.1
+
+
+def test_a_preset_of_the_paper_wants_models_of_the_paper(tmp_path):
+    with pytest.raises(ValueError, match="--size paper"):
+        discover_crystals(PRESETS["paper-mp20"], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_several_rounds_and_a_reference_of_one(config, tiny, tmp_path):
+    """Equal crystals of two rounds: the earlier one stays. A map needs no plane."""
+    one = CandidateTable.read(tiny.reference)
+    CandidateTable(one.frame.iloc[:1]).write(tmp_path / "one.parquet")
+    changes = {"reference": str(tmp_path / "one.parquet"), "rounds": 2, "num": 8, "num_refined": 8}
+    discover_crystals(config.model_copy(update=changes), tmp_path / "run")
+    table = CandidateTable.read(tmp_path / "run" / "candidates.parquet")
+    assert table.column("round") == [0] * 8 + [1] * 8 + [2] * 8
+    place = {i: n for n, i in enumerate(table.ids)}
+    for id_, reason in zip(table.ids, table.column("reason"), strict=True):
+        if reason and reason.startswith("repeats "):
+            assert place[reason.split()[1]] < place[id_]
 
 
 def _toml(config):

@@ -35,7 +35,8 @@ def test_an_unfinished_stage_runs_again(tmp_path):
 
 
 def test_another_run_is_not_overwritten(tmp_path):
-    Run(tmp_path / "run", CONFIG, INPUTS)
+    finished = Run(tmp_path / "run", CONFIG, INPUTS)
+    finished.stage("make", ["a.txt"], lambda: finished.path("a.txt").write_text("a"))
     with pytest.raises(RunError, match=r"other settings \(seed\)"):
         Run(tmp_path / "run", {**CONFIG, "seed": 2}, INPUTS)
     with pytest.raises(RunError, match="another reference"):
@@ -45,6 +46,16 @@ def test_another_run_is_not_overwritten(tmp_path):
     with pytest.raises(RunError, match="other files"):
         Run(tmp_path / "full", CONFIG, INPUTS)
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_without_a_finished_stage_may_be_set_up_anew(tmp_path):
+    """A typo that stopped the first try, or a kill in the first write, does not lock the folder."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ".config.json.partial").write_text("{")
+    Run(folder, CONFIG, INPUTS)
+    Run(folder, {**CONFIG, "seed": 2}, INPUTS)
+    assert read_json(folder / "config.json")["seed"] == 2
 
 
 def test_a_broken_record_is_named(tmp_path):

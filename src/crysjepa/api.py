@@ -146,6 +146,7 @@ def generate(
     progress: Report | None = None,
 ) -> CandidateTable:
     """Draw ``num`` crystals and write them as a candidate table."""
+    _check_file(out)
     if num < 1:
         raise ValueError(f"num is {num}: ask for at least one crystal")
     samples = load_generator(generator).sample(
@@ -167,6 +168,7 @@ def relax(
     progress: Report | None = None,
 ) -> CandidateTable:
     """Relax crystals with a force field; a run that was interrupted goes on from ``OUT.shards``."""
+    _check_file(out)
     table = datasets.load(str(source))
     shards = _beside(out, ".shards")
     done = relax_crystals(
@@ -220,6 +222,7 @@ def screen(
     A crystal that cannot be scored keeps its row, with the reason. One that has no reference in its
     chemical system is ranked after all that have; one that is not fit to be scored has no rank.
     """
+    _check_file(out)
     if by not in RANKERS:
         raise ValueError(f"no ranker {by!r}: choose from {', '.join(RANKERS)}")
     found = _canonical(datasets.load(str(source)), progress)
@@ -235,9 +238,11 @@ def screen(
     placed = ranks(scores)
     unscored = {i: s.reason or "no score" for i, s in scores.items() if s.value is None}
     table = found.table.decide("screen", unscored, Status.FAILED)
-    table = table.with_column("score", {i: s.value for i, s in scores.items()}, "Float64")
-    table = table.with_column("rank", placed, "Int64")
-    table = table.with_column("num_references", {i: s.num_references for i, s in scores.items()}, "Int64")
+    nothing = dict.fromkeys(table.ids)  # a column of that name in the input must not show through
+    table = table.with_column("score", nothing | {i: s.value for i, s in scores.items()}, "Float64")
+    table = table.with_column("rank", nothing | placed, "Int64")
+    counts = {i: s.num_references for i, s in scores.items()}
+    table = table.with_column("num_references", nothing | counts, "Int64")
     rows = table.to_arrow().select(["id", "score", "rank", "status", "reason", "num_references"])
     rows = rows.sort_by([("rank", "ascending"), ("id", "ascending")])
     write_parquet(rows, out)
@@ -303,7 +308,9 @@ def resolve_device(device: str) -> str:
     """``auto`` becomes ``cuda`` where there is one, else ``cpu``; ValueError for one that is not here."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    if device not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"no device {device!r}: choose auto, cpu, cuda or mps")
+    if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("no CUDA device works here (crysjepa doctor tells more): use --device cpu")
     return device
 
@@ -323,6 +330,12 @@ def _canonical(table: CandidateTable, progress: Report | None) -> _Canonical:
         table.crystals(table.ok_ids), progress=_stage(progress, "canonicalise")
     )
     return _Canonical(table.decide("canonicalise", failures, Status.FAILED), canonical)
+
+
+def _check_file(out: Source) -> None:
+    """Before the work rather than after it."""
+    if Path(out).is_dir():
+        raise ValueError(f"{out} is a folder: name a file to write")
 
 
 def _beside(out: Source, suffix: str) -> Path:

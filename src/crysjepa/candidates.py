@@ -7,6 +7,7 @@ and a reason. A decision is final; the first one stands.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -152,6 +153,14 @@ class CandidateTable:
             tuple(frame["id"]),
         )
 
+    def content_hash(self) -> str:
+        """SHA-256 over everything in the table."""
+        table = self.to_arrow()
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+        return hashlib.sha256(sink.getvalue()).hexdigest()
+
     def counts(self) -> dict[str, int]:
         """How many rows ended where: ``{"ok": 12, "rejected: novelty": 3, "failed: relax": 1}``."""
         ended = self.frame["status"].astype(str) + self.frame["stage"].map(
@@ -160,6 +169,14 @@ class CandidateTable:
         return {str(k): int(v) for k, v in ended.value_counts(sort=False).items()}
 
     # -- changing --------------------------------------------------------------------------
+
+    def undecided(self) -> CandidateTable:
+        """The same crystals before any decision: ``ok`` again, but for those without a structure."""
+        frame = self.frame.copy()
+        rows = frame["lattice"].notna()
+        frame.loc[rows, "status"] = str(Status.OK)
+        frame.loc[rows, ["stage", "reason"]] = None
+        return CandidateTable(frame)
 
     def decide(self, stage: str, reasons: Mapping[str, str], status: Status) -> CandidateTable:
         """Give the rows in ``reasons`` that are still ``ok`` this status; others keep theirs.

@@ -51,8 +51,8 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="where to write")]
 Cache = Annotated[Path | None, typer.Option("--out", "-o", help="folder; by default the cache")]
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file with settings of this verb")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda")]
-Seed = Annotated[int, typer.Option("--seed", help="same seed, same result")]
-SeedIfAny = Annotated[int | None, typer.Option("--seed", help="same seed, same result")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="same seed, same result")]
+SeedIfAny = Annotated[int | None, typer.Option("--seed", min=0, help="same seed, same result")]
 Size = Annotated[str, typer.Option("--size", help="small (a laptop's) or paper")]
 Steps = Annotated[int | None, typer.Option("--steps", help="training steps")]
 Jepa = Annotated[str | None, typer.Option("--jepa", help="Crys-JEPA checkpoint; by default the shipped one")]
@@ -90,7 +90,7 @@ def friendly(command: Command) -> Command:
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
-        except (ValueError, OSError, ImportError) as error:
+        except (ValueError, OSError, ImportError, RuntimeError) as error:
             errors.print("[bold red]error:[/] ", end="")
             errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
             raise typer.Exit(1) from None

@@ -84,9 +84,20 @@ class Crystals:
         return len(self.num_atoms)
 
     def __getitem__(self, index: int | slice | Sequence[int] | NDArray[Any]) -> Crystals:
-        """Crystals at ``index`` (an integer, slice, boolean mask or list of positions), in that order."""
+        """Crystals at ``index`` (an integer, slice, boolean mask or list of positions), in that order.
+
+        Always a copy. Raises IndexError for a position that is out of range.
+        """
         if isinstance(index, int | np.integer):
-            index = [int(index)]
+            row = range(len(self))[int(index)]  # counts negative ones from the end, and raises IndexError
+            span = slice(self.offsets[row], self.offsets[row + 1])
+            return Crystals(
+                self.atomic_numbers[span].copy(),
+                self.frac_coords[span].copy(),
+                self.lattices[row].copy(),
+                self.num_atoms[row].copy(),
+                (self.ids[row],),
+            )
         if not isinstance(index, slice) and not len(index):
             return Crystals.empty()
         rows = np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index)]

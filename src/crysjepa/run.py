@@ -58,9 +58,13 @@ class Run:
             return
         old = [self.folder / name for name in ("config.json", "run.json")]
         if not old[1].exists():
-            if [p.name for p in self.folder.iterdir() if not p.name.endswith(".partial")] == ["config.json"]:
-                return  # killed between the two writes, before any work
+            if {p.name for p in self.folder.iterdir() if not p.name.endswith(".partial")} <= {"config.json"}:
+                return  # killed during the first two writes, before any work
             raise RunError(f"{self.folder} holds other files and is no crysjepa run: choose another --out")
+        recorded = read_json(old[1])
+        if not recorded["stages"]:
+            old[1].unlink()  # no stage was finished: another try, with other settings perhaps, loses nothing
+            return
         before = read_json(old[0])
         changed = sorted(k for k in before.keys() | config.keys() if before.get(k) != config.get(k))
         if changed:
@@ -68,7 +72,6 @@ class Run:
                 f"{self.folder} was made with other settings ({', '.join(changed)}): choose another --out, "
                 "or the settings in its config.json to go on with it"
             )
-        recorded = read_json(old[1])
         differ = sorted(k for k in inputs if recorded["inputs"].get(k) != inputs[k])
         if differ:
             raise RunError(f"{self.folder} was made from another {', '.join(differ)}: choose another --out")
@@ -114,10 +117,14 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON, all or nothing."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text, all or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    partial.write_text(text + "\n", encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 

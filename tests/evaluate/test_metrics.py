@@ -98,7 +98,7 @@ def test_every_crystal_ends_where_it_should() -> None:
     assert reasons["lost"] == "unreadable"
 
 
-def test_every_column_is_filled_for_every_sound_structure_whatever_its_status() -> None:
+def test_every_column_is_filled_for_every_sound_structure_that_had_not_failed() -> None:
     table_ = judged()
     assert values(table_, "valid") == {
         **dict.fromkeys(["good", "twin", "known", "high", "charged", "gone"], True),
@@ -174,13 +174,15 @@ def test_intervals_are_wilsons(hits: int, rows: int) -> None:
 def test_what_was_not_computed_is_null_and_what_failed_is_not() -> None:
     bare = crystal_metrics(table([crystal("a", [11, 17])]))
     assert bare["num_crystals"] == 2
-    names = ("valid", "stable", "unique", "novel", "sun", "vsun", "stable_at_0")
+    names = ("valid", "stable", "unique", "novel", "sun", "vsun", "converged", "stable_at_0")
     assert {bare[name] for name in names} == {None}
     assert {bare["intervals"][name] for name in names} == {None}
+    assert bare["num_vsun_without_hull_entries"] is None
     without_hull = evaluate_table(table([crystal("a", [11, 17])]))
     assert crystal_metrics(without_hull)["valid"] == pytest.approx(0.5)
     assert crystal_metrics(without_hull)["stable"] is None
     assert crystal_metrics(without_hull)["sun"] is None
+    assert crystal_metrics(without_hull)["num_vsun_without_hull_entries"] is None
     none = evaluate_table(table([crystal("a", [11, 17])], {"a": None}), hull=HULL, references=REFERENCES)
     assert crystal_metrics(none)["stable"] == 0.0
 
@@ -210,13 +212,71 @@ def test_a_new_judgement_leaves_nothing_of_an_older_one() -> None:
     assert values(found, "stable") == {"a": None, "lost": None}
 
 
-def test_an_earlier_decision_stands_and_its_row_is_judged_all_the_same() -> None:
-    decided = table([crystal("a-1", [11, 17]), crystal("a-2", [11, 17])]).decide(
-        "relax", {"a-1": "no convergence"}, Status.FAILED
+def twins() -> CandidateTable:
+    """Two of a kind, both on the hull."""
+    return table([crystal("a-1", [11, 17]), crystal("a-2", [11, 17])], {"a-1": -2.5, "a-2": -2.5})
+
+
+def judge(entering: CandidateTable) -> CandidateTable:
+    return evaluate_table(
+        entering, reference=crystal("mp-1", [55, 17]), hull=HULL, references=REFERENCES, e_above_hull_max=0.1
     )
-    found = evaluate_table(decided)
-    assert ends(found)["a-1"] == ("failed", "relax")
+
+
+def test_a_rejection_stands_and_its_row_is_judged_all_the_same() -> None:
+    found = judge(twins().decide("screen", {"a-1": "not chosen"}, Status.REJECTED))
+    assert ends(found)["a-1"] == ("rejected", "screen")
     assert values(found, "unique") == {"a-1": True, "a-2": False, "lost": None}
+    assert values(found, "stable") == {"a-1": True, "a-2": True, "lost": None}
+
+
+def test_nothing_is_a_duplicate_of_a_crystal_that_failed() -> None:
+    found = judge(twins().decide("relax", {"a-1": "it went astray"}, Status.FAILED))
+    assert ends(found)["a-1"] == ("failed", "relax")
+    assert ends(found)["a-2"] == ("ok", None)
+    assert values(found, "unique") == {"a-1": None, "a-2": True, "lost": None}
+    assert values(found, "duplicate_of") == dict.fromkeys(["a-1", "a-2", "lost"])
+    assert crystal_metrics(found)["unique"] == pytest.approx(1 / 3)
+
+
+def test_a_crystal_that_failed_has_no_stability() -> None:
+    entering = twins().decide("relax", {"a-1": "it went astray"}, Status.FAILED)
+    found = judge(entering)
+    assert values(found, "stable") == {"a-1": None, "a-2": True, "lost": None}
+    for column in ("formation_energy_per_atom", "e_above_hull", "hull_entries"):
+        assert values(found, column)["a-1"] is None
+        assert values(found, column)["a-2"] is not None
+    assert values(found, "valid")["a-1"] is True
+    assert values(found, "novel")["a-1"] is True
+    metrics = crystal_metrics(found)
+    for rate in ("stable", "stable_at_0", "sun", "vsun"):
+        assert metrics[rate] == pytest.approx(1 / 3)
+    published = entering.with_column("formation_energy_per_atom", {"a-1": -1.0, "a-2": -1.0}, "Float64")
+    published = CandidateTable(published.frame.drop(columns="energy_per_atom"))
+    found = evaluate_table(published, hull=HULL)
+    assert values(found, "stable") == {"a-1": None, "a-2": True, "lost": None}
+    assert values(found, "formation_energy_per_atom")["a-1"] == -1.0  # the source's own, not derived
+
+
+def test_converged_is_a_fraction_of_all_rows() -> None:
+    relaxed = twins().with_column("converged", {"a-1": True, "a-2": False}, "boolean")
+    metrics = crystal_metrics(relaxed)
+    assert metrics["converged"] == pytest.approx(1 / 3)
+    low, high = metrics["intervals"]["converged"]
+    assert 0 < low < 1 / 3 < high < 1
+
+
+def test_vsun_that_the_hull_knows_no_compound_for_are_counted() -> None:
+    entering = table(
+        [crystal("salt", [11, 17]), crystal("alloy", [11, 19]), crystal("high", [11, 19], a=6.0)],
+        {"salt": -2.5, "alloy": -1.5, "high": 2.0},
+    )
+    found = judge(entering)
+    assert values(found, "hull_entries") == {"salt": 1, "alloy": 0, "high": 0, "lost": None}
+    metrics = crystal_metrics(found)
+    assert metrics["vsun"] == pytest.approx(0.5)
+    assert metrics["num_vsun_without_hull_entries"] == 1
+    json.dumps(metrics, allow_nan=False)
 
 
 def test_scales_are_not_mixed_unless_asked() -> None:

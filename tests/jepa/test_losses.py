@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 
 from crysjepa.jepa.losses import energy_weights, info_nce
@@ -38,3 +39,16 @@ def test_energies_decide_how_much_a_look_alike_costs():
     h = torch.ones(2, 4)
     same, apart = torch.tensor([0.0, 0.0]), torch.tensor([0.0, 3.0])
     assert info_nce(h, h, same) < info_nce(h, h, apart)
+
+
+@pytest.mark.parametrize("energies", [None, torch.linspace(-1, 1, 6)])
+def test_similarities_are_float32_under_autocast(energies):
+    """Embeddings closer to one another than bfloat16 can tell."""
+    torch.manual_seed(0)
+    h = torch.ones(6, 16) + 0.02 * torch.randn(6, 16)
+    p = h + 0.005 * torch.randn(6, 16)
+    exact, halved = info_nce(p, h, energies), info_nce(p.bfloat16().float(), h.bfloat16().float(), energies)
+    assert exact > 0.1
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(info_nce(p, h, energies), exact)
+        assert torch.equal(info_nce(p.bfloat16(), h.bfloat16(), energies), halved)

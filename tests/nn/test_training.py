@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -57,6 +59,44 @@ def test_a_killed_training_ends_where_an_unbroken_one_does(data, tmp_path, kille
     assert weights(train_model(toy(), data, loss, SETTINGS, seed=5, state=state)) == weights(whole)
 
 
+def with_dropout():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.3), nn.Linear(8, 1))
+
+
+@pytest.mark.parametrize("killed_at", [4, 9])
+def test_dropout_resumes_on_the_same_path(data, tmp_path, killed_at):
+    whole = train_model(with_dropout(), data, loss, SETTINGS, seed=5)
+    state = tmp_path / "state"
+    with pytest.raises(Killed):
+        train_model(with_dropout(), data, loss, SETTINGS, seed=5, state=state, progress=kill_at(killed_at))
+    model = with_dropout()
+    torch.rand(killed_at)  # wherever the caller's stream happens to be
+    resumed = train_model(model, data, loss, SETTINGS, seed=5, state=state)
+    assert weights(resumed) == weights(whole) and resumed.curve == whole.curve
+    without = with_dropout()
+    without[1] = nn.Identity()
+    assert weights(train_model(without, data, loss, SETTINGS, seed=5)) != weights(whole)
+
+
+def test_the_random_stream_of_the_caller_is_untouched(data):
+    drawn = []
+
+    def drawing(model, batch, noise):
+        drawn.append(float(torch.rand(())))
+        return loss(model, batch, noise)
+
+    model = toy()
+    before = torch.get_rng_state()
+    train_model(model, data, drawing, SETTINGS, seed=5)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert len(set(drawn)) == SETTINGS.steps  # every step draws something else
+    with pytest.raises(Killed):
+        train_model(model, data, drawing, SETTINGS, seed=5, progress=kill_at(3))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert drawn[12:] == drawn[:3]
+
+
 def test_the_loss_goes_down_and_seeds_matter(data):
     done = train_model(toy(), data, loss, SETTINGS, seed=5)
     assert done.curve[-1]["loss"] < done.curve[0]["loss"]
@@ -70,6 +110,61 @@ def test_a_state_of_another_training_is_refused(data, salts, tmp_path):
         train_model(toy(), data, loss, SETTINGS, seed=6, state=state)
     with pytest.raises(ValueError, match="another training"):
         train_model(toy(), PackedCrystals(salts[:5], np.zeros(5)), loss, SETTINGS, seed=5, state=state)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    scale: float
+
+    def __call__(self, model, batch, noise):
+        return {"loss": self.scale * loss(model, batch, noise)["loss"]}
+
+
+def other_loss(model, batch, noise):
+    return loss(model, batch, noise)
+
+
+def test_weights_energies_and_loss_are_part_of_what_a_state_belongs_to(data, salts, tmp_path):
+    state = tmp_path / "state"
+    done = train_model(toy(), data, Scaled(1.0), SETTINGS, seed=5, state=state)
+    torch.manual_seed(1)
+    other = nn.Linear(1, 1)
+    refused = "another training .other {}.: delete the file .* or choose another output"
+    with pytest.raises(ValueError, match=refused.format("initial weights")):
+        train_model(other, data, Scaled(1.0), SETTINGS, seed=5, state=state)
+    for energies in (np.linspace(-3, 2, 7), None):
+        with pytest.raises(ValueError, match=refused.format("energies")):
+            train_model(toy(), PackedCrystals(salts, energies), Scaled(1.0), SETTINGS, seed=5, state=state)
+    for another in (Scaled(2.0), loss):
+        with pytest.raises(ValueError, match=refused.format("loss")):
+            train_model(toy(), data, another, SETTINGS, seed=5, state=state)
+    same = PackedCrystals(salts, np.linspace(-3, 1, 7))
+    again = train_model(toy(), same, Scaled(1.0), SETTINGS, seed=5, state=state)
+    assert weights(again) == weights(done)
+
+
+def test_a_function_as_loss_is_known_by_its_name(data, tmp_path):
+    state = tmp_path / "state"
+    train_model(toy(), data, loss, SETTINGS, seed=5, state=state)
+    with pytest.raises(ValueError, match="other loss"):
+        train_model(toy(), data, other_loss, SETTINGS, seed=5, state=state)
+
+
+def test_weights_of_any_type_and_shape_are_told_apart(data, tmp_path):
+    """Scalars, integers and bfloat16 count among the initial weights."""
+
+    def model(counter, scalar):
+        made = toy()
+        made.register_buffer("counter", torch.tensor(counter))
+        made.register_buffer("scalar", torch.tensor(scalar, dtype=torch.bfloat16))
+        return made
+
+    state = tmp_path / "state"
+    train_model(model(1, 0.5), data, loss, SETTINGS, seed=5, state=state)
+    train_model(model(1, 0.5), data, loss, SETTINGS, seed=5, state=state)
+    for other in (model(2, 0.5), model(1, 0.25)):
+        with pytest.raises(ValueError, match="other initial weights"):
+            train_model(other, data, loss, SETTINGS, seed=5, state=state)
 
 
 def test_learning_rate():

@@ -338,6 +338,19 @@ def test_apply_to_keeps_what_was_decided_before() -> None:
     assert not any("second" in column for column in after.frame.columns)
 
 
+def test_apply_to_leaves_no_energy_of_the_source() -> None:
+    crystals = Crystals.concatenate([one(29, 2.6, id="good"), one(RAISES, id="bad"), one(30, 2.6, id="out")])
+    table = CandidateTable.from_crystals(crystals).decide("novelty", {"out": "known"}, Status.REJECTED)
+    table = table.with_column("energy_per_atom", dict.fromkeys(table.ids, -9.0), "Float64")
+    table = table.with_column("converged", dict.fromkeys(table.ids, "yes"), "string")
+    relaxation = relax_crystals(
+        table.crystals(["good", "bad"]), force_field=NASTY, settings=RelaxSettings(max_steps=2), processes=1
+    )
+    after = relaxation.apply_to(table)
+    assert after.column("energy_per_atom") == [relaxation.records["good"].energy_per_atom, None, None]
+    assert after.column("converged") == [False, None, None]
+
+
 def test_nothing_to_relax() -> None:
     relaxation = relax_crystals(Crystals.empty(), force_field=EMT_PATH)
     assert len(relaxation.crystals) == 0 and relaxation.records == {} == relaxation.failures

@@ -31,6 +31,7 @@ _RATES = {
     "novel": ("novel",),
     "sun": ("stable", "unique", "novel"),
     "vsun": ("valid", "stable", "unique", "novel"),
+    "converged": ("converged",),
 }
 
 
@@ -38,7 +39,7 @@ _RATES = {
 
 
 def crystal_metrics(table: CandidateTable) -> dict[str, Any]:
-    """Rates over *all* rows from the columns ``valid``, ``stable``, ``unique`` and ``novel``.
+    """Rates over *all* rows from the columns ``valid``, ``stable``, ``unique``, ``novel`` and ``converged``.
 
     A row whose value is null (it failed, or could not be judged) counts against the rate: the denominator
     is always the number of rows.
@@ -47,9 +48,12 @@ def crystal_metrics(table: CandidateTable) -> dict[str, Any]:
     -------
     dict
         ``num_crystals``; ``valid``, ``stable``, ``unique``, ``novel``, ``sun`` (Eq. 22) and ``vsun``
-        (Eq. 23) as fractions; ``stable_at_0``, the fraction with ``e_above_hull`` ≤ 0; ``intervals`` with
-        a Wilson 95 % interval ``[low, high]`` for each of these; ``counts``, the number of rows by state
-        (:meth:`CandidateTable.counts`). A rate is None if one of its columns is absent, or without rows.
+        (Eq. 23) as fractions; ``converged``, the fraction whose relaxation converged; ``stable_at_0``, the
+        fraction with ``e_above_hull`` ≤ 0; ``intervals`` with a Wilson 95 % interval ``[low, high]`` for
+        each of these; ``num_vsun_without_hull_entries``, the number of V.S.U.N. rows for which the hull
+        has no compound (``hull_entries`` 0), so that they were compared with the elements only;
+        ``counts``, the number of rows by state (:meth:`CandidateTable.counts`). A rate is None if one of
+        its columns is absent, or without rows; the number is None if one of its columns is absent.
     """
     hits: dict[str, list[bool] | None] = {}
     for name, columns in _RATES.items():
@@ -66,6 +70,7 @@ def crystal_metrics(table: CandidateTable) -> dict[str, Any]:
         "num_crystals": len(table),
         **{name: rate for name, (rate, _) in rates.items()},
         "intervals": {name: interval for name, (_, interval) in rates.items()},
+        "num_vsun_without_hull_entries": _without_hull_entries(table, hits["vsun"]),
         "counts": table.counts(),
     }
 
@@ -76,6 +81,12 @@ def _rate(hits: Sequence[bool] | None) -> tuple[float | None, list[float] | None
     result = binomtest(sum(hits), len(hits))
     low, high = result.proportion_ci(confidence_level=0.95, method="wilson")
     return sum(hits) / len(hits), [float(low), float(high)]
+
+
+def _without_hull_entries(table: CandidateTable, hits: Sequence[bool] | None) -> int | None:
+    if hits is None or "hull_entries" not in table:
+        return None
+    return sum(hit and n == 0 for hit, n in zip(hits, table.column("hull_entries"), strict=True))
 
 
 # -- judging crystals ------------------------------------------------------------------------
@@ -123,11 +134,13 @@ def evaluate_table(
         ``duplicate_of``, and where they were asked for ``novel``, ``matches``,
         ``formation_energy_per_atom``, ``e_above_hull``, ``hull_entries`` and ``stable``.
 
-        Every column is filled for every crystal that has a structure, whatever the row's status:
-        uniqueness is judged among all of them. A structure with two sites on one spot, or otherwise
-        invalid as a structure, cannot be matched or given an energy, and is null there. The decisions are
-        taken in the order validity, uniqueness, novelty, stability; a crystal that could not be judged
-        ends ``failed`` at that stage.
+        A crystal that was rejected earlier is judged all the same. One that had failed (a relaxation gone
+        astray, say) is not judged for uniqueness and stability, and makes no other a duplicate: it is null
+        in ``unique``, ``duplicate_of``, ``e_above_hull``, ``hull_entries``, ``stable`` and, given
+        ``references``, in ``formation_energy_per_atom``. A structure with two sites on one spot, or
+        otherwise invalid as a structure, cannot be matched or given an energy, and is null there. The
+        decisions are taken in the order validity, uniqueness, novelty, stability; a crystal that could
+        not be judged ends ``failed`` at that stage.
 
     Raises
     ------
@@ -143,18 +156,21 @@ def evaluate_table(
     structure = structure_validity(crystals, progress=_stage(progress, "structure"))
     composition = composition_validity(crystals, progress=_stage(progress, "composition"))
     sound = crystals[np.array([structure[i] is None for i in crystals.ids], dtype=bool)]
+    # A failed row may hold a structure and an energy that are the end of nothing.
+    states = dict(zip(table.ids, table.column("status"), strict=True))
+    intact = sound[np.array([states[i] != Status.FAILED for i in sound.ids], dtype=bool)]
 
     table = _describe(table, crystals, sound, symprec)
     table = _decide_validity(table, crystals, structure, composition)
-    duplicates = unique(sound, matcher=matcher, progress=_stage(progress, "uniqueness"))
+    duplicates = unique(intact, matcher=matcher, progress=_stage(progress, "uniqueness"))
     table = _decide_matching(table, duplicates, "uniqueness", "unique", "duplicate_of", "duplicate of")
     if reference is not None:
         known = novel(sound, reference, matcher=matcher, progress=_stage(progress, "novelty"))
         table = _decide_matching(table, known, "novelty", "novel", "matches", "matches")
     if references is not None:
-        table = _with_formation_energies(table, sound, references)
+        table = _with_formation_energies(table, intact, references)
     if hull is not None:
-        table = _decide_stability(table, sound, hull, references, e_above_hull_max)
+        table = _decide_stability(table, intact, hull, references, e_above_hull_max)
     return table
 
 
@@ -220,32 +236,34 @@ def _decide_matching(
 
 
 def _with_formation_energies(
-    table: CandidateTable, sound: Crystals, references: ElementalReferences
+    table: CandidateTable, crystals: Crystals, references: ElementalReferences
 ) -> CandidateTable:
-    energies = table.column("energy_per_atom", sound.ids)
+    energies = table.column("energy_per_atom", crystals.ids)
     formation = {
         i: references.formation_energy_per_atom(c, e)[0]
-        for i, c, e in zip(sound.ids, sound.compositions(), energies, strict=True)
+        for i, c, e in zip(crystals.ids, crystals.compositions(), energies, strict=True)
     }
     return _set(table, "formation_energy_per_atom", formation, "Float64")
 
 
 def _decide_stability(
     table: CandidateTable,
-    sound: Crystals,
+    crystals: Crystals,
     hull: Hull,
     references: ElementalReferences | None,
     e_above_hull_max: float,
 ) -> CandidateTable:
-    formation = table.column("formation_energy_per_atom", sound.ids)
+    formation = table.column("formation_energy_per_atom", crystals.ids)
+    totals: dict[str, float | None] = {}
+    if references is not None:
+        totals = dict(zip(crystals.ids, table.column("energy_per_atom", crystals.ids), strict=True))
     results: dict[str, HullResult] = {}
     failures: dict[str, str] = {}
-    for id_, composition, energy in zip(sound.ids, sound.compositions(), formation, strict=True):
+    for id_, composition, energy in zip(crystals.ids, crystals.compositions(), formation, strict=True):
         results[id_] = hull.e_above_hull(composition, energy)
         reason = results[id_].reason
         if reason and references is not None:  # its reason is nearer to the cause
-            total = table.column("energy_per_atom", [id_])[0]
-            reason = references.formation_energy_per_atom(composition, total)[1] or reason
+            reason = references.formation_energy_per_atom(composition, totals[id_])[1] or reason
         if reason:
             failures[id_] = reason
     above = {i: r.e_above_hull for i, r in results.items()}

@@ -16,14 +16,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from crysjepa import datasets
 from crysjepa.candidates import CandidateTable
-from crysjepa.energy.hull import Hull
+from crysjepa.energy.hull import ASSUMED_SCALE, Hull, stated_scale
 from crysjepa.energy.references import (
     ElementalReferences,
+    ScaleMismatch,
+    check_scales,
     fit_references,
     load_references,
     read_references,
 )
 from crysjepa.evaluate.metrics import crystal_metrics, evaluate_table, load_hull
+from crysjepa.nn.checkpoint import file_hash
 from crysjepa.relax.force_fields import force_field_info, get_force_field
 from crysjepa.relax.relax import RelaxSettings, relax_crystals
 from crysjepa.run import Run, read_json, write_json
@@ -64,16 +67,19 @@ class Judge:
 
     @classmethod
     def prepare(
-        cls, protocol: Protocol, reference: CandidateTable, hull: Hull | None, *, device: str = "cpu"
+        cls,
+        protocol: Protocol,
+        reference: Known,
+        hull: Hull | None,
+        references: ElementalReferences | None,
+        *,
+        device: str = "cpu",
     ) -> Judge:
-        """Find the elemental references that go with force field and hull (they are fitted if need be)."""
-        crystals = reference.crystals(reference.ok_ids)
+        """Index the reference for matching. Raises ValueError if it has no readable crystals."""
+        crystals = reference.table.crystals(reference.table.ok_ids)
         if not len(crystals):
             raise ValueError("the reference has no readable crystals")
-        chosen = None
-        if hull is not None and protocol.relax:
-            chosen = find_references(protocol, hull, reference, device)
-        return cls(protocol, FormulaIndex(crystals), hull if protocol.relax else None, chosen, device)
+        return cls(protocol, FormulaIndex(crystals), hull, references, device)
 
     def relax(self, table: CandidateTable, shards: Path, progress: Report | None = None) -> CandidateTable:
         """Relax every row that is still ``ok``."""
@@ -122,41 +128,76 @@ class Judge:
         return found
 
 
-def find_references(
-    protocol: Protocol, hull: Hull, labelled: CandidateTable, device: str = "cpu"
-) -> ElementalReferences:
-    """Elemental references on the hull's scale: from a file, shipped, or fitted on ``labelled``.
+@dataclass(frozen=True)
+class Known:
+    """A reference: its table, and the scale of its formation energies."""
 
-    The fit evaluates up to 600 crystals of ``labelled`` (those with ``formation_energy_per_atom``) with the
-    force field as they are, and is only as good as their labels; its error is recorded.
+    table: CandidateTable
+    scale: str
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> Known:
+        """From a data set's name or a path; the scale is what a Parquet file states, or the assumed one."""
+        table, path = datasets.load(str(name_or_path)), Path(name_or_path)
+        file = path if path.exists() else datasets.fetch(str(name_or_path))
+        stated = stated_scale(file) if file.suffix == ".parquet" and file.is_file() else None
+        return cls(table, stated or ASSUMED_SCALE)
+
+
+def find_references(
+    protocol: Protocol, hull: Hull, known: Known, *, device: str = "cpu", progress: Report | None = None
+) -> ElementalReferences:
+    """Elemental references on the hull's scale: from a file, shipped, or fitted on the known crystals.
+
+    The fit evaluates up to 600 of them (those with ``formation_energy_per_atom``) with the force field, as
+    they are, and is only as good as their labels; its error is recorded.
 
     Raises
     ------
+    ScaleMismatch
+        If the file belongs to another force field, or the labels to fit on are on another scale than the
+        hull, unless ``protocol.allow_mixed_scales``.
     FileNotFoundError
-        If none are shipped and ``labelled`` has no formation energies to fit on.
+        If none are shipped and there are no formation energies to fit on.
     """
     if protocol.elemental_references is not None:
-        return read_references(protocol.elemental_references)
+        found = read_references(protocol.elemental_references)
+        if found.force_field != protocol.force_field and not protocol.allow_mixed_scales:
+            raise ScaleMismatch(
+                f"{protocol.elemental_references} holds references for the force field "
+                f"{found.force_field!r}, not {protocol.force_field!r}: fit some for it, or set "
+                "allow_mixed_scales in --config"
+            )
+        return found
     try:
         return load_references(protocol.force_field, hull.scale)
     except FileNotFoundError:
-        if "formation_energy_per_atom" not in labelled:
+        if "formation_energy_per_atom" not in known.table:
             raise
-    force_field = get_force_field(protocol.force_field, device)
-    energies = labelled.column("formation_energy_per_atom", labelled.ok_ids)
-    known = [i for i, e in zip(labelled.ok_ids, energies, strict=True) if e is not None]
-    order = np.random.default_rng(0).permutation(len(known))
-    crystals = labelled.crystals([known[i] for i in sorted(order[:_FITTED_ON])])
-    predictions = force_field.evaluate(crystals.to_atoms())
-    good = [i for i, p in enumerate(predictions) if not isinstance(p, str)]
-    fitted = crystals[good]
+    check_scales(known.scale, hull.scale, allow_mixed=protocol.allow_mixed_scales)
+    return _fitted(protocol.force_field, known, device, progress)
+
+
+def _fitted(name: str, known: Known, device: str, progress: Report | None) -> ElementalReferences:
+    force_field, table = get_force_field(name, device), known.table
+    energies = table.column("formation_energy_per_atom", table.ok_ids)
+    labelled = [i for i, e in zip(table.ok_ids, energies, strict=True) if e is not None]
+    order = np.random.default_rng(0).permutation(len(labelled))
+    crystals = table.crystals([labelled[i] for i in sorted(order[:_FITTED_ON])])
+    totals: dict[str, float] = {}
+    for done, crystal in enumerate(crystals, start=1):
+        prediction = force_field.evaluate(crystal.to_atoms())[0]
+        if not isinstance(prediction, str):
+            totals[crystal.ids[0]] = prediction.energy / int(crystal.num_atoms[0])
+        if progress is not None:
+            progress("fit elemental references", done, len(crystals))
     return fit_references(
-        fitted.compositions(),
-        [predictions[i].energy / int(crystals.num_atoms[i]) for i in good],  # type: ignore[union-attr]
-        labelled.column("formation_energy_per_atom", fitted.ids),
-        force_field=force_field.name,
-        scale=hull.scale,
-        source=f"fitted on {len(fitted)} crystals of the reference",
+        crystals.select(list(totals)).compositions(),
+        list(totals.values()),
+        table.column("formation_energy_per_atom", list(totals)),
+        force_field=name,
+        scale=known.scale,
+        source=f"fitted on {len(totals)} crystals of the reference",
     )
 
 
@@ -188,28 +229,42 @@ def evaluate_crystals(
         ``novel``, ``sun``, ``vsun`` over all crystals, their intervals, and the protocol.
     """
     protocol = protocol or Protocol()
-    known = datasets.load(str(reference))
+    known = Known.load(reference)
     found_hull = load_hull(hull) if hull is not None and protocol.relax else None
-    config = {"evaluate": protocol.model_dump(mode="json")}
-    own = {"reference": known.crystals().content_hash(), "crystals": table.crystals().content_hash()}
-    if found_hull is not None:
-        own["hull"] = found_hull.content_hash
-    run = Run(out, config, {**own, **(inputs or {})})
+    own = protocol_inputs(protocol, known, found_hull, device) | {"crystals": table.content_hash()}
+    run = Run(out, {"evaluate": protocol.model_dump(mode="json")}, {**own, **(inputs or {})})
 
     def work() -> None:
-        judge = Judge.prepare(protocol, known, found_hull, device=device)
-        relaxed = judge.relax(table, out / "relax", progress) if protocol.relax else table
+        references = None
+        if found_hull is not None:
+            references = find_references(protocol, found_hull, known, device=device, progress=progress)
+        judge = Judge.prepare(protocol, known, found_hull, references, device=device)
+        fresh = table.undecided()
+        relaxed = judge.relax(fresh, out / "relax", progress) if protocol.relax else fresh
         judged = judge.judge(relaxed, progress)
-        for name in ("stable", "e_above_hull"):
-            if name not in judged:
-                judged = judged.with_column(name, {}, "boolean" if name == "stable" else "Float64")
+        if judge.hull is None:
+            judged = _without(judged, "stable", "e_above_hull")
+        write_json(
+            run.path("metrics.json"),
+            {**crystal_metrics(judged), "protocol": judge.describe(), "device": device},
+        )
+        for name, dtype in (("stable", "boolean"), ("e_above_hull", "Float64")):
+            judged = judged if name in judged else judged.with_column(name, {}, dtype)
         judged.write(run.path("crystals.parquet"))
-        computed = judged if judge.hull is not None else _without(judged, "stable", "e_above_hull")
-        write_json(run.path("metrics.json"), {**crystal_metrics(computed), "protocol": judge.describe()})
 
     run.stage("evaluate", ["crystals.parquet", "metrics.json"], work)
     return read_json(run.path("metrics.json"))
 
 
+def protocol_inputs(protocol: Protocol, known: Known, hull: Hull | None, device: str) -> dict[str, str]:
+    """Hashes of what a protocol reads, and the device: a run goes on only with the same."""
+    found = {"reference": known.table.content_hash(), "device": device}
+    if hull is not None:
+        found["hull"] = hull.content_hash
+    if protocol.elemental_references is not None:
+        found["elemental_references"] = file_hash(protocol.elemental_references)
+    return found
+
+
 def _without(table: CandidateTable, *columns: str) -> CandidateTable:
-    return CandidateTable(table.frame.drop(columns=list(columns)))
+    return CandidateTable(table.frame.drop(columns=[c for c in columns if c in table]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -38,7 +39,10 @@ class Batch:
 
 
 class PackedCrystals:
-    """Canonical crystals held as flat tensors, from which batches are cut without Python loops."""
+    """Canonical crystals held as flat tensors, from which batches are cut without Python loops.
+
+    ``content_hash`` is that of the crystals alone, ``energies_hash`` that of their energies.
+    """
 
     def __init__(self, crystals: Crystals, energies: NDArray[np.float64] | None = None) -> None:
         self.num_atoms = torch.from_numpy(crystals.num_atoms)
@@ -49,7 +53,10 @@ class PackedCrystals:
         self._lattices = torch.from_numpy(symmetric.astype(np.float32))
         self.content_hash = crystals.content_hash()
         known = np.full(len(crystals), np.nan) if energies is None else np.asarray(energies, dtype=float)
-        self._energies = torch.from_numpy(known.astype(np.float32))
+        # NaN has many bit patterns, all of which say "unknown": one of them is hashed.
+        known = np.where(np.isnan(known), np.nan, known).astype(np.float32)
+        self.energies_hash = hashlib.sha256(known.tobytes()).hexdigest()
+        self._energies = torch.from_numpy(known)
 
     def __len__(self) -> int:
         return len(self.num_atoms)

@@ -1,17 +1,20 @@
 """The one training loop: Lightning Fabric, EMA, mixed precision, checkpoints that resume exactly.
 
-Randomness never flows from one step to the next: the order of an epoch comes from (seed, epoch) and the
-noise of a step from (seed, step). A run that was killed therefore resumes on the same path as one that
-was left alone.
+Randomness never flows from one step to the next: the order of an epoch comes from (seed, epoch), and the
+noise and the dropout of a step from (seed, step). A run that was killed therefore resumes on the same
+path as one that was left alone, and the caller's own random streams are where they were.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
+import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,7 +106,8 @@ def train_model(
     ----------
     state
         Where to keep the training state; if it is there already, training goes on from it. It belongs
-        to this model, these data and these settings: anything else is refused with a ValueError.
+        to these initial weights, crystals, energies, settings, seed and loss: anything else is refused
+        with a ValueError.
 
     Returns
     -------
@@ -114,12 +118,14 @@ def train_model(
         raise ValueError("there are no crystals to train on")
     fabric = Fabric(accelerator=device, devices=devices, precision=_precision(settings, device))
     fabric.launch()
-    ema = copy.deepcopy(model).to(fabric.device).requires_grad_(False)
+    identity = _identity(model, data, loss, settings, seed)  # of the initial weights: before restoring
+    # An optimiser casts the state it is given to where the parameters are: move them first.
+    model.to(fabric.device)
+    ema = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
     )
     training = Training(model, ema)
-    identity = _identity(model, data, settings, seed)
     if state is not None and state.exists():
         _restore(training, optimizer, state, identity)
     wrapped, optimizer = fabric.setup(Objective(model, loss), optimizer)
@@ -127,28 +133,30 @@ def train_model(
     started = time.monotonic() - training.seconds
     sums: dict[str, float] = {}
     counted = 0
-    for batch in _batches(data, settings, seed, training.step, fabric):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(training.step, settings)
-        noise = torch.Generator(fabric.device).manual_seed(_mix(seed, training.step, fabric.global_rank))
-        losses = wrapped(noise, **vars(batch.to(fabric.device)))
-        fabric.backward(losses["loss"])
-        fabric.clip_gradients(wrapped, optimizer, max_norm=settings.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        training.step += 1
-        _update_ema(training, settings.ema_decay)
-        counted += 1
-        for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach())
-        if training.step % settings.record_every == 0 or training.step == settings.steps:
-            training.curve.append({"step": training.step, **{k: v / counted for k, v in sums.items()}})
-            sums, counted = {}, 0
-        training.seconds = time.monotonic() - started
-        if state is not None and training.step % settings.checkpoint_every == 0 and fabric.is_global_zero:
-            _keep(training, optimizer, state, identity)
-        if progress is not None:
-            progress(training.step, settings.steps)
+    with _own_randomness(fabric.device) as reseed:
+        for batch in _batches(data, settings, seed, training.step, fabric):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate_at(training.step, settings)
+            noise = torch.Generator(fabric.device).manual_seed(_mix(seed, training.step, fabric.global_rank))
+            reseed(_mix(seed, training.step, fabric.global_rank, 1))  # for dropout
+            losses = wrapped(noise, **vars(batch.to(fabric.device)))
+            fabric.backward(losses["loss"])
+            fabric.clip_gradients(wrapped, optimizer, max_norm=settings.clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            training.step += 1
+            _update_ema(training, settings.ema_decay)
+            counted += 1
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach())
+            if training.step % settings.record_every == 0 or training.step == settings.steps:
+                training.curve.append({"step": training.step, **{k: v / counted for k, v in sums.items()}})
+                sums, counted = {}, 0
+            training.seconds = time.monotonic() - started
+            if state is not None and training.step % settings.checkpoint_every == 0 and fabric.is_global_zero:
+                _keep(training, optimizer, state, identity)
+            if progress is not None:
+                progress(training.step, settings.steps)
     if state is not None and fabric.is_global_zero:
         _keep(training, optimizer, state, identity)
     ema.eval()
@@ -176,6 +184,32 @@ def _batches(data: PackedCrystals, settings: TrainSettings, seed: int, done: int
         epoch += 1
 
 
+@contextmanager
+def _own_randomness(device: torch.device) -> Iterator[Callable[[int], None]]:
+    """A function that seeds the global generators of CPU and ``device``, both put back at the end.
+
+    ``torch.manual_seed`` would reach further: it seeds every accelerator there is, also those that are
+    not put back.
+    """
+
+    def reseed(seed: int) -> None:
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
+
+    # fork_rng cannot fork MPS, whose get_rng_state takes no device.
+    mps = torch.mps.get_rng_state() if device.type == "mps" else None
+    with torch.random.fork_rng([device] if device.type == "cuda" else [], device_type="cuda"):
+        try:
+            yield reseed
+        finally:
+            if mps is not None:
+                torch.mps.set_rng_state(mps)
+
+
 def _mix(*numbers: int) -> int:
     """One 63-bit seed from several numbers (a linear congruence is enough: only distinctness matters)."""
     out = 0x9E3779B9
@@ -192,11 +226,38 @@ def _update_ema(training: Training, decay: float) -> None:
         averaged.lerp_(current.detach(), 1 - decay)
 
 
-def _identity(model: nn.Module, data: PackedCrystals, settings: TrainSettings, seed: int) -> dict[str, Any]:
-    shapes = {k: list(v.shape) for k, v in model.state_dict().items()}
-    # How often a state is kept or recorded does not change where training goes.
-    chosen = settings.model_dump(exclude={"checkpoint_every"})
-    return {"settings": chosen, "seed": seed, "data": data.content_hash, "shapes": shapes}
+def _identity(
+    model: nn.Module, data: PackedCrystals, loss: LossFunction, settings: TrainSettings, seed: int
+) -> dict[str, Any]:
+    """What decides where a training goes; the keys are the words of the error message."""
+    return {
+        # How often a state is kept does not change where training goes.
+        "settings": settings.model_dump(exclude={"checkpoint_every"}),
+        "seed": seed,
+        "crystals": data.content_hash,
+        "energies": data.energies_hash,
+        "shapes of the weights": {k: list(v.shape) for k, v in model.state_dict().items()},
+        "initial weights": _weights_hash(model),
+        "loss": _name(loss),
+    }
+
+
+def _weights_hash(model: nn.Module) -> str:
+    """SHA-256 over names, types and bytes of the weights."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(f"{name}\0{value.dtype}\0".encode())
+        # Viewed as bytes because numpy has no bfloat16.
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _name(loss: LossFunction) -> str:
+    """The loss with its configuration; a function by name, since its repr holds an address."""
+    if dataclasses.is_dataclass(loss):
+        return repr(loss)
+    named = loss if hasattr(loss, "__qualname__") else type(loss)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _keep(training: Training, optimizer: Any, state: Path, identity: Mapping[str, Any]) -> None:
@@ -210,8 +271,14 @@ def _keep(training: Training, optimizer: Any, state: Path, identity: Mapping[str
 
 def _restore(training: Training, optimizer: Any, state: Path, identity: Mapping[str, Any]) -> None:
     tensors, header = checkpoint.load(state, kind="training-state")
-    if header["identity"] != json.loads(json.dumps(identity)):
-        raise ValueError(f"{state} belongs to another training (settings, seed, data or model differ)")
+    own, kept = json.loads(json.dumps(identity)), header["identity"]
+    if kept != own:
+        same_keys = kept.keys() == own.keys()
+        differing = ", ".join(k for k in own if kept[k] != own[k]) if same_keys else "version of crysjepa"
+        raise ValueError(
+            f"{state} belongs to another training (other {differing}): delete the file to start anew, "
+            "or choose another output"
+        )
     training.model.load_state_dict(_under("model.", tensors))
     training.ema.load_state_dict(_under("ema.", tensors))
     slots: dict[int, dict[str, Tensor]] = {}

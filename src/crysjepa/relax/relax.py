@@ -69,12 +69,13 @@ class Relaxation:
     def apply_to(self, table: CandidateTable) -> CandidateTable:
         """The table with relaxed structures, the columns ``energy_per_atom_initial``, ``energy_per_atom``
         (eV/atom), ``converged``, ``relax_steps``, ``max_force`` (eV/Å) and ``volume_change`` (a fraction),
-        and the failures decided at stage ``relax``.
+        and the failures decided at stage ``relax``. A row that was not relaxed gets null in these columns,
+        even where the table had a value: that was another structure's, or another method's.
         """
         table = table.with_structures(self.crystals)
         for column, (name, dtype) in _COLUMNS.items():
             values = {id_: getattr(record, name) for id_, record in self.records.items()}
-            table = table.with_column(column, values, dtype)
+            table = table.with_column(column, {**dict.fromkeys(table.ids), **values}, dtype)
         return table.decide(STAGE, self.failures, Status.FAILED)
 
 

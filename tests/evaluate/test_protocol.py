@@ -1,0 +1,83 @@
+import json
+
+import numpy as np
+import pytest
+
+from crysjepa.candidates import CandidateTable, Status
+from crysjepa.crystals import Crystals
+from crysjepa.energy.hull import Hull
+from crysjepa.energy.references import ElementalReferences, ScaleMismatch
+from crysjepa.evaluate.protocol import Known, Protocol, evaluate_crystals, find_references
+from crysjepa.run import RunError
+
+LENNARD_JONES = "ase.calculators.lj:LennardJones"
+
+
+@pytest.fixture
+def protocol(tiny):
+    return Protocol.model_validate(tiny.protocol)
+
+
+@pytest.fixture
+def hull():
+    return Hull.from_entries(["NaCl"], [-2.1], scale="scheme A", source="test")
+
+
+def judged(out):
+    table = CandidateTable.read(out / "crystals.parquet")
+    return table, json.loads((out / "metrics.json").read_text())
+
+
+def test_numbers_in_the_input_do_not_show_through(tiny, protocol, salts, tmp_path):
+    """A cell that cannot be relaxed gets no energy, whatever energy its file claims for it."""
+    wide = Crystals(
+        salts.atomic_numbers[:2], salts.frac_coords[:2], 40 * np.eye(3)[None], np.array([2]), ("wide",)
+    )
+    table = CandidateTable.from_crystals(Crystals.concatenate([salts[1:3], wide]))
+    claims = dict.fromkeys(table.ids, -99.0)
+    table = table.with_column("energy_per_atom", claims, "Float64").with_column("stable", {}, "boolean")
+    table = table.with_column("e_above_hull", claims, "Float64")
+    table = table.decide("novelty", {"KCl": "known in another run"}, Status.REJECTED)
+    out = tmp_path / "e"
+    metrics = evaluate_crystals(
+        table, reference=tiny.reference, hull=tiny.reference, out=out, protocol=protocol
+    )
+    rows, _ = judged(out)
+    assert rows.column("status", ["wide"]) == ["failed"] and rows.column("stage", ["wide"]) == ["relax"]
+    assert rows.column("e_above_hull", ["wide"]) == [None] and rows.column("stable", ["wide"]) == [None]
+    assert all(e is None or e > -90 for e in rows.column("energy_per_atom"))
+    assert rows.column("reason", ["KCl"]) != ["known in another run"], "decisions of another run do not count"
+    assert metrics["num_crystals"] == 3
+
+
+def test_the_same_folder_is_for_the_same_input(tiny, protocol, salts, tmp_path):
+    arguments = {"reference": tiny.reference, "hull": None, "out": tmp_path / "e"}
+    as_they_are = protocol.model_copy(update={"relax": False})
+    evaluate_crystals(CandidateTable.from_crystals(salts), protocol=as_they_are, **arguments)
+    more = CandidateTable.from_crystals(salts, {"torn": "the file is empty"})
+    with pytest.raises(RunError, match="another crystals"):
+        evaluate_crystals(more, protocol=as_they_are, **arguments)
+
+
+def test_references_of_another_force_field_are_refused(tiny, hull, tmp_path):
+    known = Known.load(tiny.reference)
+    with pytest.raises(ScaleMismatch, match="chgnet"):
+        find_references(Protocol(force_field="chgnet", elemental_references=str(tiny.elements)), hull, known)
+
+
+def test_fitted_references_are_on_the_scale_of_their_labels(tiny, hull, salts):
+    """Sodium alone, at −1 eV/atom by its labels: μ is the force field's energy plus one."""
+    sodium = Crystals(
+        np.full(3, 11), np.zeros((3, 3)), np.eye(3) * np.full((3, 1, 1), 20.0), np.ones(3), ("a", "b", "c")
+    )
+    table = CandidateTable.from_crystals(sodium)
+    table = table.with_column("formation_energy_per_atom", dict.fromkeys(table.ids, -1.0), "Float64")
+    with pytest.raises(ScaleMismatch, match="scheme A"):
+        find_references(Protocol(force_field=LENNARD_JONES), hull, Known(table, "scheme B"))
+    found = find_references(Protocol(force_field=LENNARD_JONES), hull, Known(table, "scheme A"))
+    assert isinstance(found, ElementalReferences) and found.scale == "scheme A"
+    assert found.force_field == LENNARD_JONES and found.num_fitted == 3
+    assert found.energies == {"Na": pytest.approx(1.0)}, "atoms 20 Å apart have no energy here"
+    unlabelled = CandidateTable.from_crystals(salts)
+    with pytest.raises(FileNotFoundError, match="Lennard"):
+        find_references(Protocol(force_field=LENNARD_JONES), hull, Known(unlabelled, "scheme A"))
