@@ -50,8 +50,9 @@ def discover_section(run: Path) -> list[str]:
         *rates(rounds),
         "",
         f"- V.S.U.N. that repeats no earlier round: {beyond}.",
-        f"- V.S.U.N. crystals in whose chemical system the hull knows no compound: {alone}. They were judged against "
-        "their elements alone.",
+        f"- A compound that only seems stable because the hull knows fewer than {protocol['min_hull_entries']} compounds in "
+        "its chemical system is not counted as stable (`failed: stability`). V.S.U.N. crystals judged against elements "
+        f"alone: {alone}.",
         f"- Fine-tuned on {', '.join(map(str, metrics['num_selected']))} crystals; {metrics['shortlist']} on the short "
         "list.",
         f"- What became of every crystal: {ends}.",
@@ -63,8 +64,8 @@ def discover_section(run: Path) -> list[str]:
         f"- Seconds by stage, {sum(seconds.values()):.0f} in all: "
         f"{', '.join(f'{name} {value:.0f}' for name, value in seconds.items())}.",
         "",
-        "A hull of 2015 with one compound in most systems flatters S: the same crystals against a full hull would fare "
-        "worse. The base generator, trained on one core for less than an hour, loses half of its crystals to "
+        "A hull of 2015 with few compounds in most systems still flatters S: the same crystals against a full hull would "
+        "fare worse. The base generator, trained on one core for less than an hour, loses half of its crystals to "
         "overlapping atoms before they can be relaxed.",
     ]
 

@@ -52,7 +52,9 @@ class DiscoverConfig(BaseModel):
     finetune: TrainSettings = TrainSettings(
         steps=120, batch_size=32, learning_rate=1e-4, warmup=10, ema_decay=0.98, checkpoint_every=50
     )
-    protocol: Protocol = Protocol(relaxation=RelaxSettings(fmax=0.1, max_steps=60, time_limit=120))
+    protocol: Protocol = Protocol(
+        relaxation=RelaxSettings(fmax=0.1, max_steps=60, time_limit=120), min_hull_entries=1
+    )
     shortlist: int = Field(50, ge=0, description="longest short list")
     seed: int = Field(0, ge=0)
 

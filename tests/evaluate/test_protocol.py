@@ -7,6 +7,7 @@ from crysjepa.candidates import CandidateTable, Status
 from crysjepa.crystals import Crystals
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.references import ElementalReferences, ScaleMismatch
+from crysjepa.evaluate.metrics import evaluate_table
 from crysjepa.evaluate.protocol import Known, Protocol, evaluate_crystals, find_references
 from crysjepa.run import RunError
 
@@ -81,3 +82,17 @@ def test_fitted_references_are_on_the_scale_of_their_labels(tiny, hull, salts):
     unlabelled = CandidateTable.from_crystals(salts)
     with pytest.raises(FileNotFoundError, match="Lennard"):
         find_references(Protocol(force_field=LENNARD_JONES), hull, Known(unlabelled, "scheme A"))
+
+
+def test_nothing_to_compare_with_is_no_stability(salts):
+    """The hull knows NaCl alone: KCl seems stable for want of competitors; KBr is not."""
+    hull = Hull.from_entries(["NaCl"], [-2.0], scale="s", source="test")
+    table = CandidateTable.from_crystals(salts.select(["NaCl", "KCl", "KBr"]))
+    energies = {"NaCl": -2.0, "KCl": -2.0, "KBr": 0.5}
+    table = table.with_column("formation_energy_per_atom", energies, "Float64")
+    lenient, strict = (evaluate_table(table, hull=hull, min_hull_entries=n) for n in (0, 1))
+    assert lenient.column("stable") == [True, True, False]
+    assert strict.column("stable") == [True, None, False]
+    assert strict.column("e_above_hull") == [0.0, None, 0.5]
+    assert strict.column("status") == ["ok", "failed", "rejected"]
+    assert strict.column("reason", ["KCl"]) == ["the hull knows no compound in Cl-K"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from crysjepa.screen.matching import FormulaIndex, Matching, novel, unique
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher
+    from pymatgen.core import Composition
 
 StageProgress = Callable[[str, int, int], None]
 
@@ -99,6 +101,7 @@ def evaluate_table(
     hull: Hull | None = None,
     references: ElementalReferences | None = None,
     e_above_hull_max: float = 0.1,
+    min_hull_entries: int = 0,
     allow_mixed_scales: bool = False,
     matcher: StructureMatcher | None = None,
     symprec: float = 0.1,
@@ -117,6 +120,9 @@ def evaluate_table(
         column ``formation_energy_per_atom`` is used as it stands, and must be on the hull's scale.
     e_above_hull_max
         A crystal is stable at or below this many eV/atom above the hull (Eq. 21).
+    min_hull_entries
+        A compound that seems stable where the hull has fewer known compounds than this in its chemical
+        system and subsystems ends ``failed``, without a number: there was nothing to compare it with.
     allow_mixed_scales
         Permit references and a hull of different correction schemes.
     matcher
@@ -170,7 +176,7 @@ def evaluate_table(
     if references is not None:
         table = _with_formation_energies(table, intact, references)
     if hull is not None:
-        table = _decide_stability(table, intact, hull, references, e_above_hull_max)
+        table = _decide_stability(table, intact, hull, references, e_above_hull_max, min_hull_entries)
     return table
 
 
@@ -252,6 +258,7 @@ def _decide_stability(
     hull: Hull,
     references: ElementalReferences | None,
     e_above_hull_max: float,
+    min_hull_entries: int,
 ) -> CandidateTable:
     formation = table.column("formation_energy_per_atom", crystals.ids)
     totals: dict[str, float | None] = {}
@@ -266,6 +273,10 @@ def _decide_stability(
             reason = references.formation_energy_per_atom(composition, totals[id_])[1] or reason
         if reason:
             failures[id_] = reason
+        elif _unsupported(results[id_], composition, e_above_hull_max, min_hull_entries):
+            known = results[id_].num_entries
+            failures[id_] = f"the hull knows {known or 'no'} compound in {composition.chemical_system}"
+            results[id_] = replace(results[id_], e_above_hull=None)
     above = {i: r.e_above_hull for i, r in results.items()}
     table = _set(table, "e_above_hull", above, "Float64")
     table = _set(table, "hull_entries", {i: r.num_entries for i, r in results.items()}, "Int64")
@@ -276,6 +287,15 @@ def _decide_stability(
         i: f"{above[i]:.3f} eV/atom above the hull" for i, is_stable in stable.items() if is_stable is False
     }
     return table.decide("stability", unstable, Status.REJECTED)
+
+
+def _unsupported(result: HullResult, composition: Composition, limit: float, entries: int) -> bool:
+    """Whether a crystal only looks stable because the hull lacks compounds to compare it with.
+
+    A hull with fewer entries is never lower, so one that is above the limit is unstable all the same.
+    """
+    above = result.e_above_hull
+    return len(composition) > 1 and result.num_entries < entries and above is not None and above <= limit
 
 
 # -- the hull of a data set ------------------------------------------------------------------

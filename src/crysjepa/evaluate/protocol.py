@@ -48,6 +48,7 @@ class Protocol(BaseModel):
     relax: bool = True
     relaxation: RelaxSettings = RelaxSettings(fmax=0.1, max_steps=150)
     e_above_hull_max: float = Field(0.1, description="eV/atom; stable at or below")
+    min_hull_entries: int = Field(0, ge=0, description="compounds that the hull must know to call one stable")
     elemental_references: str | None = Field(None, description="JSON file; by default shipped, else fitted")
     allow_mixed_scales: bool = False
 
@@ -101,6 +102,7 @@ class Judge:
             hull=self.hull,
             references=self.references,
             e_above_hull_max=self.protocol.e_above_hull_max,
+            min_hull_entries=self.protocol.min_hull_entries,
             allow_mixed_scales=self.protocol.allow_mixed_scales,
             progress=progress,
         )
