@@ -232,7 +232,7 @@ class _Loop:
             table.write(self.run.path("candidates.parquet"))
 
         self.run.stage("conclude", ["candidates.parquet", "metrics.json", "reference_map.parquet"], work)
-        self.run.stage("report", ["report.html"], lambda: _ignore(write_report(self.run.folder)))
+        self.run.stage("report", ["report.html"], lambda: write_report(self.run.folder))
 
     # -- their parts -----------------------------------------------------------------------
 
@@ -366,7 +366,3 @@ def _name(round_: int) -> str:
 
 def _title(round_: int, rounds: int) -> str:
     return "base" if round_ == 0 else "refined" if rounds == 1 else f"refined {round_}"
-
-
-def _ignore(_: object) -> None:
-    return None

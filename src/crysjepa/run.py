@@ -85,7 +85,7 @@ class Run:
         """Path of a file in the run directory."""
         return self.folder / name
 
-    def stage(self, name: str, artefacts: Sequence[str], work: Callable[[], None]) -> bool:
+    def stage(self, name: str, artefacts: Sequence[str], work: Callable[[], object]) -> bool:
         """Do ``work`` unless this stage is done; it must write the ``artefacts``. Returns whether it ran."""
         if self.is_done(name, artefacts):
             return False

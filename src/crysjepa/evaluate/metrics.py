@@ -318,8 +318,7 @@ def load_hull(name_or_path: str | Path, *, scale: str | None = None, use_e_above
         return Hull.read(path, scale=scale)
     table = datasets.load(name_or_path)
     if scale is None:
-        file = path if path.exists() else datasets.fetch(str(name_or_path))
-        scale = stated_scale(file) if file.suffix == ".parquet" and file.is_file() else None
+        scale = scale_of(name_or_path)
     return Hull.from_table(
         table,
         scale=scale or ASSUMED_SCALE,
@@ -327,6 +326,13 @@ def load_hull(name_or_path: str | Path, *, scale: str | None = None, use_e_above
         use_e_above_hull=use_e_above_hull,
         scale_stated=scale is not None,
     )
+
+
+def scale_of(name_or_path: str | Path) -> str | None:
+    """The energy scale that a data set's or file's own Parquet metadata state; None if they state none."""
+    path = Path(name_or_path)
+    file = path if path.exists() else datasets.fetch(str(name_or_path))
+    return stated_scale(file) if file.suffix == ".parquet" and file.is_file() else None
 
 
 def _holds_compositions(path: Path) -> bool:

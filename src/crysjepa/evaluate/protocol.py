@@ -6,7 +6,7 @@ numbers can be compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from crysjepa import datasets
 from crysjepa.candidates import CandidateTable
-from crysjepa.energy.hull import ASSUMED_SCALE, Hull, stated_scale
+from crysjepa.energy.hull import ASSUMED_SCALE, Hull
 from crysjepa.energy.references import (
     ElementalReferences,
     ScaleMismatch,
@@ -25,7 +25,7 @@ from crysjepa.energy.references import (
     load_references,
     read_references,
 )
-from crysjepa.evaluate.metrics import crystal_metrics, evaluate_table, load_hull
+from crysjepa.evaluate.metrics import crystal_metrics, evaluate_table, load_hull, scale_of
 from crysjepa.nn.checkpoint import file_hash
 from crysjepa.relax.force_fields import force_field_info, get_force_field
 from crysjepa.relax.relax import RelaxSettings, relax_crystals
@@ -140,10 +140,7 @@ class Known:
     @classmethod
     def load(cls, name_or_path: str | Path) -> Known:
         """From a data set's name or a path; the scale is what a Parquet file states, or the assumed one."""
-        table, path = datasets.load(str(name_or_path)), Path(name_or_path)
-        file = path if path.exists() else datasets.fetch(str(name_or_path))
-        stated = stated_scale(file) if file.suffix == ".parquet" and file.is_file() else None
-        return cls(table, stated or ASSUMED_SCALE)
+        return cls(datasets.load(str(name_or_path)), scale_of(name_or_path) or ASSUMED_SCALE)
 
 
 def find_references(
@@ -210,7 +207,6 @@ def evaluate_crystals(
     hull: str | Path | None,
     out: Path,
     protocol: Protocol | None = None,
-    inputs: Mapping[str, str] | None = None,
     device: str = "cpu",
     progress: Report | None = None,
 ) -> dict[str, Any]:
@@ -221,8 +217,6 @@ def evaluate_crystals(
     reference, hull
         A file, folder or data set name. Without a hull, or without relaxation, stability is not computed
         (null), and neither are S.U.N. and V.S.U.N.
-    inputs
-        Hashes of the inputs: a directory made from others is refused.
 
     Returns
     -------
@@ -234,7 +228,7 @@ def evaluate_crystals(
     known = Known.load(reference)
     found_hull = load_hull(hull) if hull is not None and protocol.relax else None
     own = protocol_inputs(protocol, known, found_hull, device) | {"crystals": table.content_hash()}
-    run = Run(out, {"evaluate": protocol.model_dump(mode="json")}, {**own, **(inputs or {})})
+    run = Run(out, {"evaluate": protocol.model_dump(mode="json")}, own)
 
     def work() -> None:
         references = None
