@@ -1,11 +1,13 @@
 """Train the weights that ship with crysjepa, from tables of Materials Project crystals.
 
     python scripts/train_default_weights.py generator MP20.parquet MPTS52.parquet --out G
-    python scripts/train_default_weights.py jepa --labels L*.parquet --hold-out MP20.parquet --out J
+    python scripts/train_default_weights.py jepa PACKED1.parquet --steps 10000 --final 0.4 --out J1
+    python scripts/train_default_weights.py jepa PACKED2.parquet --init J1 --steps 20000 --out J2
 
 Tables have the columns of a crystal (id, atomic_numbers, frac_coords, lattice) and formation_energy_per_atom;
-rows whose ``split`` is ``test`` (by chemical system) are held out of both trainings. Runs resume from
-``OUT.state`` and write ``OUT.curve.json``; weights are stored as bfloat16 with a card in the header.
+those of Crys-JEPA are made by ``scripts/jepa_data.py``. Chemical systems whose ``split`` is ``test`` are held
+out of both. Runs resume from ``OUT.state`` and write ``OUT.curve.json``; the generator is
+stored as bfloat16; both have a card in the header.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ import json
 import time
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -33,10 +34,8 @@ GENERATOR_SETTINGS = TrainSettings(
     steps=6000, batch_size=128, learning_rate=1e-3, warmup=200, checkpoint_every=500, record_every=100
 )
 JEPA_SETTINGS = TrainSettings(
-    steps=1500, batch_size=192, learning_rate=1e-3, warmup=200, checkpoint_every=500, record_every=100
+    batch_size=128, learning_rate=3e-3, warmup=300, checkpoint_every=500, record_every=100
 )
-LABELS_KEPT = 0.30
-"""Share of the hypothetical and distorted crystals that Crys-JEPA is trained on (of the parents, all)."""
 
 
 def known_crystals(paths: list[Path]) -> pa.Table:
@@ -65,30 +64,24 @@ def train_generator(paths: list[Path], out: Path, seed: int) -> None:
     _keep_curve(training, out)
 
 
-def train_jepa(labels: list[Path], held_out: list[Path], out: Path, seed: int) -> None:
-    """On labelled parents and a share of their variants, none of a held-out chemical system."""
-    rng = np.random.default_rng(0)
-    systems: set[str] = set()
-    for path in held_out:
-        table = pq.read_table(path, columns=["id", "atomic_numbers", "frac_coords", "lattice", "split"])
-        systems |= set(Crystals.from_arrow(table.filter(pc.equal(table["split"], "test"))).chemical_systems())
-    batches, energies = [], []
-    for path in sorted(labels):
-        table = pq.read_table(path)
-        keep = (np.array(table["kind"].to_pylist()) == "parent") | (rng.random(table.num_rows) < LABELS_KEPT)
-        table = table.filter(keep)
-        crystals, _ = canonicalise(Crystals.from_arrow(table))
-        fit = np.array([s not in systems for s in crystals.chemical_systems()])
-        by_id = dict(
-            zip(table["id"].to_pylist(), table["formation_energy_per_atom"].to_pylist(), strict=True)
-        )
-        batches.append(crystals[fit])
-        energies += [by_id[i] for i in batches[-1].ids]
-    crystals = Crystals.concatenate(batches)
+def train_jepa(data: Path, out: Path, seed: int, settings: TrainSettings, init: Path | None) -> None:
+    """On a table that ``scripts/jepa_data.py pack`` made."""
+    table = pq.read_table(data)
+    crystals = Crystals.from_arrow(table.select(["id", "atomic_numbers", "frac_coords", "lattice"]))
     jepa, training = CrysJepa.pretrain(
-        crystals, np.array(energies), JEPA, JEPA_SETTINGS, seed=seed, state=_state(out), progress=_Printer()
+        crystals,
+        table["formation_energy_per_atom"].to_numpy(),
+        JEPA,
+        settings,
+        relaxed_energies=table["relaxed_formation_energy_per_atom"].to_numpy(),
+        site_energies=table["site_energies"].combine_chunks().flatten().to_numpy(zero_copy_only=False),
+        scale="materials_project",
+        init=CrysJepa.load(init) if init else None,
+        seed=seed,
+        state=_state(out),
+        progress=_Printer(),
     )
-    jepa.save(out, dtype=torch.bfloat16, card=_card(training, len(crystals), labels))
+    jepa.save(out, card=_card(training, len(crystals), [data]))
     _keep_curve(training, out)
 
 
@@ -128,8 +121,11 @@ def main() -> None:
     generator = kinds.add_parser("generator")
     generator.add_argument("tables", type=Path, nargs="+")
     jepa = kinds.add_parser("jepa")
-    jepa.add_argument("--labels", type=Path, nargs="+", required=True)
-    jepa.add_argument("--hold-out", type=Path, nargs="+", required=True)
+    jepa.add_argument("table", type=Path)
+    jepa.add_argument("--init", type=Path)
+    jepa.add_argument("--steps", type=int, default=20_000)
+    jepa.add_argument("--peak", type=float, default=3e-3, help="learning rate")
+    jepa.add_argument("--final", type=float, default=0.01, help="fraction of the peak at the last step")
     for sub in (generator, jepa):
         sub.add_argument("--out", type=Path, required=True)
         sub.add_argument("--seed", type=int, default=0)
@@ -139,7 +135,14 @@ def main() -> None:
     if chosen.kind == "generator":
         train_generator(chosen.tables, chosen.out, chosen.seed)
     else:
-        train_jepa(chosen.labels, chosen.hold_out, chosen.out, chosen.seed)
+        settings = JEPA_SETTINGS.model_copy(
+            update={
+                "steps": chosen.steps,
+                "learning_rate": chosen.peak,
+                "final_learning_rate": chosen.final,
+            }
+        )
+        train_jepa(chosen.table, chosen.out, chosen.seed, settings, chosen.init)
 
 
 if __name__ == "__main__":

@@ -99,25 +99,27 @@ def curves_section() -> list[str]:
     lines = ["## Ends of the training curves", ""]
     commands = {
         "generator": "python scripts/train_default_weights.py generator MP20.parquet MPTS52.parquet --out G",
-        "jepa": "python scripts/train_default_weights.py jepa --labels L*.parquet --hold-out MP20.parquet "
-        "MPTS52.parquet --out J",
+        "jepa": "python scripts/train_default_weights.py jepa PACKED.parquet --init J3 --steps 2200 --out J",
     }
     for kind, command in commands.items():
         path = shipped(kind).with_name(f"{kind}.curve.json")
         saved = json.loads(path.read_text(encoding="utf-8"))
         rows = [saved["curve"][0], saved["curve"][len(saved["curve"]) // 2], *saved["curve"][-3:]]
-        names = [n for n in rows[0] if n != "step"]
+        names = [n for n in rows[-1] if n != "step"]
         lines += [
             f"**{kind}**, {saved['seconds'] / 60:.0f} minutes on one busy core: `{command}`",
             "",
             f"| step | {' | '.join(names)} |",
             "|---" * (1 + len(names)) + "|",
-            *(f"| {r['step']} | {' | '.join(f'{r[n]:.3f}' for n in names)} |" for r in rows),
+            *(
+                f"| {r['step']} | {' | '.join(f'{r[n]:.3f}' if n in r else '' for n in names)} |"
+                for r in rows
+            ),
             "",
         ]
     lines.append(
-        "What the embedding's distance is worth as a ranking, measured with `scripts/check_jepa.py`, is in the model "
-        "card of Crys-JEPA (`src/crysjepa/weights/jepa.md`): little, at this size."
+        "Of Crys-JEPA this is the last of four trainings (see its model card). What its embedding is worth as a ranking "
+        "is in [screening.md](screening.md)."
     )
     return lines
 

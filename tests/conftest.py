@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from crysjepa.crystals import Crystals
 from crysjepa.energy.references import ElementalReferences
 from crysjepa.generate.denoiser import DenoiserConfig
 from crysjepa.generate.diffusion import DiffusionConfig, DiffusionGenerator
+from crysjepa.jepa.invariant import InvariantConfig
 from crysjepa.jepa.model import JepaConfig
 from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.nn.training import TrainSettings
@@ -25,6 +27,14 @@ from crysjepa.nn.transformer import TransformerConfig
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is left in the user's cache folder, and nothing is taken from it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CRYSJEPA_DATA", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def rock_salt(cation: int, anion: int, a: float) -> tuple[list[int], list[list[float]], np.ndarray]:
@@ -63,6 +73,9 @@ def salts() -> Crystals:
     """See :func:`make_salts`."""
     return make_salts()
 
+
+TINY_INVARIANT = InvariantConfig(layers=2, width=32, channels=8, degrees=(16, 8, 8, 4), hidden=32)
+"""An invariant encoder of a few thousand weights."""
 
 LENNARD_JONES = "ase.calculators.lj:LennardJones"
 
@@ -113,7 +126,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
         DenoiserConfig(network, fourier=1), timesteps=24, target="velocity", type_scale=4.0
     )
     DiffusionGenerator.train(canonical, config, settings)[0].save(world.generator)
-    CrysJepa.pretrain(canonical, energies, JepaConfig(network), settings)[0].save(world.jepa)
+    CrysJepa.pretrain(
+        canonical,
+        energies,
+        JepaConfig(TINY_INVARIANT, "energy"),
+        settings,
+        relaxed_energies=energies,
+        scale="materials_project",
+    )[0].save(world.jepa)
     zero = {Element.from_Z(z).symbol: 0.0 for z in range(1, 101)}
     references = ElementalReferences(zero, LENNARD_JONES, "materials_project", "nothing", None, None)
     world.elements.write_text(references.to_json(), encoding="utf-8")

@@ -20,6 +20,7 @@ VERBS = [
     "relax",
     "embed",
     "screen",
+    "diagnose",
     "finetune",
     "evaluate",
     "discover",
@@ -85,6 +86,27 @@ def test_relax_embed_screen(tiny, tmp_path):
     assert scores == sorted(scores) and {r["status"] for r in rows} == {"ok"}
 
 
+def test_screen_by_energy_above_hull(tiny, tmp_path):
+    index = tmp_path / "index.arrow"
+    text = call("screen", tiny.reference, "--reference", tiny.reference, "--hull", tiny.reference,
+                "--by", "jepa-hull", "--jepa", tiny.jepa, "--index", index,
+                "--out", tmp_path / "ranked.parquet")  # fmt: skip
+    assert "7 ok" in text and "references" in text and index.exists()
+    table = pq.read_table(tmp_path / "ranked.parquet")
+    assert {"num_references", "support_distance"} <= set(table.column_names)
+    assert max(abs(s) for s in table["score"].to_pylist()) < 0.5, "its own training set is on the hull"
+    text = call("screen", tiny.reference, "--by", "composition", "--reference", tiny.reference,
+                "--out", tmp_path / "by-composition.parquet")  # fmt: skip
+    assert "note: a linear model of the composition, fitted on 7 crystals" in text
+
+
+def test_the_help_of_screen_names_every_ranker():
+    from crysjepa.screen.rankers import RANKERS
+
+    text = " ".join(call("screen", "--help").replace("│", " ").split())
+    assert [n for n, info in RANKERS.items() if n not in text and not info.force_field] == []
+
+
 @pytest.fixture
 def misfits(tmp_path, salts):
     """A truncated CIF, a NaN, two atoms on one spot, a shared site, element 110, an empty file, one good."""
@@ -141,6 +163,8 @@ def test_no_reference_is_last_with_the_reason(tiny, tmp_path, salts):
     call(
         "screen",
         tmp_path / "in.parquet",
+        "--by",
+        "jepa-distance",
         "--reference",
         tiny.reference,
         "--jepa",

@@ -125,6 +125,23 @@ def test_another_seed_is_another_run(whole, config):
         discover_crystals(config.model_copy(update={"seed": 9}), whole)
 
 
+@pytest.mark.parametrize("ranker", ["jepa-relaxed", "composition", "random"])
+def test_other_rankers_choose(config, tmp_path, ranker):
+    changes = {"ranker": ranker, "num": 8, "num_refined": 4}
+    discover_crystals(config.model_copy(update=changes), tmp_path / "run")
+    judged = CandidateTable.read(tmp_path / "run" / "round-0" / "judged.parquet")
+    scored = [s for s, v in zip(judged.column("score"), judged.column("valid"), strict=True) if v]
+    assert scored and all(s is not None for s in scored)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["protocol"]["ranker"] == ranker
+    assert any(n.startswith("Ranking: a linear model") for n in metrics["notes"]) == (ranker == "composition")
+
+
+def test_an_unknown_ranker_is_refused():
+    with pytest.raises(ValueError, match="taste"):
+        DiscoverConfig(ranker="taste")
+
+
 def test_presets_follow_the_paper():
     mp, alex = PRESETS["paper-mp20"], PRESETS["paper-alex-mp20"]
     assert (mp.num, mp.keep, alex.num, alex.keep) == (400_000, 0.01, 100_000, 0.05)

@@ -37,6 +37,11 @@ def read_parquet(path: Path) -> CandidateTable:
     repeated = [n for n in set(table.column_names) if table.column_names.count(n) > 1]
     if repeated:
         raise ReadError(f"the column {sorted(repeated)[0]} is there twice")
+    return from_arrow(table)
+
+
+def from_arrow(table: pa.Table) -> CandidateTable:
+    """A row a crystal of a Parquet file's table; a written candidate table keeps its state."""
     written = set(STATE) <= set(table.column_names)
     read = assemble(read_arrow(table), _nullable_frame(table, keep_state=written))
     return _with_state(read, table) if written else read

@@ -76,6 +76,8 @@ def pretrain(
     source: console.Source,
     out: console.Out,
     size: console.Size = "small",
+    objective: console.Objective = None,
+    init: console.Init = None,
     steps: console.Steps = None,
     seed: console.Seed = 0,
     device: console.Device = "auto",
@@ -88,10 +90,12 @@ def pretrain(
     from crysjepa import api
 
     chosen, settings = console.known_size(size), console.train_settings(config, steps)
+    minimised = console.known_objective(objective)
     with console.progress() as report:
         done = api.pretrain(
-            source, out, size=chosen, settings=settings, seed=seed, device=device, progress=report
-        )
+            source, out, size=chosen, objective=minimised, init=init, settings=settings, seed=seed,
+            device=device, progress=report,
+        )  # fmt: skip
     console.show_training(done, out)
 
 
@@ -211,22 +215,47 @@ def screen(
     source: console.Source,
     out: console.Out,
     reference: console.Reference = "flla",
-    by: console.By = "jepa-distance",
+    by: console.By = "jepa-hull",
+    hull: console.HullSource = None,
     jepa: console.Jepa = None,
+    index: console.Index = None,
     seed: console.Seed = 0,
     device: console.Device = "auto",
 ) -> None:
-    """Rank crystals, the most promising first.
+    """Rank crystals, the most promising first; an interrupted run goes on.
 
-    Example: crysjepa screen new.parquet --reference flla --by jepa-distance --out ranked.parquet
+    Example: crysjepa screen new.parquet --reference flla --by jepa-hull --out ranked.parquet
     """
     from crysjepa import api
 
     with console.progress() as report:
-        rows = api.screen(
-            source, reference, out, by=by, jepa=jepa, seed=seed, device=device, progress=report
-        ).to_pylist()
-    console.show_ranking(rows, out)
+        done = api.screen(
+            source, reference, out, by=by, hull=hull, jepa=jepa, index=index, seed=seed, device=device,
+            progress=report,
+        )  # fmt: skip
+    console.show_ranking(done)
+
+
+@app.command()
+def diagnose(
+    model: console.Model = None,
+    data: console.Data = "flla",
+    out: console.OutIfAny = None,
+    max_crystals: console.MaxCrystals = 5000,
+    seed: console.Seed = 0,
+    device: console.Device = "auto",
+) -> None:
+    """Tell whether a Crys-JEPA model's embedding is collapsed, and what it is worth.
+
+    Example: crysjepa diagnose jepa.safetensors --data flla --out diagnosis
+    """
+    from crysjepa import api
+
+    with console.progress() as report:
+        result = api.diagnose(
+            model, data, out, max_crystals=max_crystals, seed=seed, device=device, progress=report
+        )
+    console.show_diagnosis(result, out)
 
 
 @app.command()

@@ -26,7 +26,9 @@ from rich.text import Text
 if TYPE_CHECKING:
     from crysjepa.candidates import CandidateTable
     from crysjepa.datasets import Dataset
+    from crysjepa.jepa.model import Objective as ObjectiveName
     from crysjepa.nn.training import Training, TrainSettings
+    from crysjepa.screening import Screened
 
 Settings = TypeVar("Settings", bound=BaseModel)
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -54,8 +56,20 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="same seed, same result")]
 SeedIfAny = Annotated[int | None, typer.Option("--seed", min=0, help="same seed, same result")]
 Size = Annotated[str, typer.Option("--size", help="small (a laptop's) or paper")]
+Objective = Annotated[
+    str | None, typer.Option("--objective", help="energy, info-nce, info-nce-unweighted or sigreg")
+]
+Init = Annotated[str | None, typer.Option("--init", help="checkpoint to go on from; by default none")]
 Steps = Annotated[int | None, typer.Option("--steps", help="training steps")]
 Jepa = Annotated[str | None, typer.Option("--jepa", help="Crys-JEPA checkpoint; by default the shipped one")]
+Model = Annotated[str | None, typer.Argument(help="Crys-JEPA checkpoint; by default the shipped one")]
+Data = Annotated[str, typer.Option("--data", help="crystals to look at: a file, folder or data set's name")]
+OutIfAny = Annotated[
+    Path | None, typer.Option("--out", "-o", help="folder for figures, page and numbers; without, none")
+]
+MaxCrystals = Annotated[
+    int, typer.Option("--max-crystals", min=2, help="at most so many, drawn at random by the seed")
+]
 Generator = Annotated[
     str | None, typer.Option("--generator", help="generator checkpoint; by default the shipped one")
 ]
@@ -65,7 +79,17 @@ Reference = Annotated[
     str, typer.Option("--reference", help="known crystals: a file, folder or data set's name")
 ]
 ReferenceIfAny = Annotated[str | None, typer.Option("--reference", help="known crystals")]
-By = Annotated[str, typer.Option("--by", help="jepa-distance or random")]
+By = Annotated[
+    str,
+    typer.Option(
+        "--by",
+        help="jepa-distance, jepa-hull, jepa-relaxed, fingerprint, composition, random, or a force field",
+    ),
+]
+Index = Annotated[
+    str | None,
+    typer.Option("--index", help="file that keeps the embedded reference; by default in the cache"),
+]
 ForceField = Annotated[
     str | None, typer.Option("--force-field", help="chgnet (default), sevennet, …, or module:Calculator")
 ]
@@ -179,6 +203,16 @@ def known_size(size: str) -> Literal["small", "paper"]:
     raise ValueError(f"no size {size!r}: choose small or paper")
 
 
+def known_objective(name: str | None) -> ObjectiveName | None:
+    """``name``, where there is such an objective; raises ValueError otherwise."""
+    for known in ("energy", "info-nce", "info-nce-unweighted", "sigreg"):
+        if name == known:
+            return known
+    if name is None:
+        return None
+    raise ValueError(f"no objective {name!r}: choose energy, info-nce, info-nce-unweighted or sigreg")
+
+
 # -- printing --------------------------------------------------------------------------------
 
 
@@ -208,7 +242,7 @@ def show_checks(checks: Iterable[tuple[str, bool, str]]) -> None:
     output.print(table)
 
 
-def show_counts(table: CandidateTable, out: Path) -> None:
+def show_counts(table: CandidateTable | Screened, out: Path) -> None:
     """How many crystals came to each state, and where they were written."""
     for state, number in sorted(table.counts().items()):
         say(f"{number:>8}  {state}")
@@ -221,14 +255,18 @@ def show_training(training: Training, out: Path) -> None:
     say(f"{training.step} steps in {training.seconds:.0f} s, {last}\nwrote {out}")
 
 
-def show_ranking(rows: Sequence[Mapping[str, Any]], out: Path, *, most: int = 20) -> None:
-    """The first ``most`` of a ranking's rows, and where all of them were written."""
-    shown = Table("rank", "id", "score", "status", "reason", box=None)
-    for row in rows[:most]:
+def show_ranking(done: Screened, *, most: int = 20) -> None:
+    """The first ``most`` rows of a ranking, what it is relative to, and where all of it was written."""
+    shown = Table("rank", "id", "score", "references", "status", "reason", box=None)
+    for row in done.head(most):
         score = "" if row["score"] is None else f"{row['score']:.4f}"
-        shown.add_row(*(text(v) for v in (row["rank"], row["id"], score, row["status"], row["reason"])))
+        cells = (row["rank"], row["id"], score, row["num_references"], row["status"], row["reason"])
+        shown.add_row(*(text(cell) for cell in cells))
     output.print(shown)
-    say(f"wrote {len(rows)} rows to {out}")
+    for note in done.notes:
+        say(f"note: {note}", soft_wrap=True)
+    states = ", ".join(f"{number} {state}" for state, number in sorted(done.counts().items()))
+    say(f"wrote {done.num_rows} rows to {done.out} ({states})", soft_wrap=True)
 
 
 def show_metrics(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -239,3 +277,31 @@ def show_metrics(rows: Sequence[Mapping[str, Any]]) -> None:
         cells = ["–" if row[n] is None else f"{100 * row[n]:.1f} %" for n in names]
         table.add_row(text(row["name"]), str(row["num_crystals"]), *cells)
     output.print(table)
+
+
+def show_diagnosis(result: Mapping[str, Any], out: Path | None) -> None:
+    """Tables of a diagnosis, what must not be overlooked, and where all of it was written."""
+    from crysjepa.report.embedding import headline, tables
+
+    for part in tables(result):
+        say(f"\n{part.title}")
+        if part.note:
+            errors.print(part.note, markup=False, highlight=False, style="dim")
+        words = part.columns[-1] in ("why", "reason")
+        shown = Table(box=None, pad_edge=False)
+        for k, name in enumerate(part.columns):
+            last = words and k == len(part.columns) - 1
+            shown.add_column(name, justify="left" if k == 0 or last else "right", overflow="fold")
+        for row in part.rows:
+            shown.add_row(*(text(cell) for cell in row))
+        output.print(shown)
+    say(f"\n{headline(result)}", soft_wrap=True)
+    for finding in result["findings"]:
+        say(f"  - {finding['text']}", soft_wrap=True)
+    if out is None:
+        say("nothing was written: --out FOLDER gives the page, the figures and every number")
+        return
+    for name, reason in sorted(result["maps"].items()):
+        if reason is not None:
+            say(f"no map of the {name}: {reason}", soft_wrap=True)
+    say(f"wrote {out / 'diagnosis.html'} and {out / 'diagnosis.json'}", soft_wrap=True)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from crysjepa.jepa.augment import rotate, rotation_from_uniform, translate
+from crysjepa.jepa.augment import distort, rotate, rotation_from_uniform, translate
 
 
 @given(seed=st.integers(0, 2**32 - 1))
@@ -37,3 +37,42 @@ def test_translation_wraps_and_rotation_keeps_the_metric():
     torch.testing.assert_close(
         turned @ turned.transpose(1, 2), cell @ cell.transpose(1, 2), atol=1e-4, rtol=1e-4
     )
+
+
+def crystals(count, sites):
+    noise = torch.Generator().manual_seed(3)
+    cells = torch.randn(count, 3, 3, generator=noise) + 5 * torch.eye(3)
+    return torch.rand(count, sites, 3, generator=noise), cells
+
+
+def test_no_distortion_is_none():
+    x, cells = crystals(4, 3)
+    coords, same = distort(x, cells, torch.Generator().manual_seed(0), strain=0.0, displacement=0.0)
+    torch.testing.assert_close(coords, x, rtol=0, atol=1e-6)
+    torch.testing.assert_close(same, cells, rtol=0, atol=1e-6)
+
+
+def test_distortions_are_as_large_as_they_say():
+    x, cells = crystals(4000, 6)
+    coords, strained = distort(x, cells, torch.Generator().manual_seed(0), strain=0.03, displacement=0.15)
+    e = torch.linalg.solve(cells.double(), strained.double()) - torch.eye(3, dtype=torch.float64)
+    torch.testing.assert_close(e, e.transpose(1, 2), rtol=0, atol=1e-5)  # no rotation in it
+    diagonal, off = e.diagonal(dim1=1, dim2=2), e[:, [0, 0, 1], [1, 2, 2]]
+    assert abs(float(diagonal.mean())) < 1e-3 and abs(float(off.mean())) < 1e-3
+    assert abs(float(diagonal.std()) / 0.03 - 1) < 0.05
+    assert abs(float(off.std()) / (0.03 / 2**0.5) - 1) < 0.05
+    ratio = torch.linalg.det(strained) / torch.linalg.det(cells)
+    assert abs(float(ratio.mean()) - 1) < 5e-3 and 0.045 < float(ratio.std()) < 0.06
+    moves = (coords - x).double() @ strained.double()
+    by_crystal = moves.square().mean(dim=(1, 2)).sqrt()
+    assert abs(float(moves.mean())) < 1e-3
+    # σ is uniform in [0, 0.15] Å: mean of squares 0.15² / 3, and every size occurs
+    assert abs(float(moves.square().mean()) / (0.15**2 / 3) - 1) < 0.05
+    assert float(by_crystal.min()) < 0.01 and float(by_crystal.max()) > 0.14
+
+
+def test_a_distortion_follows_its_noise():
+    x, cells = crystals(3, 2)
+    first, again, other = (distort(x, cells, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+    assert not torch.equal(first[0], other[0]) and not torch.equal(first[1], other[1])

@@ -103,6 +103,20 @@ def test_the_loss_goes_down_and_seeds_matter(data):
     assert weights(done) != weights(train_model(toy(), data, loss, SETTINGS, seed=6))
 
 
+def test_a_loss_that_only_some_steps_have_is_averaged_over_these(data):
+    """The curve is a mean, not a share."""
+    seen = []
+
+    def now_and_then(model, batch, noise):
+        found = loss(model, batch, noise)
+        seen.append(found["loss"].item())
+        return found | ({"rare": torch.tensor(2.0)} if len(seen) % 4 == 1 else {})
+
+    done = train_model(toy(), data, now_and_then, SETTINGS, seed=5)
+    assert [row.get("rare") for row in done.curve] == [2.0, None] * 3
+    assert [row["loss"] for row in done.curve] == pytest.approx(np.mean(np.reshape(seen, (6, 2)), axis=1))
+
+
 def test_a_state_of_another_training_is_refused(data, salts, tmp_path):
     state = tmp_path / "state"
     train_model(toy(), data, loss, SETTINGS, seed=5, state=state)

@@ -1,69 +1,124 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crysjepa.canonical import canonicalise
-from crysjepa.jepa.model import Encoder, JepaConfig
+from crysjepa.jepa.model import Jepa, JepaConfig
 from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.nn.transformer import TransformerConfig
-from crysjepa.screen.reference import ReferenceIndex, subsystems
+from crysjepa.screen.embedders import JepaEmbedder
+from crysjepa.screen.reference import ReferenceIndex
 
 ELEMENTS = ["Cl", "K", "Li", "Na", "O"]
 
 
-def test_subsystems_are_the_power_set():
-    assert set(subsystems("A-B-C")) == {"A", "B", "C", "A-B", "A-C", "B-C", "A-B-C"}
-    assert list(subsystems("Na-Cl", 1)) == ["Cl", "Na"]
+def random_index(seed, num=30):
+    rng = np.random.default_rng(seed)
+    systems = ["-".join(sorted(rng.choice(ELEMENTS, rng.integers(1, 4), replace=False))) for _ in range(num)]
+    embeddings = rng.normal(3, 1, (num, 8)).astype(np.float32)
+    index = ReferenceIndex.of([f"r{i}" for i in range(num)], systems, embeddings, "key")
+    return rng, systems, embeddings, index
 
 
 @given(seed=st.integers(0, 2**32 - 1))
 def test_closed_form_equals_eq_11_written_out(seed):
-    rng = np.random.default_rng(seed)
-    systems = ["-".join(sorted(rng.choice(ELEMENTS, rng.integers(1, 4), replace=False))) for _ in range(30)]
-    embeddings = rng.normal(3, 1, (30, 8)).astype(np.float32)
-    index = ReferenceIndex(tuple(f"r{i}" for i in range(30)), tuple(systems), embeddings, "key")
+    rng, systems, embeddings, index = random_index(seed)
     h = rng.normal(size=8).astype(np.float32)
     inside = [e for e, s in zip(embeddings, systems, strict=True) if set(s.split("-")) <= {"K", "Li", "O"}]
     found = index.distance(h, "K-Li-O")
-    assert found.num_references == len(inside)
+    assert found.num_references == len(inside) == index.num_references("K-Li-O")
     if inside:
         plain = np.mean([((h.astype(float) - r.astype(float)) ** 2).sum() for r in inside])
         assert found.value == pytest.approx(plain, rel=1e-9)
     else:
-        assert found.value is None
+        assert found.value is None and np.isnan(index.mean_square(h[None], "K-Li-O"))
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_support_is_the_distance_to_the_nearest_of_system_and_subsystems(seed):
+    rng, systems, embeddings, index = random_index(seed)
+    h = rng.normal(3, 1, (4, 8)).astype(np.float32)
+    h[0] = embeddings[0]
+    for wanted in ("Na", "Cl-O", "K-Li-O", "Cl-K-Li-Na-O"):
+        inside = [
+            e for e, s in zip(embeddings, systems, strict=True) if set(s.split("-")) <= set(wanted.split("-"))
+        ]
+        found = index.support(h, wanted)
+        if not inside:
+            assert np.isnan(found).all()
+            continue
+        plain = [min(np.linalg.norm(x.astype(float) - r) for r in inside) for x in h]
+        assert found == pytest.approx(plain, abs=1e-9)
+    assert found[0] == 0
 
 
 def test_a_copy_of_the_only_reference_is_at_distance_zero():
     r = np.full((1, 4), 1234.5, dtype=np.float32)
-    index = ReferenceIndex(("r",), ("Na",), r, "key")
+    index = ReferenceIndex.of(("r",), ("Na",), r, "key")
     assert index.distance(r[0], "Na").value == pytest.approx(0, abs=1e-6)
-    assert index.distance(r[0], "Na").value >= 0
+    assert index.distance(r[0], "Na").value >= 0 and index.support(r, "Na") == [0]
 
 
 def test_nearest_looks_in_the_own_system_first():
-    embeddings = np.array([[0.0], [5.0], [1.0]], dtype=np.float32)
-    index = ReferenceIndex(("element", "far", "other"), ("Na", "Cl-Na", "K"), embeddings, "key")
+    embeddings = np.array([[0.0], [5.0], [1.0], [1.0]], dtype=np.float32)
+    index = ReferenceIndex.of(
+        ("element", "far", "twin", "other"), ("Na", "Cl-Na", "K", "K"), embeddings, "key"
+    )
     near = index.nearest(np.zeros(1, dtype=np.float32), "Cl-Na")
     assert near is not None and (near.id, near.distance) == ("far", 5.0)
+    assert index.support(np.zeros((1, 1), dtype=np.float32), "Cl-Na") == [0]
     alone = index.nearest(np.zeros(1, dtype=np.float32), "Na-O")
     assert alone is not None and alone.id == "element"
     assert index.nearest(np.zeros(1, dtype=np.float32), "O") is None
+    assert index.nearest(np.zeros(1, dtype=np.float32), "K").id == "other", "of equals, the first by name"
+
+
+def model(seed):
+    torch.manual_seed(seed)
+    return JepaEmbedder(CrysJepa(Jepa(JepaConfig(TransformerConfig(layers=1, width=16, heads=2)))))
 
 
 def test_an_index_is_kept_for_its_model_and_data(salts, tmp_path):
-    torch.manual_seed(0)
-    config = JepaConfig(TransformerConfig(layers=1, width=16, heads=2))
-    first, second = CrysJepa(Encoder(config)), CrysJepa(Encoder(config))
-    crystals, _ = canonicalise(salts)
+    first, second = model(0), model(1)
     cache = tmp_path / "index"
-    built = ReferenceIndex.build(first, crystals, cache=cache)
+    built = ReferenceIndex.build(first, salts, cache=cache)
+    assert not built.embeddings.flags.writeable and not built.embeddings.flags.owndata, "mapped, not read"
     written = cache.read_bytes()
-    again = ReferenceIndex.build(first, crystals, cache=cache)
-    assert cache.read_bytes() == written and again.ids == built.ids
-    np.testing.assert_array_equal(again.embeddings, built.embeddings)
-    other = ReferenceIndex.build(second, crystals, cache=cache)
-    assert other.key != built.key and not np.array_equal(other.embeddings, built.embeddings)
+    again = ReferenceIndex.build(first, salts, cache=cache)
+    assert cache.read_bytes() == written and again.ids == built.ids and again.systems == built.systems
+    np.testing.assert_array_equal(again.embeddings, ReferenceIndex.build(first, salts).embeddings)
+    other = ReferenceIndex.build(second, salts, cache=cache)
+    assert other.key != built.key and not np.array_equal(other.embeddings, again.embeddings)
     with pytest.raises(ValueError, match="no crystals"):
-        ReferenceIndex.build(first, crystals[:0])
+        ReferenceIndex.build(first, salts[:0])
+
+
+def test_a_folder_keeps_an_index_for_each_model(salts, tmp_path):
+    for _ in range(2):
+        for embedder in (model(0), model(1)):
+            ReferenceIndex.build(embedder, salts, cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_another_file_is_never_written_over(salts, tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("precious")
+    with pytest.raises(ValueError, match="not a reference index"):
+        ReferenceIndex.build(model(0), salts, cache=path)
+    assert path.read_text() == "precious"
+    batch = pa.record_batch({"x": [1]}).replace_schema_metadata({"crysjepa": '{"kind": "soup"}'})
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    with pytest.raises(ValueError, match="soup"):
+        ReferenceIndex.read(path)
+
+
+def test_what_cannot_be_embedded_is_told(salts, tmp_path):
+    heavy = salts[:2]
+    heavy.atomic_numbers[0] = 110
+    index = ReferenceIndex.build(model(0), heavy, cache=tmp_path / "index")
+    assert index.ids == ("KCl",) and "110" in index.skipped["NaCl"] and index.num_references("Cl-K") == 1
+    with pytest.raises(ValueError, match="110"):
+        ReferenceIndex.build(model(0), heavy[:1])

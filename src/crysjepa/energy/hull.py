@@ -209,6 +209,10 @@ class Hull:
         assert formation_energy_per_atom is not None
         return HullResult(float(formation_energy_per_atom) - height, None, num_entries)
 
+    def entries(self, elements: Sequence[str]) -> dict[Fractions, float]:
+        """Compounds in a chemical system and its subsystems, with their formation energies in eV/atom."""
+        return {composition: self.compounds[composition] for composition in self._within(elements)}
+
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 over the scale and the compounds: independent of their order and of duplicates above."""

@@ -1,4 +1,4 @@
-"""Augmentations that keep the formation energy: translation and rotation (section 4.1)."""
+"""Augmentations: translation and rotation, which keep the energy (section 4.1), and distortion."""
 
 from __future__ import annotations
 
@@ -31,3 +31,27 @@ def rotation_from_uniform(r: Tensor) -> Tensor:
 def rotate(lattices: Tensor, r: Tensor) -> Tensor:
     """L̃ U (B, 3, 3). The product is no longer symmetric, which is why the encoder reads all nine entries."""
     return lattices @ rotation_from_uniform(r)
+
+
+def distort(
+    frac_coords: Tensor,
+    lattices: Tensor,
+    noise: torch.Generator,
+    *,
+    strain: float = 0.03,
+    displacement: float = 0.15,
+) -> tuple[Tensor, Tensor]:
+    """A crystal as a generator might have drawn it: strained cell, displaced sites.
+
+    Strains are symmetric, N(0, ``strain``²) on the diagonal and with half that variance off it; displacements
+    have, in each Cartesian direction, a standard deviation that is drawn for each crystal from
+    U(0, ``displacement``) Å. (B, M, 3) and (B, 3, 3) → the same.
+    """
+    batch, device = len(lattices), lattices.device
+    ones = torch.eye(3, device=device)
+    e = strain * torch.randn(batch, 3, 3, generator=noise, device=device)
+    cells = lattices @ (ones + (e + e.transpose(1, 2)) / 2)
+    sigma = displacement * torch.rand(batch, 1, 1, generator=noise, device=device)
+    moves = sigma * torch.randn(frac_coords.shape, generator=noise, device=device)
+    # x = X L for rows: a Cartesian displacement u moves fractional coordinates by u L⁻¹
+    return frac_coords + torch.linalg.solve(cells, moves, left=False), cells

@@ -2,60 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from crysjepa import __version__
 from crysjepa.crystals import Crystals
-from crysjepa.jepa.augment import rotate, translate
-from crysjepa.jepa.losses import info_nce
-from crysjepa.jepa.model import Encoder, Jepa, JepaConfig
+from crysjepa.jepa.model import Jepa, JepaConfig
+from crysjepa.jepa.objectives import JepaLoss
 from crysjepa.nn import checkpoint
-from crysjepa.nn.batches import Batch, PackedCrystals, sorted_batches
+from crysjepa.nn.batches import PackedCrystals, bounded_batches
 from crysjepa.nn.training import Training, TrainSettings, train_model
 
 KIND = "crys-jepa"
 Progress = Callable[[int, int], None]
 
+MAX_PAIRS = 8_192
+"""Pairs of sites in one batch: small enough for the caches of a CPU, and for any memory."""
+
 
 class CrysJepa:
-    """A trained encoder: canonical crystals in, embeddings out."""
+    """A trained model: crystals in, embeddings and (with a read-out) formation energies out.
 
-    def __init__(self, encoder: Encoder, origin: dict[str, Any] | None = None) -> None:
-        self.encoder = encoder.eval()
+    Where :attr:`invariant` is False, crystals must be canonical (:func:`crysjepa.canonical.canonicalise`).
+    """
+
+    def __init__(self, model: Jepa, origin: dict[str, Any] | None = None) -> None:
+        self.model = model.eval()
         self.origin = dict(origin or {})
 
     @property
     def width(self) -> int:
         """Length D of an embedding."""
-        return self.encoder.config.transformer.width
+        return self.model.config.width
+
+    @property
+    def invariant(self) -> bool:
+        """Whether site order, origin, rotation and choice of cell cannot matter, by construction."""
+        return self.model.config.invariant
+
+    @property
+    def has_energies(self) -> bool:
+        """Whether it reads energies out of embeddings."""
+        return self.model.readout is not None
+
+    @property
+    def scale(self) -> str:
+        """Of the formation energies that it was trained on, such as ``"materials_project"``."""
+        return str(self.origin.get("scale", "unknown"))
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 of configuration and weights."""
+        digest = hashlib.sha256(json.dumps(self.model.config.to_dict(), sort_keys=True).encode())
+        for name, value in sorted(self.model.state_dict().items()):
+            digest.update(name.encode() + value.cpu().numpy().tobytes())
+        return digest.hexdigest()
 
     @classmethod
     def pretrain(
         cls,
         crystals: Crystals,
-        formation_energy_per_atom: NDArray[np.float64],
+        formation_energy_per_atom: NDArray[np.floating],
         config: JepaConfig,
         settings: TrainSettings,
         *,
+        relaxed_energies: NDArray[np.floating] | None = None,
+        site_energies: NDArray[np.floating] | None = None,
+        scale: str = "unknown",
+        init: CrysJepa | None = None,
         seed: int = 0,
         device: str = "cpu",
         devices: int = 1,
         state: Path | None = None,
         progress: Progress | None = None,
     ) -> tuple[CrysJepa, Training]:
-        """Train from random weights on canonical crystals with formation energies (B,) in eV/atom."""
-        data = PackedCrystals(crystals, formation_energy_per_atom)
+        """Train on crystals with formation energies (B,) in eV/atom, from random weights or from ``init``.
+
+        Where known, ``relaxed_energies`` (B,) are those that the crystals relax to, ``site_energies`` (N,)
+        those of the sites; ``scale`` is what all of them are relative to. Raises ValueError where ``init``
+        has another configuration.
+        """
+        if init is not None and init.model.config != config:
+            raise ValueError("the model to go on from has another network or objective")
+        data = PackedCrystals(
+            crystals,
+            formation_energy_per_atom,
+            relaxed_energies=relaxed_energies,
+            site_energies=site_energies,
+        )
         torch.manual_seed(seed)
+        model = Jepa(config)
+        if init is not None:
+            model.load_state_dict(init.model.state_dict())
         training = train_model(
-            Jepa(config), data, JepaLoss(config), settings, seed=seed, device=device, devices=devices,
+            model, data, JepaLoss(config), settings, seed=seed, device=device, devices=devices,
             state=state, progress=progress,
         )  # fmt: skip
         ema = training.ema.cpu()
@@ -66,42 +114,76 @@ class CrysJepa:
             "steps": training.step,
             "num_crystals": len(data),
             "data": data.content_hash,
+            "scale": scale,
+            "init": init.origin if init is not None else None,
         }
-        return cls(ema.encoder, origin), training
+        return cls(ema, origin), training
 
     @torch.inference_mode()
     def embed(
-        self,
-        crystals: Crystals,
-        *,
-        device: str = "cpu",
-        batch_size: int = 256,
-        progress: Progress | None = None,
+        self, crystals: Crystals, *, device: str = "cpu", progress: Progress | None = None
     ) -> NDArray[np.float32]:
-        """Embeddings (B, D) of canonical crystals (see :func:`crysjepa.canonical.canonicalise`)."""
-        data, encoder = PackedCrystals(crystals), self.encoder.to(device)
+        """Embeddings (B, D)."""
         out = np.zeros((len(crystals), self.width), dtype=np.float32)
+        for rows, embedded, _ in self._batches(crystals, device, progress):
+            out[rows] = embedded
+        return out
+
+    @torch.inference_mode()
+    def embed_atoms(
+        self, crystals: Crystals, *, device: str = "cpu", progress: Progress | None = None
+    ) -> NDArray[np.float32]:
+        """Embeddings (N, D) of the sites, in the order of ``crystals``."""
+        out = np.zeros((len(crystals.atomic_numbers), self.width), dtype=np.float32)
+        for rows, _, atoms in self._batches(crystals, device, progress):
+            for row, found in zip(rows, atoms, strict=True):
+                start, stop = crystals.offsets[row], crystals.offsets[row + 1]
+                out[start:stop] = found[: stop - start]
+        return out
+
+    @torch.inference_mode()
+    def energies(self, embeddings: NDArray[np.float32], *, relaxed: bool = False) -> NDArray[np.float64]:
+        """Formation energies (B,) in eV/atom, read out of embeddings (B, D).
+
+        ``relaxed``: of what the crystals would relax to, by the predictor. Raises ValueError for a model
+        that was trained without energies, and for ``relaxed`` of a Transformer, whose predictor is about
+        translations and rotations.
+        """
+        if not self.has_energies:
+            raise ValueError(
+                f"this model has no energy read-out: its objective is {self.model.config.objective}"
+            )
+        if relaxed and not self.invariant:
+            raise ValueError("only a model with an invariant encoder predicts energies after relaxation")
+        h = torch.from_numpy(np.ascontiguousarray(embeddings, dtype=np.float32))
+        model = self.model.cpu()
+        return model.energies(model.predictor(h) if relaxed else h).double().numpy()
+
+    def _batches(
+        self, crystals: Crystals, device: str, progress: Progress | None
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]]:
+        """Rows, embeddings (B, D) and atoms' embeddings (B, M, D) of one batch after another."""
+        data, encoder = PackedCrystals(crystals), self.model.to(device).encoder
         done = 0
-        for rows in sorted_batches(crystals.num_atoms, batch_size):
+        for rows in bounded_batches(crystals.num_atoms, MAX_PAIRS):
             batch = data.batch(rows).to(device)
-            embedded, _ = encoder(batch.atomic_numbers, batch.frac_coords, batch.lattices, batch.mask)
-            out[rows] = embedded.float().cpu().numpy()
+            embedded, atoms = encoder(batch.atomic_numbers, batch.frac_coords, batch.lattices, batch.mask)
+            yield rows, embedded.float().cpu().numpy(), atoms.float().cpu().numpy()
             done += len(rows)
             if progress is not None:
                 progress(done, len(crystals))
-        return out
 
     def save(
         self, path: Path, *, dtype: torch.dtype = torch.float32, card: dict[str, Any] | None = None
     ) -> None:
-        """Write the encoder (as ``dtype``) with its configuration and origin to one safetensors file."""
-        header = {"kind": KIND, "config": asdict(self.encoder.config), "origin": self.origin}
-        tensors = {k: v.to(dtype) for k, v in self.encoder.state_dict().items()}
+        """Write the model (as ``dtype``) with its configuration and origin to one safetensors file."""
+        header = {"kind": KIND, "config": self.model.config.to_dict(), "origin": self.origin}
+        tensors = {k: v.to(dtype) for k, v in self.model.state_dict().items()}
         checkpoint.save(path, tensors, header | ({"card": card} if card else {}))
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> CrysJepa:
-        """Read what :meth:`save` wrote; by default the encoder that ships with crysjepa.
+        """Read what :meth:`save` wrote; by default the one that ships with crysjepa.
 
         Raises CheckpointError for anything else.
         """
@@ -110,33 +192,6 @@ class CrysJepa:
         path = Path(path) if path is not None else shipped("jepa")
         tensors, header = checkpoint.load(path, kind=KIND)
         with checkpoint.explained(path):
-            encoder = Encoder(JepaConfig.from_dict(header["config"]))
-            encoder.load_state_dict(tensors)
-        return cls(encoder, dict(header["origin"], file=checkpoint.file_hash(path)))
-
-
-@dataclass(frozen=True)
-class JepaLoss:
-    """Predict the target's embedding from that of its translated and rotated copy (section 4.1)."""
-
-    config: JepaConfig
-
-    def __call__(self, model: nn.Module, batch: Batch, noise: torch.Generator) -> dict[str, Tensor]:
-        """Losses of a batch: ``loss`` and ``top1``, how often the right target is the nearest."""
-        count, device = len(batch), batch.mask.device
-        t = torch.rand(count, 3, generator=noise, device=device)
-        r = torch.rand(count, 3, generator=noise, device=device)
-        context = (translate(batch.frac_coords, t), rotate(batch.lattices, r))
-        assert isinstance(model, Jepa)
-        encoder, predictor = model.encoder, model.predictor
-        from_context, _ = encoder(batch.atomic_numbers, *context, batch.mask)
-        target, _ = encoder(batch.atomic_numbers, batch.frac_coords, batch.lattices, batch.mask)
-        predicted = predictor(from_context, t, r)
-        energies = batch.energies if self.config.weighted else None
-        loss = info_nce(predicted, target, energies, temperature=self.config.temperature)
-        with torch.no_grad():
-            similarity = (
-                nn.functional.normalize(predicted, dim=-1) @ nn.functional.normalize(target, dim=-1).T
-            )
-            top1 = (similarity.argmax(dim=1) == torch.arange(count, device=device)).float().mean()
-        return {"loss": loss, "top1": top1}
+            model = Jepa(JepaConfig.from_dict(header["config"]))
+            model.load_state_dict(tensors)
+        return cls(model, dict(header["origin"], file=checkpoint.file_hash(path)))

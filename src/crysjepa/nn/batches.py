@@ -20,8 +20,9 @@ class Batch:
     """B crystals padded to M sites.
 
     ``atomic_numbers`` (B, M) with 0 for padding; ``frac_coords`` (B, M, 3); ``lattices`` (B, 3, 3), the
-    symmetric L̃ of Eq. 1 in Å; ``mask`` (B, M) True for real sites; ``energies`` (B,)
-    formation energy in eV/atom, NaN where unknown.
+    symmetric L̃ of Eq. 1 in Å; ``mask`` (B, M) True for real sites. In eV/atom, NaN where unknown:
+    ``energies`` (B,), the formation energy as the crystal stands; ``relaxed_energies`` (B,), that of what it
+    relaxes to; ``site_energies`` (B, M), each site's share (their mean is the energy).
     """
 
     atomic_numbers: Tensor
@@ -29,9 +30,15 @@ class Batch:
     lattices: Tensor
     mask: Tensor
     energies: Tensor
+    relaxed_energies: Tensor
+    site_energies: Tensor
 
     def __len__(self) -> int:
         return len(self.lattices)
+
+    def rows(self, index: Tensor) -> Batch:
+        """Some of its crystals."""
+        return replace(self, **{k: v[index] for k, v in vars(self).items()})
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -41,22 +48,34 @@ class Batch:
 class PackedCrystals:
     """Canonical crystals held as flat tensors, from which batches are cut without Python loops.
 
-    ``content_hash`` is that of the crystals alone, ``energies_hash`` that of their energies.
+    Energies are those of :class:`Batch`, ``site_energies`` flat (N,). ``content_hash`` is that of the
+    crystals alone, ``energies_hash`` that of all their energies.
     """
 
-    def __init__(self, crystals: Crystals, energies: NDArray[np.float64] | None = None) -> None:
+    def __init__(
+        self,
+        crystals: Crystals,
+        energies: NDArray[np.floating] | None = None,
+        *,
+        relaxed_energies: NDArray[np.floating] | None = None,
+        site_energies: NDArray[np.floating] | None = None,
+    ) -> None:
         self.num_atoms = torch.from_numpy(crystals.num_atoms)
         self._offsets = torch.from_numpy(crystals.offsets[:-1])
         self._numbers = torch.from_numpy(crystals.atomic_numbers)
-        self._coords = torch.from_numpy(crystals.frac_coords.astype(np.float32))
+        # wrapped: single precision is for what is within the cell
+        within = crystals.frac_coords - np.floor(crystals.frac_coords)
+        self._coords = torch.from_numpy(within.astype(np.float32))
         symmetric = polar_decompose(crystals.lattices)[0] if len(crystals) else crystals.lattices
         self._lattices = torch.from_numpy(symmetric.astype(np.float32))
         self.content_hash = crystals.content_hash()
-        known = np.full(len(crystals), np.nan) if energies is None else np.asarray(energies, dtype=float)
-        # NaN has many bit patterns, all of which say "unknown": one of them is hashed.
-        known = np.where(np.isnan(known), np.nan, known).astype(np.float32)
-        self.energies_hash = hashlib.sha256(known.tobytes()).hexdigest()
-        self._energies = torch.from_numpy(known)
+        self._energies = _known(energies, len(crystals))
+        self._relaxed = _known(relaxed_energies, len(crystals))
+        self._by_site = _known(site_energies, len(crystals.atomic_numbers))
+        digest = hashlib.sha256()
+        for known in (self._energies, self._relaxed, self._by_site):
+            digest.update(known.numpy().tobytes())
+        self.energies_hash = digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self.num_atoms)
@@ -74,7 +93,17 @@ class PackedCrystals:
             self._lattices[rows],
             mask,
             self._energies[rows],
+            self._relaxed[rows],
+            torch.where(mask, self._by_site[sites], torch.nan),
         )
+
+
+def _known(energies: NDArray[np.floating] | None, count: int) -> Tensor:
+    """As float32; NaN has many bit patterns, all of which say "unknown": one of them is kept."""
+    known = np.full(count, np.nan) if energies is None else np.asarray(energies, dtype=float)
+    if known.shape != (count,):
+        raise ValueError(f"{known.shape} energies for {count} crystals or sites")
+    return torch.from_numpy(np.where(np.isnan(known), np.nan, known).astype(np.float32))
 
 
 def epoch_batches(
@@ -103,3 +132,19 @@ def sorted_batches(num_atoms: NDArray[np.int64], batch_size: int) -> list[NDArra
     """Every row exactly once, in batches of similar length: for inference."""
     order = np.argsort(num_atoms, kind="stable")
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def bounded_batches(num_atoms: NDArray[np.int64], max_pairs: int) -> list[NDArray[np.int64]]:
+    """Every row exactly once, in batches of similar length of at most ``max_pairs`` padded pairs of sites.
+
+    A crystal that has more by itself is a batch of its own.
+    """
+    order = np.argsort(num_atoms, kind="stable")
+    sizes = num_atoms[order]
+    batches, start = [], 0
+    for stop in range(1, len(order) + 1):
+        # sorted: the next one would be the largest of its batch
+        if stop == len(order) or (stop + 1 - start) * int(sizes[stop]) ** 2 > max_pairs:
+            batches.append(order[start:stop])
+            start = stop
+    return batches

@@ -132,7 +132,7 @@ def train_model(
     wrapped.train()
     started = time.monotonic() - training.seconds
     sums: dict[str, float] = {}
-    counted = 0
+    counts: dict[str, int] = {}  # not every step has every loss
     with _own_randomness(fabric.device) as reseed:
         for batch in _batches(data, settings, seed, training.step, fabric):
             for group in optimizer.param_groups:
@@ -146,12 +146,12 @@ def train_model(
             optimizer.zero_grad(set_to_none=True)
             training.step += 1
             _update_ema(training, settings.ema_decay)
-            counted += 1
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(value.detach())
+                counts[name] = counts.get(name, 0) + 1
             if training.step % settings.record_every == 0 or training.step == settings.steps:
-                training.curve.append({"step": training.step, **{k: v / counted for k, v in sums.items()}})
-                sums, counted = {}, 0
+                training.curve.append({"step": training.step, **{k: v / counts[k] for k, v in sums.items()}})
+                sums, counts = {}, {}
             training.seconds = time.monotonic() - started
             if state is not None and training.step % settings.checkpoint_every == 0 and fabric.is_global_zero:
                 _keep(training, optimizer, state, identity)

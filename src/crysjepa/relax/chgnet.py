@@ -11,12 +11,13 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from crysjepa.relax.interface import Prediction, describe_error, evaluate_batch
+from crysjepa.relax.interface import Prediction, T, check_energy, describe_error, evaluate_batch
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -55,7 +56,20 @@ class ChgnetForceField:
 
     def evaluate(self, atoms: Sequence[Atoms]) -> list[Prediction | str]:
         """A prediction or a reason for each crystal, computed in batches of bounded memory."""
-        results: list[Prediction | str] = [""] * len(atoms)
+        return self._each(atoms, lambda graphs: evaluate_batch(graphs, self._predict))
+
+    def energies(self, atoms: Sequence[Atoms]) -> list[float | str]:
+        """Total energies in eV alone, without the backward pass: for crystals that are not to be moved."""
+        return self._each(atoms, lambda graphs: evaluate_batch(graphs, self._energies, check_energy))
+
+    def site_energies(self, atoms: Sequence[Atoms]) -> list[NDArray[np.float64] | str]:
+        """Each site's share (n,) of the total energy in eV; they sum to it."""
+        return self._each(atoms, lambda graphs: evaluate_batch(graphs, self._site_energies, check_energy))
+
+    def _each(
+        self, atoms: Sequence[Atoms], evaluate: Callable[[Sequence[Any]], list[T | str]]
+    ) -> list[T | str]:
+        results: list[T | str] = [""] * len(atoms)
         graphs: dict[int, Any] = {}
         for i, a in enumerate(atoms):
             try:
@@ -67,10 +81,25 @@ class ChgnetForceField:
             else:
                 graphs[i] = graph
         for batch in _batches(graphs, self._max_sites):
-            found = evaluate_batch([graphs[i] for i in batch], self._predict)
-            for i, result in zip(batch, found, strict=True):
+            for i, result in zip(batch, evaluate([graphs[i] for i in batch]), strict=True):
                 results[i] = result
         return results
+
+    def _energies(self, graphs: Sequence[Any]) -> list[float]:
+        import torch
+
+        moved = [g.to(self._device) for g in graphs]
+        sites = torch.tensor([len(g.atomic_number) for g in moved], device=self._device)
+        with torch.inference_mode():
+            energies = self._model(moved, task="e")["e"] * sites
+        return [float(e) for e in energies.cpu().double()]
+
+    def _site_energies(self, graphs: Sequence[Any]) -> list[NDArray[np.float64]]:
+        import torch
+
+        with torch.inference_mode():
+            found = self._model([g.to(self._device) for g in graphs], task="e", return_site_energies=True)
+        return [torch.as_tensor(e).cpu().double().numpy() for e in found["site_energies"]]
 
     def _predict(self, graphs: Sequence[Any]) -> list[Prediction]:
         import torch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 T = TypeVar("T")
+E = TypeVar("E", float, NDArray[np.float64])
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -68,16 +70,41 @@ def check(prediction: Prediction) -> Prediction | str:
     return prediction
 
 
+def check_energy(energy: E) -> E | str:
+    """The energy, or those of the sites, or a reason when any is not finite."""
+    return energy if np.all(np.isfinite(energy)) else "the force field's energy is not finite"
+
+
+def static_energies(force_field: ForceField, atoms: Sequence[Atoms]) -> list[float | str]:
+    """Total energy of each crystal as it stands, in eV, or the reason why there is none.
+
+    Forces are wasted work here: a force field that can do without has a method ``energies`` of this form.
+    """
+    if (energies := getattr(force_field, "energies", None)) is not None:
+        return list(energies(atoms))
+    return [p if isinstance(p, str) else p.energy for p in force_field.evaluate(atoms)]
+
+
+@overload
 def evaluate_batch(
     batch: Sequence[T], evaluate: Callable[[Sequence[T]], list[Prediction]]
-) -> list[Prediction | str]:
+) -> list[Prediction | str]: ...
+@overload
+def evaluate_batch(
+    batch: Sequence[T], evaluate: Callable[[Sequence[T]], list[R]], check: Callable[[R], R | str]
+) -> list[R | str]: ...
+def evaluate_batch(
+    batch: Sequence[T],
+    evaluate: Callable[[Sequence[T]], list[Any]],
+    check: Callable[[Any], Any] = check,
+) -> list[Any]:
     """Evaluate a batch at once; when that raises, one by one, so that one crystal never costs another."""
     try:
         return [check(p) for p in evaluate(batch)]
     except Exception as error:  # noqa: BLE001 - third-party models raise anything; recorded per crystal below
         if len(batch) == 1:
             return [f"the force field failed: {describe_error(error)}"]
-    return [result for single in batch for result in evaluate_batch([single], evaluate)]
+    return [result for single in batch for result in evaluate_batch([single], evaluate, check)]
 
 
 def describe_error(error: BaseException) -> str:

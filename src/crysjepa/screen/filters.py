@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from crysjepa.crystals import Crystals
+from crysjepa.screen.clearance import surely_valid
 
 Progress = Callable[[int, int], None]
 
@@ -36,8 +37,10 @@ def structure_validity(
     vanishing lattice vector is invalid too. Memory is linear in the number of sites.
     """
     reasons: dict[str, str | None] = {}
-    for done, crystal in enumerate(crystals, start=1):
-        reasons[crystal.ids[0]] = _structure_reason(crystal, min_distance, min_volume)
+    sure = surely_valid(crystals, min_distance, min_volume)
+    for done, id_ in enumerate(crystals.ids, start=1):
+        row = done - 1
+        reasons[id_] = None if sure[row] else _structure_reason(crystals[row], min_distance, min_volume)
         if progress:
             progress(done, len(crystals))
     return reasons

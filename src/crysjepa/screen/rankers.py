@@ -1,81 +1,83 @@
-"""Rankers: what ``screen --by NAME`` can rank crystals by, behind one interface."""
+"""Rankers: what ``screen --by NAME`` can rank crystals by, behind one interface.
+
+>>> ranker = make_ranker("jepa-hull", RankerContext(reference, hull=hull))               # doctest: +SKIP
+>>> ranker.score(crystals)["id-1"].value                                                  # doctest: +SKIP
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+from crysjepa.relax.force_fields import force_field_names
+from crysjepa.screen.chance import random
+from crysjepa.screen.composition import composition
+from crysjepa.screen.context import RankerContext
+from crysjepa.screen.fingerprint import fingerprint
+from crysjepa.screen.jepa_rankers import jepa_distance, jepa_hull, jepa_relaxed
+from crysjepa.screen.scores import Ranker, Score, ranks
+from crysjepa.screen.static import static_energy
 
-from crysjepa.crystals import Crystals
-from crysjepa.jepa.pretrain import CrysJepa
-from crysjepa.screen.reference import ReferenceIndex
-
-
-@dataclass(frozen=True)
-class Score:
-    """Lower is better; None means that it could not be scored, and ``reason`` why (ranked last)."""
-
-    value: float | None
-    num_references: int | None = None
-    reason: str | None = None
-
-
-class Ranker(Protocol):
-    """Something that orders canonical crystals from the most to the least promising."""
-
-    def score(self, crystals: Crystals) -> dict[str, Score]:
-        """A score for every crystal, by id."""
-        ...
+__all__ = ["RANKERS", "Ranker", "RankerContext", "RankerInfo", "Score", "make_ranker", "ranker_info", "ranks"]
 
 
 @dataclass(frozen=True)
-class JepaDistance:
-    """The paper's D_C (Eq. 11) over the embeddings of a reference."""
+class RankerInfo:
+    """What is known of a ranker before it is made: what it ranks by, what makes it, what it needs."""
 
-    model: CrysJepa
-    index: ReferenceIndex
-    device: str = "cpu"
-    progress: Callable[[int, int], None] | None = None
-
-    def score(self, crystals: Crystals) -> dict[str, Score]:
-        """D_C of each crystal; without any reference in its chemical system there is no score."""
-        embeddings = self.model.embed(crystals, device=self.device, progress=self.progress)
-        return self.score_embeddings(crystals, embeddings)
-
-    def score_embeddings(self, crystals: Crystals, embeddings: NDArray[np.float32]) -> dict[str, Score]:
-        """The same, from embeddings (B, D) that are already there."""
-        scores = {}
-        for id_, system, h in zip(crystals.ids, crystals.chemical_systems(), embeddings, strict=True):
-            found = self.index.distance(h, system)
-            reason = None if found.num_references else f"no reference crystal in {system} or its subsystems"
-            scores[id_] = Score(found.value, found.num_references, reason)
-        return scores
+    name: str
+    description: str
+    make: Callable[[RankerContext], Ranker]
+    needs_reference: bool = True
+    needs_hull: bool = True
+    force_field: bool = False
 
 
-@dataclass(frozen=True)
-class Random:
-    """The control: a number that depends on the seed and the id alone."""
-
-    seed: int = 0
-
-    def score(self, crystals: Crystals) -> dict[str, Score]:
-        """Uniform in [0, 1)."""
-        return {i: Score(_uniform(f"{self.seed}:{i}")) for i in crystals.ids}
+def _force_field(name: str) -> RankerInfo:
+    return RankerInfo(name, f"static energy above hull by {name}", static_energy(name), force_field=True)
 
 
-RANKERS = ("jepa-distance", "random")
-"""Names that ``screen --by`` takes."""
+RANKERS: dict[str, RankerInfo] = {
+    info.name: info
+    for info in (
+        RankerInfo(
+            "jepa-distance", "mean distance to known crystals (Eq. 11)", jepa_distance, needs_hull=False
+        ),
+        RankerInfo("jepa-hull", "energy above hull, read out of the embedding", jepa_hull),
+        RankerInfo("jepa-relaxed", "the same of what the crystal is predicted to relax to", jepa_relaxed),
+        RankerInfo("fingerprint", "Eq. 11 with fingerprints (appendix D.4)", fingerprint, needs_hull=False),
+        RankerInfo("composition", "energy above hull expected of the composition alone", composition),
+        *(_force_field(name) for name in force_field_names()),
+        RankerInfo("random", "chance", random, needs_reference=False, needs_hull=False),
+    )
+}
+"""Every ranker by its name: the one place that lists them."""
 
 
-def ranks(scores: Mapping[str, Score]) -> dict[str, int]:
-    """Rank 1 for the lowest score, ties by id; crystals without a score come last, in the order of ids."""
-    order = sorted(scores, key=lambda i: (scores[i].value is None, scores[i].value or 0.0, i))
-    return {id_: rank for rank, id_ in enumerate(order, start=1)}
+def ranker_info(name: str) -> RankerInfo:
+    """What is known of a ranker; ``"module:attribute"`` names the static energy of an ASE calculator.
+
+    Raises ValueError for an unknown name.
+    """
+    if name in RANKERS:
+        return RANKERS[name]
+    if ":" in name:
+        return _force_field(name)
+    raise ValueError(f"no ranker {name!r}: choose from {', '.join(RANKERS)}")
 
 
-def _uniform(text: str) -> float:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+def make_ranker(name: str, context: RankerContext) -> Ranker:
+    """A ranker by its name.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or where the context lacks what the ranker needs.
+    ScaleMismatch
+        Where energies of two scales would be mixed (a ValueError too).
+    FileNotFoundError
+        For a force field without elemental references for the hull's scale.
+    ImportError
+        Where a package is absent; the message says what to install.
+    """
+    return ranker_info(name).make(context)

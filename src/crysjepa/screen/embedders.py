@@ -1,0 +1,132 @@
+"""Crystals in, vectors out, whatever makes them; one crystal that cannot be embedded costs no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crysjepa.canonical import MAX_ATOMIC_NUMBER, canonicalise
+from crysjepa.crystals import Crystals
+from crysjepa.jepa.pretrain import CrysJepa
+from crysjepa.nn.geometry import CUTOFF, MAX_IMAGES
+from crysjepa.screen.filters import reduced_cell
+
+Progress = Callable[[int, int], None]
+
+SKEWED = 5_000
+"""Periodic images within reach beyond which a cell is reduced first, if only to save time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """``vectors`` (M, D) of the crystals at ``rows`` (M,), which rise; reasons for the others, by row."""
+
+    rows: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    failures: dict[int, str] = field(default_factory=dict)
+
+
+class Embedder(Protocol):
+    """A map from crystals to vectors in which distance means something; ``content_hash`` tells it apart."""
+
+    @property
+    def content_hash(self) -> str: ...
+
+    def embed(self, crystals: Crystals, progress: Progress | None = None) -> Embedded:
+        """Vectors, or reasons. Never raises for a crystal."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class JepaEmbedder:
+    """Crys-JEPA. Crystals need not be canonical: they are made so where the model is not invariant."""
+
+    model: CrysJepa
+    device: str = "cpu"
+
+    @property
+    def content_hash(self) -> str:
+        """Of the model."""
+        return self.model.content_hash
+
+    def embed(self, crystals: Crystals, progress: Progress | None = None) -> Embedded:
+        """Embeddings (‖h − r‖ is the distance), or why there is none."""
+        # Rows for names, so that nothing depends on ids.
+        named = crystals.with_ids([str(i) for i in range(len(crystals))])
+        known, failures = _known_elements(named)
+        if self.model.invariant:
+            ready, misfits = _compact(known)
+        else:
+            ready, reasons = canonicalise(known)
+            misfits = {int(i): reason for i, reason in reasons.items()}
+        vectors, small = self._vectors(ready, progress)
+        failures |= misfits | small
+        finite = np.isfinite(vectors).all(axis=1)
+        rows = np.array([int(i) for i in ready.ids], dtype=np.int64)
+        for row in rows[~finite].tolist():
+            failures.setdefault(row, "its embedding is not finite")
+        return Embedded(rows[finite], vectors[finite], dict(sorted(failures.items())))
+
+    def _vectors(
+        self, crystals: Crystals, progress: Progress | None
+    ) -> tuple[NDArray[np.float32], dict[int, str]]:
+        """(B, D), NaN where the model refuses a crystal; found by halves, as it refuses whole batches."""
+        try:
+            return self.model.embed(crystals, device=self.device, progress=progress), {}
+        except ValueError as error:
+            if len(crystals) == 1:
+                return np.full((1, self.model.width), np.nan, dtype=np.float32), {
+                    int(crystals.ids[0]): str(error)
+                }
+        middle = len(crystals) // 2
+        first, second = (self._vectors(part, None) for part in (crystals[:middle], crystals[middle:]))
+        return np.concatenate([first[0], second[0]]), first[1] | second[1]
+
+
+def _known_elements(crystals: Crystals) -> tuple[Crystals, dict[int, str]]:
+    if not len(crystals):
+        return crystals, {}
+    highest = np.maximum.reduceat(crystals.atomic_numbers, crystals.offsets[:-1])
+    beyond = highest > MAX_ATOMIC_NUMBER
+    if not beyond.any():
+        return crystals, {}
+    says = "atomic number {} is beyond the {} elements that the models know"
+    failures = {int(i): says.format(highest[i], MAX_ATOMIC_NUMBER) for i in np.flatnonzero(beyond)}
+    return crystals[~beyond], failures
+
+
+def _compact(crystals: Crystals) -> tuple[Crystals, dict[int, str]]:
+    """Skewed cells reduced, which an invariant model cannot tell; and those that remain too small for it."""
+    images = _num_images(crystals.lattices)
+    skewed = ~(images <= SKEWED)
+    if not skewed.any():
+        return crystals, {}
+    kept, failures = [], {}
+    for i in np.flatnonzero(skewed).tolist():
+        crystal = crystals[i]
+        try:
+            cell, coords = reduced_cell(crystal)
+        except (RuntimeError, ValueError, OverflowError) as error:
+            failures[int(crystal.ids[0])] = f"the lattice cannot be reduced ({error})"
+            continue
+        # The model's own limit comes last: it computes in single precision.
+        if _num_images(cell[None])[0] <= 1.01 * MAX_IMAGES:
+            kept.append(Crystals(crystal.atomic_numbers, coords, cell, crystal.num_atoms, crystal.ids))
+        else:
+            failures[int(crystal.ids[0])] = (
+                f"over {MAX_IMAGES} periodic images within {CUTOFF:g} Å: the cell is too small"
+            )
+    together = Crystals.concatenate([crystals[~skewed], *kept])
+    return together.select(sorted(together.ids, key=int)), failures
+
+
+def _num_images(lattices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(B,) images that :mod:`crysjepa.nn.geometry` has to look at for each pair of sites."""
+    with np.errstate(all="ignore"):
+        sides = np.linalg.norm(np.cross(lattices[:, [1, 2, 0]], lattices[:, [2, 0, 1]]), axis=2)
+        volumes = np.abs(np.linalg.det(lattices))
+        return np.asarray(np.prod(2 * CUTOFF * sides / volumes[:, None] + 1, axis=1))

@@ -1,0 +1,106 @@
+"""From candidates to ranked rows: a chunk is scored at a time, and only its scores are kept.
+
+A finished chunk is a file (a shard) named by a hash of all that it depends on, so that a run that was stopped
+goes on where it stood and ends in the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from crysjepa.candidates import CandidateTable, Status, write_parquet
+from crysjepa.screen.filters import structure_validity
+from crysjepa.screen.scores import Ranker
+
+_SHARD = pa.schema(
+    [
+        ("id", pa.string()),
+        ("score", pa.float64()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("num_references", pa.int64()),
+        ("support_distance", pa.float64()),
+        ("placed", pa.bool_()),
+    ]
+)
+RANKED = pa.schema([_SHARD.field("id"), _SHARD.field("score"), ("rank", pa.int64()), *list(_SHARD)[2:6]])
+"""Columns of a ranking."""
+
+
+def score_table(table: CandidateTable, ranker: Ranker) -> pa.Table:
+    """A row for every row of ``table``, in its order, with the columns of a shard.
+
+    Rows that are not ``ok`` keep their state and reason; invalid crystals are rejected; what the ranker
+    cannot score has failed, and is ``placed`` all the same: after all that have a score.
+    """
+    crystals = table.crystals(table.ok_ids)
+    invalid = {i: reason for i, reason in structure_validity(crystals).items() if reason is not None}
+    sound = crystals[[row for row, i in enumerate(crystals.ids) if i not in invalid]] if invalid else crystals
+    scores = ranker.score(sound)
+    columns: dict[str, list[object]] = {name: [] for name in _SHARD.names}
+    state = zip(table.ids, table.column("status"), table.column("reason"), strict=True)
+    for id_, status, reason in state:
+        score = scores.get(id_)
+        if score is not None and score.value is None:
+            status, reason = str(Status.FAILED), score.reason or "no score"
+        elif id_ in invalid:
+            status, reason = str(Status.REJECTED), invalid[id_]
+        columns["id"].append(id_)
+        columns["score"].append(None if score is None else score.value)
+        columns["status"].append(status)
+        columns["reason"].append(reason)
+        columns["num_references"].append(None if score is None else score.num_references)
+        columns["support_distance"].append(None if score is None else score.support_distance)
+        columns["placed"].append(score is not None)
+    return pa.table(columns, schema=_SHARD)
+
+
+def score_chunks(
+    chunks: Iterable[CandidateTable],
+    ranker: Ranker,
+    shards: Path,
+    *,
+    num_rows: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Score every chunk into a file of ``shards``, but for those that are there; the files in their order."""
+    paths, done = [], 0
+    for number, table in enumerate(chunks):
+        what = "\0".join([ranker.name, ranker.key, table.content_hash()])
+        name = f"chunk-{number:06d}-{hashlib.sha256(what.encode()).hexdigest()[:16]}.parquet"
+        paths.append(shards / name)
+        if _read_shard(paths[-1]) is None:
+            write_parquet(score_table(table, ranker), paths[-1])
+        done += len(table)
+        if progress is not None:
+            progress(done, num_rows)
+    return paths
+
+
+def rank_shards(paths: Iterable[Path]) -> pa.Table:
+    """All rows, best first: by score, ties by id; then those without one, then those not placed, by id."""
+    rows = pa.concat_tables([pq.read_table(path, schema=_SHARD) for path in paths] or [_SHARD.empty_table()])
+    # Arrow sorts nulls last, and text by its bytes, as Python does.
+    order = pc.sort_indices(
+        rows.append_column("last", pc.invert(rows["placed"])),
+        sort_keys=[("last", "ascending"), ("score", "ascending"), ("id", "ascending")],
+    )
+    rows = rows.take(order)
+    ranks = pa.array(np.arange(1, len(rows) + 1))
+    ranks = pc.if_else(rows["placed"], ranks, pa.scalar(None, pa.int64()))
+    return rows.append_column("rank", ranks).select(RANKED.names).cast(RANKED)
+
+
+def _read_shard(path: Path) -> pa.Table | None:
+    """A finished chunk; None when there is no such file, or none that can be read."""
+    try:
+        return pq.read_table(path, schema=_SHARD)
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return None

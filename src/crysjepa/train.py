@@ -1,0 +1,162 @@
+"""The verbs that train: ``pretrain`` (Crys-JEPA), ``train`` and ``finetune`` (the generator)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crysjepa import datasets
+from crysjepa._verbs import Report, Source, beside, canonical, resolve_device, sound, stage
+from crysjepa.candidates import CandidateTable
+from crysjepa.crystals import Crystals
+from crysjepa.energy.hull import ASSUMED_SCALE
+from crysjepa.evaluate.metrics import scale_of
+from crysjepa.generate import diffusion
+from crysjepa.generate.base import load_generator
+from crysjepa.jepa import model as jepa_model
+from crysjepa.jepa.pretrain import CrysJepa
+from crysjepa.nn.training import Training, TrainSettings
+from crysjepa.run import write_json
+
+Size = Literal["small", "paper"]
+
+ENERGY = "formation_energy_per_atom"
+RELAXED, SITES = "relaxed_formation_energy_per_atom", "site_energies"
+
+FINETUNING = TrainSettings(steps=200, learning_rate=1e-4, batch_size=64, warmup=10, ema_decay=0.98)
+"""Short and gentle: what ``finetune`` does unless told otherwise."""
+
+
+def pretrain(
+    source: Source,
+    out: Source,
+    *,
+    size: Size = "small",
+    objective: jepa_model.Objective | None = None,
+    init: Source | None = None,
+    settings: TrainSettings | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Report | None = None,
+) -> Training:
+    """Train Crys-JEPA on crystals with ``formation_energy_per_atom`` and write the model to ``out``.
+
+    ``size`` is the network: ``small``, the invariant encoder, or ``paper``, the Transformer of appendix B;
+    ``objective`` is what it minimises (by default energies, and Eq. 9 for the paper's). Optional columns:
+    ``relaxed_formation_energy_per_atom`` and ``site_energies``, a list for each crystal whose mean is the
+    energy. ``init`` is a model to go on from. A training that was interrupted goes on from ``OUT.state``;
+    the loss curve is ``OUT.curve.json``.
+
+    Raises
+    ------
+    ValueError
+        If no crystal of ``source`` has a formation energy, or ``init`` is another network.
+    """
+    table = datasets.load(str(source))
+    if ENERGY not in table:
+        raise ValueError(f"{source} has no column {ENERGY}, which Crys-JEPA learns from")
+    config = jepa_model.PAPER if size == "paper" else jepa_model.SMALL
+    config = replace(config, objective=objective or config.objective)
+    crystals = (sound(table) if config.invariant else canonical(table, progress)).crystals
+    energies = dict(zip(table.ids, table.column(ENERGY), strict=True))
+    known = crystals[[i for i, id_ in enumerate(crystals.ids) if energies[id_] is not None]]
+    jepa, training = CrysJepa.pretrain(
+        known,
+        np.array([energies[i] for i in known.ids]),
+        config,
+        settings or TrainSettings(),
+        relaxed_energies=_numbers(table, known, RELAXED),
+        site_energies=_site_energies(table, known) if config.invariant else None,
+        scale=scale_of(source) or ASSUMED_SCALE,
+        init=CrysJepa.load(init) if init is not None else None,
+        seed=seed,
+        device=resolve_device(device),
+        state=beside(out, ".state"),
+        progress=stage(progress, "pretrain"),
+    )
+    jepa.save(Path(out))
+    _finish_training(training, out)
+    return training
+
+
+def train(
+    source: Source,
+    out: Source,
+    *,
+    size: Size = "small",
+    settings: TrainSettings | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Report | None = None,
+) -> Training:
+    """Train the diffusion generator on the crystals of ``source`` and write it to ``out``."""
+    crystals = canonical(datasets.load(str(source)), progress).crystals
+    config = diffusion.PAPER if size == "paper" else diffusion.SMALL
+    generator, training = diffusion.DiffusionGenerator.train(
+        crystals,
+        config,
+        settings or TrainSettings(),
+        seed=seed,
+        device=resolve_device(device),
+        state=beside(out, ".state"),
+        progress=stage(progress, "train"),
+    )
+    generator.save(Path(out))
+    _finish_training(training, out)
+    return training
+
+
+def finetune(
+    source: Source,
+    out: Source,
+    *,
+    generator: Source | None = None,
+    settings: TrainSettings | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Report | None = None,
+) -> Training:
+    """Train a generator (by default the shipped one) on from where it is, on the crystals of ``source``."""
+    crystals = canonical(datasets.load(str(source)), progress).crystals
+    tuned, training = load_generator(generator).finetune(
+        crystals,
+        settings or FINETUNING,
+        seed=seed,
+        device=resolve_device(device),
+        state=beside(out, ".state"),
+        progress=stage(progress, "finetune"),
+    )
+    tuned.save(Path(out))
+    _finish_training(training, out)
+    return training
+
+
+def _numbers(table: CandidateTable, crystals: Crystals, column: str) -> NDArray[np.float64] | None:
+    """(B,) with NaN where unknown; None without the column."""
+    if column not in table:
+        return None
+    return np.array([np.nan if v is None else v for v in table.column(column, crystals.ids)], dtype=float)
+
+
+def _site_energies(table: CandidateTable, crystals: Crystals) -> NDArray[np.float64] | None:
+    """(N,) with NaN where unknown. Raises ValueError for a list of another length than the crystal's."""
+    if SITES not in table:
+        return None
+    lists = table.column(SITES, crystals.ids)
+    parts = [
+        np.full(n, np.nan) if values is None else np.asarray(values, dtype=float)
+        for n, values in zip(crystals.num_atoms, lists, strict=True)
+    ]
+    for id_, n, part in zip(crystals.ids, crystals.num_atoms, parts, strict=True):
+        if len(part) != n:
+            raise ValueError(f"{id_} has {n} sites but {len(part)} {SITES}")
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _finish_training(training: Training, out: Source) -> None:
+    write_json(beside(out, ".curve.json"), {"seconds": training.seconds, "curve": training.curve})
+    beside(out, ".state").unlink(missing_ok=True)
