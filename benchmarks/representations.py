@@ -36,7 +36,7 @@ from crysjepa.run import write_json
 from crysjepa.screen.embedders import JepaEmbedder
 from crysjepa.screen.reference import ReferenceIndex
 
-NETWORKS = {
+NETWORKS: dict[str, TransformerConfig | InvariantConfig] = {
     "Transformer": TransformerConfig(layers=4, width=128, heads=8),
     "invariant": InvariantConfig(),
 }

@@ -49,10 +49,10 @@ def _ranking_notes(judged: Results, where: str) -> Iterator[str]:
 def _what_is_behind(results: Results) -> Iterator[str]:
     labels = {n: row["labels"] for n, row in results["rankers"].items()}
     origin = results["jepa"]["origin"]
-    if labels.get("chgnet") and origin.get("num_crystals"):
-        share = origin["num_crystals"] / labels["chgnet"]
+    if labels.get("chgnet") and labels.get("jepa-hull"):
+        share = labels["jepa-hull"] / labels["chgnet"]
         yield (
-            f"Crys-JEPA learned from {origin['num_crystals']:,} crystals with energies, {share:.2g} times as many as "
+            f"Crys-JEPA learned from {labels['jepa-hull']:,} crystals with energies, {share:.2g} times as many as "
             f"the {labels['chgnet']:,} structures behind CHGNet, which have forces, stresses and moments too. Which "
             "they are, and which of them a force field labelled, is in the model's card."
         )

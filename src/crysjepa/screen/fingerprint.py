@@ -130,7 +130,7 @@ def _matminer() -> str:
         import matminer
     except ImportError as error:
         raise ImportError(
-            'the ranker fingerprint needs a package: pip install "crysjepa[fingerprint]"'
+            'the ranker fingerprint needs a package: pip install "crysjepa[fingerprints]"'
         ) from error
     return str(matminer.__version__)
 
