@@ -48,7 +48,6 @@ def _ranking_notes(judged: Results, where: str) -> Iterator[str]:
 
 def _what_is_behind(results: Results) -> Iterator[str]:
     labels = {n: row["labels"] for n, row in results["rankers"].items()}
-    origin = results["jepa"]["origin"]
     if labels.get("chgnet") and labels.get("jepa-hull"):
         share = labels["jepa-hull"] / labels["chgnet"]
         yield (
