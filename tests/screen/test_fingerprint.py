@@ -39,7 +39,7 @@ def test_without_matminer_the_extra_is_named(salts, monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(ImportError, match=r"crysjepa\[fingerprint\]"):
+    with pytest.raises(ImportError, match=r"crysjepa\[fingerprints\]"):
         make_ranker("fingerprint", RankerContext(salts))
 
 
