@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from crysjepa.crystals import Crystals
 from crysjepa.energy.hull import Hull
-from crysjepa.screen.filters import structure_validity
+from crysjepa.screen.filters import invalid_structures
 
 Floats = NDArray[np.float64]
 
@@ -77,8 +77,7 @@ def read_diffcsp(folder: Path, count: int) -> Crystals:
 
 def split_valid(crystals: Crystals) -> tuple[Crystals, dict[str, str]]:
     """Crystals that a screening would look at, and why not at the others."""
-    reasons = structure_validity(crystals)
-    invalid = {i: reason for i, reason in reasons.items() if reason is not None}
+    invalid = invalid_structures(crystals)
     return crystals.select([i for i in crystals.ids if i not in invalid]), invalid
 
 

@@ -11,7 +11,7 @@ import torch
 from crysjepa.candidates import CandidateTable, Status
 from crysjepa.canonical import canonicalise
 from crysjepa.crystals import Crystals
-from crysjepa.screen.filters import structure_validity
+from crysjepa.screen.filters import invalid_structures
 
 Source = str | Path
 Report = Callable[[str, int, int], None]
@@ -40,7 +40,7 @@ class Prepared:
 def sound(table: CandidateTable) -> Prepared:
     """The crystals that are structurally valid, as they come."""
     crystals = table.crystals(table.ok_ids)
-    invalid = {i: reason for i, reason in structure_validity(crystals).items() if reason is not None}
+    invalid = invalid_structures(crystals)
     table = table.decide("validity", invalid, Status.REJECTED)
     return Prepared(table, table.crystals(table.ok_ids))
 

@@ -16,7 +16,7 @@ from crysjepa.crystals import Crystals
 from crysjepa.energy.hull import ASSUMED_SCALE
 from crysjepa.evaluate.metrics import scale_of
 from crysjepa.generate import diffusion
-from crysjepa.generate.base import load_generator
+from crysjepa.generate.base import Generator, load_generator
 from crysjepa.jepa import model as jepa_model
 from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.nn.training import Training, TrainSettings
@@ -78,9 +78,7 @@ def pretrain(
         state=beside(out, ".state"),
         progress=stage(progress, "pretrain"),
     )
-    jepa.save(Path(out))
-    _finish_training(training, out)
-    return training
+    return _kept(jepa, training, out)
 
 
 def train(
@@ -105,9 +103,7 @@ def train(
         state=beside(out, ".state"),
         progress=stage(progress, "train"),
     )
-    generator.save(Path(out))
-    _finish_training(training, out)
-    return training
+    return _kept(generator, training, out)
 
 
 def finetune(
@@ -130,9 +126,7 @@ def finetune(
         state=beside(out, ".state"),
         progress=stage(progress, "finetune"),
     )
-    tuned.save(Path(out))
-    _finish_training(training, out)
-    return training
+    return _kept(tuned, training, out)
 
 
 def _numbers(table: CandidateTable, crystals: Crystals, column: str) -> NDArray[np.float64] | None:
@@ -157,6 +151,9 @@ def _site_energies(table: CandidateTable, crystals: Crystals) -> NDArray[np.floa
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def _finish_training(training: Training, out: Source) -> None:
+def _kept(model: CrysJepa | Generator, training: Training, out: Source) -> Training:
+    """Write the model and its loss curve; the state to go on from has done its work."""
+    model.save(Path(out))
     write_json(beside(out, ".curve.json"), {"seconds": training.seconds, "curve": training.curve})
     beside(out, ".state").unlink(missing_ok=True)
+    return training

@@ -14,11 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crysjepa.jepa.invariant import InvariantConfig, InvariantEncoder
+from crysjepa.jepa.invariant import NUM_ELEMENTS, InvariantConfig, InvariantEncoder
 from crysjepa.nn.transformer import Transformer, TransformerConfig
-
-NUM_ELEMENTS = 100
-
 
 Objective = Literal["info-nce", "info-nce-unweighted", "sigreg", "energy"]
 """What is minimised: Eq. 9 with the weights of Eq. 10; without them, and SIGReg + MSE (both appendix C.2);

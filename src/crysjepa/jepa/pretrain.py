@@ -129,6 +129,23 @@ class CrysJepa:
             out[rows] = embedded
         return out
 
+    def embed_each(
+        self, crystals: Crystals, *, device: str = "cpu", progress: Progress | None = None
+    ) -> tuple[NDArray[np.float32], dict[int, str]]:
+        """Embeddings (B, D), NaN where the model refuses a crystal, and why, by row.
+
+        It refuses whole batches, so these are halved until the crystal stands alone and costs no other.
+        """
+        try:
+            return self.embed(crystals, device=device, progress=progress), {}
+        except ValueError as error:
+            if len(crystals) == 1:
+                return np.full((1, self.width), np.nan, dtype=np.float32), {0: str(error)}
+        middle = len(crystals) // 2
+        first, refused = self.embed_each(crystals[:middle], device=device)
+        second, others = self.embed_each(crystals[middle:], device=device)
+        return np.concatenate([first, second]), refused | {middle + row: why for row, why in others.items()}
+
     @torch.inference_mode()
     def embed_atoms(
         self, crystals: Crystals, *, device: str = "cpu", progress: Progress | None = None

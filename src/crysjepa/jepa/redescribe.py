@@ -150,23 +150,14 @@ def embed_each(
 ) -> tuple[Crystals, Floats, dict[str, str]]:
     """Crystals that could be embedded, their embeddings (B, D), and ``{id: reason}`` for the others.
 
-    A crystal that the model refuses costs no other its embedding: the batch is halved until it stands alone.
+    A crystal that the model refuses costs no other its embedding.
     """
     failures = _beyond_elements(crystals)
     crystals = crystals[[i for i, id_ in enumerate(crystals.ids) if id_ not in failures]]
 
-    def embed(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        part, report = crystals[rows], progress if len(rows) == len(crystals) else None
-        try:
-            return model.embed(part, device=device, progress=report)
-        except ValueError as error:
-            if len(rows) == 1:
-                failures[part.ids[0]] = str(error)
-                return np.full((1, model.width), np.nan, dtype=np.float32)
-        half = len(rows) // 2
-        return np.concatenate([embed(rows[:half]), embed(rows[half:])])
-
-    embeddings = embed(np.arange(len(crystals))).astype(np.float64)
+    found, refused = model.embed_each(crystals, device=device, progress=progress)
+    failures |= {crystals.ids[row]: reason for row, reason in refused.items()}
+    embeddings = found.astype(np.float64)
     good = np.isfinite(embeddings).all(axis=1)
     for row in np.flatnonzero(~good):
         failures.setdefault(crystals.ids[row], "the embedding is not finite")

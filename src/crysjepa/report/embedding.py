@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from crysjepa.report.embedding_figures import atom_figure, crystal_figure, distance_figure, spectrum_figure
-from crysjepa.report.page import inline_svg
+from crysjepa.report.page import inline_svg, page_environment
 from crysjepa.report.results import plain
 from crysjepa.report.style import PAPER, house_style
 from crysjepa.report.wording import flat, number, significant
@@ -66,23 +65,20 @@ def write_diagnosis(folder: str | Path) -> Path:
         for kind in ("png", "svg"):
             _save(figure, folder / f"{name}.{kind}")
         inline[name] = inline_svg(figure, name, FIGURES[name])
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("crysjepa.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template("diagnosis.html.j2").render(
-        headline=headline(result),
-        findings=[f["text"] for f in result["findings"]],
-        tables=tables(result),
-        figure=inline,
-        like=LIKE.get(result["model"]["objective"], ""),
-        maps=result["maps"],
-        model=list(flat(result["model"])),
-        data=list(flat(result["data"])),
-        settings=list(flat({"settings": result["settings"], "versions": result["versions"]})),
+    html = (
+        page_environment()
+        .get_template("diagnosis.html.j2")
+        .render(
+            headline=headline(result),
+            findings=[f["text"] for f in result["findings"]],
+            tables=tables(result),
+            figure=inline,
+            like=LIKE.get(result["model"]["objective"], ""),
+            maps=result["maps"],
+            model=list(flat(result["model"])),
+            data=list(flat(result["data"])),
+            settings=list(flat({"settings": result["settings"], "versions": result["versions"]})),
+        )
     )
     path = folder / "diagnosis.html"
     write_text(path, html)

@@ -72,15 +72,20 @@ def write_report(run: str | Path) -> Path:
     return path
 
 
-def render(results: Results) -> str:
-    """The page as text."""
-    environment = jinja2.Environment(
+def page_environment() -> jinja2.Environment:
+    """How every page is made: what it is given is text, and what it is not given is an error."""
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("crysjepa.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def render(results: Results) -> str:
+    """The page as text."""
+    environment = page_environment()
     environment.filters |= {
         "number": number,
         "percent": percent,

@@ -63,28 +63,13 @@ class JepaEmbedder:
         else:
             ready, reasons = canonicalise(known)
             misfits = {int(i): reason for i, reason in reasons.items()}
-        vectors, small = self._vectors(ready, progress)
-        failures |= misfits | small
-        finite = np.isfinite(vectors).all(axis=1)
+        vectors, refused = self.model.embed_each(ready, device=self.device, progress=progress)
         rows = np.array([int(i) for i in ready.ids], dtype=np.int64)
+        failures |= misfits | {int(rows[i]): reason for i, reason in refused.items()}
+        finite = np.isfinite(vectors).all(axis=1)
         for row in rows[~finite].tolist():
             failures.setdefault(row, "its embedding is not finite")
         return Embedded(rows[finite], vectors[finite], dict(sorted(failures.items())))
-
-    def _vectors(
-        self, crystals: Crystals, progress: Progress | None
-    ) -> tuple[NDArray[np.float32], dict[int, str]]:
-        """(B, D), NaN where the model refuses a crystal; found by halves, as it refuses whole batches."""
-        try:
-            return self.model.embed(crystals, device=self.device, progress=progress), {}
-        except ValueError as error:
-            if len(crystals) == 1:
-                return np.full((1, self.model.width), np.nan, dtype=np.float32), {
-                    int(crystals.ids[0]): str(error)
-                }
-        middle = len(crystals) // 2
-        first, second = (self._vectors(part, None) for part in (crystals[:middle], crystals[middle:]))
-        return np.concatenate([first[0], second[0]]), first[1] | second[1]
 
 
 def _known_elements(crystals: Crystals) -> tuple[Crystals, dict[int, str]]:

@@ -46,6 +46,11 @@ def structure_validity(
     return reasons
 
 
+def invalid_structures(crystals: Crystals) -> dict[str, str]:
+    """Those that :func:`structure_validity` finds invalid, and why."""
+    return {i: reason for i, reason in structure_validity(crystals).items() if reason is not None}
+
+
 def _structure_reason(crystal: Crystals, min_distance: float, min_volume: float) -> str | None:
     if not np.isfinite(crystal.lattices).all():
         return "the lattice is not finite"

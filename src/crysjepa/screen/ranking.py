@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from crysjepa.candidates import CandidateTable, Status, write_parquet
-from crysjepa.screen.filters import structure_validity
+from crysjepa.screen.filters import invalid_structures
 from crysjepa.screen.scores import Ranker
 
 _SHARD = pa.schema(
@@ -41,7 +41,7 @@ def score_table(table: CandidateTable, ranker: Ranker) -> pa.Table:
     cannot score has failed, and is ``placed`` all the same: after all that have a score.
     """
     crystals = table.crystals(table.ok_ids)
-    invalid = {i: reason for i, reason in structure_validity(crystals).items() if reason is not None}
+    invalid = invalid_structures(crystals)
     sound = crystals[[row for row, i in enumerate(crystals.ids) if i not in invalid]] if invalid else crystals
     scores = ranker.score(sound)
     columns: dict[str, list[object]] = {name: [] for name in _SHARD.names}
