@@ -24,6 +24,7 @@ from ranking.metrics import judge_rankings
 from ranking.scoring import say
 
 from crysjepa.canonical import canonicalise
+from crysjepa.chemical_systems import element_fractions, system_keys
 from crysjepa.crystals import Crystals
 from crysjepa.jepa.diagnostics import diagnose_model
 from crysjepa.jepa.invariant import InvariantConfig
@@ -93,14 +94,12 @@ def judge(model: CrysJepa, folder: Path) -> dict[str, Any]:
     truth = np.array([above[i] for i in candidates.ids])
     index = ReferenceIndex.build(JepaEmbedder(model, "cpu"), reference)
     embedded = model.embed(candidates)
-    distances = [
-        index.distance(h, s).value for h, s in zip(embedded, candidates.chemical_systems(), strict=True)
-    ]
+    distances = index.mean_square(embedded, system_keys(element_fractions(candidates)))
     read_out = ridge(model.embed(reference).astype(float), energies, embedded.astype(float))
     hull = read_hull(folder)
     heights = np.array([hull.energy(c) for c in candidates.compositions()], dtype=float)
     scores = {
-        "distance": np.array([np.inf if d is None else d for d in distances]),
+        "distance": np.nan_to_num(distances, nan=np.inf),
         "energy": np.nan_to_num(read_out - heights, nan=np.inf),
     }
     judged, _ = judge_rankings(scores, truth, limits=(LIMIT,), shares=(SHARE,))

@@ -34,6 +34,7 @@ from pymatgen.core import Element
 from scipy.optimize import nnls
 
 from crysjepa.candidates import write_parquet
+from crysjepa.chemical_systems import element_fractions
 from crysjepa.crystals import ARROW_SCHEMA, Crystals
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.lower_hull import LowerHull
@@ -114,10 +115,8 @@ def guided(crystals: Crystals, model: CrysJepa, hull: LowerHull, rng: np.random.
     energies = model.energies(model.embed(Crystals.concatenate(scaled))).reshape(len(crystals), len(VOLUMES))
     best = energies.argmin(axis=1)
     kept = []
-    for i, composition in enumerate(crystals.compositions()):
-        symbols = sorted(e.symbol for e in composition)
-        fractions = np.array([[composition.get_atomic_fraction(s) for s in symbols]])
-        height = float(hull.heights(symbols, fractions)[0][0]) if len(symbols) > 1 else 0.0
+    heights, _ = hull.heights(element_fractions(crystals))
+    for i, height in enumerate(heights.tolist()):
         above = energies[i, best[i]] - height
         if above < NEAR_HULL or (above < FAR and rng.random() < SHARE_OF_FAR):
             kept.append(scaled[i * len(VOLUMES) + int(best[i])])

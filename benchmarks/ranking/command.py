@@ -13,12 +13,12 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from crysjepa.chemical_systems import system_names
 from crysjepa.crystals import Crystals
 from crysjepa.energy.hull import Hull
 from crysjepa.run import read_json, versions, write_json
 from crysjepa.screen.embedders import JepaEmbedder
 from crysjepa.screen.rankers import RankerContext
-from crysjepa.screen.systems import system_names
 from ranking.data import SCALE, Labelled, evenly, read_hull, read_known, read_wbm, split_valid
 from ranking.distances import References, variant_scores
 from ranking.figure import draw_figure, save_figure

@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from crysjepa.candidates import write_parquet
+from crysjepa.chemical_systems import subsystems, system_names
 from crysjepa.crystals import Crystals
 from crysjepa.screen.context import RankerContext
 from crysjepa.screen.embedders import Embedded, Embedder, Progress
 from crysjepa.screen.fingerprint import Fingerprints, ScaledFingerprints
 from crysjepa.screen.jepa_rankers import MeanDistance
 from crysjepa.screen.reference import ReferenceIndex
-from crysjepa.screen.systems import subsystems, system_names
 from ranking.scoring import Bench, say
 from ranking.store import FINGERPRINTS, Store
 

@@ -19,8 +19,9 @@ from pymatgen.entries.compatibility import MaterialsProject2020Compatibility, Ma
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 from pymatgen.io.vasp.sets import MPRelaxSet
 
+from crysjepa.chemical_systems import element_fractions
 from crysjepa.crystals import Crystals
-from crysjepa.jepa.readouts import element_fractions, ridge
+from crysjepa.jepa.readouts import ridge
 
 PARTS = 5
 GASES = {

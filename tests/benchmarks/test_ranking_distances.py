@@ -22,6 +22,7 @@ from ranking.distances import (
     whitener,
 )
 
+from crysjepa.chemical_systems import keys_of_names
 from crysjepa.screen.reference import ReferenceIndex
 
 SYSTEMS = ("Li", "Li-O", "Li-O", "Na-O", "O", "Li-Na-O", "Fe")
@@ -52,10 +53,9 @@ def test_eq_11_and_the_nearest_are_those_of_the_index(references: References) ->
     )
     scores = score_by(mean_square, references, h, systems)
     close = score_by(nearest, references, h, systems)
-    for row, system in enumerate(systems[:3]):
-        single = h[row].astype(np.float32)
-        assert scores[row] == pytest.approx(index.distance(single, system).value, rel=1e-4)
-        assert np.sqrt(close[row]) == pytest.approx(index.support(single[None], system)[0], rel=1e-4)
+    single, keys = h[:3].astype(np.float32), keys_of_names(systems[:3])
+    assert scores[:3] == pytest.approx(index.mean_square(single, keys), rel=1e-4)
+    assert np.sqrt(close[:3]) == pytest.approx(index.support(single, keys), rel=1e-4)
     assert np.isinf(scores[3]) and np.isinf(close[3])
 
 

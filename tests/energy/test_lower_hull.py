@@ -1,4 +1,4 @@
-"""Facets of a whole system against the linear programme for one composition."""
+"""The simplex method for many compositions against the linear programme for one."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crysjepa import datasets
-from crysjepa.energy import lower_hull
+from crysjepa.chemical_systems import NUM_ELEMENTS, element_fractions, element_symbols
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.lower_hull import LowerHull
 
 ELEMENTS = ["Al", "Co", "Fe", "Li", "O", "S"]
+
+
+def by_number(elements, fractions):
+    """(M, k) fractions of these elements in the columns of their atomic numbers."""
+    numbers = {symbol: z for z, symbol in element_symbols().items()}
+    found = np.zeros((len(fractions), NUM_ELEMENTS + 1))
+    found[:, [numbers[e] for e in elements]] = fractions
+    return found
 
 
 def random_hull(rng, elements, num_compounds, energies):
@@ -44,46 +52,51 @@ def test_heights_are_those_of_the_linear_programme(seed, size, num, kind):
     fractions = rng.dirichlet(np.ones(size), 6)
     amounts = rng.integers(1, 5, (3, size))
     fractions = np.concatenate([fractions, amounts / amounts.sum(axis=1, keepdims=True)])
-    heights, entries = LowerHull(hull).heights(elements, fractions)
-    for row, height in zip(fractions, heights, strict=True):
+    heights, entries = LowerHull(hull).heights(by_number(elements, fractions))
+    for row, height, num in zip(fractions, heights, entries, strict=True):
         wanted = hull.e_above_hull(dict(zip(elements, row.tolist(), strict=True)), 0.0)
         assert wanted.e_above_hull is not None
         assert -height == pytest.approx(wanted.e_above_hull, abs=2e-7)
-        assert entries == wanted.num_entries
+        assert num == wanted.num_entries
 
 
-def test_planes_are_found_where_there_are_few_compounds_or_none():
+def test_where_there_are_few_compounds_or_none():
     hull = Hull.from_entries(["Li2O", "LiF"], [-2.0, -3.0], scale="x", source="test")
     fast = LowerHull(hull)
-    assert fast.heights(["Li"], np.ones((2, 1)))[0].tolist() == [0, 0]
-    assert fast.heights(["Na", "O"], np.full((1, 2), 0.5)) == (pytest.approx([0]), 0)
-    heights, entries = fast.heights(["Li", "O"], np.array([[2 / 3, 1 / 3], [1 / 3, 2 / 3], [5 / 6, 1 / 6]]))
-    assert heights == pytest.approx([-2, -1, -1]) and entries == 1
-    assert all(planes is not None for planes, _ in fast._systems.values())
+    assert fast.heights(by_number(["Li"], [[1.0]])) == (pytest.approx([0]), [0])
+    assert fast.heights(by_number(["Na", "O"], [[0.5, 0.5]])) == (pytest.approx([0]), [0])
+    asked = by_number(["Li", "O"], [[2 / 3, 1 / 3], [1 / 3, 2 / 3], [5 / 6, 1 / 6]])
+    heights, entries = fast.heights(asked)
+    assert heights == pytest.approx([-2, -1, -1]) and entries.tolist() == [1, 1, 1]
+    assert fast.heights(asked[:0])[0].shape == (0,)
+    above = Hull.from_entries(["LiO"], [0.5], scale="x", source="test")
+    assert LowerHull(above).heights(asked)[0].tolist() == [0, 0, 0]
 
 
-def test_a_system_with_too_many_facets_is_solved_one_by_one(monkeypatch):
-    hull = random_hull(np.random.default_rng(0), ELEMENTS, 30, lambda n: np.full(n, -1.0))
-    fractions = np.random.default_rng(1).dirichlet(np.ones(6), 4)
-    fast, _ = LowerHull(hull).heights(ELEMENTS, fractions)
-    monkeypatch.setattr(lower_hull, "MAX_FACETS", 1)
-    slow = LowerHull(hull)
-    assert slow.heights(ELEMENTS, fractions)[0] == pytest.approx(fast, abs=1e-7)
-    assert [planes for planes, _ in slow._systems.values()] == [None]
+def test_what_has_no_atomic_number_is_left_out():
+    hull = Hull.from_entries(["X2O", "Li2O"], [-5.0, -2.0], scale="x", source="test")
+    heights, entries = LowerHull(hull).heights(by_number(["H", "Li", "O"], [[1 / 3, 1 / 3, 1 / 3]]))
+    assert heights == pytest.approx([-1]) and entries == [1]
 
 
-def test_few_planes_are_kept_and_blocks_change_nothing(monkeypatch):
-    rng = np.random.default_rng(2)
-    hull = random_hull(rng, ELEMENTS, 40, lambda n: -rng.gamma(2, 1, n))
-    systems = [ELEMENTS[:4], ELEMENTS[1:5], ELEMENTS[2:]]
-    fractions = rng.dirichlet(np.ones(4), 50)
-    free = LowerHull(hull)
-    wanted = [free.heights(s, fractions)[0] for s in systems]
-    monkeypatch.setattr(lower_hull, "_KEPT", 100)
-    tight = LowerHull(hull)
-    for system, heights in zip(systems, wanted, strict=True):
-        np.testing.assert_allclose(tight.heights(system, fractions)[0], heights, atol=1e-12)
-    assert len(tight._systems) == 1
+def test_a_composition_without_a_solution_goes_the_slow_way(monkeypatch):
+    rng = np.random.default_rng(0)
+    hull = random_hull(rng, ELEMENTS, 30, lambda n: -rng.gamma(2, 1, n))
+    fast = LowerHull(hull)
+    asked = by_number(ELEMENTS, rng.dirichlet(np.ones(6), 4))
+    wanted, _ = fast.heights(asked)
+    monkeypatch.setattr(fast, "_lowest", lambda *_: np.full(4, np.nan))
+    assert fast.heights(asked)[0] == pytest.approx(wanted, abs=1e-7)
+
+
+def test_compounds_of_one_line_do_not_send_it_round_in_circles():
+    """Every composition here has many mixtures of the same energy."""
+    formulas = [f"Li{a}O{b}" for a in range(1, 12) for b in range(1, 12)]
+    energies = [-min(a, b) / (a + b) for a in range(1, 12) for b in range(1, 12)]
+    hull = Hull.from_entries(formulas, energies, scale="x", source="test")
+    share = np.linspace(0, 1, 41)
+    heights, _ = LowerHull(hull).heights(by_number(["Li", "O"], np.column_stack([share, 1 - share])))
+    np.testing.assert_allclose(heights, -np.minimum(share, 1 - share), atol=1e-9)
 
 
 def test_the_bundled_hull():
@@ -91,8 +104,6 @@ def test_the_bundled_hull():
     hull = Hull.from_table(table, scale="materials_project_2015", source="flla")
     fast = LowerHull(hull)
     crystals = table.crystals()[::60]
-    for composition in crystals.compositions():
-        elements = sorted(e.symbol for e in composition.elements)
-        fractions = np.array([[composition.get_atomic_fraction(e) for e in elements]])
-        height = fast.heights(elements, fractions)[0][0]
+    heights, _ = fast.heights(element_fractions(crystals))
+    for composition, height in zip(crystals.compositions(), heights, strict=True):
         assert height == pytest.approx(hull.energy(composition), abs=1e-7)

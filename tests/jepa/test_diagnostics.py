@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 from crysjepa import datasets
 from crysjepa.canonical import canonicalise
 from crysjepa.crystals import Crystals
-from crysjepa.jepa import distances, maps, readouts, redescribe
+from crysjepa.jepa import distances, maps, redescribe
 from crysjepa.jepa.diagnostics import _representation, diagnose_model
 from crysjepa.jepa.distances import (
     effective_rank,
@@ -242,13 +242,6 @@ def test_readouts_against_their_oracles(known):
     assert own.mae == pytest.approx(0.25) and own.mean_error == pytest.approx(0.25)
     assert own.standard_error == pytest.approx(0, abs=1e-12)
     assert 0 < found["composition, linear"].mae < found["mean of the known energies"].mae
-
-
-def test_element_fractions(salts):
-    fractions = readouts.element_fractions(salts)
-    titanate = dict(enumerate(fractions[salts.ids.index("SrTiO3")]))
-    assert {z: f for z, f in titanate.items() if f} == {38: 0.2, 22: 0.2, 8: 0.6}
-    np.testing.assert_allclose(fractions.sum(axis=1), 1)
 
 
 # -- other words -----------------------------------------------------------------------------------

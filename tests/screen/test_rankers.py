@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from crysjepa.candidates import CandidateTable
+from crysjepa.chemical_systems import system_names
 from crysjepa.crystals import Crystals
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.references import ElementalReferences, ScaleMismatch
@@ -18,7 +19,6 @@ from crysjepa.screen.chance import Random
 from crysjepa.screen.composition import fit_ridge
 from crysjepa.screen.embedders import JepaEmbedder
 from crysjepa.screen.rankers import RANKERS, RankerContext, Score, make_ranker, ranker_info, ranks
-from crysjepa.screen.systems import system_names
 
 MP = "materials_project"
 

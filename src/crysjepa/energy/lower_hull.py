@@ -1,106 +1,187 @@
-"""The hull at many compositions of one chemical system at once.
+"""The hull at many compositions at once.
 
-The lower convex envelope of a chemical system (Eq. 5) is the largest of the planes through its lower facets.
-A plane is a set of chemical potentials, E = Σ μ_i f_i; the facets of a system are found once, by Qhull
-[Barber, Dobkin and Huhdanpaa, ACM TOMS 22, 469 (1996)], and then every composition costs a product.
+Eq. 5 is a linear programme with one row for each of the k elements of a composition: the least energy of any
+mixture of compounds that has it. The simplex method starts from the elements themselves and brings in one
+compound after another, whichever lies furthest below the chemical potentials so far; some k exchanges later
+none does, and the potentials give the height of the hull. In machine code that takes microseconds, less than
+it takes to build the facets of a chemical system that is asked for once.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import ConvexHull, QhullError
 
-from crysjepa.energy.hull import Fractions, Hull
+from crysjepa.chemical_systems import SystemTable, element_symbols, system_keys, systems_within
+from crysjepa.compiled import compiled
+from crysjepa.energy.hull import Hull
 
-MAX_FACETS = 1_000_000
-"""A system whose points can have more facets than this is solved composition by composition."""
-_KEPT = 20_000_000
-"""Numbers in all planes that are kept: 160 MB."""
-_TOLERANCE = 1e-8
-"""eV/atom; how far a plane may lie above a point that bounds it before the facets are not trusted."""
+TOLERANCE = 1e-10
+"""eV/atom; how far below the chemical potentials a compound may lie and not be brought in."""
+_PATIENCE = 100
+"""Exchanges after which they are chosen such that none can come round again (Bland's rule)."""
+_GIVE_UP = 10_000
 
 
 class LowerHull:
-    """Heights of a :class:`~crysjepa.energy.hull.Hull`, a chemical system at a time."""
+    """Heights of a :class:`~crysjepa.energy.hull.Hull`, for arrays of compositions."""
 
     def __init__(self, hull: Hull) -> None:
         self.hull = hull
-        self._systems: OrderedDict[tuple[str, ...], tuple[NDArray[np.float64] | None, int]] = OrderedDict()
-        self._size = 0
+        numbers = {symbol: z for z, symbol in element_symbols().items()}
+        # What is no element here (a dummy species, say) is in no composition that is asked for.
+        known = [c for c in sorted(hull.compounds) if all(e in numbers for e, _ in c)]
+        energies = np.array([hull.compounds[c] for c in known])
+        amounts = np.zeros((len(known), max(map(len, known), default=1)))
+        systems = np.zeros((len(known), 2), dtype=np.uint64)
+        for row, compound in enumerate(known):
+            by_number = sorted((numbers[element], fraction) for element, fraction in compound)
+            amounts[row, : len(compound)] = [fraction for _, fraction in by_number]
+            for z, _ in by_number:
+                systems[row, z // 64] |= np.uint64(1 << z % 64)
+        self._all, _ = SystemTable.of(systems)
+        # A compound at or above 0 is never preferred to its elements.
+        self._use(systems, amounts, energies, energies < 0)
+        # Nor is one above the hull of the others preferred to them.
+        heights = self._lowest(systems, amounts)
+        self._use(systems, amounts, energies, (energies < 0) & (energies <= heights + 1e-9))
 
-    def heights(
-        self, elements: Sequence[str], fractions: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], int]:
-        """Height of the hull in eV/atom (M,), at most 0, and the number of its compounds in the system.
+    def heights(self, fractions: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Height of the hull in eV/atom (M,), at most 0, and how many compounds it knows there (M,).
 
         Parameters
         ----------
-        elements, fractions
-            The k elements of a chemical system, and the atomic fractions (M, k) of its compositions.
+        fractions
+            (M, 119) atomic fractions, as :func:`crysjepa.chemical_systems.element_fractions` has them.
 
         Returns
         -------
         heights, num_entries
-            As :meth:`Hull.e_above_hull` finds them, within 1e-8 eV/atom. NaN where its solver gives up.
+            As :meth:`Hull.e_above_hull` finds them, within 1e-8 eV/atom. NaN where no solver gets through.
         """
-        planes, num_entries = self._system(tuple(elements))
-        if planes is not None:
-            if len(planes) * len(fractions) > _KEPT:
-                blocks = np.array_split(fractions, len(planes) * len(fractions) // _KEPT + 1)
-                found = np.concatenate([(block @ planes.T).max(axis=1) for block in blocks])
+        systems = system_keys(fractions)
+        amounts = np.zeros((len(fractions), max(1, int((fractions > 0).sum(axis=1).max(initial=0)))))
+        rows, numbers = np.nonzero(fractions > 0)
+        amounts[rows, np.arange(len(rows)) - np.searchsorted(rows, rows)] = fractions[rows, numbers]
+        found = self._lowest(systems, amounts)
+        for row in np.flatnonzero(np.isnan(found)).tolist():
+            symbols = element_symbols()
+            present = np.flatnonzero(fractions[row]).tolist()
+            solved = self.hull.energy({symbols[z]: fractions[row, z] for z in present})
+            found[row] = np.nan if solved is None else solved
+        return found, self._all.num_within(systems)
+
+    def _use(
+        self,
+        systems: NDArray[np.uint64],
+        amounts: NDArray[np.float64],
+        energies: NDArray[np.float64],
+        chosen: NDArray[np.bool_],
+    ) -> None:
+        self._table, order = SystemTable.of(systems[chosen])
+        self._amounts, self._energies = amounts[chosen][order], energies[chosen][order]
+
+    def _lowest(self, systems: NDArray[np.uint64], amounts: NDArray[np.float64]) -> NDArray[np.float64]:
+        heights = np.zeros(len(systems))
+        if len(self._energies):
+            table = self._table
+            _heights(systems, amounts, table.keys, table.starts, self._amounts, self._energies, heights)
+        return heights
+
+
+@compiled
+def _heights(
+    systems: NDArray[np.uint64],
+    wanted: NDArray[np.float64],
+    keys: NDArray[np.uint64],
+    starts: NDArray[np.int64],
+    amounts: NDArray[np.float64],
+    energies: NDArray[np.float64],
+    heights: NDArray[np.float64],
+) -> None:
+    """Fill ``heights`` (M,) for compositions of ``systems`` (M, 2), NaN where :func:`_height` gives up.
+
+    Compounds are sorted by system. Amounts, those ``wanted`` and the compounds', are atomic fractions of the
+    system's elements by rising atomic number, then zeros.
+    """
+    elements, found = np.zeros(128, dtype=np.int64), np.zeros(len(keys) + 1, dtype=np.int64)
+    for row in range(len(systems)):
+        size, num = systems_within(systems[row], keys, elements, found)
+        total = 0
+        for s in found[:num]:
+            total += starts[s + 1] - starts[s]
+        points, depths, at = np.zeros((total, size)), np.empty(total), 0
+        for s in found[:num]:
+            own = 0
+            for i in range(size):
+                z = elements[i]
+                if not (keys[s, z // 64] >> np.uint64(z % 64)) & np.uint64(1):
+                    continue
+                for compound in range(starts[s], starts[s + 1]):
+                    points[at + compound - starts[s], i] = amounts[compound, own]
+                own += 1
+            for compound in range(starts[s], starts[s + 1]):
+                depths[at] = energies[compound]
+                at += 1
+        heights[row] = _height(points, depths, wanted[row, :size])
+
+
+@compiled
+def _height(points: NDArray[np.float64], energies: NDArray[np.float64], target: NDArray[np.float64]) -> float:
+    """Eq. 5 at ``target`` (k,), from compounds (n, k) below 0 eV/atom; NaN if it takes too long.
+
+    The revised simplex method [Dantzig and Orchard-Hays, Math. Tables Aids Comput. 8, 64 (1954)].
+    """
+    num, size = points.shape
+    inverse = np.eye(size)  # of the matrix whose columns are the compositions of the present mixture
+    depths = np.zeros(size)
+    names = np.arange(size)  # elements first, then compounds
+    weights = target.copy()
+    potentials = np.zeros(size)
+    direction = np.zeros(size)
+    for turn in range(_GIVE_UP):
+        for i in range(size):
+            potentials[i] = 0.0
+            for j in range(size):
+                potentials[i] += depths[j] * inverse[j, i]
+        entering, lowest = -1, -TOLERANCE
+        for name in range(size + num):
+            if name < size:
+                below = -potentials[name]
             else:
-                found = (fractions @ planes.T).max(axis=1)
-            return np.minimum(found, 0.0), num_entries
-        solved = (self.hull.energy(dict(zip(elements, row.tolist(), strict=True))) for row in fractions)
-        return np.array([np.nan if e is None else e for e in solved]), num_entries
-
-    def _system(self, elements: tuple[str, ...]) -> tuple[NDArray[np.float64] | None, int]:
-        """Planes (F, k) of chemical potentials, or None for the slow way; and the number of compounds."""
-        if elements not in self._systems:
-            members = self.hull.entries(elements)
-            found = (_planes(elements, members), len(members))
-            self._systems[elements] = found
-            self._size += _footprint(found[0])
-            while self._size > _KEPT and len(self._systems) > 1:
-                _, (oldest, _) = self._systems.popitem(last=False)
-                self._size -= _footprint(oldest)
-        return self._systems[elements]
-
-
-def _footprint(planes: NDArray[np.float64] | None) -> int:
-    """Numbers that a system takes, what it is kept in included."""
-    return 60 + (0 if planes is None else planes.size)
-
-
-def _planes(elements: tuple[str, ...], members: dict[Fractions, float]) -> NDArray[np.float64] | None:
-    """Chemical potentials (F, k) of the lower facets; None where they cannot be found or trusted."""
-    size = len(elements)
-    # A compound at or above 0 is never preferred to its elements.
-    below = {composition: energy for composition, energy in members.items() if energy < 0}
-    if not below:
-        return np.zeros((1, size))
-    column = {element: i for i, element in enumerate(elements)}
-    points = np.concatenate([np.eye(size), np.zeros((len(below), size))])
-    for row, composition in enumerate(below, start=size):
-        for element, fraction in composition:
-            points[row, column[element]] = fraction
-    energies = np.concatenate([np.zeros(size), list(below.values())])
-    if float(len(points)) ** (size // 2) > MAX_FACETS:
-        return None
-    try:
-        # The fractions sum to 1, so the last one is left out.
-        equations = ConvexHull(np.column_stack([points[:, :-1], energies])).equations
-    except (QhullError, ValueError):
-        return None
-    normals, slope, offset = equations[:, :-2], equations[:, -2], equations[:, -1]
-    lower = slope < -1e-9  # walls of the simplex are upright
-    normals, slope, offset = normals[lower], slope[lower], offset[lower]
-    potentials = -np.column_stack([normals + offset[:, None], offset]) / slope[:, None]
-    found = potentials @ points.T
-    trusted = len(found) and (found <= energies + _TOLERANCE).all()
-    # Every corner is a vertex of the lower hull: there the planes must reach 0.
-    return potentials if trusted and found[:, :size].max(axis=0).min() > -_TOLERANCE else None
+                below = energies[name - size]
+                for i in range(size):
+                    below -= potentials[i] * points[name - size, i]
+            if below < lowest:
+                entering, lowest = name, below
+                if turn > _PATIENCE:
+                    break
+        if entering < 0:
+            height = 0.0
+            for i in range(size):
+                height += potentials[i] * target[i]
+            return min(height, 0.0)
+        leaving, least = -1, np.inf
+        for i in range(size):
+            direction[i] = inverse[i, entering] if entering < size else 0.0
+            if entering >= size:
+                for j in range(size):
+                    direction[i] += inverse[i, j] * points[entering - size, j]
+        for i in range(size):
+            if direction[i] > 1e-11:
+                ratio = max(weights[i], 0.0) / direction[i]
+                if ratio < least or (ratio == least and names[i] < names[leaving]):
+                    leaving, least = i, ratio
+        if leaving < 0:
+            return np.nan
+        for j in range(size):
+            inverse[leaving, j] /= direction[leaving]
+        weights[leaving] = least
+        for i in range(size):
+            if i != leaving:
+                weights[i] -= least * direction[i]
+                for j in range(size):
+                    inverse[i, j] -= direction[i] * inverse[leaving, j]
+        depths[leaving] = 0.0 if entering < size else energies[entering - size]
+        names[leaving] = entering
+    return np.nan

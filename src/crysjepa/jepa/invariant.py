@@ -72,7 +72,9 @@ class InvariantEncoder(nn.Module):
         self, atomic_numbers: Tensor, frac_coords: Tensor, lattices: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Embed crystals: (B, M), (B, M, 3), (B, 3, 3) in Å, (B, M) → (B, D) and (B, M, D) (0 in padding)."""
-        features = [s * g for s, g in zip(SCALES, pair_features(frac_coords, lattices, mask), strict=True)]
+        features = [
+            g.mul_(s) for s, g in zip(SCALES, pair_features(frac_coords, lattices, mask), strict=True)
+        ]
         h = self.element(atomic_numbers)
         for layer in self.layers:
             h = layer(h, features)

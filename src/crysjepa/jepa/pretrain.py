@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from crysjepa import __version__
 from crysjepa.crystals import Crystals
@@ -19,6 +20,7 @@ from crysjepa.jepa.model import Jepa, JepaConfig
 from crysjepa.jepa.objectives import JepaLoss
 from crysjepa.nn import checkpoint
 from crysjepa.nn.batches import PackedCrystals, bounded_batches
+from crysjepa.nn.parallel import map_batches
 from crysjepa.nn.training import Training, TrainSettings, train_model
 
 KIND = "crys-jepa"
@@ -119,14 +121,16 @@ class CrysJepa:
         }
         return cls(ema, origin), training
 
-    @torch.inference_mode()
     def embed(
         self, crystals: Crystals, *, device: str = "cpu", progress: Progress | None = None
     ) -> NDArray[np.float32]:
         """Embeddings (B, D)."""
         out = np.zeros((len(crystals), self.width), dtype=np.float32)
-        for rows, embedded, _ in self._batches(crystals, device, progress):
-            out[rows] = embedded
+
+        def keep(rows: NDArray[np.int64], crystal: Tensor, atoms: Tensor) -> None:
+            out[rows] = crystal.numpy()
+
+        self._encode(crystals, keep, device, progress)
         return out
 
     def embed_each(
@@ -146,16 +150,18 @@ class CrysJepa:
         second, others = self.embed_each(crystals[middle:], device=device)
         return np.concatenate([first, second]), refused | {middle + row: why for row, why in others.items()}
 
-    @torch.inference_mode()
     def embed_atoms(
         self, crystals: Crystals, *, device: str = "cpu", progress: Progress | None = None
     ) -> NDArray[np.float32]:
         """Embeddings (N, D) of the sites, in the order of ``crystals``."""
         out = np.zeros((len(crystals.atomic_numbers), self.width), dtype=np.float32)
-        for rows, _, atoms in self._batches(crystals, device, progress):
-            for row, found in zip(rows, atoms, strict=True):
+
+        def keep(rows: NDArray[np.int64], crystal: Tensor, atoms: Tensor) -> None:
+            for row, found in zip(rows, atoms.numpy(), strict=True):
                 start, stop = crystals.offsets[row], crystals.offsets[row + 1]
                 out[start:stop] = found[: stop - start]
+
+        self._encode(crystals, keep, device, progress)
         return out
 
     @torch.inference_mode()
@@ -173,22 +179,40 @@ class CrysJepa:
         if relaxed and not self.invariant:
             raise ValueError("only a model with an invariant encoder predicts energies after relaxation")
         h = torch.from_numpy(np.ascontiguousarray(embeddings, dtype=np.float32))
-        model = self.model.cpu()
+        model = self._on("cpu")
         return model.energies(model.predictor(h) if relaxed else h).double().numpy()
 
-    def _batches(
-        self, crystals: Crystals, device: str, progress: Progress | None
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]]:
-        """Rows, embeddings (B, D) and atoms' embeddings (B, M, D) of one batch after another."""
-        data, encoder = PackedCrystals(crystals), self.model.to(device).encoder
+    def _encode(
+        self,
+        crystals: Crystals,
+        keep: Callable[[NDArray[np.int64], Tensor, Tensor], None],
+        device: str,
+        progress: Progress | None,
+    ) -> None:
+        """``keep`` the rows, embeddings (B, D) and atoms' embeddings (B, M, D) of one batch after another."""
+        data, encoder = PackedCrystals(crystals, symmetric=not self.invariant), self._on(device).encoder
         done = 0
-        for rows in bounded_batches(crystals.num_atoms, MAX_PAIRS):
+
+        @torch.inference_mode()
+        def encode(rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
             batch = data.batch(rows).to(device)
-            embedded, atoms = encoder(batch.atomic_numbers, batch.frac_coords, batch.lattices, batch.mask)
-            yield rows, embedded.float().cpu().numpy(), atoms.float().cpu().numpy()
+            found, atoms = encoder(batch.atomic_numbers, batch.frac_coords, batch.lattices, batch.mask)
+            return found.float().cpu(), atoms.float().cpu()
+
+        def take(rows: NDArray[np.int64], found: tuple[Tensor, Tensor]) -> None:
+            nonlocal done
+            keep(rows, *found)
             done += len(rows)
             if progress is not None:
                 progress(done, len(crystals))
+
+        map_batches(encode, bounded_batches(crystals.num_atoms, MAX_PAIRS), take)
+
+    def _on(self, device: str) -> Jepa:
+        """The model, on a device. Asking where it is takes less time than moving it to where it is."""
+        if next(self.model.parameters()).device != torch.device(device):
+            self.model.to(device)
+        return self.model
 
     def save(
         self, path: Path, *, dtype: torch.dtype = torch.float32, card: dict[str, Any] | None = None

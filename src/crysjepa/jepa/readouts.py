@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from crysjepa.chemical_systems import element_fractions
 from crysjepa.crystals import Crystals
 
 FEWEST_KNOWN, FEWEST_HELD_OUT = 10, 5
@@ -152,14 +153,6 @@ def nearest_rows(queries: Floats, points: Floats, count: int) -> NDArray[np.int6
         rows = np.argpartition(gaps, count - 1, axis=1)[:, :count]
         found.append(np.take_along_axis(rows, np.take_along_axis(gaps, rows, 1).argsort(axis=1), 1))
     return np.concatenate(found) if found else np.zeros((0, count), dtype=np.int64)
-
-
-def element_fractions(crystals: Crystals) -> Floats:
-    """Share of each element among the sites: (B, 119), column Z."""
-    counts = np.zeros((len(crystals), 119))
-    owner = np.repeat(np.arange(len(crystals)), crystals.num_atoms)
-    np.add.at(counts, (owner, crystals.atomic_numbers), 1.0)
-    return counts / crystals.num_atoms[:, None]
 
 
 def _uniform(text: str) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -46,10 +47,10 @@ class Batch:
 
 
 class PackedCrystals:
-    """Canonical crystals held as flat tensors, from which batches are cut without Python loops.
+    """Crystals held as flat tensors, from which batches are cut without Python loops.
 
-    Energies are those of :class:`Batch`, ``site_energies`` flat (N,). ``content_hash`` is that of the
-    crystals alone, ``energies_hash`` that of all their energies.
+    Energies are those of :class:`Batch`, ``site_energies`` flat (N,). Lattices are in the symmetric
+    orientation of Eq. 1, or, where not ``symmetric``, as they come.
     """
 
     def __init__(
@@ -59,23 +60,33 @@ class PackedCrystals:
         *,
         relaxed_energies: NDArray[np.floating] | None = None,
         site_energies: NDArray[np.floating] | None = None,
+        symmetric: bool = True,
     ) -> None:
+        self._crystals = crystals
         self.num_atoms = torch.from_numpy(crystals.num_atoms)
         self._offsets = torch.from_numpy(crystals.offsets[:-1])
         self._numbers = torch.from_numpy(crystals.atomic_numbers)
         # wrapped: single precision is for what is within the cell
         within = crystals.frac_coords - np.floor(crystals.frac_coords)
         self._coords = torch.from_numpy(within.astype(np.float32))
-        symmetric = polar_decompose(crystals.lattices)[0] if len(crystals) else crystals.lattices
-        self._lattices = torch.from_numpy(symmetric.astype(np.float32))
-        self.content_hash = crystals.content_hash()
+        turned = polar_decompose(crystals.lattices)[0] if symmetric and len(crystals) else crystals.lattices
+        self._lattices = torch.from_numpy(turned.astype(np.float32))
         self._energies = _known(energies, len(crystals))
         self._relaxed = _known(relaxed_energies, len(crystals))
         self._by_site = _known(site_energies, len(crystals.atomic_numbers))
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 of the crystals alone."""
+        return self._crystals.content_hash()
+
+    @cached_property
+    def energies_hash(self) -> str:
+        """SHA-256 of all their energies."""
         digest = hashlib.sha256()
         for known in (self._energies, self._relaxed, self._by_site):
             digest.update(known.numpy().tobytes())
-        self.energies_hash = digest.hexdigest()
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self.num_atoms)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from crysjepa.compiled import compiled
 from crysjepa.crystals import Crystals
 
 _MARGIN = 1e-6
@@ -40,7 +40,7 @@ def surely_valid(crystals: Crystals, min_distance: float, min_volume: float) -> 
     return np.asarray(sane & apart, dtype=np.bool_)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _apart(
     coords: NDArray[np.float64],
     cells: NDArray[np.float64],

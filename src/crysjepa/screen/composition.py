@@ -10,12 +10,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from crysjepa.chemical_systems import NUM_ELEMENTS, SystemTable, element_fractions, system_keys
 from crysjepa.crystals import Crystals
 from crysjepa.energy.lower_hull import LowerHull
 from crysjepa.energy.references import ScaleMismatch
 from crysjepa.screen.context import RankerContext
 from crysjepa.screen.scores import Score
-from crysjepa.screen.systems import NUM_ELEMENTS, ReferenceCounts, by_system, element_fractions
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Ridge penalties; the one with the least error on the crystals that each fit leaves out is taken."""
@@ -34,12 +34,12 @@ def composition(context: RankerContext) -> Composition:
             f"{hull.scale!r}: give both of one scale"
         )
     labelled = np.flatnonzero(np.isfinite(energies))
-    weights, error = fit_ridge(_features(context.reference[labelled]), energies[labelled])
+    weights, error = fit_ridge(_features(element_fractions(context.reference[labelled])), energies[labelled])
     note = (
         f"a linear model of the composition, fitted on {len(labelled)} crystals of the reference, with an "
         f"error of {error:.3f} eV/atom (root mean square) on those left out"
     )
-    return Composition(weights, LowerHull(hull), ReferenceCounts.of(context.reference), (note,))
+    return Composition(weights, LowerHull(hull), SystemTable.of_crystals(context.reference), (note,))
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class Composition:
 
     weights: NDArray[np.float64]
     hull: LowerHull
-    counts: ReferenceCounts
+    known: SystemTable
     notes: tuple[str, ...] = ()
     name: str = "composition"
     chunk_size: int = 20_000
@@ -57,7 +57,7 @@ class Composition:
     def key(self) -> str:
         """Of the fitted model, the hull and the reference."""
         digest = hashlib.sha256(self.weights.tobytes())
-        digest.update(f"{self.hull.hull.content_hash}\0{self.counts.key}".encode())
+        digest.update(f"{self.hull.hull.content_hash}\0{self.known.content_hash}".encode())
         return digest.hexdigest()
 
     def score(self, crystals: Crystals) -> dict[str, Score]:
@@ -65,11 +65,11 @@ class Composition:
         values = np.zeros(len(crystals))
         counts = np.zeros(len(crystals), dtype=np.int64)
         for start in range(0, len(crystals), _BLOCK):
-            values[start : start + _BLOCK] = _features(crystals[start : start + _BLOCK]) @ self.weights
-        for group in by_system(crystals):
-            heights, _ = self.hull.heights(group.elements, group.fractions)
-            values[group.rows] -= heights
-            counts[group.rows] = self.counts.num_references(group.name)
+            rows = slice(start, start + _BLOCK)
+            fractions = element_fractions(crystals[rows])
+            heights, _ = self.hull.heights(fractions)
+            values[rows] = _features(fractions) @ self.weights - heights
+            counts[rows] = self.known.num_within(system_keys(fractions))
         return {
             id_: Score(float(value), int(count))
             if np.isfinite(value)
@@ -99,14 +99,13 @@ def fit_ridge(
     return weights, best
 
 
-def _features(crystals: Crystals) -> NDArray[np.float64]:
+def _features(fractions: NDArray[np.float64]) -> NDArray[np.float64]:
     """(B, F): fractions of elements, products of the fractions of groups of the periodic table, the spread of
     electronegativity and of radius, their fourth moments' roots, and the number of valence electrons' spread.
 
     A pure element has no product of two groups and no spread: what is left is linear in the fractions, as
     formation energies of mixtures would be if nothing reacted.
     """
-    fractions = element_fractions(crystals)
     groups, properties = _elements()
     by_group = fractions @ groups
     first, second = np.triu_indices(groups.shape[1], k=1)

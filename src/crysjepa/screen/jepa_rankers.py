@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from crysjepa.chemical_systems import element_fractions, element_symbols, system_keys, system_names
 from crysjepa.crystals import Crystals
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.lower_hull import LowerHull
@@ -18,7 +19,6 @@ from crysjepa.screen.context import RankerContext
 from crysjepa.screen.embedders import Embedded, Embedder, JepaEmbedder
 from crysjepa.screen.reference import ReferenceIndex
 from crysjepa.screen.scores import Score
-from crysjepa.screen.systems import SystemGroup, by_system
 
 _FITTED_ON = 5_000
 """Reference crystals that a fit of shifts between two scales uses: some 50 for each element."""
@@ -64,18 +64,19 @@ class MeanDistance:
 
     def score_embedded(self, crystals: Crystals, embedded: Embedded) -> dict[str, Score]:
         """The same, from vectors that are already there."""
-        scores = failed(crystals, embedded)
         kept = crystals[embedded.rows]
-        for group in by_system(kept):
-            vectors = embedded.vectors[group.rows]
-            count = self.index.num_references(group.name)
-            values = self.index.mean_square(vectors, group.name)
-            support = self.index.support(vectors, group.name)
-            reason = None if count else f"no reference crystal in {group.name} or its subsystems"
-            found = zip(group.rows.tolist(), values.tolist(), support.tolist(), strict=True)
-            for row, value, distance in found:
-                scores[kept.ids[row]] = Score(known(value), count, known(distance), reason)
-        return {id_: scores[id_] for id_ in crystals.ids}
+        systems = system_keys(element_fractions(kept))
+        counts = self.index.num_references(systems)
+        values = self.index.mean_square(embedded.vectors, systems)
+        support = self.index.support(embedded.vectors, systems)
+        reasons = {}
+        if not counts.all():
+            names = system_names(kept)
+            reasons = {
+                row: f"no reference crystal in {names[row]} or its subsystems"
+                for row in np.flatnonzero(counts == 0).tolist()
+            }
+        return _scores(crystals, embedded, values, counts, support, reasons)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,32 +109,53 @@ class HullEnergy:
 
     def score_embedded(self, crystals: Crystals, embedded: Embedded) -> dict[str, Score]:
         """The same, from embeddings that are already there."""
-        scores = failed(crystals, embedded)
         kept = crystals[embedded.rows]
-        energies = self.embedder.model.energies(embedded.vectors, relaxed=self.relaxed)
-        for group in by_system(kept):
-            count = self.index.num_references(group.name)
-            support = self.index.support(embedded.vectors[group.rows], group.name)
-            heights, _ = self.hull.heights(group.elements, group.fractions)
-            shift, reason = self._shift(group)
-            values = energies[group.rows] - shift - heights
-            found = zip(group.rows.tolist(), values.tolist(), support.tolist(), strict=True)
-            for row, value, distance in found:
-                why = None if math.isfinite(value) else reason or "no finite energy above hull"
-                scores[kept.ids[row]] = Score(known(value), count, known(distance), why)
-        return {id_: scores[id_] for id_ in crystals.ids}
+        fractions = element_fractions(kept)
+        systems = system_keys(fractions)
+        shifts, reasons = self._shifted(fractions)
+        heights, _ = self.hull.heights(fractions)
+        values = self.embedder.model.energies(embedded.vectors, relaxed=self.relaxed) - shifts - heights
+        counts = self.index.num_references(systems)
+        support = self.index.support(embedded.vectors, systems)
+        return _scores(crystals, embedded, values, counts, support, reasons)
 
-    def _shift(self, group: SystemGroup) -> tuple[NDArray[np.float64] | float, str | None]:
-        """What the model's energies (M,) are too high by on the hull's scale, or NaN and why."""
+    def _shifted(self, fractions: NDArray[np.float64]) -> tuple[NDArray[np.float64], dict[int, str]]:
+        """What the model's energies (M,) are too high by on the hull's scale, or NaN and why, by row."""
         if self.shifts is None:
-            return 0.0, None
-        unknown = [e for e in group.elements if e not in self.shifts.energies]
-        if unknown:
-            return np.nan, (
-                f"how {', '.join(unknown)} shifts between the scales {self.embedder.model.scale!r} and "
-                f"{self.shifts.scale!r} is not known: too few reference crystals contain it"
+            return np.zeros(len(fractions)), {}
+        by_number = np.zeros(fractions.shape[1])
+        known = np.zeros(fractions.shape[1], dtype=bool)
+        symbols = element_symbols()
+        for z, symbol in symbols.items():
+            if symbol in self.shifts.energies:
+                by_number[z], known[z] = self.shifts.energies[symbol], True
+        shifts, reasons = fractions @ by_number, {}
+        unknown = (fractions > 0) & ~known
+        for row in np.flatnonzero(unknown.any(axis=1)).tolist():
+            shifts[row] = np.nan
+            reasons[row] = (
+                f"how {', '.join(sorted(symbols[z] for z in np.flatnonzero(unknown[row]).tolist()))} shifts "
+                f"between the scales {self.embedder.model.scale!r} and {self.shifts.scale!r} is not known: "
+                "too few reference crystals contain it"
             )
-        return group.fractions @ np.array([self.shifts.energies[e] for e in group.elements]), None
+        return shifts, reasons
+
+
+def _scores(
+    crystals: Crystals,
+    embedded: Embedded,
+    values: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    support: NDArray[np.float64],
+    reasons: dict[int, str],
+) -> dict[str, Score]:
+    """A score for every crystal, from arrays (M,) for those that were embedded; reasons by their row."""
+    scores = failed(crystals, embedded)
+    found = zip(embedded.rows.tolist(), values.tolist(), counts.tolist(), support.tolist(), strict=True)
+    for place, (row, value, count, distance) in enumerate(found):
+        why = None if math.isfinite(value) else reasons.get(place, "no finite energy above hull")
+        scores[crystals.ids[row]] = Score(known(value), count, known(distance), why)
+    return {id_: scores[id_] for id_ in crystals.ids}
 
 
 def _hull_energy(name: str, context: RankerContext, *, relaxed: bool) -> HullEnergy:

@@ -4,37 +4,38 @@ Eq. 11 averages ‖h − r‖² over the reference crystals in the candidate's c
 Written out it is ‖h‖² − 2 h·mean(r) + mean‖r‖², so a count, Σr and Σ‖r‖² per chemical system are all that a
 candidate of k elements needs: at most 2ᵏ − 1 look-ups, however large the reference is. Rows of a system stand
 together, so that the nearest of them is found by reading no others.
+
+Candidates are asked for by the keys of their systems (:func:`crysjepa.chemical_systems.system_keys`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from crysjepa.chemical_systems import (
+    Keys,
+    SystemTable,
+    keys_of_names,
+    system_names,
+    systems_within,
+)
+from crysjepa.compiled import compiled
 from crysjepa.crystals import Crystals
 from crysjepa.screen.embedders import Embedder, Progress
-from crysjepa.screen.systems import system_names, within
 
 KIND = "reference-index"
-_BLOCK = 2_000_000
-"""Distances that are computed at once: 16 MB."""
-
-
-@dataclass(frozen=True)
-class Distance:
-    """D_C of Eq. 11; None, with a count of 0, where there is nothing to compare with."""
-
-    value: float | None
-    num_references: int
+_BLOCK = 100_000
+"""Rows whose sums are taken at once: 100 MB."""
 
 
 @dataclass(frozen=True)
@@ -157,87 +158,122 @@ class ReferenceIndex:
 
     # -- asking it -------------------------------------------------------------------------
 
-    def num_references(self, chemical_system: str) -> int:
-        """References in the chemical system and its subsystems."""
-        return sum(stop - start for start, stop in self._spans(chemical_system))
+    def num_references(self, systems: Keys) -> NDArray[np.int64]:
+        """References in each of these chemical systems (M, 2) and its subsystems: (M,)."""
+        return self._table.num_within(systems)
 
-    def distance(self, embedding: NDArray[np.float32], chemical_system: str) -> Distance:
-        """D_C (Eq. 11) of a candidate's embedding (D,)."""
-        count = self.num_references(chemical_system)
-        value = self.mean_square(embedding[None], chemical_system)[0]
-        return Distance(float(value) if count else None, count)
+    def mean_square(self, embeddings: NDArray[np.float32], systems: Keys) -> NDArray[np.float64]:
+        """D_C (Eq. 11) of embeddings (M, D) of crystals of ``systems`` (M, 2); NaN without a reference."""
+        h = np.ascontiguousarray(embeddings, dtype=np.float64)
+        found = np.full(len(h), np.nan)
+        sums, squares = self._sums
+        _mean_square(h, systems, self._table.keys, self._table.starts, sums, squares, found)
+        return found
 
-    def mean_square(self, embeddings: NDArray[np.float32], chemical_system: str) -> NDArray[np.float64]:
-        """D_C (Eq. 11) of embeddings (M, D) of one chemical system; NaN without a reference."""
-        count, total, squares = 0, np.zeros(self.embeddings.shape[1]), 0.0
-        for span in self._spans(chemical_system):
-            vector, square = self._sum(span)
-            count, total, squares = count + span[1] - span[0], total + vector, squares + square
-        h = embeddings.astype(np.float64)
-        if not count:
-            return np.full(len(h), np.nan)
-        # A mean of squares cannot be negative; the closed form can, by rounding, for a copy of a reference.
-        return np.maximum(0.0, (h**2).sum(axis=1) - 2 * h @ total / count + squares / count)
-
-    def support(self, embeddings: NDArray[np.float32], chemical_system: str) -> NDArray[np.float64]:
-        """How far embeddings (M, D) of one chemical system are from their nearest reference in it and its
-        subsystems: (M,), NaN where there is none.
+    def support(self, embeddings: NDArray[np.float32], systems: Keys) -> NDArray[np.float64]:
+        """How far embeddings (M, D) are from their nearest reference in their ``systems`` (M, 2) and the
+        subsystems of these: (M,), NaN where there is none.
         """
-        h = embeddings.astype(np.float64)
-        best = np.full(len(h), np.inf)
-        for block in self._blocks(chemical_system, max(1, _BLOCK // max(h.shape))):
-            r = block.astype(np.float64)
-            closest = (np.einsum("rd,rd->r", r, r) - 2 * h @ r.T).argmin(axis=1)
-            gaps = h - r[closest]
-            best = np.minimum(best, np.sqrt(np.einsum("md,md->m", gaps, gaps)))
-        best[best == np.inf] = np.nan
-        return best
-
-    def _blocks(self, chemical_system: str, size: int) -> Iterator[NDArray[np.float32]]:
-        """Vectors of the chemical system and its subsystems, at most ``size`` of them at a time."""
-        spans = self._spans(chemical_system)
-        if 0 < sum(b - a for a, b in spans) <= size:
-            yield np.concatenate([self.embeddings[a:b] for a, b in spans])
-        else:
-            yield from (self.embeddings[i : min(i + size, b)] for a, b in spans for i in range(a, b, size))
+        h = np.ascontiguousarray(embeddings, dtype=np.float32)
+        found = np.full(len(h), np.nan)
+        _support(h, systems, self._table.keys, self._table.starts, self._order, self.embeddings, found)
+        return found
 
     def nearest(self, embedding: NDArray[np.float32], chemical_system: str) -> Nearest | None:
         """The closest reference of the same chemical system; of its subsystems if it has none of its own."""
-        names = within(chemical_system, self._places)
-        if not names:
+        table, elements = self._table, np.zeros(128, dtype=np.int64)
+        inside = np.zeros(len(table.keys) + 1, dtype=np.int64)
+        _, num = systems_within(keys_of_names([chemical_system])[0], table.keys, elements, inside)
+        if not num:
             return None
-        size = max(name.count("-") for name in names)
-        spans = [self._places[name] for name in names if name.count("-") == size]
-        rows = np.concatenate([np.arange(*span) for span in spans])
-        vectors = np.concatenate([self.embeddings[a:b] for a, b in spans])
-        gaps = np.linalg.norm(vectors - embedding.astype(np.float64), axis=1)
+        sizes = np.bitwise_count(table.keys[inside[:num]]).sum(axis=1)
+        largest = inside[:num][sizes == sizes.max()]
+        rows = np.concatenate([self._order[table.starts[s] : table.starts[s + 1]] for s in largest])
+        gaps = np.linalg.norm(self.embeddings[rows] - embedding.astype(np.float64), axis=1)
         closest = min(rows[gaps == gaps.min()].tolist(), key=lambda row: self.ids[row])
         return Nearest(self.ids[closest], float(gaps.min()))
 
-    def _spans(self, chemical_system: str) -> list[tuple[int, int]]:
-        """Rows of the chemical system and its subsystems, as (start, stop)."""
-        return [self._places[s] for s in within(chemical_system, self._places)]
+    @cached_property
+    def _placed(self) -> tuple[SystemTable, NDArray[np.int64]]:
+        """Rows by chemical system, and the order that sorts them so."""
+        names, inverse = np.unique(np.array(self.systems, dtype=object), return_inverse=True)
+        return SystemTable.of(keys_of_names(names.tolist())[inverse])
+
+    @property
+    def _table(self) -> SystemTable:
+        return self._placed[0]
+
+    @property
+    def _order(self) -> NDArray[np.int64]:
+        return self._placed[1]
 
     @cached_property
-    def _places(self) -> dict[str, tuple[int, int]]:
-        """Where each chemical system's rows begin and end."""
-        places, start = {}, 0
-        for system, members in itertools.groupby(self.systems):
-            stop = start + sum(1 for _ in members)
-            places[system] = (start, stop)
-            start = stop
-        return places
+    def _sums(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Σr (S, D) and Σ‖r‖² (S,) of each chemical system in double precision."""
+        starts = self._table.starts
+        sums = np.zeros((len(starts) - 1, self.embeddings.shape[1]))
+        squares = np.zeros(len(starts) - 1)
+        owner = np.repeat(np.arange(len(squares)), np.diff(starts))
+        for begin in range(0, len(owner), _BLOCK):
+            block = self.embeddings[self._order[begin : begin + _BLOCK]].astype(np.float64)
+            here = owner[begin : begin + _BLOCK]
+            first = np.flatnonzero(np.diff(here, prepend=-1))
+            sums[here[first]] += np.add.reduceat(block, first)
+            squares[here[first]] += np.add.reduceat(np.einsum("rd,rd->r", block, block), first)
+        return sums, squares
 
-    @cached_property
-    def _sums(self) -> dict[tuple[int, int], tuple[NDArray[np.float64], float]]:
-        return {}
 
-    def _sum(self, span: tuple[int, int]) -> tuple[NDArray[np.float64], float]:
-        """Σr and Σ‖r‖² of one chemical system in double precision, computed when it is first asked for."""
-        if span not in self._sums:
-            block = self.embeddings[slice(*span)].astype(np.float64)
-            self._sums[span] = (block.sum(axis=0), float((block**2).sum()))
-        return self._sums[span]
+@compiled
+def _mean_square(
+    h: NDArray[np.float64],
+    systems: Keys,
+    keys: Keys,
+    starts: NDArray[np.int64],
+    sums: NDArray[np.float64],
+    squares: NDArray[np.float64],
+    distances: NDArray[np.float64],
+) -> None:
+    """Eq. 11 of ``h`` (M, D) from Σr (S, D) and Σ‖r‖² (S,); ``distances`` (M,) stay where none is."""
+    elements, inside = np.zeros(128, dtype=np.int64), np.zeros(len(keys) + 1, dtype=np.int64)
+    for row in range(len(h)):
+        _, num = systems_within(systems[row], keys, elements, inside)
+        count, own, product, square = 0, 0.0, 0.0, 0.0
+        for s in inside[:num]:
+            count += starts[s + 1] - starts[s]
+            square += squares[s]
+            for d in range(h.shape[1]):
+                product += h[row, d] * sums[s, d]
+        if count:
+            for d in range(h.shape[1]):
+                own += h[row, d] ** 2
+            # A mean of squares cannot be negative; this form can, by rounding, for a copy of a reference.
+            distances[row] = max(0.0, own - 2 * product / count + square / count)
+
+
+@partial(compiled, fastmath=True)
+def _support(
+    h: NDArray[np.float32],
+    systems: Keys,
+    keys: Keys,
+    starts: NDArray[np.int64],
+    order: NDArray[np.int64],
+    references: NDArray[np.float32],
+    distances: NDArray[np.float64],
+) -> None:
+    """Distances (M,) of ``h`` (M, D) from the nearest of the ``references`` (R, D) within."""
+    elements, inside = np.zeros(128, dtype=np.int64), np.zeros(len(keys) + 1, dtype=np.int64)
+    for row in range(len(h)):
+        _, num = systems_within(systems[row], keys, elements, inside)
+        least = np.inf
+        for s in inside[:num]:
+            for place in range(starts[s], starts[s + 1]):
+                reference, square = order[place], np.float32(0)
+                for d in range(h.shape[1]):
+                    gap = h[row, d] - references[reference, d]
+                    square += gap * gap
+                least = min(least, float(square))
+        if num:
+            distances[row] = math.sqrt(least)
 
 
 def index_key(embedder: Embedder, reference: Crystals) -> str:

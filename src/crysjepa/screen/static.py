@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crysjepa.chemical_systems import SystemTable, element_fractions, element_symbols, system_keys
 from crysjepa.crystals import Crystals
 from crysjepa.energy.lower_hull import LowerHull
 from crysjepa.energy.references import ElementalReferences, check_scales, load_references
@@ -15,7 +16,6 @@ from crysjepa.relax.force_fields import get_force_field
 from crysjepa.relax.interface import ForceField, static_energies
 from crysjepa.screen.context import RankerContext
 from crysjepa.screen.scores import Score
-from crysjepa.screen.systems import ReferenceCounts, by_system
 
 _AT_ONCE = 64
 """Crystals handed to the force field together, which bounds its memory."""
@@ -28,8 +28,8 @@ def static_energy(name: str) -> Callable[[RankerContext], StaticEnergy]:
         hull = context.needed_hull(name)
         references = context.elemental_references or load_references(name, hull.scale)
         check_scales(references.scale, hull.scale, allow_mixed=context.allow_mixed_scales)
-        counts = ReferenceCounts.of(context.reference)
-        return StaticEnergy(get_force_field(name, context.device), references, LowerHull(hull), counts)
+        known = SystemTable.of_crystals(context.reference)
+        return StaticEnergy(get_force_field(name, context.device), references, LowerHull(hull), known)
 
     return make
 
@@ -41,7 +41,7 @@ class StaticEnergy:
     force_field: ForceField
     references: ElementalReferences
     hull: LowerHull
-    counts: ReferenceCounts
+    known: SystemTable
     chunk_size: int = 256
 
     @property
@@ -53,7 +53,7 @@ class StaticEnergy:
     def key(self) -> str:
         """Of force field, elemental references, hull and reference."""
         parts = (self.name, self.force_field.version, self.references.to_json(), self.hull.hull.content_hash)
-        return hashlib.sha256("\0".join((*parts, self.counts.key)).encode()).hexdigest()
+        return hashlib.sha256("\0".join((*parts, self.known.content_hash)).encode()).hexdigest()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -63,18 +63,18 @@ class StaticEnergy:
     def score(self, crystals: Crystals) -> dict[str, Score]:
         """Energies above hull."""
         totals, reasons = self._energies(crystals)
-        values = np.full(len(crystals), np.nan)
-        counts = np.zeros(len(crystals), dtype=np.int64)
-        for group in by_system(crystals):
-            counts[group.rows] = self.counts.num_references(group.name)
-            unknown = [e for e in group.elements if e not in self.references.energies]
-            if unknown:
-                reason = f"no {self.name} reference energy for {', '.join(unknown)}"
-                reasons = {row: reason for row in group.rows.tolist()} | reasons
-                continue
-            mu = np.array([self.references.energies[e] for e in group.elements])
-            heights, _ = self.hull.heights(group.elements, group.fractions)
-            values[group.rows] = totals[group.rows] - group.fractions @ mu - heights
+        fractions = element_fractions(crystals)
+        counts = self.known.num_within(system_keys(fractions))
+        mu, symbols = np.full(fractions.shape[1], np.nan), element_symbols()
+        for z, symbol in symbols.items():
+            mu[z] = self.references.energies.get(symbol, np.nan)
+        present = fractions > 0
+        for row in np.flatnonzero((present & np.isnan(mu)).any(axis=1)).tolist():
+            unknown = sorted(symbols[z] for z in np.flatnonzero(present[row] & np.isnan(mu)).tolist())
+            reasons.setdefault(row, f"no {self.name} reference energy for {', '.join(unknown)}")
+            totals[row] = np.nan
+        heights, _ = self.hull.heights(fractions)
+        values = totals - fractions @ np.nan_to_num(mu) - heights
         return {
             id_: Score(float(values[row]), int(counts[row]))
             if np.isfinite(values[row])
