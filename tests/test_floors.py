@@ -44,7 +44,7 @@ FLOORS = [
     ["chunks", "generate.files", "generate.substitution"],
     ["evaluate", "generate.registry"],
     ["discover", "_verbs"],
-    ["train", "diagnose", "screening", "generating"],
+    ["train", "diagnose", "screening", "evaluating", "generating"],
     ["api", "console"],
     ["cli"],
     ["__main__"],

@@ -8,13 +8,15 @@ from typing import Any
 import numba
 
 
-def compiled(function: Callable[..., object], *, fastmath: bool = False) -> Any:
+def compiled(function: Callable[..., object], *, loosely: bool = False) -> Any:
     """Numba's machine code, kept for the next process where there is a place to keep it.
 
     Without one (package and home both read-only, as in some containers) Numba refuses to decorate.
-    It runs without Python's global lock. ``fastmath`` lets it reorder sums, the same way each time.
+    It runs without Python's global lock. ``loosely`` lets it fuse and reorder sums, the same way each time;
+    what is not a number stays so.
     """
+    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "reassoc", "arcp"} if loosely else False}
     try:
-        return numba.njit(nogil=True, cache=True, fastmath=fastmath)(function)
+        return numba.njit(cache=True, **options)(function)
     except RuntimeError:
-        return numba.njit(nogil=True, fastmath=fastmath)(function)
+        return numba.njit(**options)(function)

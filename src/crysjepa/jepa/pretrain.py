@@ -38,6 +38,7 @@ class CrysJepa:
 
     def __init__(self, model: Jepa, origin: dict[str, Any] | None = None) -> None:
         self.model = model.eval()
+        self._somewhere = next(model.parameters())
         self.origin = dict(origin or {})
 
     @property
@@ -209,8 +210,8 @@ class CrysJepa:
         map_batches(encode, bounded_batches(crystals.num_atoms, MAX_PAIRS), take)
 
     def _on(self, device: str) -> Jepa:
-        """The model, on a device. Asking where it is takes less time than moving it to where it is."""
-        if next(self.model.parameters()).device != torch.device(device):
+        """The model, on a device. Moving it to where it is would take longer than embedding a crystal."""
+        if self._somewhere.device != torch.device(device):
             self.model.to(device)
         return self.model
 

@@ -69,7 +69,23 @@ def pair_features(frac_coords: Tensor, lattices: Tensor, mask: Tensor) -> list[T
     return [torch.from_numpy(a).view(batch, sites, -1).transpose(1, 2).to(device) for a in arrays]
 
 
-@partial(compiled, fastmath=True)
+def num_images(lattices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Periodic images looked at for each pair of sites, for cells (B, 3, 3): (B,), inf or NaN where a
+    cell is none.
+    """
+    images = np.zeros(len(lattices))
+    _count_images(np.ascontiguousarray(lattices, dtype=np.float64), images)
+    return images
+
+
+@compiled
+def _count_images(cells: NDArray[np.float64], images: NDArray[np.float64]) -> None:
+    reach = np.zeros(3)
+    for b in range(len(cells)):
+        images[b] = _reach(cells[b], reach)
+
+
+@partial(compiled, loosely=True)
 def _expand(
     coords: NDArray[np.float64],
     cells: NDArray[np.float64],
@@ -85,7 +101,7 @@ def _expand(
     # What one pair sums up to over its images, harmonics in a row: scattered into g_l once.
     sums = np.zeros((_K0, 16), dtype=np.float32)
     for b in range(len(counts)):
-        if not _reach(cells[b], reach):
+        if not _reach(cells[b], reach) <= MAX_IMAGES:
             return False
         for i in range(counts[b]):
             for j in range(i, counts[b]):
@@ -103,21 +119,21 @@ def _expand(
 
 
 @compiled
-def _reach(cell: NDArray[np.float64], reach: NDArray[np.float64]) -> bool:
-    """Fill how many cells the cutoff spans along each axis (3,); False if that takes too many images."""
-    volume = abs(np.linalg.det(cell))
-    if not volume > 1e-12:
-        return False
-    images = 1.0
+def _reach(cell: NDArray[np.float64], reach: NDArray[np.float64]) -> float:
+    """Fill how many cells the cutoff spans along each axis (3,); how many images of a pair that makes."""
+    volume, images = 0.0, 1.0
     for a in range(3):
         p, q = cell[(a + 1) % 3], cell[(a + 2) % 3]
         cx, cy, cz = p[1] * q[2] - p[2] * q[1], p[2] * q[0] - p[0] * q[2], p[0] * q[1] - p[1] * q[0]
+        volume = abs(cell[a, 0] * cx + cell[a, 1] * cy + cell[a, 2] * cz)
+        if not volume > 1e-12:
+            return np.inf
         reach[a] = CUTOFF * math.sqrt(cx * cx + cy * cy + cz * cz) / volume
         images *= 2 * reach[a] + 1
-    return images <= MAX_IMAGES
+    return images
 
 
-@partial(compiled, fastmath=True)
+@partial(compiled, loosely=True)
 def _sum_images(
     cell: NDArray[np.float64],
     delta: NDArray[np.float64],
@@ -167,7 +183,7 @@ def _scatter(
             back[m, k] = sign * sums[k, first + m]
 
 
-@partial(compiled, fastmath=True)
+@partial(compiled, loosely=True)
 def _radial(r: float, out: NDArray[np.float32]) -> None:
     """cos(k θ) f(r) with θ = π (1 + α) t / (t + α), t = r / cutoff, f = (1 − t²)².
 
@@ -189,7 +205,7 @@ def _radial(r: float, out: NDArray[np.float32]) -> None:
         out[k] = last
 
 
-@partial(compiled, fastmath=True)
+@partial(compiled, loosely=True)
 def _harmonics(x: float, y: float, z: float, out: NDArray[np.float32]) -> None:
     """Real solid harmonics r^l Y_lm for l = 1, 2, 3 (16,), after that of l = 0, which is 1; Σ_m Y_lm² = 1."""
     out[1], out[2], out[3] = x, y, z

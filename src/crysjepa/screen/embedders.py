@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from crysjepa.canonical import MAX_ATOMIC_NUMBER, canonicalise
 from crysjepa.crystals import Crystals
 from crysjepa.jepa.pretrain import CrysJepa
-from crysjepa.nn.geometry import CUTOFF, MAX_IMAGES
+from crysjepa.nn.geometry import CUTOFF, MAX_IMAGES, num_images
 from crysjepa.screen.filters import reduced_cell
 
 Progress = Callable[[int, int], None]
@@ -86,7 +86,7 @@ def _known_elements(crystals: Crystals) -> tuple[Crystals, dict[int, str]]:
 
 def _compact(crystals: Crystals) -> tuple[Crystals, dict[int, str]]:
     """Skewed cells reduced, which an invariant model cannot tell; and those that remain too small for it."""
-    images = _num_images(crystals.lattices)
+    images = num_images(crystals.lattices)
     skewed = ~(images <= SKEWED)
     if not skewed.any():
         return crystals, {}
@@ -99,7 +99,7 @@ def _compact(crystals: Crystals) -> tuple[Crystals, dict[int, str]]:
             failures[int(crystal.ids[0])] = f"the lattice cannot be reduced ({error})"
             continue
         # The model's own limit comes last: it computes in single precision.
-        if _num_images(cell[None])[0] <= 1.01 * MAX_IMAGES:
+        if num_images(cell[None])[0] <= 1.01 * MAX_IMAGES:
             kept.append(Crystals(crystal.atomic_numbers, coords, cell, crystal.num_atoms, crystal.ids))
         else:
             failures[int(crystal.ids[0])] = (
@@ -107,11 +107,3 @@ def _compact(crystals: Crystals) -> tuple[Crystals, dict[int, str]]:
             )
     together = Crystals.concatenate([crystals[~skewed], *kept])
     return together.select(sorted(together.ids, key=int)), failures
-
-
-def _num_images(lattices: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(B,) images that :mod:`crysjepa.nn.geometry` has to look at for each pair of sites."""
-    with np.errstate(all="ignore"):
-        sides = np.linalg.norm(np.cross(lattices[:, [1, 2, 0]], lattices[:, [2, 0, 1]]), axis=2)
-        volumes = np.abs(np.linalg.det(lattices))
-        return np.asarray(np.prod(2 * CUTOFF * sides / volumes[:, None] + 1, axis=1))

@@ -250,7 +250,7 @@ def _mean_square(
             distances[row] = max(0.0, own - 2 * product / count + square / count)
 
 
-@partial(compiled, fastmath=True)
+@partial(compiled, loosely=True)
 def _support(
     h: NDArray[np.float32],
     systems: Keys,
