@@ -15,7 +15,8 @@ def compiled(function: Callable[..., object], *, loosely: bool = False) -> Any:
     It runs without Python's global lock. ``loosely`` lets it fuse and reorder sums, the same way each time;
     what is not a number stays so.
     """
-    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "reassoc", "arcp"} if loosely else False}
+    allowed = {"contract", "reassoc", "arcp"} if loosely else False
+    options: dict[str, Any] = {"nogil": True, "fastmath": allowed}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:

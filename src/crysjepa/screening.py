@@ -59,6 +59,7 @@ def screen(
     hull: Source | None = None,
     jepa: Source | None = None,
     index: Source | None = None,
+    min_hull_entries: int = 1,
     seed: int = 0,
     device: str = "auto",
     progress: Report | None = None,
@@ -81,6 +82,9 @@ def screen(
         Known crystals. Their column ``formation_energy_per_atom`` gives the hull, unless there is ``hull``.
     index
         File that keeps the embeddings of the reference; by default one in crysjepa's cache folder.
+    min_hull_entries
+        For rankers by energy: compounds that the hull must know in a crystal's chemical system. With none,
+        only the elements compete with it, and whatever it is, it would be ranked first: it has no score.
 
     Raises
     ------
@@ -90,7 +94,7 @@ def screen(
     check_file(out)
     info, chunks = ranker_info(by), open_chunks(source)
     chosen = resolve_device(device)
-    context = _context(info, reference, hull, jepa, index, seed, chosen, progress)
+    context = _context(info, reference, hull, jepa, index, min_hull_entries, seed, chosen, progress)
     ranker = make_ranker(by, context)
     shards = beside(out, ".shards")
     paths = score_chunks(
@@ -153,6 +157,7 @@ def _context(
     hull: Source | None,
     jepa: Source | None,
     index: Source | None,
+    min_hull_entries: int,
     seed: int,
     device: str,
     progress: Report | None,
@@ -174,6 +179,7 @@ def _context(
         jepa,
         references,
         index=_index(index),
+        min_hull_entries=min_hull_entries,
         seed=seed,
         device=device,
         progress=progress,

@@ -1,6 +1,7 @@
 """Every ranker of the registry behind one interface."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -118,6 +119,28 @@ def known_lattice(num=40):
     cells = rng.uniform(3.5, 6.5, num)[:, None, None] / 2 * np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
     coords = np.tile([[0, 0, 0], [0.5, 0.5, 0.5]], (num, 1))
     return Crystals(numbers, coords, cells, np.full(num, 2), tuple(f"s{i}" for i in range(num)))
+
+
+@pytest.mark.parametrize("name", ["jepa-hull", "composition"])
+def test_where_the_hull_knows_too_little_there_is_no_score(name, context, strangers):
+    hull = context.needed_hull(name)
+    free = make_ranker(name, context).score(strangers)
+    asked = replace(context, min_hull_entries=2)
+    ranker = make_ranker(name, asked)
+    scores = ranker.score(strangers)
+    assert ranker.key != make_ranker(name, context).key
+    few = 0
+    for id_, composition in zip(strangers.ids, strangers.compositions(), strict=True):
+        known = hull.e_above_hull(composition, 0.0).num_entries
+        if len(composition) > 1 and known < 2 and free[id_].value is not None:
+            assert scores[id_].value is None
+            assert (
+                f"knows {known} compounds" in scores[id_].reason and "2 are asked for" in scores[id_].reason
+            )
+            few += 1
+        else:
+            assert scores[id_] == free[id_]
+    assert 0 < few < len(strangers)
 
 
 def test_scales_are_bridged_by_shifts_fitted_on_the_reference(tiny):

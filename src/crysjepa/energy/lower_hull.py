@@ -24,10 +24,15 @@ _GIVE_UP = 10_000
 
 
 class LowerHull:
-    """Heights of a :class:`~crysjepa.energy.hull.Hull`, for arrays of compositions."""
+    """Heights of a :class:`~crysjepa.energy.hull.Hull`, for arrays of compositions.
 
-    def __init__(self, hull: Hull) -> None:
+    ``min_entries``: compounds that the hull must know in a chemical system before :meth:`above` compares a
+    compound with it. Where it knows none, the elements alone compete, and almost everything is below them.
+    """
+
+    def __init__(self, hull: Hull, *, min_entries: int = 0) -> None:
         self.hull = hull
+        self.min_entries = min_entries
         numbers = {symbol: z for z, symbol in element_symbols().items()}
         # What is no element here (a dummy species, say) is in no composition that is asked for.
         known = [c for c in sorted(hull.compounds) if all(e in numbers for e, _ in c)]
@@ -45,6 +50,11 @@ class LowerHull:
         # Nor is one above the hull of the others preferred to them.
         heights = self._lowest(systems, amounts)
         self._use(systems, amounts, energies, (energies < 0) & (energies <= heights + 1e-9))
+
+    @property
+    def key(self) -> str:
+        """What its answers depend on."""
+        return f"{self.hull.content_hash} {self.min_entries}"
 
     def heights(self, fractions: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Height of the hull in eV/atom (M,), at most 0, and how many compounds it knows there (M,).
@@ -70,6 +80,24 @@ class LowerHull:
             solved = self.hull.energy({symbols[z]: fractions[row, z] for z in present})
             found[row] = np.nan if solved is None else solved
         return found, self._all.num_within(systems)
+
+    def above(
+        self, energies: NDArray[np.float64], fractions: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], dict[int, str]]:
+        """Energies above the hull (M,) of formation energies (M,) in eV/atom, at ``fractions`` (M, 119).
+
+        NaN, with a reason by row, where there is no energy or nothing to compare it with.
+        """
+        heights, entries = self.heights(fractions)
+        found = energies - heights
+        few = (entries < self.min_entries) & ((fractions > 0).sum(axis=1) > 1)
+        reasons = dict.fromkeys(np.flatnonzero(~np.isfinite(found)).tolist(), "no finite energy above hull")
+        for row in np.flatnonzero(few).tolist():
+            reasons[row] = (
+                f"the hull knows {entries[row]} compounds of these elements, and {self.min_entries} are asked"
+                " for: there is nothing to compare it with"
+            )
+        return np.where(few, np.nan, found), reasons
 
     def _use(
         self,

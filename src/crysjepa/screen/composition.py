@@ -39,7 +39,9 @@ def composition(context: RankerContext) -> Composition:
         f"a linear model of the composition, fitted on {len(labelled)} crystals of the reference, with an "
         f"error of {error:.3f} eV/atom (root mean square) on those left out"
     )
-    return Composition(weights, LowerHull(hull), SystemTable.of_crystals(context.reference), (note,))
+    return Composition(
+        weights, context.lower_hull("composition"), SystemTable.of_crystals(context.reference), (note,)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,24 +59,25 @@ class Composition:
     def key(self) -> str:
         """Of the fitted model, the hull and the reference."""
         digest = hashlib.sha256(self.weights.tobytes())
-        digest.update(f"{self.hull.hull.content_hash}\0{self.known.content_hash}".encode())
+        digest.update(f"{self.hull.key}\0{self.known.content_hash}".encode())
         return digest.hexdigest()
 
     def score(self, crystals: Crystals) -> dict[str, Score]:
         """Expected energies above hull."""
         values = np.zeros(len(crystals))
         counts = np.zeros(len(crystals), dtype=np.int64)
+        reasons: dict[int, str] = {}
         for start in range(0, len(crystals), _BLOCK):
             rows = slice(start, start + _BLOCK)
             fractions = element_fractions(crystals[rows])
-            heights, _ = self.hull.heights(fractions)
-            values[rows] = _features(fractions) @ self.weights - heights
+            values[rows], why = self.hull.above(_features(fractions) @ self.weights, fractions)
+            reasons |= {start + row: reason for row, reason in why.items()}
             counts[rows] = self.known.num_within(system_keys(fractions))
         return {
             id_: Score(float(value), int(count))
             if np.isfinite(value)
-            else Score(None, int(count), reason="no finite energy above hull")
-            for id_, value, count in zip(crystals.ids, values, counts, strict=True)
+            else Score(None, int(count), reason=reasons[row])
+            for row, (id_, value, count) in enumerate(zip(crystals.ids, values, counts, strict=True))
         }
 
 

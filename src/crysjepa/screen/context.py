@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from crysjepa.candidates import CandidateTable
 from crysjepa.crystals import Crystals
 from crysjepa.energy.hull import Hull
+from crysjepa.energy.lower_hull import LowerHull
 from crysjepa.energy.references import ElementalReferences
 from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.screen.embedders import JepaEmbedder
@@ -48,6 +49,8 @@ class RankerContext:
         The model, or its file; by default the shipped one, loaded when a ranker asks for it.
     elemental_references
         For a force field; by default those that come with crysjepa for it and the hull's scale.
+    min_hull_entries
+        Compounds that the hull must know in a crystal's chemical system; with fewer it has no score.
     allow_mixed_scales
         Compare energies of different scales all the same.
     index
@@ -60,6 +63,7 @@ class RankerContext:
     hull: Hull | None = None
     jepa: CrysJepa | str | Path | None = None
     elemental_references: ElementalReferences | None = None
+    min_hull_entries: int = 0
     allow_mixed_scales: bool = False
     index: Path | None = None
     seed: int = 0
@@ -89,6 +93,10 @@ class RankerContext:
                 "column formation_energy_per_atom, or choose jepa-distance, which needs none"
             )
         return self.hull
+
+    def lower_hull(self, name: str) -> LowerHull:
+        """The hull, for many compositions at once. Raises ValueError as :meth:`needed_hull` does."""
+        return LowerHull(self.needed_hull(name), min_entries=self.min_hull_entries)
 
     def stage(self, name: str) -> Callable[[int, int], None] | None:
         """Progress of one stage."""

@@ -99,9 +99,7 @@ class HullEnergy:
     def key(self) -> str:
         """Of model, reference, hull and shifts."""
         shifts = "" if self.shifts is None else self.shifts.to_json()
-        return _digest(
-            self.name, self.embedder.content_hash, self.index.key, self.hull.hull.content_hash, shifts
-        )
+        return _digest(self.name, self.embedder.content_hash, self.index.key, self.hull.key, shifts)
 
     def score(self, crystals: Crystals) -> dict[str, Score]:
         """Energies above hull; the elements bound the hull, so that no reference is needed for one."""
@@ -112,12 +110,12 @@ class HullEnergy:
         kept = crystals[embedded.rows]
         fractions = element_fractions(kept)
         systems = system_keys(fractions)
-        shifts, reasons = self._shifted(fractions)
-        heights, _ = self.hull.heights(fractions)
-        values = self.embedder.model.energies(embedded.vectors, relaxed=self.relaxed) - shifts - heights
+        shifts, unknown = self._shifted(fractions)
+        energies = self.embedder.model.energies(embedded.vectors, relaxed=self.relaxed) - shifts
+        values, reasons = self.hull.above(energies, fractions)
         counts = self.index.num_references(systems)
         support = self.index.support(embedded.vectors, systems)
-        return _scores(crystals, embedded, values, counts, support, reasons)
+        return _scores(crystals, embedded, values, counts, support, reasons | unknown)
 
     def _shifted(self, fractions: NDArray[np.float64]) -> tuple[NDArray[np.float64], dict[int, str]]:
         """What the model's energies (M,) are too high by on the hull's scale, or NaN and why, by row."""
@@ -153,7 +151,7 @@ def _scores(
     scores = failed(crystals, embedded)
     found = zip(embedded.rows.tolist(), values.tolist(), counts.tolist(), support.tolist(), strict=True)
     for place, (row, value, count, distance) in enumerate(found):
-        why = None if math.isfinite(value) else reasons.get(place, "no finite energy above hull")
+        why = None if math.isfinite(value) else reasons.get(place, "no finite score")
         scores[crystals.ids[row]] = Score(known(value), count, known(distance), why)
     return {id_: scores[id_] for id_ in crystals.ids}
 
@@ -173,7 +171,7 @@ def _hull_energy(name: str, context: RankerContext, *, relaxed: bool) -> HullEne
     embedder = JepaEmbedder(model, context.device)
     shifts, note = _shifts_to(hull, context, relaxed=relaxed)
     notes = (*note, *skipped(context.jepa_index))
-    return HullEnergy(name, embedder, context.jepa_index, LowerHull(hull), relaxed, shifts, notes)
+    return HullEnergy(name, embedder, context.jepa_index, context.lower_hull(name), relaxed, shifts, notes)
 
 
 def _shifts_to(

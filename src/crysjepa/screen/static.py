@@ -29,7 +29,9 @@ def static_energy(name: str) -> Callable[[RankerContext], StaticEnergy]:
         references = context.elemental_references or load_references(name, hull.scale)
         check_scales(references.scale, hull.scale, allow_mixed=context.allow_mixed_scales)
         known = SystemTable.of_crystals(context.reference)
-        return StaticEnergy(get_force_field(name, context.device), references, LowerHull(hull), known)
+        return StaticEnergy(
+            get_force_field(name, context.device), references, context.lower_hull(name), known
+        )
 
     return make
 
@@ -52,7 +54,7 @@ class StaticEnergy:
     @property
     def key(self) -> str:
         """Of force field, elemental references, hull and reference."""
-        parts = (self.name, self.force_field.version, self.references.to_json(), self.hull.hull.content_hash)
+        parts = (self.name, self.force_field.version, self.references.to_json(), self.hull.key)
         return hashlib.sha256("\0".join((*parts, self.known.content_hash)).encode()).hexdigest()
 
     @property
@@ -73,12 +75,12 @@ class StaticEnergy:
             unknown = sorted(symbols[z] for z in np.flatnonzero(present[row] & np.isnan(mu)).tolist())
             reasons.setdefault(row, f"no {self.name} reference energy for {', '.join(unknown)}")
             totals[row] = np.nan
-        heights, _ = self.hull.heights(fractions)
-        values = totals - fractions @ np.nan_to_num(mu) - heights
+        values, unbound = self.hull.above(totals - fractions @ np.nan_to_num(mu), fractions)
+        reasons = unbound | reasons
         return {
             id_: Score(float(values[row]), int(counts[row]))
             if np.isfinite(values[row])
-            else Score(None, int(counts[row]), reason=reasons.get(row, "no finite energy above hull"))
+            else Score(None, int(counts[row]), reason=reasons[row])
             for row, id_ in enumerate(crystals.ids)
         }
 
