@@ -3,11 +3,14 @@
     python scripts/train_default_weights.py generator MP20.parquet MPTS52.parquet --out G
     python scripts/train_default_weights.py jepa PACKED1.parquet --steps 10000 --final 0.4 --out J1
     python scripts/train_default_weights.py jepa PACKED2.parquet --init J1 --steps 20000 --out J2
+    python scripts/train_default_weights.py narrow J2 PACKED2.parquet --out J3
 
-Tables have the columns of a crystal (id, atomic_numbers, frac_coords, lattice) and formation_energy_per_atom;
-those of Crys-JEPA are made by ``scripts/jepa_data.py``. Chemical systems whose ``split`` is ``test`` are held
-out of both. Runs resume from ``OUT.state`` and write ``OUT.curve.json``; the generator is
-stored as bfloat16; both have a card in the header.
+Tables have the columns of a crystal (id, atomic_numbers, frac_coords, lattice) and
+formation_energy_per_atom; those of Crys-JEPA are made by ``scripts/jepa_data.py`` and
+``scripts/jepa_teacher.py``. Chemical systems whose ``split`` is ``test`` are held out of both. ``narrow``
+keeps the units of a model that matter most, down to the size that ships: that costs less than training a
+small one. Runs resume from ``OUT.state`` and write ``OUT.curve.json``; the generator is stored as bfloat16;
+both have a card in the header.
 """
 
 from __future__ import annotations
@@ -21,18 +24,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
+from narrow_jepa import narrow
 
 from crysjepa.canonical import canonicalise
 from crysjepa.crystals import Crystals
 from crysjepa.generate.diffusion import SMALL as GENERATOR
 from crysjepa.generate.diffusion import DiffusionGenerator
+from crysjepa.jepa.invariant import InvariantConfig
 from crysjepa.jepa.model import SMALL as JEPA
+from crysjepa.jepa.model import JepaConfig
 from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.nn.training import Training, TrainSettings
 
 GENERATOR_SETTINGS = TrainSettings(
     steps=6000, batch_size=128, learning_rate=1e-3, warmup=200, checkpoint_every=500, record_every=100
 )
+WIDE_JEPA = JepaConfig(InvariantConfig(channels=24, degrees=(128, 48, 48, 32), hidden=192), JEPA.objective)
+"""What the small one is narrowed from."""
 JEPA_SETTINGS = TrainSettings(
     batch_size=128, learning_rate=3e-3, warmup=300, checkpoint_every=500, record_every=100
 )
@@ -68,15 +76,16 @@ def train_jepa(data: Path, out: Path, seed: int, settings: TrainSettings, init: 
     """On a table that ``scripts/jepa_data.py pack`` made."""
     table = pq.read_table(data)
     crystals = Crystals.from_arrow(table.select(["id", "atomic_numbers", "frac_coords", "lattice"]))
+    starting = CrysJepa.load(init) if init else None
     jepa, training = CrysJepa.pretrain(
         crystals,
         table["formation_energy_per_atom"].to_numpy(),
-        JEPA,
+        starting.model.config if starting else WIDE_JEPA,
         settings,
         relaxed_energies=table["relaxed_formation_energy_per_atom"].to_numpy(),
         site_energies=table["site_energies"].combine_chunks().flatten().to_numpy(zero_copy_only=False),
         scale="materials_project",
-        init=CrysJepa.load(init) if init else None,
+        init=starting,
         seed=seed,
         state=_state(out),
         progress=_Printer(),
@@ -126,7 +135,10 @@ def main() -> None:
     jepa.add_argument("--steps", type=int, default=20_000)
     jepa.add_argument("--peak", type=float, default=3e-3, help="learning rate")
     jepa.add_argument("--final", type=float, default=0.01, help="fraction of the peak at the last step")
-    for sub in (generator, jepa):
+    narrowing = kinds.add_parser("narrow")
+    narrowing.add_argument("model", type=Path)
+    narrowing.add_argument("table", type=Path)
+    for sub in (generator, jepa, narrowing):
         sub.add_argument("--out", type=Path, required=True)
         sub.add_argument("--seed", type=int, default=0)
         sub.add_argument("--threads", type=int, default=1)
@@ -134,6 +146,9 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     if chosen.kind == "generator":
         train_generator(chosen.tables, chosen.out, chosen.seed)
+    elif chosen.kind == "narrow":
+        table = pq.read_table(chosen.table, columns=["id", "atomic_numbers", "frac_coords", "lattice"])
+        narrow(CrysJepa.load(chosen.model), Crystals.from_arrow(table), JEPA, chosen.seed).save(chosen.out)
     else:
         settings = JEPA_SETTINGS.model_copy(
             update={

@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 from pymatgen.entries.compatibility import MaterialsProject2020Compatibility, MaterialsProjectCompatibility
-from pymatgen.entries.computed_entries import ComputedStructureEntry
-from pymatgen.io.vasp.sets import MPRelaxSet
 
 from crysjepa.chemical_systems import element_fractions
 from crysjepa.crystals import Crystals
+from crysjepa.energy.corrections import correction
 from crysjepa.jepa.readouts import ridge
 
 PARTS = 5
@@ -67,21 +66,6 @@ def refitted(
 def _shift(
     structure: Structure, first: MaterialsProjectCompatibility, second: MaterialsProject2020Compatibility
 ) -> float:
-    elements = {str(e) for e in structure.composition}
-    hubbards = MPRelaxSet.CONFIG["INCAR"]["LDAUU"]["O"] if elements & {"O", "F"} else {}
-    chosen = {e: float(hubbards.get(e, 0)) for e in elements}
-    with_u = any(chosen.values())
-    parameters = {
-        "hubbards": chosen if with_u else {},
-        "is_hubbard": with_u,
-        "run_type": "GGA+U" if with_u else "GGA",
-        "potcar_symbols": [f"PBE {MPRelaxSet.CONFIG['POTCAR'].get(e, e)}" for e in sorted(elements)],
-    }
-    corrections = []
-    for scheme in (first, second):
-        entry = ComputedStructureEntry(structure, 0.0, parameters=dict(parameters))
-        done = scheme.process_entry(entry, clean=True)
-        corrections.append(np.nan if done is None else done.correction / len(structure))
     fractions = structure.composition.fractional_composition
     gases = sum(fractions[e] * (corrected - plain) for e, (corrected, plain) in GASES.items())
-    return float(corrections[1] - corrections[0] + gases)
+    return correction(structure, second) - correction(structure, first) + float(gases)

@@ -137,9 +137,12 @@ class Bench:
 
 
 def most_crystals(origin: Mapping[str, Any] | None) -> int | None:
-    """The largest set that a model, or one that it was trained on from, was trained on; None if unknown."""
+    """How many crystals a model learned from: where its origin does not count those of all stages together
+    (``distinct_crystals``), the largest set of a stage; None if unknown.
+    """
     found = []
     while origin:
+        found.append(origin.get("distinct_crystals"))
         found.append(origin.get("num_crystals"))
         origin = origin.get("init")
     known = [int(n) for n in found if n is not None]

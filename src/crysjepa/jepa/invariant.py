@@ -26,9 +26,9 @@ class InvariantConfig:
 
     layers: int = 3
     width: int = 128
-    channels: int = 24
-    degrees: tuple[int, ...] = (128, 48, 48, 32)
-    hidden: int = 192
+    channels: int = 20
+    degrees: tuple[int, ...] = (112, 40, 40, 24)
+    hidden: int = 144
 
 
 class InvariantLayer(nn.Module):
