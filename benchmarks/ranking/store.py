@@ -17,7 +17,18 @@ import crysjepa
 from crysjepa.candidates import write_parquet
 from crysjepa.run import read_json, versions, write_json
 
-RANKING = ("canonical.py", "crystals.py", "energy", "jepa", "lattice.py", "nn", "relax", "screen")
+RANKING = (
+    "canonical.py",
+    "chemical_systems.py",
+    "compiled.py",
+    "crystals.py",
+    "energy",
+    "jepa",
+    "lattice.py",
+    "nn",
+    "relax",
+    "screen",
+)
 GENERATION = ("crystals.py", "generate", "lattice.py", "nn")
 FINGERPRINTS = ("crystals.py", "screen/embedders.py", "screen/fingerprint.py")
 """Rooms of crysjepa that a result can depend on: with other code in these, what was kept is not used."""
