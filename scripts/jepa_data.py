@@ -3,6 +3,7 @@
     python scripts/jepa_data.py variants MP20.parquet MPTS52.parquet --out V/1 --num 60000 --seed 1
     python scripts/jepa_data.py variants MP20.parquet MPTS52.parquet --out V/2 --num 30000 --seed 2 \
         --guide JEPA.safetensors --hull HULL.parquet
+    python scripts/jepa_data.py variants MP20.parquet MPTS52.parquet --out V/4 --num 20000 --seed 4 --wild
     python scripts/jepa_data.py relabel L*.parquet --out V/3
     python scripts/jepa_data.py pack --known MP20.parquet MPTS52.parquet --labels L*.parquet \
         --sites V/*/*.parquet --references REFERENCES.json --out PACKED.parquet
@@ -12,7 +13,9 @@ kind (parent, rattle, sub, sub+rattle), parent and formation_energy_per_atom, wh
 rows are one crystal at three volumes. CHGNet's total energy is a sum over sites: with elemental references
 taken off, each site has a share of the formation energy, and a crystal gives as many labels as it has sites.
 A guided variant is one that the model finds near the hull, at the volume that the model finds best: like the
-crystals that screening has to tell apart. All of it goes on where it was interrupted.
+crystals that screening has to tell apart. A wild one (``--wild``) has any other elements in a cell that does
+not fit: what poor generators make, and what a model must have seen to tell that it is hopeless. All of it
+goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -50,6 +53,8 @@ ELEMENTS = sorted(
 """Those that are swapped, by Mendeleev number: neighbours are alike."""
 VOLUMES = np.array([0.92, 0.95, 0.98, 1.01, 1.04, 1.07, 1.10])
 MAX_SITES = 24
+HIGHEST = 15.0
+"""eV/atom; what has a higher formation energy is left out."""
 NEAR_HULL, FAR, SHARE_OF_FAR = 0.15, 0.6, 0.12
 """eV/atom: guided variants below the first are kept, and this share of those below the second."""
 
@@ -59,6 +64,7 @@ class Variants:
     """Known crystals with elements swapped for alike ones, volumes by the elements, some distorted."""
 
     known: Crystals
+    wild: bool = False
 
     @cached_property
     def volume_of(self) -> NDArray[np.float64]:
@@ -75,6 +81,8 @@ class Variants:
     def draw(self, rng: np.random.Generator, id_: str) -> tuple[Crystals, str] | None:
         """One variant and its parent's id; None where no swap was found."""
         parent = self.known[int(rng.integers(len(self.known)))]
+        if self.wild:
+            return _misfit(rng, parent, id_), parent.ids[0]
         swaps = _swaps(rng, parent.atomic_numbers)
         if not swaps:
             return None
@@ -89,6 +97,18 @@ class Variants:
             coords = coords + moves @ np.linalg.inv(cell)
         variant = Crystals(numbers, coords % 1, cell[None], parent.num_atoms, (id_,))
         return variant, parent.ids[0]
+
+
+def _misfit(rng: np.random.Generator, parent: Crystals, id_: str) -> Crystals:
+    """Any elements for some of its own, the cell up to a fifth shorter or longer, sites moved."""
+    present = np.unique(parent.atomic_numbers)
+    old = rng.choice(present, size=rng.integers(0, len(present) + 1), replace=False)
+    swaps = dict(zip(old.tolist(), rng.choice(ELEMENTS, len(old), replace=False).tolist(), strict=True))
+    numbers = np.array([swaps.get(z, z) for z in parent.atomic_numbers.tolist()])
+    cell = parent.lattices[0] * rng.uniform(0.8, 1.2)
+    moves = rng.normal(0, rng.choice([0.0, 0.1, 0.25]), parent.frac_coords.shape)
+    coords = (parent.frac_coords + moves @ np.linalg.inv(cell)) % 1
+    return Crystals(numbers, coords, cell[None], parent.num_atoms, (id_,))
 
 
 def _swaps(rng: np.random.Generator, numbers: NDArray[np.int64]) -> dict[int, int]:
@@ -126,7 +146,8 @@ def guided(crystals: Crystals, model: CrysJepa, hull: LowerHull, rng: np.random.
 def make_variants(args: argparse.Namespace) -> None:
     """Shards of labelled variants in ``--out``."""
     known = Crystals.concatenate([Crystals.from_arrow(pq.read_table(p, columns=CRYSTAL)) for p in args.known])
-    variants = Variants(known[np.flatnonzero(known.num_atoms <= 16)])
+    variants = Variants(known[np.flatnonzero(known.num_atoms <= 16)], args.wild)
+    kind = "w" if args.wild else "v"
     force_field = ChgnetForceField()
     model = CrysJepa.load(args.guide) if args.guide else None
     hull = LowerHull(Hull.read(args.hull)) if args.guide else None
@@ -135,7 +156,7 @@ def make_variants(args: argparse.Namespace) -> None:
         if out.exists():
             continue
         rng = np.random.default_rng((args.seed, shard))
-        drawn = (variants.draw(rng, f"v{args.seed}-{shard}-{i}") for i in range(1000))
+        drawn = (variants.draw(rng, f"{kind}{args.seed}-{shard}-{i}") for i in range(1000))
         pairs = [d for d in drawn if d is not None]
         crystals = Crystals.concatenate([c for c, _ in pairs])
         parents = {c.ids[0]: parent for c, parent in pairs}
@@ -234,7 +255,7 @@ def _packed(
     if energies is None:
         energies = np.add.reduceat(shares, crystals.offsets[:-1]) / crystals.num_atoms
     fit = np.array([s not in held_out for s in crystals.chemical_systems()])
-    fit &= (crystals.num_atoms <= MAX_SITES) & (energies < 6) & np.isfinite(energies)
+    fit &= (crystals.num_atoms <= MAX_SITES) & (energies < HIGHEST) & np.isfinite(energies)
     kept, by_site = crystals[fit], shares[np.repeat(fit, crystals.num_atoms)]
     table = kept.to_arrow().append_column(ENERGY, pa.array(energies[fit]))
     none = np.full(len(crystals), np.nan)
@@ -270,6 +291,7 @@ def main() -> None:
     variants.add_argument("known", type=Path, nargs="+")
     variants.add_argument("--num", type=int, required=True)
     variants.add_argument("--seed", type=int, default=0)
+    variants.add_argument("--wild", action="store_true")
     variants.add_argument("--guide", type=Path)
     variants.add_argument("--hull", type=Path)
     again = verbs.add_parser("relabel")

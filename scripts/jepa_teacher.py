@@ -121,12 +121,12 @@ def taught(
 
 
 def replayed(base: pa.Table, known: set[str], without: set[str], num: int) -> pa.Table:
-    """The known crystals, and ``num`` of the others."""
+    """The known crystals, the wild variants, and ``num`` of the others."""
     ids = np.array(base["id"].to_pylist())
-    is_known = np.isin(ids, sorted(known))
-    others = ~is_known & ~np.isin(ids, sorted(without)) & (base[ENERGY].to_numpy() < HIGHEST_REPLAYED)
+    kept = np.array([i in known or i.startswith("w") for i in ids.tolist()])
+    others = ~kept & ~np.isin(ids, sorted(without)) & (base[ENERGY].to_numpy() < HIGHEST_REPLAYED)
     some = np.random.default_rng(0).permutation(np.flatnonzero(others))[:num]
-    return base.take(np.sort(np.concatenate([np.flatnonzero(is_known), some])))
+    return base.take(np.sort(np.concatenate([np.flatnonzero(kept), some])))
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 """Reading crystals: every format, and every way in which a source can be wrong."""
 
+import argparse
+import csv
 import warnings
 import zipfile
 from pathlib import Path
@@ -488,6 +490,62 @@ def test_torch_rows_that_are_no_crystals(tmp_path):
     ]
     torch.save(tensors(num_atoms=torch.tensor([3, 0])), tmp_path / "gen.pt")
     assert read_crystals(tmp_path / "gen.pt").column("reason") == [None, "no atom sites"]
+
+
+def test_torch_as_the_scripts_save_it(tmp_path):
+    """CDVAE, DiffCSP and their descendants save the settings beside the tensors, and the time it took."""
+    settings = argparse.Namespace(model_path="run", batch_size=500, label="", step_lr=1e-5)
+    extra = {"eval_setting": settings, "time": 12.5, "spgs": [], "all_frac_coords_stack": []}
+    torch.save(tensors() | extra, tmp_path / "eval_gen.pt")
+    assert read_crystals(tmp_path / "eval_gen.pt").crystals().ids == ("eval_gen-0", "eval_gen-1")
+    hostile = argparse.Namespace(model_path=Innocent())
+    torch.save(tensors() | {"eval_setting": hostile}, tmp_path / "hostile.pt")
+    with pytest.raises(ReadError, match="more than tensors"):
+        read_crystals(tmp_path / "hostile.pt")
+
+
+def test_torch_batches_of_predictions(tmp_path):
+    """A list of dictionaries, one for each batch, as FlowMM's prediction writer saves them."""
+    torch.save([tensors(), tensors(atom_types=torch.tensor([11, 17, 26]))], tmp_path / "predictions_00.pt")
+    crystals = read_crystals(tmp_path / "predictions_00.pt").crystals()
+    assert crystals.ids == tuple(f"predictions_00-{b}-{i}" for b in (0, 1) for i in (0, 1))
+    assert crystals.atomic_numbers.tolist() == [55, 17, 29, 11, 17, 26]
+    torch.save([tensors()], tmp_path / "predictions_00.pt")
+    assert read_crystals(tmp_path / "predictions_00.pt").crystals().ids == (
+        "predictions_00-0",
+        "predictions_00-1",
+    )
+    torch.save([tensors(), {"loss": torch.tensor(1.0)}], tmp_path / "predictions_00.pt")
+    with pytest.raises(ReadError, match="no tensor frac_coords"):
+        read_crystals(tmp_path / "predictions_00.pt")
+
+
+def test_samples_as_mattergen_writes_them(tmp_path):
+    """generated_crystals.extxyz, and the same as CIFs in generated_crystals_cif.zip."""
+    from ase.build import bulk
+
+    salts = [bulk("NaCl", "rocksalt", a=5.64), bulk("MgO", "rocksalt", a=4.21)]
+    ase_write(tmp_path / "generated_crystals.extxyz", salts, format="extxyz")
+    with zipfile.ZipFile(tmp_path / "generated_crystals_cif.zip", "w") as archive:
+        for i, atoms in enumerate(salts):
+            (crystal,) = Crystals.from_atoms([atoms], [str(i)]).to_structures()
+            archive.writestr(f"gen_{i}.cif", crystal.to(fmt="cif"))
+    frames, cifs = (
+        read_crystals(tmp_path / f"generated_crystals{end}").crystals() for end in (".extxyz", "_cif.zip")
+    )
+    assert frames.reduced_formulas() == cifs.reduced_formulas() == ["NaCl", "MgO"]
+    assert frames.volumes == pytest.approx(cifs.volumes, rel=1e-4)
+
+
+def test_samples_of_a_language_model(tmp_path):
+    """The CSV of crystal-text-llm, which FlowLLM starts from: the text, the CIF made of it, the model."""
+    with (tmp_path / "llm_samples.csv").open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["gen_str", "cif", "model_name"])
+        writer.writerows([["5.6 5.6 5.6\n90 90 90\nNa", P1, "7b"], ["5.6 5.6", "", "7b"]])
+    table = read_crystals(tmp_path / "llm_samples.csv")
+    assert table.column("status") == ["ok", "failed"] and "no CIF" in table.column("reason")[1]
+    assert table.column("model_name") == ["7b", "7b"]
 
 
 class Innocent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,11 @@ def read_torch(path: Path, stem: str) -> list[Entry]:
 
     ``frac_coords`` (N, 3), ``num_atoms`` (B,), ``atom_types`` (N,) or scores (N, C) whose columns are the
     elements from hydrogen on, and ``lengths`` with ``angles`` (B, 3) or ``lattices`` (B, 3, 3); each may have
-    a leading dimension of evaluations. Coordinates are wrapped into the cell. No pickled code is run.
+    a leading dimension of evaluations. That is what the scripts of CDVAE, DiffCSP, DiffCSP++, SymmCD and
+    CrysLLMGen save (``eval_gen.pt`` and the like), with ``eval_setting``, an ``argparse.Namespace`` that is
+    not looked at. A list of such dictionaries is read one after the other: FlowMM and FlowLLM save one for
+    each batch of predictions (made after their code; no published file was at hand). Coordinates are wrapped
+    into the cell. No pickled code is run.
 
     Raises
     ------
@@ -157,7 +162,9 @@ def read_torch(path: Path, stem: str) -> list[Entry]:
     import torch
 
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        # A namespace of settings is a plain holder of values: to rebuild one runs nothing of the file's.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises anything for a foreign file; the reason is kept
         found = re.search(r"GLOBAL ([\w.]+)", str(error)) or re.search(
             r"Unsupported \w+:? ([\w.]+)", str(error)
@@ -168,15 +175,29 @@ def read_torch(path: Path, stem: str) -> list[Entry]:
                 f"run code to be read, which crysjepa does not. {_TORCH_ADVICE}"
             ) from error
         raise ReadError(f"not a file of tensors, or a truncated one: {brief(error)}") from error
+    if isinstance(loaded, list | tuple) and loaded and all(isinstance(part, dict) for part in loaded):
+        if len(loaded) == 1:
+            return _torch_entries(_tensors(loaded[0]), stem)
+        return [
+            entry
+            for number, part in enumerate(loaded)
+            for entry in _torch_entries(_tensors(part), f"{stem}-{number}")
+        ]
     if not isinstance(loaded, dict):
         raise ReadError(
             f"the file holds a {type(loaded).__name__}, not a dictionary of tensors. {_TORCH_ADVICE}"
         )
+    return _torch_entries(_tensors(loaded), stem)
+
+
+def _tensors(loaded: dict[Any, Any]) -> dict[str, NDArray[np.float64]]:
+    import torch
+
     arrays = {k: v.detach().double().numpy() for k, v in loaded.items() if isinstance(v, torch.Tensor)}
     missing = [k for k in ("frac_coords", "num_atoms", "atom_types") if k not in arrays]
     if missing or not ("lattices" in arrays or {"lengths", "angles"} <= set(arrays)):
         raise ReadError(f"no tensor {', '.join(missing) or 'lattices, nor lengths and angles'} in the file")
-    return _torch_entries(arrays, stem)
+    return arrays
 
 
 def _torch_entries(arrays: dict[str, NDArray[np.float64]], stem: str) -> list[Entry]:

@@ -143,6 +143,20 @@ def test_where_the_hull_knows_too_little_there_is_no_score(name, context, strang
     assert 0 < few < len(strangers)
 
 
+def test_what_is_too_good_to_be_true_has_no_score(context, strangers, monkeypatch):
+    energies = CrysJepa.energies
+
+    def deep(model, embeddings, **options):
+        found = energies(model, embeddings, **options)
+        found[0] = -7.7
+        return found
+
+    monkeypatch.setattr(CrysJepa, "energies", deep)
+    first, *others = make_ranker("jepa-hull", context).score(strangers).values()
+    assert first.value is None and "-7.7 eV/atom is below that of any known" in first.reason
+    assert any(s.value is not None for s in others)
+
+
 def test_scales_are_bridged_by_shifts_fitted_on_the_reference(tiny):
     """Energies of another scale differ by a number for each element: that is found, and said."""
     model, crystals = CrysJepa.load(tiny.jepa), known_lattice()

@@ -249,7 +249,7 @@ def map_figure(
     for handle in legend.legend_handles:
         handle.set_alpha(1)  # type: ignore[union-attr]
         handle.set_rasterized(False)  # type: ignore[union-attr]
-    _place_labels(figure, axes, [(x[r], y[r], labels[r]) for r in listed if labels[r]])
+    place_labels(figure, axes, [(x[r], y[r], labels[r]) for r in listed if labels[r]])
     return figure
 
 
@@ -279,7 +279,7 @@ def _background(figure: Figure, axes: Axes, reference: pd.DataFrame) -> None:
     bar.solids.set_rasterized(True)
 
 
-def _place_labels(figure: Figure, axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+def place_labels(figure: Figure, axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
     """Write labels where they cover neither one another nor a marked point; leave out what has no place."""
     FigureCanvasAgg(figure).draw()
     # The layout is done; a label must not move the axes under the others.

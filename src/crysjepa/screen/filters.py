@@ -7,6 +7,7 @@ crystal, and no answer depends on the order of the rows.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import product
@@ -101,19 +102,32 @@ def _nearest(cell: NDArray[np.float64], frac: NDArray[np.float64], within: float
     return float(distances[:, 1].min())
 
 
-def composition_validity(crystals: Crystals, *, progress: Progress | None = None) -> dict[str, str | None]:
+COMPOSITION_RULES = {
+    "paper": "charge neutrality and electronegativity as in CDVAE's evaluation, smact14 oxidation states",
+    "smact": "smact.screening.smact_validity of the installed version, with its default settings",
+}
+"""Names of rules, and what they are. ``paper`` never changes; ``smact`` changes with the package."""
+
+
+def composition_validity(
+    crystals: Crystals, *, rule: str = "paper", progress: Progress | None = None
+) -> dict[str, str | None]:
     """Why each composition is invalid, or None: charge neutrality and electronegativity.
 
-    The rule of CDVAE's evaluation (Xie et al., arXiv:2110.06197) as :func:`smact.screening.smact_validity`
-    has it with the ``smact14`` oxidation states: a single element and a mixture of metals are valid;
-    otherwise each element must be able to take one oxidation state such that the charges sum to 0 and every
-    cation is less electronegative than every anion.
+    ``paper`` is the rule of CDVAE's evaluation (Xie et al., arXiv:2110.06197) as
+    :func:`smact.screening.smact_validity` has it with the ``smact14`` oxidation states: a single element and
+    a mixture of metals are valid; otherwise each element must be able to take one oxidation state such that
+    the charges sum to 0 and every cation is less electronegative than every anion. ``smact`` is that
+    function of the installed smact, with its defaults. Raises ValueError for any other rule.
     """
+    if rule not in COMPOSITION_RULES:
+        raise ValueError(f"no composition rule {rule!r}: choose from {', '.join(COMPOSITION_RULES)}")
+    judge = _composition_reason if rule == "paper" else _smacts_own
     reasons: dict[str, str | None] = {}
     for done, (id_, formula) in enumerate(
         zip(crystals.ids, reduced_formulas(crystals), strict=True), start=1
     ):
-        reasons[id_] = _composition_reason(formula)
+        reasons[id_] = judge(formula)
         if progress:
             progress(done, len(crystals))
     return reasons
@@ -121,12 +135,16 @@ def composition_validity(crystals: Crystals, *, progress: Progress | None = None
 
 def reduced_formulas(crystals: Crystals) -> list[Formula]:
     """The reduced formula of each crystal, in the order of the rows."""
-    out = []
-    for a, b in zip(crystals.offsets[:-1], crystals.offsets[1:], strict=True):
-        numbers, counts = np.unique(crystals.atomic_numbers[a:b], return_counts=True)
-        counts = counts // np.gcd.reduce(counts)
-        out.append(tuple(zip(numbers.tolist(), counts.tolist(), strict=True)))
-    return out
+    if not len(crystals):
+        return []
+    rows = np.repeat(np.arange(len(crystals)), crystals.num_atoms)
+    keys, counts = np.unique(rows * 1000 + crystals.atomic_numbers, return_counts=True)
+    starts = np.flatnonzero(np.diff(keys // 1000, prepend=-1))
+    divisors = np.gcd.reduceat(counts, starts)
+    reduced = (counts // np.repeat(divisors, np.diff(starts, append=len(keys)))).tolist()
+    pairs = list(zip((keys % 1000).tolist(), reduced, strict=True))
+    ends = [*starts[1:].tolist(), len(pairs)]
+    return [tuple(pairs[a:b]) for a, b in zip(starts.tolist(), ends, strict=True)]
 
 
 @lru_cache(maxsize=100_000)
@@ -157,6 +175,21 @@ def _composition_reason(formula: Formula) -> str | None:
         if 0 in _charges(signed):
             return None
     return "charge-neutral only with a cation more electronegative than an anion"
+
+
+@lru_cache(maxsize=100_000)
+def _smacts_own(formula: Formula) -> str | None:
+    from pymatgen.core import Composition, Element
+    from smact.screening import smact_validity
+
+    composition = Composition({Element.from_Z(number): count for number, count in formula})
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of elements without an oxidation state in its tables
+            valid = smact_validity(composition)
+    except (KeyError, NameError, TypeError) as error:  # beyond the elements that smact tabulates
+        return f"smact does not know it ({error})"
+    return None if valid else "smact_validity says no"
 
 
 def _charges(choices: list[tuple[tuple[int, ...], int]]) -> set[int]:

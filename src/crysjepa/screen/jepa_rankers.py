@@ -20,6 +20,9 @@ from crysjepa.screen.embedders import Embedded, Embedder, JepaEmbedder
 from crysjepa.screen.reference import ReferenceIndex
 from crysjepa.screen.scores import Score
 
+LOWEST = -5.0
+"""eV/atom; the lowest formation energy in the Materials Project is −4.5. A model that predicts less does not
+know what it is looking at, and such crystals must not come first."""
 _FITTED_ON = 5_000
 """Reference crystals that a fit of shifts between two scales uses: some 50 for each element."""
 
@@ -111,8 +114,14 @@ class HullEnergy:
         fractions = element_fractions(kept)
         systems = system_keys(fractions)
         shifts, unknown = self._shifted(fractions)
-        energies = self.embedder.model.energies(embedded.vectors, relaxed=self.relaxed) - shifts
-        values, reasons = self.hull.above(energies, fractions)
+        energies = self.embedder.model.energies(embedded.vectors, relaxed=self.relaxed)
+        values, reasons = self.hull.above(energies - shifts, fractions)
+        for row in np.flatnonzero(energies < LOWEST).tolist():
+            values[row] = np.nan
+            unknown[row] = (
+                f"a predicted formation energy of {energies[row]:.1f} eV/atom is below that of any known "
+                "compound: the crystal is unlike all that the model has seen"
+            )
         counts = self.index.num_references(systems)
         support = self.index.support(embedded.vectors, systems)
         return _scores(crystals, embedded, values, counts, support, reasons | unknown)

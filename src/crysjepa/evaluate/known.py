@@ -1,0 +1,113 @@
+"""Known crystals, and the elemental references that a force field needs to speak of formation energies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from crysjepa import datasets
+from crysjepa.candidates import CandidateTable
+from crysjepa.crystals import Crystals
+from crysjepa.energy.hull import ASSUMED_SCALE, Hull
+from crysjepa.energy.references import (
+    ElementalReferences,
+    ScaleMismatch,
+    check_scales,
+    fit_references,
+    load_references,
+    read_references,
+)
+from crysjepa.evaluate.hulls import scale_of
+from crysjepa.evaluate.presets import Protocol
+from crysjepa.relax.force_fields import get_force_field
+
+Report = Callable[[str, int, int], None]
+"""progress(stage, done, total)"""
+
+_FITTED_ON = 600
+"""Crystals whose energies a fit of elemental references computes: some 6 for each element."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A reference: its table, the scale of its formation energies, and what it is called."""
+
+    table: CandidateTable
+    scale: str
+    name: str = ""
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> Known:
+        """From a data set's name or a path; the scale is what a Parquet file states, or the assumed one."""
+        return cls(
+            datasets.load(str(name_or_path)),
+            scale_of(name_or_path) or ASSUMED_SCALE,
+            Path(name_or_path).name,
+        )
+
+    def crystals(self) -> Crystals:
+        """Those that could be read. Raises ValueError if there are none."""
+        found = self.table.crystals(self.table.ok_ids)
+        if not len(found):
+            raise ValueError("the reference has no readable crystals")
+        return found
+
+
+def find_references(
+    protocol: Protocol, hull: Hull, known: Known, *, device: str = "cpu", progress: Report | None = None
+) -> ElementalReferences:
+    """Elemental references on the hull's scale: from a file, shipped, or fitted on the known crystals.
+
+    The fit evaluates up to 600 of them (those with ``formation_energy_per_atom``) with the force field, as
+    they are, and is only as good as their labels; its error is recorded.
+
+    Raises
+    ------
+    ScaleMismatch
+        If the file belongs to another force field, or the labels to fit on are on another scale than the
+        hull, unless ``protocol.allow_mixed_scales``.
+    FileNotFoundError
+        If none are shipped and there are no formation energies to fit on.
+    """
+    if protocol.elemental_references is not None:
+        found = read_references(protocol.elemental_references)
+        if found.force_field != protocol.force_field and not protocol.allow_mixed_scales:
+            raise ScaleMismatch(
+                f"{protocol.elemental_references} holds references for the force field "
+                f"{found.force_field!r}, not {protocol.force_field!r}: fit some for it, or set "
+                "allow_mixed_scales in --config"
+            )
+        return found
+    try:
+        return load_references(protocol.force_field, hull.scale)
+    except FileNotFoundError:
+        if "formation_energy_per_atom" not in known.table:
+            raise
+    check_scales(known.scale, hull.scale, allow_mixed=protocol.allow_mixed_scales)
+    return _fitted(protocol.force_field, known, device, progress)
+
+
+def _fitted(name: str, known: Known, device: str, progress: Report | None) -> ElementalReferences:
+    force_field, table = get_force_field(name, device), known.table
+    energies = table.column("formation_energy_per_atom", table.ok_ids)
+    labelled = [i for i, e in zip(table.ok_ids, energies, strict=True) if e is not None]
+    order = np.random.default_rng(0).permutation(len(labelled))
+    crystals = table.crystals([labelled[i] for i in sorted(order[:_FITTED_ON])])
+    totals: dict[str, float] = {}
+    for done, crystal in enumerate(crystals, start=1):
+        prediction = force_field.evaluate(crystal.to_atoms())[0]
+        if not isinstance(prediction, str):
+            totals[crystal.ids[0]] = prediction.energy / int(crystal.num_atoms[0])
+        if progress is not None:
+            progress("fit elemental references", done, len(crystals))
+    return fit_references(
+        crystals.select(list(totals)).compositions(),
+        list(totals.values()),
+        table.column("formation_energy_per_atom", list(totals)),
+        force_field=name,
+        scale=known.scale,
+        source=f"fitted on {len(totals)} crystals of the reference",
+    )

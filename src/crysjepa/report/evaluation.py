@@ -1,0 +1,213 @@
+"""The page of ``crysjepa evaluate``: rates, spread and figures of one set, from what its folder holds."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from crysjepa.candidates import CandidateTable
+from crysjepa.report.embedding import Table
+from crysjepa.report.evaluation_figures import Point, energies_figure, plane_figure
+from crysjepa.report.page import inline_svg, page_environment
+from crysjepa.report.results import numbers, plain, real
+from crysjepa.report.style import PAPER, house_style
+from crysjepa.report.wording import flat, number, percent
+from crysjepa.run import read_json, write_text
+
+NAMES = {
+    "valid": "V: valid",
+    "stable": "S: stable",
+    "unique": "U: unique",
+    "novel": "N: novel",
+    "sun": "S.U.N.",
+    "vsun": "V.S.U.N.",
+    "stable_at_0": "S at 0 eV/atom",
+    "sun_at_0": "S.U.N. at 0 eV/atom",
+    "vsun_at_0": "V.S.U.N. at 0 eV/atom",
+    "new_prototype": "unique, novel, and of a new prototype",
+    "converged": "relaxation converged",
+}
+"""What each rate is called where there is room."""
+_MAX_REASONS = 15
+
+
+def write_evaluation(folder: str | Path) -> Path:
+    """Write ``evaluation.html`` from the folder's ``metrics.json`` and ``crystals.parquet``.
+
+    The same files give the same bytes. Raises FileNotFoundError if one of them is missing:
+    ``crysjepa evaluate`` makes them.
+    """
+    folder = Path(folder)
+    metrics = read_json(folder / "metrics.json")
+    frame = CandidateTable.read(folder / "crystals.parquet").frame
+    energies = numbers(frame, "e_above_hull")
+    figures = {
+        "energies": energies_figure(
+            {"all crystals": energies}, real(metrics["protocol"]["e_above_hull_max"])
+        ),
+        "plane": plane_figure(points([("these crystals", metrics)])),
+    }
+    html = page(
+        kicker="evaluation of crystals",
+        title="Evaluation of crystals",
+        headline=headline(metrics),
+        lines=[metrics["citation"]],
+        tables=[rates_table(metrics), *batch_tables(metrics), spread_table(metrics), ends_table(frame)],
+        figures={
+            name: inline_svg(figure, name, name) for name, figure in figures.items() if figure is not None
+        },
+        captions={
+            "energies": "Energies above hull, as in Fig. 4 of the paper. The dashed line is the limit.",
+            "plane": "Stability against novelty, as in Fig. 1(a) of the paper.",
+        },
+        details=[("Protocol", list(flat(metrics["protocol"])))],
+    )
+    path = folder / "evaluation.html"
+    write_text(path, html)
+    return path
+
+
+def headline(metrics: Mapping[str, Any]) -> str:
+    """What it comes to, in a sentence."""
+    total = metrics["num_crystals"]
+    if not total:
+        return "There were no crystals to evaluate."
+    crystals = "The one crystal" if total == 1 else f"Of {total:,} crystals"
+    if metrics["vsun"] is None:
+        known = [
+            f"{percent(metrics[k])} are {k}" for k in ("valid", "unique", "novel") if metrics[k] is not None
+        ]
+        return f"{crystals}: {', '.join(known) or 'nothing was judged'}; stability was not judged."
+    return f"{crystals}: V.S.U.N. {percent(metrics['vsun'])}, S.U.N. {percent(metrics['sun'])}."
+
+
+def points(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Point]:
+    """Places on the novelty–stability plane of the sets that have one, with bootstrap or Wilson intervals."""
+    found = []
+    for name, metrics in results:
+        novel, stable = real(metrics.get("novel")), real(metrics.get("stable"))
+        if novel is not None and stable is not None:
+            both = [_interval(metrics, key) for key in ("novel", "stable")]
+            found.append(Point(name, novel, stable, both[0], both[1]))
+    return found
+
+
+def _interval(metrics: Mapping[str, Any], key: str) -> tuple[float, float] | None:
+    found = (metrics.get("intervals") or {}).get(key)
+    return None if not found else (float(found[0]), float(found[1]))
+
+
+# -- tables --------------------------------------------------------------------------------------
+
+
+def interval_text(interval: Sequence[float] | None) -> str:
+    """An interval of fractions in percent."""
+    return "–" if not interval else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
+
+
+def rates_table(metrics: Mapping[str, Any]) -> Table:
+    """Every rate with both intervals."""
+    rows = [
+        (
+            says,
+            percent(metrics.get(key)),
+            interval_text((metrics.get("intervals") or {}).get(key)),
+            interval_text((metrics.get("bootstrap") or {}).get(key)),
+        )
+        for key, says in NAMES.items()
+    ]
+    note = (
+        f"Shares of all {metrics['num_crystals']:,} crystals; what could not be judged counts against a rate."
+    )
+    return Table("Rates", ("", "share", "95 % interval (Wilson)", "95 % interval (bootstrap)"), rows, note)
+
+
+def batch_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """Mean and standard deviation over batches, where the protocol has batches."""
+    batches = metrics.get("batches")
+    if not batches:
+        return []
+    rows = [
+        (says, mean_std(batches["rates"].get(key)))
+        for key, says in NAMES.items()
+        if batches["rates"].get(key)
+    ]
+    many = batches["num_batches"]
+    note = f"{many} {'batch' if many == 1 else 'batches'} of {batches['size']:,}"
+    if batches["wanted"] and many != batches["wanted"]:
+        note += f"; the protocol asks for {batches['wanted']}"
+    if batches["left_over"]:
+        note += f"; {batches['left_over']:,} crystals fill no batch and do not count here"
+    return [Table("Mean and standard deviation over batches", ("", "percent"), rows, note + ".")]
+
+
+def mean_std(entry: Mapping[str, Any] | None) -> str:
+    """Such as ``45.9 ± 1.8``, in percent."""
+    if not entry:
+        return "–"
+    spread = "" if entry["std"] is None else f" ± {100 * entry['std']:.1f}"
+    return f"{100 * entry['mean']:.1f}{spread}"
+
+
+def spread_table(metrics: Mapping[str, Any]) -> Table:
+    """Chemical systems, space groups, and troublesome elements."""
+    found = metrics["diversity"]
+    rows = []
+    for key, says in (("chemical_systems", "chemical systems"), ("space_groups", "space groups")):
+        entry = found[key]
+        interval = entry["interval"]
+        between = "–" if interval is None else f"{interval[0]:.1f} to {interval[1]:.1f}"
+        rows.append((says, f"{entry['num']:,}", f"{number(entry['effective'], 1)} effective", between))
+    for key in ("rare", "toxic", "radioactive"):
+        rows.append(
+            (f"with a {key} element", percent(found[key]["share"]), "", interval_text(found[key]["interval"]))
+        )
+    return Table("Spread, and elements to avoid", ("", "", "", "95 % interval"), rows)
+
+
+def ends_table(frame: Any) -> Table:
+    """Where crystals ended, and why, most frequent first."""
+    ended = frame[frame["status"] != "ok"]
+    keys = [(plain(s), plain(r, 90)) for s, r in zip(ended["stage"], ended["reason"], strict=True)]
+    counts: dict[tuple[str, str], int] = {}
+    for stage, reason in keys:
+        kind = (stage, _general(reason))
+        counts[kind] = counts.get(kind, 0) + 1
+    order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    rows = [(stage, f"{n:,}", reason) for (stage, reason), n in order[:_MAX_REASONS]]
+    rest = sum(n for _, n in order[_MAX_REASONS:])
+    if rest:
+        rows.append(("others", f"{rest:,}", "all in crystals.parquet"))
+    return Table("Where crystals ended", ("stage", "crystals", "reason"), rows)
+
+
+def _general(reason: str) -> str:
+    """A reason without the id or number that makes it one crystal's own."""
+    for start in ("duplicate of", "matches"):
+        if reason.startswith(start):
+            return f"{start} another" if start == "duplicate of" else "matches a known crystal"
+    return "above the limit" if reason.endswith("eV/atom above the hull") else reason
+
+
+# -- the page ------------------------------------------------------------------------------------
+
+
+def page(**parts: Any) -> str:
+    """``tables.html.j2`` as text."""
+    return page_environment().get_template("tables.html.j2").render(**parts)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """As a file that stands by itself: light background, no date, all or nothing."""
+    kind = path.suffix[1:]
+    buffer = io.BytesIO()
+    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
+    with house_style():
+        figure.savefig(buffer, format=kind, metadata=metadata, facecolor=PAPER, dpi=160)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(buffer.getvalue())
+    partial.replace(path)

@@ -1,0 +1,94 @@
+"""The page of ``crysjepa tradeoff``: curves, the plane and the energies of one set, from its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from crysjepa.candidates import CandidateTable, write_parquet
+from crysjepa.report.embedding import Table
+from crysjepa.report.evaluation import page, save_figure
+from crysjepa.report.evaluation_figures import energies_figure, tradeoff_figure
+from crysjepa.report.page import inline_svg
+from crysjepa.report.results import numbers, plain, real
+from crysjepa.report.wording import flat, percent, significant
+from crysjepa.run import read_json, write_text
+
+_COLUMNS = {"stable": "S", "novel": "N", "unique": "U", "sun": "S.U.N.", "vsun": "V.S.U.N."}
+_KEPT = ("structure_distance", "composition_distance", "no_fingerprint")
+CAPTIONS = {
+    "tradeoff": "Cumulative rates over percentiles of the distance, as in Fig. 1(b) and 5(a) of the paper, "
+    "with bootstrap 95 % intervals.",
+    "tradeoff_energies": "Energies above hull of the nearest and the farthest half by distance.",
+}
+
+
+def write_tradeoff(folder: Path, table: CandidateTable) -> Path:
+    """Write ``tradeoff.html``, ``tradeoff.parquet`` and figures beside ``tradeoff.json``; the page's path."""
+    result = read_json(folder / "tradeoff.json")
+    curves = result["curves"]
+    frame = table.frame
+    column = curves["column"]
+    kept = ["id", column, *(c for c in _KEPT if c in frame)]
+    write_parquet(pa.Table.from_pandas(frame[kept], preserve_index=False), folder / "tradeoff.parquet")
+    distance, energy = numbers(frame, column), numbers(frame, "e_above_hull")
+    middle = curves["distances"][len(curves["distances"]) // 2 - 1]
+    halves = {"nearest half": energy[distance <= middle], "farthest half": energy[distance > middle]}
+    figures = {
+        "tradeoff": tradeoff_figure(curves, column.replace("_", " ")),
+        "tradeoff_energies": energies_figure(
+            {name: values for name, values in halves.items() if len(values)},
+            real(result["protocol"].get("e_above_hull_max")),
+        ),
+    }
+    inline = {}
+    for name, figure in figures.items():
+        for kind in ("png", "svg"):
+            (folder / f"{name}.{kind}").unlink(missing_ok=True)
+            if figure is not None:
+                save_figure(figure, folder / f"{name}.{kind}")
+        if figure is not None:
+            inline[name] = inline_svg(figure, name, CAPTIONS[name])
+    first, last = ({k: v[at] for k, v in curves["rates"].items()} for at in (0, -1))
+    nearest = curves["percentiles"][0]
+    said = [
+        f"{_COLUMNS[k]} {percent(first[k])} among the nearest {nearest} %, {percent(last[k])} in all"
+        for k in ("stable", "novel")
+        if k in first
+    ]
+    left_out = curves["without_distance"]
+    notes = [*result["notes"]]
+    if left_out:
+        notes.append(
+            f"{left_out:,} of {curves['num_crystals']:,} crystals have no distance and are left out here."
+        )
+    html = page(
+        kicker="stability and novelty along a distance",
+        title="Trade-off",
+        headline="; ".join(said) or "Neither stability nor novelty was judged.",
+        lines=notes,
+        tables=[_table(curves)],
+        figures=inline,
+        captions=CAPTIONS,
+        details=[("Protocol", list(flat(result["protocol"]))), ("Versions", list(flat(result["versions"])))],
+    )
+    path = folder / "tradeoff.html"
+    write_text(path, html)
+    return path
+
+
+def _table(curves: dict[str, object]) -> Table:
+    rates = curves["rates"]
+    assert isinstance(rates, dict)
+    names = [k for k in _COLUMNS if k in rates]
+    lists = [curves[k] for k in ("percentiles", "num", "distances")]
+    rows = []
+    for at, (percentile, num, distance) in enumerate(zip(*lists, strict=True)):
+        rows.append(
+            (f"{percentile} %", f"{num:,}", significant(distance), *(percent(rates[k][at]) for k in names))
+        )
+    columns = ("nearest", "crystals", plain(curves["column"], 40), *(_COLUMNS[k] for k in names))
+    return Table(
+        "Cumulative rates", columns, rows, "Of the crystals nearest to known ones, up to each percentile."
+    )
