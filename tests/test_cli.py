@@ -23,6 +23,8 @@ VERBS = [
     "diagnose",
     "finetune",
     "evaluate",
+    "compare",
+    "tradeoff",
     "discover",
     "report",
     "doctor",
@@ -65,6 +67,40 @@ def test_generate_is_seeded_and_has_its_columns(tiny, tmp_path):
     table = pq.read_table(tmp_path / "a")
     assert {"id", "atomic_numbers", "frac_coords", "lattice"} <= set(table.column_names)
     assert table.num_rows == 9
+
+
+def test_generate_by_substitution_obeys_and_tells_its_counts(tmp_path):
+    out = tmp_path / "new.parquet"
+    text = call("generate", "--generator", "substitution", "--elements", "Li,Mg,O,P,S", "--max-sites", 12,
+                "--num", 40, "--out", out)  # fmt: skip
+    assert "only the elements Li, O, Mg, P, S; at most 12 sites" in text and "thrown away: " in text
+    table = CandidateTable.read(out)
+    crystals = table.crystals(table.ok_ids)
+    assert len(table) == 40 and len(crystals) >= 30 and crystals.num_atoms.max() <= 12
+    assert set(crystals.atomic_numbers.tolist()) <= {3, 12, 8, 15, 16}
+    assert all(table.column("parent", list(crystals.ids))) and all(table.column("swaps", list(crystals.ids)))
+    about = json.loads(pq.read_schema(out).metadata[b"crysjepa"])
+    assert about["asked"] == 40 and about["drawn"] == 40 - table.counts().get("failed: generate", 0) + sum(
+        about["rejected"].values()
+    )
+
+
+def test_generate_excludes_by_default_and_says_so(tiny, tmp_path):
+    text = call("generate", "--num", 4, "--generator", tiny.generator, "--out", tmp_path / "a")
+    assert "no radioactive elements and no noble gases (the default)" in text
+    text = call("generate", "--num", 4, "--generator", tiny.generator, "--exclude-elements", "none",
+                "--out", tmp_path / "b")  # fmt: skip
+    assert "radioactive elements and noble gases allowed" in text
+
+
+def test_generate_from_a_file(salts, tmp_path):
+    CandidateTable.from_crystals(salts).write(tmp_path / "salts.parquet")
+    text = call("generate", "--generator", tmp_path / "salts.parquet", "--chemical-system", "K-Cl",
+                "--num", 2, "--out", tmp_path / "a.parquet")  # fmt: skip
+    assert "note: salts.parquet holds 7 crystals of which 1 obey; 2 were asked for" in text
+    table = CandidateTable.read(tmp_path / "a.parquet")
+    assert table.crystals().reduced_formulas() == ["KCl"] and table.ids == ["gen-0", "gen-1"]
+    assert table.column("status") == ["ok", "failed"] and table.column("source_id") == ["KCl", None]
 
 
 def test_relax_embed_screen(tiny, tmp_path):
@@ -206,6 +242,29 @@ def test_evaluate_with_relaxation_goes_on(tiny, tmp_path):
     assert (tmp_path / "e" / "crystals.parquet").read_bytes() == first
 
 
+def test_compare_and_tradeoff(tiny, tmp_path):
+    settings = tmp_path / "protocol.toml"
+    settings.write_text(
+        f'elemental_references = "{tiny.elements}"\n[relaxation]\nmax_steps = 2\nchunk_size = 3\n'
+    )
+    common = ["--reference", tiny.reference, "--hull", tiny.reference, "--config", settings,
+              "--force-field", "ase.calculators.lj:LennardJones"]  # fmt: skip
+    tuned = ["--finetuned-on", tiny.reference]
+    said = call("evaluate", tiny.reference, *common, *tuned, "--preset", "strict", "--out", tmp_path / "e")
+    assert "preset strict" in said and "fine-tuning set known.parquet" in " ".join(said.split())
+    table = ["compare", f"A={tmp_path / 'e'}", f"B={tiny.reference}", *common, "--out", tmp_path / "c"]
+    refused = call(*table, "--preset", "paper", status=1)
+    assert "batch_size" in refused and "--anyway" in refused
+    assert "differs: batch_size" in call(*table, "--preset", "paper", "--anyway")
+    assert (tmp_path / "c" / "comparison.html").exists() and (tmp_path / "c" / "B" / "metrics.json").exists()
+    call("tradeoff", tmp_path / "e", "--by", "volume_change")
+    assert (tmp_path / "e" / "tradeoff.html").exists()
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    (tmp_path / "e" / "metrics.json").write_text(json.dumps(metrics | {"vsun": 1.0}))
+    assert "was changed after crysjepa wrote it" in call("tradeoff", tmp_path / "e", "--by", "x", status=1)
+    assert "no preset 'lenient'" in call("evaluate", "flla", "--preset", "lenient", "--out", "x", status=1)
+
+
 def test_train_pretrain_finetune(tiny, tmp_path):
     generator, jepa, tuned = (tmp_path / f"{n}.safetensors" for n in ("g", "j", "t"))
     settings = tmp_path / "train.toml"
@@ -231,6 +290,14 @@ def test_train_pretrain_finetune(tiny, tmp_path):
         (["report", "nowhere"], "nowhere"),
         (["generate", "--num", "1", "--device", "gpu", "--out", "x"], "gpu"),
         (["generate", "--num", "1", "--out", "."], "folder"),
+        (["generate", "--num", "1", "--generator", "magic", "--out", "x"], "substitution"),
+        (["generate", "--num", "1", "--elements", "Li,Xx", "--out", "x"], "Xx"),
+        (
+            ["generate", "--num", "1", "--elements", "Li", "--exclude-elements", "Li", "--out", "x"],
+            "no element",
+        ),
+        (["generate", "--num", "1", "--processes", "0", "--out", "x"], "processes"),
+        (["generate", "--num", "1", "--temperature", "0", "--out", "x"], "temperature"),
         (["screen", "flla", "--by", "taste", "--out", "x"], "taste"),
     ],
 )

@@ -21,8 +21,11 @@ from crysjepa._verbs import stage as _stage
 from crysjepa.candidates import CandidateTable
 from crysjepa.diagnose import MAX_CRYSTALS, diagnose_table
 from crysjepa.discover import PRESETS, DiscoverConfig, discover_crystals
-from crysjepa.evaluate.protocol import Protocol, evaluate_crystals
-from crysjepa.generate.base import load_generator
+from crysjepa.evaluating import compare as compare
+from crysjepa.evaluating import evaluate as evaluate
+from crysjepa.evaluating import tradeoff as tradeoff
+from crysjepa.generating import Generated as Generated
+from crysjepa.generating import generate as generate
 from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.nn.checkpoint import read_header
 from crysjepa.relax.force_fields import force_field_status
@@ -37,28 +40,6 @@ from crysjepa.train import finetune as finetune
 from crysjepa.train import pretrain as pretrain
 from crysjepa.train import train as train
 from crysjepa.weights import shipped
-
-
-def generate(
-    num: int,
-    out: Source,
-    *,
-    generator: Source | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    progress: Report | None = None,
-) -> CandidateTable:
-    """Draw ``num`` crystals and write them as a candidate table."""
-    _check_file(out)
-    if num < 1:
-        raise ValueError(f"num is {num}: ask for at least one crystal")
-    samples = load_generator(generator).sample(
-        num, seed=seed, device=resolve_device(device), progress=_stage(progress, "generate")
-    )
-    order = [f"gen-{i}" for i in range(num)]
-    table = CandidateTable.from_crystals(samples.crystals, samples.failures, stage="generate", order=order)
-    table.write(out)
-    return table
 
 
 def relax(
@@ -86,27 +67,6 @@ def relax(
     relaxed.write(out)
     shutil.rmtree(shards, ignore_errors=True)
     return relaxed
-
-
-def evaluate(
-    source: Source,
-    out: Source,
-    *,
-    reference: Source = "flla",
-    hull: Source | None = None,
-    protocol: Protocol | None = None,
-    device: str = "auto",
-    progress: Report | None = None,
-) -> dict[str, Any]:
-    """Judge crystals by V, S, U, N, S.U.N. and V.S.U.N.; writes ``metrics.json`` and ``crystals.parquet``.
-
-    See :func:`crysjepa.evaluate.protocol.evaluate_crystals`.
-    """
-    table = datasets.load(str(source))
-    return evaluate_crystals(
-        table, reference=reference, hull=hull, out=Path(out), protocol=protocol,
-        device=resolve_device(device), progress=progress,
-    )  # fmt: skip
 
 
 def diagnose(

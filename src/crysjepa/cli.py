@@ -154,19 +154,33 @@ def finetune(
 def generate(
     num: console.Num,
     out: console.Out,
-    generator: console.Generator = None,
+    generator: console.AnyGenerator = None,
+    elements: console.Elements = None,
+    exclude_elements: console.ExcludeElements = None,
+    chemical_system: console.ChemicalSystem = None,
+    max_sites: console.MaxSites = None,
+    parents: console.Parents = "flla",
+    temperature: console.Temperature = None,
+    pick: console.Pick = "first",
     seed: console.Seed = 0,
     device: console.Device = "auto",
+    processes: console.Processes = None,
 ) -> None:
-    """Draw new crystals from the generator.
+    """Draw new crystals from a generator; constraints hold for every one of them.
 
-    Example: crysjepa generate --num 1000 --out new.parquet --seed 1
+    Example: crysjepa generate --generator substitution --elements Li,Mg,O,P,S --num 1000 --out new.parquet
     """
     from crysjepa import api
+    from crysjepa.generate.constraints import Constraints
 
+    constraints = Constraints.parse(elements, exclude_elements, chemical_system, max_sites)
+    options = console.generator_options(parents, temperature, pick)
     with console.progress() as report:
-        table = api.generate(num, out, generator=generator, seed=seed, device=device, progress=report)
-    console.show_counts(table, out)
+        done = api.generate(
+            num, out, generator=generator, options=options, constraints=constraints, seed=seed,
+            device=device, processes=processes, progress=report,
+        )  # fmt: skip
+    console.show_generated(done, out)
 
 
 @app.command()
@@ -219,6 +233,7 @@ def screen(
     hull: console.HullSource = None,
     jepa: console.Jepa = None,
     index: console.Index = None,
+    min_hull_entries: console.MinHullEntries = 1,
     seed: console.Seed = 0,
     device: console.Device = "auto",
 ) -> None:
@@ -230,8 +245,8 @@ def screen(
 
     with console.progress() as report:
         done = api.screen(
-            source, reference, out, by=by, hull=hull, jepa=jepa, index=index, seed=seed, device=device,
-            progress=report,
+            source, reference, out, by=by, hull=hull, jepa=jepa, index=index,
+            min_hull_entries=min_hull_entries, seed=seed, device=device, progress=report,
         )  # fmt: skip
     console.show_ranking(done)
 
@@ -264,8 +279,11 @@ def evaluate(
     out: console.Out,
     reference: console.Reference = "flla",
     hull: console.HullSource = None,
+    preset: console.Judging = "default",
+    finetuned_on: console.FinetunedOn = None,
     force_field: console.ForceField = None,
     relaxed: console.Relaxed = True,
+    processes: console.MatchingProcesses = 1,
     device: console.Device = "auto",
     config: console.Config = None,
 ) -> None:
@@ -274,17 +292,68 @@ def evaluate(
     Example: crysjepa evaluate samples.pt --reference mp20.csv --hull hull.parquet --out judged
     """
     from crysjepa import api
-    from crysjepa.evaluate.protocol import Protocol
 
-    protocol = console.read_settings(
-        Protocol, config, force_field=force_field, relax=False if not relaxed else None
-    )
+    protocol = console.judging_settings(preset, config, force_field, relaxed)
     with console.progress() as report:
         metrics = api.evaluate(
-            source, out, reference=reference, hull=hull, protocol=protocol, device=device, progress=report
-        )
+            source, out, reference=reference, hull=hull, protocol=protocol, finetuned_on=finetuned_on,
+            device=device, processes=processes, progress=report,
+        )  # fmt: skip
     console.show_metrics([{"name": Path(source).name, **metrics}])
-    console.say(f"wrote {out}/metrics.json and {out}/crystals.parquet")
+    console.say(metrics["citation"], soft_wrap=True)
+    console.say(f"wrote {out}/metrics.json, {out}/crystals.parquet and {out}/evaluation.html", soft_wrap=True)
+
+
+@app.command()
+def compare(
+    sources: console.Sources,
+    out: console.Out,
+    reference: console.Reference = "flla",
+    hull: console.HullSource = None,
+    preset: console.Judging = "default",
+    force_field: console.ForceField = None,
+    relaxed: console.Relaxed = True,
+    anyway: console.Anyway = False,
+    processes: console.MatchingProcesses = 1,
+    device: console.Device = "auto",
+    config: console.Config = None,
+) -> None:
+    """Compare sets of crystals under one protocol: a ranked table with intervals, and figures.
+
+    Example: crysjepa compare judged DiffCSP=eval_gen.pt --hull hull.parquet --out comparison
+    """
+    from crysjepa import api
+    from crysjepa.run import read_json
+
+    protocol = console.judging_settings(preset, config, force_field, relaxed)
+    with console.progress() as report:
+        page = api.compare(
+            sources, out, reference=reference, hull=hull, protocol=protocol, anyway=anyway, device=device,
+            processes=processes, progress=report,
+        )  # fmt: skip
+    result = read_json(out / "comparison.json")
+    console.show_metrics(result["rows"])
+    for line in result["differences"]:
+        console.say(f"differs: {line}", soft_wrap=True)
+    console.say(f"wrote {page} and the table as .md, .csv and .parquet beside it", soft_wrap=True)
+
+
+@app.command()
+def tradeoff(
+    result: console.Result,
+    by: console.Along = "fingerprint",
+    reference: console.TrainedOn = None,
+    processes: console.MatchingProcesses = 1,
+) -> None:
+    """Show how stability and novelty change with the distance from known crystals.
+
+    Example: crysjepa tradeoff judged --by fingerprint --reference mp_20
+    """
+    from crysjepa import api
+
+    with console.progress() as report:
+        page = api.tradeoff(result, reference=reference, by=by, processes=processes, progress=report)
+    console.say(f"wrote {page}", soft_wrap=True)
 
 
 @app.command()
