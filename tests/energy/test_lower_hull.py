@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crysjepa import datasets
@@ -32,6 +32,7 @@ def random_hull(rng, elements, num_compounds, energies):
 
 
 @settings(max_examples=150, deadline=None)
+@example(seed=3161, size=6, num=6, kind="equal")  # where an inverse that is only updated goes wrong
 @given(
     seed=st.integers(0, 2**32 - 1),
     size=st.integers(1, 6),

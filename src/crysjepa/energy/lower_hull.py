@@ -21,6 +21,8 @@ TOLERANCE = 1e-10
 _PATIENCE = 100
 """Exchanges after which they are chosen such that none can come round again (Bland's rule)."""
 _GIVE_UP = 10_000
+_SMALLEST = 1e-9
+"""A compound takes the place of one of which it would need more than this."""
 
 
 class LowerHull:
@@ -161,7 +163,9 @@ def _height(points: NDArray[np.float64], energies: NDArray[np.float64], target: 
     The revised simplex method [Dantzig and Orchard-Hays, Math. Tables Aids Comput. 8, 64 (1954)].
     """
     num, size = points.shape
-    inverse = np.eye(size)  # of the matrix whose columns are the compositions of the present mixture
+    mixture = np.eye(size)  # the compositions of the present mixture, in columns
+    inverse = np.eye(size)
+    exact = True
     depths = np.zeros(size)
     names = np.arange(size)  # elements first, then compounds
     weights = target.copy()
@@ -184,19 +188,25 @@ def _height(points: NDArray[np.float64], energies: NDArray[np.float64], target: 
                 entering, lowest = name, below
                 if turn > _PATIENCE:
                     break
+        if entering < 0 and exact:
+            return _mixed(weights, depths)
         if entering < 0:
-            height = 0.0
-            for i in range(size):
-                height += potentials[i] * target[i]
-            return min(height, 0.0)
+            # Each exchange adds to the rounding of the inverse: the last word is said with a fresh one.
+            inverse, exact = np.linalg.inv(mixture), True
+            weights = inverse @ target
+            continue
+        column = np.zeros(size)
+        if entering < size:
+            column[entering] = 1.0
+        else:
+            column[:] = points[entering - size]
         leaving, least = -1, np.inf
         for i in range(size):
-            direction[i] = inverse[i, entering] if entering < size else 0.0
-            if entering >= size:
-                for j in range(size):
-                    direction[i] += inverse[i, j] * points[entering - size, j]
+            direction[i] = 0.0
+            for j in range(size):
+                direction[i] += inverse[i, j] * column[j]
         for i in range(size):
-            if direction[i] > 1e-11:
+            if direction[i] > _SMALLEST:
                 ratio = max(weights[i], 0.0) / direction[i]
                 if ratio < least or (ratio == least and names[i] < names[leaving]):
                     leaving, least = i, ratio
@@ -210,6 +220,18 @@ def _height(points: NDArray[np.float64], energies: NDArray[np.float64], target: 
                 weights[i] -= least * direction[i]
                 for j in range(size):
                     inverse[i, j] -= direction[i] * inverse[leaving, j]
+        mixture[:, leaving], exact = column, False
         depths[leaving] = 0.0 if entering < size else energies[entering - size]
         names[leaving] = entering
     return np.nan
+
+
+@compiled
+def _mixed(weights: NDArray[np.float64], depths: NDArray[np.float64]) -> float:
+    """Energy of a mixture (k,); NaN where a weight is negative by more than rounding."""
+    energy = 0.0
+    for i in range(len(weights)):
+        if weights[i] < -1e-9:
+            return np.nan
+        energy += weights[i] * depths[i]
+    return min(energy, 0.0)
