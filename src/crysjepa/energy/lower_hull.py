@@ -192,7 +192,7 @@ def _height(points: NDArray[np.float64], energies: NDArray[np.float64], target: 
             return _mixed(weights, depths)
         if entering < 0:
             # Each exchange adds to the rounding of the inverse: the last word is said with a fresh one.
-            inverse, exact = np.linalg.inv(mixture), True
+            inverse[:], exact = np.linalg.inv(mixture), True
             weights = inverse @ target
             continue
         column = np.zeros(size)
