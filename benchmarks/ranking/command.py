@@ -25,7 +25,15 @@ from ranking.figure import draw_figure, save_figure
 from ranking.fingerprints import fingerprint_bench
 from ranking.metrics import Ranked, judge_rankings, perfect_found, stable
 from ranking.page import write_page
-from ranking.relaxed import FORCE_FIELD, SETTINGS, draw_sets, make_labels, read_labels, write_labels
+from ranking.relaxed import (
+    FORCE_FIELD,
+    SETTINGS,
+    draw_sets,
+    labelled_sets,
+    make_labels,
+    read_labels,
+    write_labels,
+)
 from ranking.scales import refitted, scheme_shift
 from ranking.scoring import Bench, Scores, installed_force_fields, say, with_fitted_references
 from ranking.store import RANKING, Store, code_hash
@@ -42,7 +50,7 @@ ENERGIES = ("jepa-hull", "jepa-relaxed", "composition", "chgnet")
 """Rankings in eV/atom above the hull, whose elemental references can be fitted."""
 GRID = np.linspace(0.0, 1.0, 201)
 QUICK_WBM, QUICK_GENERATED = 500, 100
-SUBSET, QUICK_SUBSET = 500, 100
+SUBSET, QUICK_SUBSET = 250, 100
 """Crystals of WBM for the slow: fingerprints, and force fields beside CHGNet."""
 
 
@@ -97,7 +105,7 @@ def run_benchmark(options: Options) -> dict[str, Any]:
     bench = Bench.set_up(inputs.context, inputs.store)
     generated, invalid = _generated(inputs)
     slow_rows = evenly(len(inputs.wbm.crystals), QUICK_SUBSET if options.quick else SUBSET)
-    slow = _slow_benches(inputs, [inputs.wbm.crystals[slow_rows], *generated.values()])
+    slow = _slow_benches(inputs, inputs.wbm.crystals[slow_rows])
     results: dict[str, Any] = {
         "quick": options.quick,
         "versions": versions(),
@@ -109,7 +117,7 @@ def run_benchmark(options: Options) -> dict[str, Any]:
     results["wbm"], results["wbm_subset"] = _on_wbm(inputs, bench, slow, slow_rows)
     results["wbm_one_scale"], results["wbm_refitted"] = _on_one_scale(inputs, bench)
     results["distances"] = _distances(inputs, bench)
-    results["relaxed"] = _before_relaxation(inputs, [bench, *slow], generated, invalid)
+    results["relaxed"] = _before_relaxation(inputs, bench, generated, invalid)
     scored = bench.score("chgnet", generated["DiffCSP"], "DiffCSP").values
     timed = generated["DiffCSP"][np.isfinite(scored)]
     results["timing"] = measure([bench, *slow], timed, QUICK if options.quick else FULL, inputs.store)
@@ -169,12 +177,11 @@ def _on_one_scale(inputs: Inputs, bench: Bench) -> tuple[dict[str, Any], dict[st
     return moved, judge_set(again, wbm.e_above_hull, BEST)
 
 
-def _slow_benches(inputs: Inputs, crystals: Sequence[Crystals]) -> list[Bench]:
-    """A bench for each ranker that needs a context of its own."""
+def _slow_benches(inputs: Inputs, crystals: Crystals) -> list[Bench]:
+    """A bench for each ranker that needs a context of its own, for these crystals."""
     benches = []
     try:
-        together = Crystals.concatenate(crystals)
-        benches.append(fingerprint_bench(inputs.context, together, inputs.store, inputs.options.threads))
+        benches.append(fingerprint_bench(inputs.context, crystals, inputs.store, inputs.options.threads))
     except ImportError as error:
         benches.append(Bench(inputs.context, inputs.store, missing={"fingerprint": str(error)}))
     for name in installed_force_fields():
@@ -213,8 +220,9 @@ def _distances(inputs: Inputs, bench: Bench) -> dict[str, Any]:
 
 
 def _generated(inputs: Inputs) -> tuple[dict[str, Crystals], dict[str, dict[str, str]]]:
-    """The valid crystals of the generators, and why the others are not."""
-    sets = draw_sets(inputs.options.data, inputs.options.generator, inputs.store)
+    """The valid crystals of the generators that have labels, and why the others are not; DiffCSP's anyhow."""
+    names = {"DiffCSP"} | labelled_sets(inputs.options.labels)
+    sets = draw_sets(inputs.options.data, inputs.options.generator, inputs.store, names=names)
     valid, invalid = {}, {}
     for name, crystals in sets.items():
         some = crystals[:QUICK_GENERATED] if inputs.options.quick else crystals
@@ -224,7 +232,7 @@ def _generated(inputs: Inputs) -> tuple[dict[str, Crystals], dict[str, dict[str,
 
 def _before_relaxation(
     inputs: Inputs,
-    benches: Sequence[Bench],
+    bench: Bench,
     generated: Mapping[str, Crystals],
     invalid: Mapping[str, Mapping[str, str]],
 ) -> dict[str, Any]:
@@ -240,7 +248,7 @@ def _before_relaxation(
             say(f"{name}: none of {len(crystals)} crystals has a label: left out")
             continue
         truth = labels.e_above_hull[rows]
-        scores = {n: s for bench in benches for n, s in bench.score_all(crystals, name).items()}
+        scores = bench.score_all(crystals, name)
         judged = judge_set({n: Scores(s.values[rows], s.reasons) for n, s in scores.items()}, truth, RELAXED)
         judged |= {
             "num_invalid": len(invalid[name]),

@@ -8,6 +8,7 @@ crystal.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,18 @@ class RelaxedLabels:
 
 
 def draw_sets(
-    data: Path, generator: Path | None, store: Store, sizes: dict[str, int] = SIZES
+    data: Path,
+    generator: Path | None,
+    store: Store,
+    sizes: dict[str, int] = SIZES,
+    names: Collection[str] = tuple(SIZES),
 ) -> dict[str, Crystals]:
-    """The crystals of both sets as they were generated; without a generator's weights, the first alone."""
+    """The crystals of both sets (or of those ``names``) as they were generated; without a generator's
+    weights, the first alone.
+    """
     sets = {"DiffCSP": read_diffcsp(data, sizes["DiffCSP"])}
+    if "crysjepa" not in names:
+        return sets
     path = generator or shipped("generator")
     if not path.exists():
         say(f"no weights of a generator at {path}: its set is left out")
@@ -125,6 +134,11 @@ def protocol_of(hull: Hull) -> dict[str, Any]:
 def write_labels(path: Path, table: pa.Table) -> None:
     """All or nothing."""
     write_parquet(table, path)
+
+
+def labelled_sets(path: Path) -> set[str]:
+    """The sets that have labels in a file; none where there is no file."""
+    return set(pq.read_table(path, columns=["set"])["set"].to_pylist()) if path.exists() else set()
 
 
 def read_labels(path: Path, name: str, crystals: Crystals, hull: Hull) -> RelaxedLabels:
