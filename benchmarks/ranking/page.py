@@ -122,9 +122,9 @@ def _time_section(results: Mapping[str, Any]) -> list[str]:
         f"## Time for {SCALED_TO:,} crystals",
         "",
         f"On {here['cpu']}, {here['cores']} cores; threads of every ranker: {here['torch_threads']}. Measured on "
-        f"{timing['num_one_by_one']} crystals one by one (as the paper's Table 2 does) and on "
-        f"{max(timing['num_batched'].values())} at once ({min(timing['num_batched'].values())} for force fields and "
-        f"fingerprints), in {len(timing['rounds'])} rounds in which all took turns; medians, scaled. From crystals "
+        f"{max(timing['num_one_by_one'].values())} crystals one by one (as the paper's Table 2 does) and on "
+        f"{max(timing['num_batched'].values())} at once ({timing['num_batched']['chgnet']} for CHGNet, "
+        f"{min(timing['num_batched'].values())} in both ways for what is slower still), in {len(timing['rounds'])} rounds in which all took turns; medians, scaled. From crystals "
         'to scores, everything included but loading and compiling. `CHGNet\'s own` is `predict_structure(task="e")` '
         f"from pymatgen structures, batched with its best batch size ({timing['chgnet_batch_size']}), without a hull. "
         "In brackets: slowest and fastest round.",

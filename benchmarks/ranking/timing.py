@@ -28,7 +28,8 @@ from ranking.scoring import Bench, say, timed
 from ranking.store import Store
 
 OWN = "chgnet-own"
-SLOW = ("chgnet", "sevennet", "fingerprint", OWN)
+SLOW = ("chgnet", OWN)
+SLOWEST = ("sevennet", "fingerprint")
 SCALED_TO = 10_000
 BATCH_SIZES = (8, 16, 32, 64)
 PAPER_SECONDS = {"fingerprint": 1651.69, "chgnet": 339.49, "jepa-distance": 48.87}
@@ -37,20 +38,27 @@ PAPER_SECONDS = {"fingerprint": 1651.69, "chgnet": 339.49, "jepa-distance": 48.8
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is timed: crystals one by one, in batches (fewer for the slow), and rounds."""
+    """Crystals that are timed one by one, in batches (of the slow), in both ways of the slowest; rounds."""
 
     one_by_one: int
     batched: int
     batched_slow: int
+    slowest: int
     rounds: int
 
     def rows_for(self, name: str) -> int:
         """Crystals that a contender gets at once."""
+        if name in SLOWEST:
+            return self.slowest
         return self.batched_slow if name in SLOW else self.batched
 
+    def singles_for(self, name: str) -> int:
+        """Crystals that a contender gets one by one."""
+        return self.slowest if name in SLOWEST else self.one_by_one
 
-FULL = Plan(one_by_one=80, batched=1000, batched_slow=80, rounds=5)
-QUICK = Plan(one_by_one=10, batched=60, batched_slow=10, rounds=2)
+
+FULL = Plan(one_by_one=80, batched=1000, batched_slow=80, slowest=16, rounds=5)
+QUICK = Plan(one_by_one=10, batched=60, batched_slow=10, slowest=4, rounds=2)
 
 
 class Contender(Protocol):
@@ -151,7 +159,7 @@ def measure(benches: Sequence[Bench], crystals: Crystals, plan: Plan, store: Sto
         "load_before_each_round": done["load"],
         "chgnet_batch_size": done["batch_size"],
         "chgnet_batch_sizes_tried": done["batch_sizes_tried"],
-        "num_one_by_one": min(plan.one_by_one, len(crystals)),
+        "num_one_by_one": {n: min(plan.singles_for(n), len(crystals)) for n in names},
         "num_batched": {n: min(plan.rows_for(n), len(crystals)) for n in names},
         "rounds": done["rounds"],
         "summary": summarise(done["rounds"]),
@@ -161,13 +169,13 @@ def measure(benches: Sequence[Bench], crystals: Crystals, plan: Plan, store: Sto
 def _round(contenders: Mapping[str, Contender], crystals: Crystals, plan: Plan) -> dict[str, Any]:
     """Seconds a crystal of each contender, in both ways; a few crystals go first, to warm up."""
     few = crystals[spread_by_size(crystals, 4)]
-    singles = crystals[spread_by_size(crystals, plan.one_by_one)]
     seconds: dict[str, Any] = {"one_by_one": {}, "batched": {}}
     for contender in contenders.values():
         warm = contender.prepare(few)
         contender.singly(warm)
         contender.together(warm)
     for name, contender in contenders.items():
+        singles = crystals[spread_by_size(crystals, plan.singles_for(name))]
         ready = contender.prepare(singles)
         seconds["one_by_one"][name] = timed(partial(contender.singly, ready)) / len(singles)
     for name, contender in contenders.items():
