@@ -187,6 +187,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--discover", type=Path, required=True)
+    parser.add_argument("--remark", help="what a reader must know of the quick run")
     parser.add_argument("--evaluate", type=Path, required=True)
     parser.add_argument("--screening", type=Path, required=True, help="screening.json")
     parser.add_argument("--million", type=Path, help="what scripts/screen_million.py printed")
@@ -194,7 +195,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args()
     sections = [
-        discover_section(chosen.discover),
+        [*discover_section(chosen.discover), *(["", chosen.remark] if chosen.remark else [])],
         evaluate_section(chosen.evaluate),
         screening_section(chosen.screening),
         *([million_section(chosen.million)] if chosen.million else []),
