@@ -131,6 +131,9 @@ def screening_section(path: Path) -> list[str]:
             f"{times[name]['one_by_one']['times_faster']:.1f} times one by one"
             for name in ("jepa-hull", "jepa-distance")
         ),
+        "",
+        "What holds it back: matrix products that run at the processor's speed in batches, and the overhead of some "
+        "hundred small operations one by one ([where the time goes](embedding.md#where-the-time-goes)).",
     ]
     return lines
 
