@@ -151,7 +151,8 @@ def million_section(path: Path) -> list[str]:
 def included(path: Path) -> list[str]:
     """A page that a benchmark wrote, one level down."""
     lines = path.read_text(encoding="utf-8").strip().splitlines()
-    return [f"#{line}" if line.startswith("#") else line for line in lines]
+    head = [] if lines[0].startswith("#") else [f"## {path.stem.capitalize()}", ""]
+    return head + [f"#{line}" if line.startswith("#") else line for line in lines]
 
 
 def curves_section() -> list[str]:
