@@ -26,7 +26,7 @@ from jepa_data import CRYSTAL, ENERGY, RELAXED
 from numpy.typing import NDArray
 
 from crysjepa.candidates import write_parquet
-from crysjepa.chemical_systems import element_fractions, element_symbols
+from crysjepa.chemical_systems import element_fractions
 from crysjepa.crystals import Crystals
 from crysjepa.energy.corrections import mp2020_corrections
 from crysjepa.energy.references import ElementalReferences, fit_references
@@ -107,9 +107,7 @@ def taught(
     crystals: Crystals, shares: list[NDArray], fitted: ElementalReferences, held_out: set[str]
 ) -> pa.Table:
     """Training columns of the variants whose elements all have a reference."""
-    mu = np.full(119, np.nan)
-    for z, symbol in element_symbols().items():
-        mu[z] = fitted.energies.get(symbol, np.nan)
+    mu = fitted.by_number()
     by_site = [e - mu[c.atomic_numbers] for e, c in zip(shares, crystals, strict=True)]
     energies = np.array([e.mean() for e in by_site])
     fit = np.array([s not in held_out for s in crystals.chemical_systems()]) & (energies < HIGHEST)
@@ -151,10 +149,8 @@ def main() -> None:
     drawn = [Crystals.from_arrow(pq.read_table(p, columns=CRYSTAL)) for p in sorted(args.variants)]
     variants = Crystals.concatenate(drawn)
     variants = variants[np.flatnonzero(variants.num_atoms <= MAX_SITES)]
-    has_reference = np.zeros(119, dtype=bool)
-    for z, symbol in element_symbols().items():
-        has_reference[z] = symbol in fitted.energies
-    variants = variants[~((element_fractions(variants) > 0) & ~has_reference).any(axis=1)]
+    _, unknown = fitted.at(element_fractions(variants))
+    variants = variants[np.setdiff1d(np.arange(len(variants)), list(unknown))]
     lessons = taught(*label(variants, calculator, args.work, "variants"), fitted, held_out)
     base = pq.read_table(args.base)
     rows = pa.concat_tables([pq.read_table(p, columns=["id", "kind"]) for p in args.labels])

@@ -59,7 +59,7 @@ def system_keys(fractions: NDArray[np.float64]) -> Keys:
 
 def keys_of_names(chemical_systems: Sequence[str]) -> Keys:
     """Keys (M, 2) of systems such as ``"Li-O"``. Raises KeyError for what is no element."""
-    numbers = {symbol: z for z, symbol in element_symbols().items()}
+    numbers = atomic_numbers()
     fractions = np.zeros((len(chemical_systems), NUM_ELEMENTS + 1))
     for row, name in enumerate(chemical_systems):
         fractions[row, [numbers[symbol] for symbol in name.split("-")]] = 1.0
@@ -72,6 +72,12 @@ def element_symbols() -> dict[int, str]:
     from pymatgen.core import Element
 
     return {z: str(Element.from_Z(z).symbol) for z in range(1, NUM_ELEMENTS + 1)}
+
+
+@lru_cache(maxsize=1)
+def atomic_numbers() -> dict[str, int]:
+    """The atomic number of each symbol."""
+    return {symbol: z for z, symbol in element_symbols().items()}
 
 
 @dataclass(frozen=True, eq=False)

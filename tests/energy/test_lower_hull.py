@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crysjepa import datasets
-from crysjepa.chemical_systems import NUM_ELEMENTS, element_fractions, element_symbols
+from crysjepa.chemical_systems import NUM_ELEMENTS, atomic_numbers, element_fractions
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.lower_hull import LowerHull
 
@@ -15,7 +15,7 @@ ELEMENTS = ["Al", "Co", "Fe", "Li", "O", "S"]
 
 def by_number(elements, fractions):
     """(M, k) fractions of these elements in the columns of their atomic numbers."""
-    numbers = {symbol: z for z, symbol in element_symbols().items()}
+    numbers = atomic_numbers()
     found = np.zeros((len(fractions), NUM_ELEMENTS + 1))
     found[:, [numbers[e] for e in elements]] = fractions
     return found

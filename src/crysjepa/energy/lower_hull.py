@@ -12,7 +12,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from crysjepa.chemical_systems import SystemTable, element_symbols, system_keys, systems_within
+from crysjepa.chemical_systems import (
+    SystemTable,
+    atomic_numbers,
+    element_symbols,
+    system_keys,
+    systems_within,
+)
 from crysjepa.compiled import compiled
 from crysjepa.energy.hull import Hull
 
@@ -35,7 +41,7 @@ class LowerHull:
     def __init__(self, hull: Hull, *, min_entries: int = 0) -> None:
         self.hull = hull
         self.min_entries = min_entries
-        numbers = {symbol: z for z, symbol in element_symbols().items()}
+        numbers = atomic_numbers()
         # What is no element here (a dummy species, say) is in no composition that is asked for.
         known = [c for c in sorted(hull.compounds) if all(e in numbers for e, _ in c)]
         energies = np.array([hull.compounds[c] for c in known])

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from crysjepa.chemical_systems import NUM_ELEMENTS, atomic_numbers, element_symbols
+
 if TYPE_CHECKING:
     from pymatgen.core import Composition
 
@@ -97,6 +99,26 @@ class ElementalReferences:
             return cls(**json.loads(text))
         except TypeError as error:
             raise ValueError(f"not a file of elemental references: {error}") from error
+
+    def by_number(self) -> NDArray[np.float64]:
+        """(119,) eV/atom by atomic number, NaN for an element without a reference."""
+        found = np.full(NUM_ELEMENTS + 1, np.nan)
+        for symbol, energy in self.energies.items():
+            found[atomic_numbers()[symbol]] = energy
+        return found
+
+    def at(self, fractions: NDArray[np.float64]) -> tuple[NDArray[np.float64], dict[int, list[str]]]:
+        """Σ f_i μ_i (M,) in eV/atom at ``fractions`` (M, 119); NaN where an element has no reference, and by
+        row which those are.
+        """
+        mu, symbols = self.by_number(), element_symbols()
+        lacking = (fractions > 0) & np.isnan(mu)
+        found = fractions @ np.nan_to_num(mu)
+        unknown = {}
+        for row in np.flatnonzero(lacking.any(axis=1)).tolist():
+            found[row] = np.nan
+            unknown[row] = sorted(symbols[z] for z in np.flatnonzero(lacking[row]).tolist())
+        return found, unknown
 
 
 def load_references(force_field: str, scale: str) -> ElementalReferences:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crysjepa.chemical_systems import atomic_numbers, element_fractions, element_symbols
 from crysjepa.crystals import Crystals
 
 NOBLE_GASES = frozenset({2, 10, 18, 36, 54, 86})
@@ -136,16 +136,9 @@ class Constraints:
         return said
 
 
-@lru_cache(maxsize=1)
-def _by_symbol() -> dict[str, int]:
-    from pymatgen.core import Element
-
-    return {str(Element.from_Z(z).symbol): z for z in range(1, 119)}
-
-
 def symbols(numbers: Iterable[int]) -> list[str]:
     """The elements' symbols, in the order of their atomic numbers."""
-    names = {z: symbol for symbol, z in _by_symbol().items()}
+    names = element_symbols()
     return [names[z] for z in sorted(numbers)]
 
 
@@ -156,16 +149,13 @@ def _names(numbers: Iterable[int]) -> str:
 def _numbers(text: str) -> frozenset[int]:
     """Atomic numbers of symbols parted by commas, hyphens or blanks."""
     names = text.replace(",", " ").replace("-", " ").split()
-    unknown = [n for n in names if n not in _by_symbol()]
+    unknown = [n for n in names if n not in atomic_numbers()]
     if unknown or not names:
         said = f"{unknown[0]!r} is no element" if unknown else f"{text!r} names no element"
         raise ConstraintError(f"{said}: give symbols such as Li,Mg,O")
-    return frozenset(_by_symbol()[n] for n in names)
+    return frozenset(atomic_numbers()[n] for n in names)
 
 
 def element_shares(crystals: Crystals) -> NDArray[np.float64]:
     """(119,) share of crystals that hold the element of each atomic number."""
-    owner = np.repeat(np.arange(len(crystals)), crystals.num_atoms)
-    held = np.zeros((len(crystals), 119), dtype=bool)
-    held[owner, crystals.atomic_numbers] = True
-    return held.mean(axis=0) if len(crystals) else np.zeros(119)
+    return (element_fractions(crystals) > 0).mean(axis=0) if len(crystals) else np.zeros(119)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from crysjepa.candidates import CandidateTable
 from crysjepa.crystals import Crystals
-from crysjepa.screen.filters import Formula, composition_validity, invalid_structures, reduced_formulas
+from crysjepa.screen.filters import Formula, composition_reason, invalid_structures, reduced_formulas
 
 MAX_E_ABOVE_HULL = 0.1
 """eV/atom; where a source says that a crystal is further above the hull, it is no parent."""
@@ -113,15 +113,6 @@ def _primitive_sites(crystal: Crystals) -> int:
         return int(crystal.num_atoms[0])
 
 
-_VALID: dict[Formula, bool] = {}
-
-
 def is_valid_composition(formula: Formula) -> bool:
     """Whether :func:`crysjepa.screen.filters.composition_validity` accepts the formula."""
-    if formula not in _VALID:
-        numbers = np.repeat([z for z, _ in formula], [n for _, n in formula])
-        cell = Crystals(
-            numbers, np.zeros((len(numbers), 3)), np.eye(3)[None], np.array([len(numbers)]), ("x",)
-        )
-        _VALID[formula] = composition_validity(cell)["x"] is None
-    return _VALID[formula]
+    return composition_reason(formula) is None

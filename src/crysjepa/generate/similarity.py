@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from crysjepa.chemical_systems import element_symbols
 from crysjepa.screen.filters import Formula
 
 MAX_ATOMIC_NUMBER = 103
@@ -49,8 +50,9 @@ def swap_costs() -> NDArray[np.float64]:
     radius, electronegativity, group, anion = _element_data()
     order = np.full(MAX_ATOMIC_NUMBER + 1, np.nan)
     numbers = {symbol: place for place, symbol in enumerate(_PETTIFOR_ORDER.split())}
-    for z, symbol in _symbols().items():
-        order[z] = numbers[symbol]
+    symbols = element_symbols()
+    for z in range(1, MAX_ATOMIC_NUMBER + 1):
+        order[z] = numbers[symbols[z]]
 
     def gap(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.abs(values[:, None] - values[None, :])
@@ -165,13 +167,6 @@ def _element_data() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[n
             group[z] = 103 if element.is_lanthanoid or element.is_actinoid else element.group
             anion[z] = not (element.is_metal or element.is_metalloid)
     return radius, electronegativity, group, anion
-
-
-@lru_cache(maxsize=1)
-def _symbols() -> dict[int, str]:
-    from pymatgen.core import Element
-
-    return {z: str(Element.from_Z(z).symbol) for z in range(1, MAX_ATOMIC_NUMBER + 1)}
 
 
 def nonmetals() -> NDArray[np.bool_]:

@@ -122,7 +122,7 @@ def composition_validity(
     """
     if rule not in COMPOSITION_RULES:
         raise ValueError(f"no composition rule {rule!r}: choose from {', '.join(COMPOSITION_RULES)}")
-    judge = _composition_reason if rule == "paper" else _smacts_own
+    judge = composition_reason if rule == "paper" else _smacts_own
     reasons: dict[str, str | None] = {}
     for done, (id_, formula) in enumerate(
         zip(crystals.ids, reduced_formulas(crystals), strict=True), start=1
@@ -148,8 +148,10 @@ def reduced_formulas(crystals: Crystals) -> list[Formula]:
 
 
 @lru_cache(maxsize=100_000)
-def _composition_reason(formula: Formula) -> str | None:
-    """smact's answer without its enumeration, which grows as the product of the oxidation states.
+def composition_reason(formula: Formula) -> str | None:
+    """Why a reduced formula is invalid by the rule ``paper``, or None.
+
+    This is smact's answer without its enumeration, which grows as the product of the oxidation states.
 
     The electronegativity rule says that some threshold parts the cations from the anions. For each
     threshold the signs are fixed, and the total charges that can be reached are a set that grows by one

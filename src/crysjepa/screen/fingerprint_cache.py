@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import pyarrow.parquet as pq
 from crysjepa.candidates import write_parquet
 from crysjepa.crystals import Crystals
 from crysjepa.screen.embedders import Embedded, Embedder, Progress
+from crysjepa.screen.parallel import in_processes
 from crysjepa.screen.time_limit import TimeLimitExceeded, time_limit
 
 CHUNK = 50
@@ -48,8 +46,8 @@ def fingerprints(
     todo = [(embedder, p, f, seconds) for p, f in zip(pieces, files, strict=True) if not f.exists()]
     late: dict[str, str] = {}
     done = len(crystals) - sum(len(p) for _, p, _, _ in todo)
-    for piece, timed_out in _worked(_fingerprint_piece, todo, processes):
-        done += piece
+    for num, timed_out in in_processes(_fingerprint_piece, todo, processes):
+        done += num
         late |= timed_out
         if progress:
             progress(done, len(crystals))
@@ -67,17 +65,6 @@ def fingerprints(
 
 def _key(embedder: Embedder, piece: Crystals) -> str:
     return hashlib.sha256(f"{embedder.content_hash}\0{piece.content_hash()}".encode()).hexdigest()[:32]
-
-
-def _worked(work: Callable[..., Any], tasks: list[Any], processes: int) -> Any:
-    if processes < 2 or len(tasks) < 2:
-        return (work(*task) for task in tasks)
-    return _pooled(work, tasks, processes)
-
-
-def _pooled(work: Callable[..., Any], tasks: list[Any], processes: int) -> Any:
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(work, *zip(*tasks, strict=True))
 
 
 def _fingerprint_piece(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crysjepa.chemical_systems import element_fractions, element_symbols, system_keys, system_names
+from crysjepa.chemical_systems import element_fractions, system_keys, system_names
 from crysjepa.crystals import Crystals
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.lower_hull import LowerHull
@@ -130,22 +130,12 @@ class HullEnergy:
         """What the model's energies (M,) are too high by on the hull's scale, or NaN and why, by row."""
         if self.shifts is None:
             return np.zeros(len(fractions)), {}
-        by_number = np.zeros(fractions.shape[1])
-        known = np.zeros(fractions.shape[1], dtype=bool)
-        symbols = element_symbols()
-        for z, symbol in symbols.items():
-            if symbol in self.shifts.energies:
-                by_number[z], known[z] = self.shifts.energies[symbol], True
-        shifts, reasons = fractions @ by_number, {}
-        unknown = (fractions > 0) & ~known
-        for row in np.flatnonzero(unknown.any(axis=1)).tolist():
-            shifts[row] = np.nan
-            reasons[row] = (
-                f"how {', '.join(sorted(symbols[z] for z in np.flatnonzero(unknown[row]).tolist()))} shifts "
-                f"between the scales {self.embedder.model.scale!r} and {self.shifts.scale!r} is not known: "
-                "too few reference crystals contain it"
-            )
-        return shifts, reasons
+        shifts, unknown = self.shifts.at(fractions)
+        return shifts, {
+            row: f"how {', '.join(elements)} shifts between the scales {self.embedder.model.scale!r} and "
+            f"{self.shifts.scale!r} is not known: too few reference crystals contain it"
+            for row, elements in unknown.items()
+        }
 
 
 def _scores(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crysjepa.chemical_systems import SystemTable, element_fractions, element_symbols, system_keys
+from crysjepa.chemical_systems import SystemTable, element_fractions, system_keys
 from crysjepa.crystals import Crystals
 from crysjepa.energy.lower_hull import LowerHull
 from crysjepa.energy.references import ElementalReferences, check_scales, load_references
@@ -67,15 +67,10 @@ class StaticEnergy:
         totals, reasons = self._energies(crystals)
         fractions = element_fractions(crystals)
         counts = self.known.num_within(system_keys(fractions))
-        mu, symbols = np.full(fractions.shape[1], np.nan), element_symbols()
-        for z, symbol in symbols.items():
-            mu[z] = self.references.energies.get(symbol, np.nan)
-        present = fractions > 0
-        for row in np.flatnonzero((present & np.isnan(mu)).any(axis=1)).tolist():
-            unknown = sorted(symbols[z] for z in np.flatnonzero(present[row] & np.isnan(mu)).tolist())
-            reasons.setdefault(row, f"no {self.name} reference energy for {', '.join(unknown)}")
-            totals[row] = np.nan
-        values, unbound = self.hull.above(totals - fractions @ np.nan_to_num(mu), fractions)
+        elemental, unknown = self.references.at(fractions)
+        for row, elements in unknown.items():
+            reasons.setdefault(row, f"no {self.name} reference energy for {', '.join(elements)}")
+        values, unbound = self.hull.above(totals - elemental, fractions)
         reasons = unbound | reasons
         return {
             id_: Score(float(values[row]), int(counts[row]))
