@@ -3,13 +3,15 @@
     python benchmarks/generators.py --data FOLDER --out FOLDER
     python benchmarks/generators.py --data FOLDER --out FOLDER --num 10 --relax 5    # to try it out
 
-The diffusion generator that ships (or --checkpoint NAME=PATH, as often as wanted), substitution into
---parents, and DiffCSP's crystals as the peer. Of --num crystals each: valid, unique, novel against
---reference, crystals a second. Of the first --relax of them, relaxed with CHGNet: stable against mp20_hull,
-V.S.U.N., and how many have a prototype that is new to the reference. FOLDER holds mp20_bt.parquet,
-mp20_hull.parquet and peers/diffcsp_mp20_first2000.parquet (see benchmarks/README.md). Into --out go
-generators.json and generators.md, the crystals and their judgements: a run that was killed goes on from
-there. Seconds are of drawing alone, without loading; those of a peer's file are not known.
+The flow that ships, the paper's diffusion model at a laptop's size (or --checkpoint NAME=PATH, as often as
+wanted), substitution into --parents, and DiffCSP's crystals as the peer. Of --num crystals each: valid,
+unique, novel against --reference, crystals a second. Of the first --relax of them, relaxed with CHGNet:
+stable against mp20_hull, V.S.U.N., and how many have a prototype that is new to the reference. FOLDER holds
+mp20_bt.parquet, mp20_hull.parquet and peers/diffcsp_mp20_first2000.parquet (see benchmarks/README.md). Into
+--out go generators.json and generators.md, the crystals and their judgements: a run that was killed goes on
+from there. Seconds are of drawing alone, without loading; those of a peer's file are not known. With --speed
+N, the flow's shortcuts are measured as well, on one core: steps of sampling against quality (N crystals
+each), and training of orbits against training of sites.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from generation.speed import draw_steps, measure_speed, speed_page
+from ranking.figure import save_figure
 
 from crysjepa.candidates import CandidateTable
 from crysjepa.crystals import Crystals
@@ -34,6 +38,7 @@ from crysjepa.generate.base import Generator
 from crysjepa.generate.constraints import Constraints, element_shares
 from crysjepa.generate.drawing import draw, drift
 from crysjepa.generate.files import FileGenerator
+from crysjepa.generate.flow_generator import FlowGenerator
 from crysjepa.generate.proposals import SubstitutionConfig
 from crysjepa.generate.registry import GeneratorOptions, make_generator
 from crysjepa.generate.substitution import SubstitutionGenerator
@@ -42,6 +47,7 @@ from crysjepa.run import read_json, write_json, write_text
 from crysjepa.weights import shipped
 
 SEED = 7
+FLOW = shipped("generator")
 LANTHANIDES = np.arange(57, 72)
 
 
@@ -65,10 +71,12 @@ def sources(args: argparse.Namespace) -> list[Source]:
     """What is compared: the peer's crystals as they come, ours without the elements excluded by default."""
     found = []
     anything = Constraints(excluded=frozenset())
-    checkpoints = {"diffusion": shipped("generator")} | {
+    checkpoints = {"flow": FLOW, "DDPM": shipped("ddpm")} | {
         name: Path(path) for name, _, path in (text.partition("=") for text in args.checkpoint)
     }
     for name, path in checkpoints.items():
+        if args.only and name not in args.only:
+            continue
         if not path.exists():
             sys.exit(f"no weights at {path}: name another with --checkpoint {name}=PATH")
         found.append(Source(name, {"weights": file_hash(path)}, path, GeneratorOptions(), Constraints()))
@@ -239,7 +247,7 @@ def main() -> None:
     parser.add_argument("--relax", type=int, default=200, help="of them relaxed; default: %(default)s")
     parser.add_argument(
         "--checkpoint", action="append", default=[], metavar="NAME=PATH",
-        help="another generator's weights, as often as wanted; diffusion=PATH replaces the shipped one",
+        help="another generator's weights, as often as wanted; flow=PATH replaces the shipped one",
     )  # fmt: skip
     parser.add_argument("--parents", help="of substitution; by default mp20_bt.parquet")
     parser.add_argument("--temperature", type=float, help="of substitution")
@@ -250,16 +258,30 @@ def main() -> None:
         "--processes", type=int, default=1, help="of drawing and judging; default: %(default)s"
     )
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--speed", type=int, default=0, help="crystals for each number of steps; 0: none")
     args = parser.parse_args()
     if any("=" not in text for text in args.checkpoint):
         parser.error("--checkpoint takes NAME=PATH")
     chosen = [s for s in sources(args) if not args.only or s.name in args.only]
     if not chosen:
-        parser.error(f"--only names none of {', '.join(s.name for s in sources(args))}")
+        parser.error("--only names none of the sources")
     results = [judged(source, args) for source in chosen]
     args.out.mkdir(parents=True, exist_ok=True)
-    write_json(args.out / "generators.json", {"seed": SEED, "num": args.num, "sources": results})
+    found: dict[str, Any] = {"seed": SEED, "num": args.num, "sources": results}
     text = page(results, args)
+    if args.speed:
+        say("the flow's shortcuts")
+        found["speed"] = measure_speed(
+            FlowGenerator.load(Path(dict(c.split("=", 1) for c in args.checkpoint).get("flow", FLOW))),
+            args.speed,
+            reference=str(args.reference or args.data / "mp20_bt.parquet"),
+            hull=str(args.hull or args.data / "mp20_hull.parquet"),
+            seed=SEED,
+            say=say,
+        )
+        text += "\n" + speed_page(found["speed"])
+        save_figure(draw_steps(found["speed"]), args.out / "generators.svg")
+    write_json(args.out / "generators.json", found)
     write_text(args.out / "generators.md", text)
     sys.stdout.write(text)
 

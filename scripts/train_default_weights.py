@@ -1,16 +1,17 @@
 """Train the weights that ship with crysjepa, from tables of Materials Project crystals.
 
     python scripts/train_default_weights.py generator MP20.parquet MPTS52.parquet --out G
+    python scripts/train_default_weights.py ddpm MP20.parquet MPTS52.parquet --out D
     python scripts/train_default_weights.py jepa PACKED1.parquet --steps 10000 --final 0.4 --out J1
     python scripts/train_default_weights.py jepa PACKED2.parquet --init J1 --steps 20000 --out J2
     python scripts/train_default_weights.py narrow J2 PACKED2.parquet --out J3
 
 Tables have the columns of a crystal (id, atomic_numbers, frac_coords, lattice) and
 formation_energy_per_atom; those of Crys-JEPA are made by ``scripts/jepa_data.py`` and
-``scripts/jepa_teacher.py``. Chemical systems whose ``split`` is ``test`` are held out of both. ``narrow``
+``scripts/jepa_teacher.py``. Chemical systems whose ``split`` is ``test`` are held out of all. ``narrow``
 keeps the units of a model that matter most, down to the size that ships: that costs less than training a
-small one. Runs resume from ``OUT.state`` and write ``OUT.curve.json``; the generator is stored as bfloat16;
-both have a card in the header.
+small one. Runs resume from ``OUT.state`` and write ``OUT.curve.json``; generators are stored as bfloat16;
+all have a card in the header.
 """
 
 from __future__ import annotations
@@ -28,16 +29,21 @@ from narrow_jepa import narrow
 
 from crysjepa.canonical import canonicalise
 from crysjepa.crystals import Crystals
-from crysjepa.generate.diffusion import SMALL as GENERATOR
-from crysjepa.generate.diffusion import DiffusionGenerator
+from crysjepa.generate.diffusion import LAPTOP, DiffusionGenerator
+from crysjepa.generate.flow import FlowConfig
+from crysjepa.generate.flow_generator import FlowGenerator
 from crysjepa.jepa.invariant import InvariantConfig
 from crysjepa.jepa.model import SMALL as JEPA
 from crysjepa.jepa.model import JepaConfig
 from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.nn.training import Training, TrainSettings
+from crysjepa.weights import shipped
 
 GENERATOR_SETTINGS = TrainSettings(
-    steps=6000, batch_size=128, learning_rate=1e-3, warmup=200, checkpoint_every=500, record_every=100
+    batch_size=128, learning_rate=2e-3, warmup=300, checkpoint_every=500, record_every=100
+)
+DDPM_SETTINGS = TrainSettings(
+    batch_size=128, learning_rate=5e-4, warmup=200, checkpoint_every=500, record_every=100
 )
 WIDE_JEPA = JepaConfig(InvariantConfig(channels=24, degrees=(128, 48, 48, 32), hidden=192), JEPA.objective)
 """What the small one is narrowed from."""
@@ -60,13 +66,34 @@ def known_crystals(paths: list[Path]) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def train_generator(paths: list[Path], out: Path, seed: int) -> None:
-    """On known crystals outside the test split."""
+def generator_crystals(paths: list[Path]) -> Crystals:
+    """Known crystals outside the test split."""
     table = known_crystals(paths)
-    table = table.filter(pc.not_equal(table["split"], "test"))
-    crystals, _ = canonicalise(Crystals.from_arrow(table))
+    return canonicalise(Crystals.from_arrow(table.filter(pc.not_equal(table["split"], "test"))))[0]
+
+
+def train_generator(paths: list[Path], out: Path, seed: int, steps: int, plain: bool, blank: bool) -> None:
+    """The flow."""
+    crystals = generator_crystals(paths)
+    generator, training = FlowGenerator.train(
+        crystals,
+        FlowConfig(symmetric=not plain),
+        GENERATOR_SETTINGS.model_copy(update={"steps": steps}),
+        init=None if blank else CrysJepa.load(shipped("jepa")),
+        seed=seed,
+        state=_state(out),
+        progress=_Printer(),
+    )
+    generator.save(out, dtype=torch.bfloat16, card=_card(training, len(crystals), paths))
+    _keep_curve(training, out)
+
+
+def train_ddpm(paths: list[Path], out: Path, seed: int, steps: int) -> None:
+    """The paper's, at a laptop's size, on the same crystals."""
+    crystals = generator_crystals(paths)
+    settings = DDPM_SETTINGS.model_copy(update={"steps": steps})
     generator, training = DiffusionGenerator.train(
-        crystals, GENERATOR, GENERATOR_SETTINGS, seed=seed, state=_state(out), progress=_Printer()
+        crystals, LAPTOP, settings, seed=seed, state=_state(out), progress=_Printer()
     )
     generator.save(out, dtype=torch.bfloat16, card=_card(training, len(crystals), paths))
     _keep_curve(training, out)
@@ -129,6 +156,12 @@ def main() -> None:
     kinds = parser.add_subparsers(dest="kind", required=True)
     generator = kinds.add_parser("generator")
     generator.add_argument("tables", type=Path, nargs="+")
+    generator.add_argument("--steps", type=int, default=24_000)
+    generator.add_argument("--plain", action="store_true", help="without symmetry")
+    generator.add_argument("--blank", action="store_true", help="from random weights, not from Crys-JEPA's")
+    ddpm = kinds.add_parser("ddpm")
+    ddpm.add_argument("tables", type=Path, nargs="+")
+    ddpm.add_argument("--steps", type=int, default=1600)
     jepa = kinds.add_parser("jepa")
     jepa.add_argument("table", type=Path)
     jepa.add_argument("--init", type=Path)
@@ -138,14 +171,16 @@ def main() -> None:
     narrowing = kinds.add_parser("narrow")
     narrowing.add_argument("model", type=Path)
     narrowing.add_argument("table", type=Path)
-    for sub in (generator, jepa, narrowing):
+    for sub in (generator, ddpm, jepa, narrowing):
         sub.add_argument("--out", type=Path, required=True)
         sub.add_argument("--seed", type=int, default=0)
         sub.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     if chosen.kind == "generator":
-        train_generator(chosen.tables, chosen.out, chosen.seed)
+        train_generator(chosen.tables, chosen.out, chosen.seed, chosen.steps, chosen.plain, chosen.blank)
+    elif chosen.kind == "ddpm":
+        train_ddpm(chosen.tables, chosen.out, chosen.seed, chosen.steps)
     elif chosen.kind == "narrow":
         table = pq.read_table(chosen.table, columns=["id", "atomic_numbers", "frac_coords", "lattice"])
         narrow(CrysJepa.load(chosen.model), Crystals.from_arrow(table), JEPA, chosen.seed).save(chosen.out)

@@ -6,8 +6,11 @@ python benchmarks/screening.py --data FOLDER --out S
 python benchmarks/generators.py --data FOLDER --out G
 python benchmarks/evaluation.py --data FOLDER --out E
 python scripts/screen_million.py > million.txt
+python benchmarks/flow_choices.py --data FOLDER --out C
 python scripts/write_results.py --discover run --evaluate judged --screening S/screening.json --million million.txt \
-    --include G/generators.md E/evaluation.md --out docs/results.md
+    --include G/generators.md C/flow_choices.md E/evaluation.md --out docs/results.md
+
+A section whose run is not named stays as it is in --out.
 """
 
 from __future__ import annotations
@@ -70,8 +73,7 @@ def discover_section(run: Path) -> list[str]:
         f"{', '.join(f'{name} {value:.0f}' for name, value in seconds.items())}.",
         "",
         "A hull of 2015 with few compounds in most systems still flatters S: the same crystals against a full hull would "
-        "fare worse. The base generator, trained on one core for less than an hour, loses half of its crystals to "
-        "overlapping atoms before they can be relaxed.",
+        "fare worse.",
     ]
 
 
@@ -151,7 +153,8 @@ def million_section(path: Path) -> list[str]:
 def included(path: Path) -> list[str]:
     """A page that a benchmark wrote, one level down."""
     lines = path.read_text(encoding="utf-8").strip().splitlines()
-    head = [] if lines[0].startswith("#") else [f"## {path.stem.capitalize()}", ""]
+    title = path.stem.replace("_", " ").capitalize()
+    head = [] if lines[0].startswith("#") else [f"## {title}", ""]
     return head + [f"#{line}" if line.startswith("#") else line for line in lines]
 
 
@@ -160,6 +163,7 @@ def curves_section() -> list[str]:
     lines = ["## Ends of the training curves", ""]
     commands = {
         "generator": "python scripts/train_default_weights.py generator MP20.parquet MPTS52.parquet --out G",
+        "ddpm": "python scripts/train_default_weights.py ddpm MP20.parquet MPTS52.parquet --out D",
         "jepa": "python scripts/train_default_weights.py jepa PACKED.parquet --init J --steps 4500 --out JEPA",
     }
     for kind, command in commands.items():
@@ -190,25 +194,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--discover", type=Path, required=True)
+    parser.add_argument("--discover", type=Path)
     parser.add_argument("--remark", help="what a reader must know of the quick run")
-    parser.add_argument("--evaluate", type=Path, required=True)
-    parser.add_argument("--screening", type=Path, required=True, help="screening.json")
+    parser.add_argument("--evaluate", type=Path)
+    parser.add_argument("--screening", type=Path, help="screening.json")
     parser.add_argument("--million", type=Path, help="what scripts/screen_million.py printed")
     parser.add_argument("--include", type=Path, nargs="*", default=[], help="pages that benchmarks wrote")
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args()
-    sections = [
-        [*discover_section(chosen.discover), *(["", chosen.remark] if chosen.remark else [])],
-        evaluate_section(chosen.evaluate),
-        screening_section(chosen.screening),
+    made = [
+        *([discover_section(chosen.discover)] if chosen.discover else []),
+        *([evaluate_section(chosen.evaluate)] if chosen.evaluate else []),
+        *([screening_section(chosen.screening)] if chosen.screening else []),
         *([million_section(chosen.million)] if chosen.million else []),
         *(included(path) for path in chosen.include),
         curves_section(),
     ]
-    head = ["# Results", "", "Written by `scripts/write_results.py` from saved runs.", ""]
-    text = "\n".join([*head, *("\n".join([*s, ""]) for s in sections)])
-    chosen.out.write_text(text.rstrip() + "\n", encoding="utf-8")
+    if chosen.discover and chosen.remark:
+        made[0] += ["", chosen.remark]
+    sections = sections_of(chosen.out) if chosen.out.exists() else {}
+    sections |= {part[0]: "\n".join(part).rstrip() for part in made}
+    last = curves_section()[0]
+    sections[last] = sections.pop(last)
+    head = "# Results\n\nWritten by `scripts/write_results.py` from saved runs."
+    chosen.out.write_text("\n\n".join([head, *sections.values()]) + "\n", encoding="utf-8")
+
+
+def sections_of(page: Path) -> dict[str, str]:
+    """What a page that was written earlier says, by heading."""
+    parts = page.read_text(encoding="utf-8").split("\n## ")[1:]
+    return {f"## {part.splitlines()[0]}": f"## {part.rstrip()}" for part in parts}
 
 
 if __name__ == "__main__":

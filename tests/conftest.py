@@ -15,13 +15,12 @@ from crysjepa.candidates import CandidateTable
 from crysjepa.canonical import canonicalise
 from crysjepa.crystals import Crystals
 from crysjepa.energy.references import ElementalReferences
-from crysjepa.generate.denoiser import DenoiserConfig
-from crysjepa.generate.diffusion import DiffusionConfig, DiffusionGenerator
+from crysjepa.generate.flow import FlowConfig
+from crysjepa.generate.flow_generator import FlowGenerator
 from crysjepa.jepa.invariant import InvariantConfig
 from crysjepa.jepa.model import JepaConfig
 from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.nn.training import TrainSettings
-from crysjepa.nn.transformer import TransformerConfig
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -118,14 +117,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
     )
     known.write(world.reference)
     canonical, _ = canonicalise(crystals)
-    network = TransformerConfig(layers=2, width=32, heads=4)
     settings = TrainSettings(
         steps=400, batch_size=7, warmup=10, learning_rate=3e-3, checkpoint_every=400, record_every=100
     )
-    config = DiffusionConfig(
-        DenoiserConfig(network, fourier=1), timesteps=24, target="velocity", type_scale=4.0
-    )
-    DiffusionGenerator.train(canonical, config, settings)[0].save(world.generator)
+    generator, _ = FlowGenerator.train(canonical, FlowConfig(TINY_INVARIANT), settings)
+    generator.steps = 8
+    generator.save(world.generator)
     CrysJepa.pretrain(
         canonical,
         energies,

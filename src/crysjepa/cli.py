@@ -104,12 +104,13 @@ def train(
     source: console.Source,
     out: console.Out,
     size: console.Size = "small",
+    init: console.Init = None,
     steps: console.Steps = None,
     seed: console.Seed = 0,
     device: console.Device = "auto",
     config: console.Config = None,
 ) -> None:
-    """Train the diffusion generator on known crystals.
+    """Train a generator on known crystals: the flow, or (--size paper) the paper's diffusion model.
 
     Example: crysjepa train flla --out generator.safetensors --steps 5000
     """
@@ -118,8 +119,9 @@ def train(
     chosen, settings = console.known_size(size), console.train_settings(config, steps)
     with console.progress() as report:
         done = api.train(
-            source, out, size=chosen, settings=settings, seed=seed, device=device, progress=report
-        )
+            source, out, size=chosen, init=init, settings=settings, seed=seed, device=device,
+            progress=report,
+        )  # fmt: skip
     console.show_training(done, out)
 
 

@@ -62,7 +62,7 @@ Size = Annotated[str, typer.Option("--size", help="small (a laptop's) or paper")
 Objective = Annotated[
     str | None, typer.Option("--objective", help="energy, info-nce, info-nce-unweighted or sigreg")
 ]
-Init = Annotated[str | None, typer.Option("--init", help="checkpoint to go on from; by default none")]
+Init = Annotated[str | None, typer.Option("--init", help="checkpoint of Crys-JEPA to go on from")]
 Steps = Annotated[int | None, typer.Option("--steps", help="training steps")]
 Jepa = Annotated[str | None, typer.Option("--jepa", help="Crys-JEPA checkpoint; by default the shipped one")]
 Model = Annotated[str | None, typer.Argument(help="Crys-JEPA checkpoint; by default the shipped one")]
@@ -80,7 +80,7 @@ AnyGenerator = Annotated[
     str | None,
     typer.Option(
         "--generator",
-        help="diffusion (default), substitution, a plug-in's name, a checkpoint, or any file of crystals",
+        help="flow (default), diffusion, substitution, a plug-in, a checkpoint, or any file of crystals",
     ),
 ]
 Elements = Annotated[str | None, typer.Option("--elements", help="only these, such as Li,Mg,O")]

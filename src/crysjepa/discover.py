@@ -19,10 +19,12 @@ from crysjepa.energy.references import ElementalReferences, read_references
 from crysjepa.evaluate.metrics import crystal_metrics, load_hull
 from crysjepa.evaluate.protocol import Judge, Known, Protocol, Report, find_references, protocol_inputs
 from crysjepa.generate.base import Generator, load_generator
+from crysjepa.generate.drawing import draw
 from crysjepa.io import write_cif
 from crysjepa.jepa.embeddings import embedding_table, read_embeddings
 from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.nn.checkpoint import file_hash
+from crysjepa.nn.parallel import default_processes
 from crysjepa.nn.training import TrainSettings
 from crysjepa.relax.relax import PAPER as PAPER_RELAXATION
 from crysjepa.relax.relax import RelaxSettings
@@ -165,8 +167,14 @@ class _Loop:
             num = self.config.num if round_ == 0 else self.config.num_refined
             prefix = _name(round_)
             seed = self.config.seed + 1000 * round_
-            samples = generator.sample(
-                num, seed=seed, device=self.device, prefix=prefix, progress=self._progress("generate", round_)
+            samples = draw(
+                generator,
+                num,
+                seed=seed,
+                device=self.device,
+                prefix=prefix,
+                processes=default_processes(self.device),
+                progress=self._progress("generate", round_),
             )
             order = [f"{prefix}-{i}" for i in range(num)]
             table = CandidateTable.from_crystals(

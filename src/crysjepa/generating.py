@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from crysjepa.candidates import CandidateTable, write_parquet
 from crysjepa.generate.base import Draws
 from crysjepa.generate.constraints import Constraints
 from crysjepa.generate.drawing import draw, drift
-from crysjepa.generate.registry import GeneratorOptions, make_generator
+from crysjepa.generate.registry import DEFAULT, GeneratorOptions, make_generator
+from crysjepa.nn.parallel import default_processes
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def generate(
     ----------
     generator
         A name from :func:`crysjepa.generate.registry.generator_names`, a checkpoint, or any file of crystals;
-        by default the diffusion generator that ships.
+        by default the flow that ships.
     options
         What that generator may be told.
     constraints
@@ -84,7 +84,7 @@ def generate(
         constraints,
         seed=seed,
         device=chosen,
-        processes=processes or (_cores() if chosen == "cpu" else 1),
+        processes=processes or default_processes(chosen),
         progress=stage(progress, "generate"),
     )
     order = [f"gen-{i}" for i in range(num)]
@@ -93,14 +93,10 @@ def generate(
         table = table.with_column(name, values, "string")
     warnings = tuple(drift(samples, source, constraints))
     done = Generated(table, samples.counts, tuple(constraints.describe()), warnings)
-    named = "diffusion" if generator is None else Path(generator).name
+    named = DEFAULT if generator is None else Path(generator).name
     metadata = {"crysjepa": json.dumps(_about(named, seed, done), sort_keys=True)}
     write_parquet(table.to_arrow().replace_schema_metadata(metadata), out)
     return done
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _about(generator: str, seed: int, done: Generated) -> dict[str, Any]:

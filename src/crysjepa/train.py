@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,15 @@ from crysjepa.candidates import CandidateTable
 from crysjepa.crystals import Crystals
 from crysjepa.energy.hull import ASSUMED_SCALE
 from crysjepa.evaluate.metrics import scale_of
-from crysjepa.generate import diffusion
 from crysjepa.generate.base import Generator, load_generator
+from crysjepa.generate.diffusion import PAPER, DiffusionGenerator
+from crysjepa.generate.flow import FlowConfig
+from crysjepa.generate.flow_generator import FlowGenerator
 from crysjepa.jepa import model as jepa_model
 from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.nn.training import Training, TrainSettings
 from crysjepa.run import write_json
+from crysjepa.weights import shipped
 
 Size = Literal["small", "paper"]
 
@@ -86,23 +89,38 @@ def train(
     out: Source,
     *,
     size: Size = "small",
+    init: Source | None = None,
     settings: TrainSettings | None = None,
     seed: int = 0,
     device: str = "auto",
     progress: Report | None = None,
 ) -> Training:
-    """Train the diffusion generator on the crystals of ``source`` and write it to ``out``."""
+    """Train a generator on the crystals of ``source`` and write it to ``out``.
+
+    ``size`` is the kind: ``small``, the flow, or ``paper``, the diffusion model of appendix B. The flow
+    starts from what a Crys-JEPA with the invariant encoder has learnt: ``init``, by default the shipped one.
+
+    Raises
+    ------
+    ValueError
+        If the network cannot start from ``init``, or ``init`` is given for the paper's.
+    """
     crystals = canonical(datasets.load(str(source)), progress).crystals
-    config = diffusion.PAPER if size == "paper" else diffusion.SMALL
-    generator, training = diffusion.DiffusionGenerator.train(
-        crystals,
-        config,
-        settings or TrainSettings(),
-        seed=seed,
-        device=resolve_device(device),
-        state=beside(out, ".state"),
-        progress=stage(progress, "train"),
-    )
+    options: dict[str, Any] = {
+        "seed": seed,
+        "device": resolve_device(device),
+        "state": beside(out, ".state"),
+        "progress": stage(progress, "train"),
+    }
+    chosen = settings or TrainSettings()
+    generator: Generator
+    if size == "paper":
+        if init is not None:
+            raise ValueError("the paper's diffusion model starts from random weights: leave init out")
+        generator, training = DiffusionGenerator.train(crystals, PAPER, chosen, **options)
+    else:
+        jepa = CrysJepa.load(init or shipped("jepa"))
+        generator, training = FlowGenerator.train(crystals, FlowConfig(), chosen, init=jepa, **options)
     return _kept(generator, training, out)
 
 

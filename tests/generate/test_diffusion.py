@@ -4,8 +4,8 @@ import torch
 
 from crysjepa.canonical import canonicalise
 from crysjepa.generate.ddpm import Schedule
-from crysjepa.generate.denoiser import Denoiser, DenoiserConfig, Noisy
-from crysjepa.generate.diffusion import PAPER, DiffusionConfig, DiffusionGenerator, DiffusionLoss, to_noise
+from crysjepa.generate.denoiser import Denoiser, Noisy
+from crysjepa.generate.diffusion import PAPER, DiffusionConfig, DiffusionGenerator, DiffusionLoss
 from crysjepa.lattice import Scaler
 from crysjepa.nn.batches import PackedCrystals
 from crysjepa.nn.checkpoint import CheckpointError
@@ -18,8 +18,7 @@ SETTINGS = TrainSettings(
 )
 
 
-def config(target="velocity", **network):
-    return DiffusionConfig(DenoiserConfig(TINY, **network), timesteps=16, target=target)
+CONFIG = DiffusionConfig(TINY, timesteps=16)
 
 
 @pytest.fixture
@@ -29,12 +28,11 @@ def canonical(salts):
 
 @pytest.fixture
 def trained(canonical):
-    return DiffusionGenerator.train(canonical, config(), SETTINGS, seed=3)
+    return DiffusionGenerator.train(canonical, CONFIG, SETTINGS, seed=3)
 
 
-@pytest.mark.parametrize("target", ["noise", "velocity"])
-def test_training_lowers_the_loss_and_sampling_gives_crystals(canonical, target):
-    generator, training = DiffusionGenerator.train(canonical, config(target, fourier=2), SETTINGS, seed=3)
+def test_training_lowers_the_loss_and_sampling_gives_crystals(trained):
+    generator, training = trained
     assert training.curve[-1]["loss"] < training.curve[0]["loss"]
     samples = generator.sample(20, seed=1, prefix="x")
     together = set(samples.crystals.ids) | set(samples.failures)
@@ -84,31 +82,11 @@ def test_finetuning_moves_towards_the_chosen_and_leaves_the_base_alone(trained, 
     assert loss(tuned) < loss(base)
 
 
-def test_velocity_and_probabilities_convert_to_the_noise():
-    """A network that is right about v and the types is right about ε."""
-    schedule, t = Schedule.cosine(16), torch.tensor([5, 11])
-    types = torch.nn.functional.one_hot(torch.tensor([[3, 7, 7], [0, 99, 50]]), 100).float()
-    clean = Noisy(torch.randn(2, 3, 3), 3 * types, torch.randn(2, 6))
-    noise = Noisy(torch.randn(2, 3, 3), torch.randn(2, 3, 100), torch.randn(2, 6))
-    x = Noisy(
-        *(schedule.diffuse(getattr(clean, k), getattr(noise, k), t) for k in ("coords", "types", "lattice"))
-    )
-    signal, level = (v[:, None, None] for v in schedule.levels(t))
-    right = Noisy(
-        signal * noise.coords - level * clean.coords,
-        types * 200,
-        signal[:, 0] * noise.lattice - level[:, 0] * clean.lattice,
-    )
-    found = to_noise(right, x, t, schedule, DiffusionConfig(target="velocity", type_scale=3.0))
-    for part in ("coords", "types", "lattice"):
-        torch.testing.assert_close(getattr(found, part), getattr(noise, part), atol=1e-4, rtol=1e-4)
-
-
 def test_the_loss_of_a_perfect_guess_is_zero(canonical):
     """Eq. 18 against a network that is told the noise."""
     packed, scaler = PackedCrystals(canonical), Scaler((0.0,) * 6, (1.0,) * 6)
     batch = packed.batch(np.arange(7))
-    loss = DiffusionLoss(config("noise"), scaler)
+    loss = DiffusionLoss(CONFIG, scaler)
     clean, schedule = loss.encode(batch), Schedule.cosine(16)
 
     def oracle(x, t, mask):
@@ -124,7 +102,7 @@ def test_the_loss_of_a_perfect_guess_is_zero(canonical):
 
 def test_the_denoiser_follows_the_order_of_sites_and_ignores_padding():
     torch.manual_seed(0)
-    network = Denoiser(DenoiserConfig(TINY, fourier=2)).eval()
+    network = Denoiser(TINY).eval()
     x = Noisy(torch.randn(1, 4, 3), torch.randn(1, 4, 100), torch.randn(1, 6))
     t, order = torch.tensor([3]), torch.tensor([2, 0, 3, 1])
     plain = network(x, t, torch.ones(1, 4, dtype=torch.bool))
@@ -142,8 +120,8 @@ def test_the_denoiser_follows_the_order_of_sites_and_ignores_padding():
 
 
 def test_settings_of_the_paper():
-    assert PAPER.timesteps == 256 and PAPER.target == "noise"
-    assert (PAPER.denoiser.transformer.layers, PAPER.denoiser.transformer.width) == (12, 1024)
-    assert (PAPER.denoiser.transformer.heads, PAPER.denoiser.transformer.dropout) == (8, 0.01)
+    assert PAPER.timesteps == 256
+    assert (PAPER.denoiser.layers, PAPER.denoiser.width) == (12, 1024)
+    assert (PAPER.denoiser.heads, PAPER.denoiser.dropout) == (8, 0.01)
     with pytest.raises(ValueError, match="target"):
         DiffusionConfig(target="x")

@@ -10,6 +10,7 @@ from crysjepa.generate import registry
 from crysjepa.generate.base import NotTrainable, Samples, load_generator
 from crysjepa.generate.diffusion import DiffusionGenerator
 from crysjepa.generate.files import FileGenerator
+from crysjepa.generate.flow_generator import FlowGenerator
 from crysjepa.generate.registry import GeneratorOptions, generator_names, make_generator
 from crysjepa.generate.substitution import SubstitutionGenerator
 from crysjepa.nn.checkpoint import CheckpointError
@@ -50,12 +51,16 @@ def plugins(tmp_path, monkeypatch):
 
 
 def test_names_checkpoints_and_files(tiny, salts, tmp_path):
-    assert isinstance(make_generator(), DiffusionGenerator)
+    assert isinstance(make_generator(), FlowGenerator)
     assert isinstance(make_generator("diffusion"), DiffusionGenerator)
-    assert isinstance(make_generator(tiny.generator), DiffusionGenerator)
-    assert isinstance(load_generator(tiny.generator), DiffusionGenerator)
-    of_tiny = make_generator("diffusion", GeneratorOptions(source=tiny.generator))
-    assert isinstance(of_tiny, DiffusionGenerator) and of_tiny.sizes == load_generator(tiny.generator).sizes
+    assert isinstance(make_generator(tiny.generator), FlowGenerator)
+    assert isinstance(load_generator(tiny.generator), FlowGenerator)
+    of_tiny = make_generator("flow", GeneratorOptions(source=tiny.generator))
+    assert isinstance(of_tiny, FlowGenerator) and len(of_tiny.templates) == 2
+    with pytest.raises(CheckpointError, match="'flow-generator', not 'ddpm-generator'"):
+        make_generator("diffusion", GeneratorOptions(source=tiny.generator))
+    with pytest.raises(CheckpointError, match="'crys-jepa', not a generator"):
+        make_generator(tiny.jepa)
     assert isinstance(
         make_generator("substitution", GeneratorOptions(parents=tiny.reference)), SubstitutionGenerator
     )
@@ -69,11 +74,11 @@ def test_names_checkpoints_and_files(tiny, salts, tmp_path):
 def test_a_checkpoint_needs_no_suffix(tiny, tmp_path):
     path = tmp_path / "weights"
     path.write_bytes(tiny.generator.read_bytes())
-    assert isinstance(make_generator(path), DiffusionGenerator)
+    assert isinstance(make_generator(path), FlowGenerator)
 
 
 def test_what_is_neither_is_named():
-    with pytest.raises(ValueError, match="no generator and no file 'magic': the generators are diffusion, "):
+    with pytest.raises(ValueError, match="no generator and no file 'magic': the generators are flow, di"):
         make_generator("magic")
     with pytest.raises(CheckpointError, match=r"none\.safetensors"):
         make_generator("none.safetensors")
@@ -82,7 +87,16 @@ def test_what_is_neither_is_named():
 
 
 def test_a_plug_in_is_made_with_the_options(plugins):
-    assert generator_names() == ["diffusion", "substitution", "file", "absent", "mute", "parrot", "seven"]
+    assert generator_names() == [
+        "flow",
+        "diffusion",
+        "substitution",
+        "file",
+        "absent",
+        "mute",
+        "parrot",
+        "seven",
+    ]
     made = make_generator("parrot", GeneratorOptions(parents="mine"))
     samples = made.sample(2, seed=1)
     assert isinstance(samples, Samples) and samples.failures == {

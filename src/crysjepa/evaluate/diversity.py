@@ -9,9 +9,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 from crysjepa.candidates import CandidateTable
+from crysjepa.evaluate.rates import wilson_interval
 
 RARE = frozenset(["Ru", "Rh", "Pd", "Te", "Re", "Os", "Ir", "Pt", "Au"])
 """The nine rarest metals and metalloids of the Earth's crust: U.S. Geological Survey, Fact Sheet 087-02
@@ -82,6 +82,4 @@ def _effective(counts: np.ndarray) -> float:
 def _share(hits: Sequence[bool]) -> dict[str, Any]:
     if not hits:
         return {"share": None, "interval": None}
-    result = binomtest(sum(hits), len(hits))
-    low, high = result.proportion_ci(confidence_level=0.95, method="wilson")
-    return {"share": sum(hits) / len(hits), "interval": [float(low), float(high)]}
+    return {"share": sum(hits) / len(hits), "interval": wilson_interval(sum(hits), len(hits))}

@@ -160,9 +160,13 @@ def _flags(table: CandidateTable) -> dict[str, list[bool] | None]:
 def _rate(hits: Sequence[bool] | None) -> tuple[float | None, list[float] | None]:
     if not hits:
         return None, None
-    result = binomtest(sum(hits), len(hits))
-    low, high = result.proportion_ci(confidence_level=0.95, method="wilson")
-    return sum(hits) / len(hits), [float(low), float(high)]
+    return sum(hits) / len(hits), wilson_interval(sum(hits), len(hits))
+
+
+def wilson_interval(hits: int, num: int) -> list[float]:
+    """Low and high end of the 95 % interval of a share (Wilson 1927)."""
+    low, high = binomtest(hits, num).proportion_ci(confidence_level=0.95, method="wilson")
+    return [float(low), float(high)]
 
 
 def _without_hull_entries(table: CandidateTable, hits: Sequence[bool] | None) -> int | None:

@@ -128,6 +128,14 @@ class ConstrainedSampler(Sampler, Protocol):
         ...
 
 
+class NarrowedSampler(Sampler, Protocol):
+    """A generator that can be told what to draw, and then draws block by block as any other."""
+
+    def within(self, constraints: Constraints) -> Sampler:
+        """One that draws what ``constraints`` allow, as far as it can; what breaks them is drawn again."""
+        ...
+
+
 class Untrained:
     """For generators without anything to train: refuses to, and says why."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,18 +10,6 @@ from torch import Tensor, nn
 from crysjepa.nn.transformer import Transformer, TransformerConfig, sinusoidal
 
 NUM_ELEMENTS = 100
-
-
-@dataclass(frozen=True)
-class DenoiserConfig:
-    """Size of the network and how coordinates enter it.
-
-    ``fourier``: beside the raw coordinates, sines and cosines of that many harmonics of the cell (0, the
-    paper: none). They tell the network from the start that coordinates are periodic.
-    """
-
-    transformer: TransformerConfig = field(default_factory=TransformerConfig)
-    fourier: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,14 +32,13 @@ class Noisy:
 class Denoiser(nn.Module):
     """ε_θ: noisy atom vectors and timestep to the noise in them."""
 
-    def __init__(self, config: DenoiserConfig) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.config = config
-        width = config.transformer.width
-        inputs = 3 + NUM_ELEMENTS + 6 + 6 * config.fourier
-        self.embed = nn.Linear(inputs, width)
+        width = config.width
+        self.width = width
+        self.embed = nn.Linear(3 + NUM_ELEMENTS + 6, width)
         self.time = nn.Linear(width, width)
-        self.trunk = Transformer(config.transformer)
+        self.trunk = Transformer(config)
         self.read_out = nn.Linear(width, 3 + NUM_ELEMENTS + 6)
 
     def forward(self, x: Noisy, t: Tensor, mask: Tensor) -> Noisy:
@@ -68,11 +54,7 @@ class Denoiser(nn.Module):
             (B, M) True for real sites.
         """
         parts = [x.coords, x.types, x.lattice[:, None, :].expand(-1, x.coords.shape[1], -1)]
-        for harmonic in range(1, self.config.fourier + 1):
-            angle = math.pi * harmonic * x.coords
-            parts += [angle.sin(), angle.cos()]
-        width = self.config.transformer.width
-        condition = self.time(sinusoidal(t, width).to(x.coords.dtype))
+        condition = self.time(sinusoidal(t, self.width).to(x.coords.dtype))
         padded = None if bool(mask.all()) else mask
         out = self.read_out(self.trunk(self.embed(torch.cat(parts, dim=-1)), padded, condition))
         coords, types, lattice = out.split([3, NUM_ELEMENTS, 6], dim=-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from crysjepa import __version__, lattice
 from crysjepa.crystals import Crystals
 from crysjepa.generate.base import Progress, Samples
 from crysjepa.generate.ddpm import Schedule
-from crysjepa.generate.denoiser import NUM_ELEMENTS, Denoiser, DenoiserConfig, Noisy
+from crysjepa.generate.denoiser import NUM_ELEMENTS, Denoiser, Noisy
 from crysjepa.nn import checkpoint
 from crysjepa.nn.batches import Batch, PackedCrystals, sorted_batches
 from crysjepa.nn.training import Training, TrainSettings, train_model
@@ -29,44 +29,22 @@ _SHARD = 256  # crystals drawn from one random stream: the unit that a resumed o
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """Network, number of timesteps T, and what the network is asked for.
+    """Network and number of timesteps T."""
 
-    ``target``: ``"noise"`` is the paper's: the network predicts ε, and the squared errors of all 109
-    components are added (Eq. 18). ``"velocity"`` is what small networks learn sooner: v = √ᾱ ε − √(1 − ᾱ) x_0
-    for coordinates and lattice (Salimans & Ho 2022), a distribution over elements for the types, and the
-    three losses (means per component; cross-entropy) are weighed against one another. Either way the
-    reverse process is Eq. 19 and 20: the outputs are converted to ε.
-
-    ``type_scale``: height of the one-hot types (the paper: 1). At 1 the noise of 100 components hides the
-    element until the last fifth of the steps, when the geometry is settled; at 4 elements come first.
-    """
-
-    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    denoiser: TransformerConfig = field(default_factory=TransformerConfig)
     timesteps: int = 256
-    target: Literal["noise", "velocity"] = "noise"
-    type_scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.target not in ("noise", "velocity"):
-            raise ValueError(f"target is {self.target!r}: choose noise or velocity")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DiffusionConfig:
         """Inverse of ``dataclasses.asdict``. Raises TypeError or KeyError for other fields."""
-        network = dict(values["denoiser"])
-        transformer = TransformerConfig(**network.pop("transformer"))
-        return cls(**{**values, "denoiser": DenoiserConfig(transformer, **network)})
+        return cls(TransformerConfig(**values["denoiser"]), values["timesteps"])
 
 
-PAPER = DiffusionConfig(DenoiserConfig(TransformerConfig(layers=12, width=1024, heads=8, dropout=0.01)))
+PAPER = DiffusionConfig(TransformerConfig(layers=12, width=1024, heads=8, dropout=0.01))
 """The 151 M parameters of appendix B.3."""
 
-SMALL = DiffusionConfig(
-    DenoiserConfig(TransformerConfig(layers=6, width=192, heads=6), fourier=4),
-    target="velocity",
-    type_scale=4.0,
-)
-"""What a laptop can train; the shipped weights are of this size."""
+LAPTOP = DiffusionConfig(TransformerConfig(layers=6, width=192, heads=6, dropout=0.01))
+"""The same at 2.7 M parameters, to be compared with other generators at equal compute."""
 
 
 class DiffusionGenerator:
@@ -200,8 +178,7 @@ class DiffusionGenerator:
         for t in range(self.config.timesteps, 0, -1):
             for g, (x, mask) in enumerate(states):
                 steps = torch.full((len(mask),), t, device=device)
-                output, fresh = network(x, steps, mask), _normal(mask, noise)
-                predicted = to_noise(output, x, steps, schedule, self.config)
+                predicted, fresh = network(x, steps, mask), _normal(mask, noise)
                 states[g] = (
                     Noisy(
                         schedule.step_back(x.coords, predicted.coords, t, fresh.coords),
@@ -260,22 +237,9 @@ class DiffusionGenerator:
         return cls(config, denoiser, scaler, header["sizes"], origin)
 
 
-def to_noise(output: Noisy, x: Noisy, t: Tensor, schedule: Schedule, config: DiffusionConfig) -> Noisy:
-    """ε from what the network says of x_t at t (B,), whatever it was trained to say."""
-    if config.target == "noise":
-        return output
-    signal, noise = (v[:, None, None] for v in schedule.levels(t))
-    types = config.type_scale * output.types.softmax(dim=-1)
-    return Noisy(
-        noise * x.coords + signal * output.coords,
-        (x.types - signal * types) / noise,
-        noise[:, 0] * x.lattice + signal[:, 0] * output.lattice,
-    )
-
-
 @dataclass(frozen=True)
 class DiffusionLoss:
-    """The training objective (Eq. 18, or its variant for ``target="velocity"``), t uniform in 1..T."""
+    """The training objective (Eq. 18), t uniform in 1..T."""
 
     config: DiffusionConfig
     scaler: lattice.Scaler
@@ -293,29 +257,19 @@ class DiffusionLoss:
             schedule.diffuse(clean.lattice, epsilon.lattice, t),
         )
         output = model(x, t, batch.mask)
-        if self.config.target == "noise":
-            parts = {
-                "coords": _per_site((output.coords - epsilon.coords) ** 2, batch.mask),
-                "types": _per_site((output.types - epsilon.types) ** 2, batch.mask),
-                "lattice": ((output.lattice - epsilon.lattice) ** 2).mean(),
-            }
-            loss = 3 * parts["coords"] + NUM_ELEMENTS * parts["types"] + 6 * parts["lattice"]
-            return {"loss": loss, **parts}
-        signal, level = (v[:, None, None] for v in schedule.levels(t))
-        coords = signal * epsilon.coords - level * clean.coords
-        cell = signal[:, 0] * epsilon.lattice - level[:, 0] * clean.lattice
-        likely = output.types.log_softmax(dim=-1) * clean.types / self.config.type_scale
-        surprise = -likely.sum(dim=-1, keepdim=True)
         parts = {
-            "coords": _per_site((output.coords - coords) ** 2, batch.mask),
-            "types": _per_site(surprise, batch.mask),
-            "lattice": ((output.lattice - cell) ** 2).mean(),
+            "coords": _per_site((output.coords - epsilon.coords) ** 2, batch.mask),
+            "types": _per_site((output.types - epsilon.types) ** 2, batch.mask),
+            "lattice": ((output.lattice - epsilon.lattice) ** 2).mean(),
         }
-        return {"loss": parts["coords"] + _TYPE_WEIGHT * parts["types"] + parts["lattice"], **parts}
+        return {
+            "loss": 3 * parts["coords"] + NUM_ELEMENTS * parts["types"] + 6 * parts["lattice"],
+            **parts,
+        }
 
     def encode(self, batch: Batch) -> Noisy:
         """x_0: centred coordinates 2 X − 1, one-hot types, standardised lattice vector (Eq. 2)."""
-        types = self.config.type_scale * F.one_hot((batch.atomic_numbers - 1).clamp(min=0), NUM_ELEMENTS)
+        types = F.one_hot((batch.atomic_numbers - 1).clamp(min=0), NUM_ELEMENTS)
         rows, columns = np.triu_indices(3)
         vector = batch.lattices[:, rows, columns]
         mean = torch.tensor(self.scaler.mean, device=vector.device, dtype=vector.dtype)

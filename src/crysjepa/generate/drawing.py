@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from crysjepa.crystals import Crystals
-from crysjepa.generate.base import ConstrainedSampler, Draws, Progress, Sampler, Samples
+from crysjepa.generate.base import ConstrainedSampler, Draws, NarrowedSampler, Progress, Sampler, Samples
 from crysjepa.generate.constraints import ConstraintError, Constraints, element_shares, symbols
 from crysjepa.relax.pool import WorkerPool
 
@@ -39,10 +39,10 @@ def draw(
 ) -> Samples:
     """``num`` crystals that obey, from any generator; the same for the same seed, on any number of processes.
 
-    A generator that can draw within constraints does so. Another one draws blocks of 128, each with a seed
-    made of ``seed`` and the block's number (on a CPU each on one thread: on more, sums come out otherwise).
-    What does not obey is drawn again, up to 30 times. A crystal that the generator failed to make is not: it
-    keeps its place, and its reason.
+    A generator that can draw within constraints does so, as far as it can. One without ``sample_within``
+    draws blocks of 128, each with a seed made of ``seed`` and the block's number (on a CPU each on one
+    thread: on more, sums come out otherwise). What does not obey is drawn again, up to 30 times. A crystal
+    that the generator failed to make is not: it keeps its place, and its reason.
 
     Raises
     ------
@@ -50,6 +50,8 @@ def draw(
         If none of a thousand draws obeys.
     """
     constraints = constraints or Constraints()
+    if hasattr(generator, "within"):
+        generator = cast(NarrowedSampler, generator).within(constraints)
     if hasattr(generator, "sample_within"):
         samples = cast(ConstrainedSampler, generator).sample_within(
             num, constraints, seed=seed, device=device, prefix=prefix, processes=processes, progress=progress
@@ -89,7 +91,8 @@ def _draw_blocks(
         for k, samples in _run(generator, tasks, device, processes, progress if round_ == 0 else None):
             broken = constraints.broken(samples.crystals)
             new = {f"draw-{round_}-{k}-{j}": f"{prefix}-{place}" for j, place in enumerate(spans[k])}
-            drawn += len(spans[k])
+            drawn += samples.counts.drawn
+            rejected.update(samples.counts.rejected)
             rejected.update(broken.values())
             for crystal in samples.crystals:
                 if (id_ := crystal.ids[0]) not in broken:

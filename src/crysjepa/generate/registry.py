@@ -15,14 +15,18 @@ from pathlib import Path
 from typing import Any, cast
 
 from crysjepa import datasets
+from crysjepa.generate import diffusion, flow_generator
 from crysjepa.generate.base import Generator, Sampler, Samples, Untrained
 from crysjepa.generate.diffusion import DiffusionGenerator
 from crysjepa.generate.files import FileGenerator, Pick
+from crysjepa.generate.flow_generator import FlowGenerator
 from crysjepa.generate.proposals import SubstitutionConfig
 from crysjepa.generate.substitution import SubstitutionGenerator
+from crysjepa.nn.checkpoint import CheckpointError, read_header
 from crysjepa.weights import shipped
 
 GROUP = "crysjepa.generators"
+DEFAULT = "flow"
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class GeneratorOptions:
     Parameters
     ----------
     source
-        A checkpoint (``diffusion``) or the file of candidates (``file``).
+        A checkpoint (``flow``, ``diffusion``) or the file of candidates (``file``).
     parents
         Known crystals that ``substitution`` starts from: a data set's name or a path.
     pick
@@ -47,8 +51,12 @@ class GeneratorOptions:
     substitution: SubstitutionConfig = field(default_factory=SubstitutionConfig)
 
 
+def _flow(options: GeneratorOptions) -> Generator:
+    return FlowGenerator.load(options.source or shipped("generator"))
+
+
 def _diffusion(options: GeneratorOptions) -> Generator:
-    return DiffusionGenerator.load(options.source or shipped("generator"))
+    return DiffusionGenerator.load(options.source or shipped("ddpm"))
 
 
 def _substitution(options: GeneratorOptions) -> Generator:
@@ -63,6 +71,7 @@ def _file(options: GeneratorOptions) -> Generator:
 
 
 BUILT_IN: dict[str, Callable[[GeneratorOptions], Generator]] = {
+    "flow": _flow,
     "diffusion": _diffusion,
     "substitution": _substitution,
     "file": _file,
@@ -87,18 +96,30 @@ def make_generator(source: str | Path | None = None, options: GeneratorOptions |
         If a checkpoint is missing or is no generator.
     """
     options = options or GeneratorOptions()
-    name = "diffusion" if source is None else str(source)
+    name = DEFAULT if source is None else str(source)
     if name in BUILT_IN:
         return BUILT_IN[name](options)
     if name in _plugins():
         return _plugged_in(name, options)
     path = Path(name)
     if path.suffix == ".safetensors" or (path.is_file() and _is_safetensors(path)):
-        return DiffusionGenerator.load(path)
+        return load_checkpoint(path)
     if path.exists():
         return FileGenerator.read(path, options.pick)
     known = ", ".join(generator_names())
     raise ValueError(f"no generator and no file {name!r}: the generators are {known}, or give a path")
+
+
+def load_checkpoint(path: Path) -> Generator:
+    """The generator in a checkpoint of any kind. Raises CheckpointError if there is none."""
+    kinds: dict[str, Callable[[Path], Generator]] = {
+        flow_generator.KIND: FlowGenerator.load,
+        diffusion.KIND: DiffusionGenerator.load,
+    }
+    kind = read_header(path).get("kind")
+    if kind not in kinds:
+        raise CheckpointError(f"{path} holds {kind or 'something else'!r}, not a generator")
+    return kinds[kind](path)
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -135,6 +156,6 @@ class _OnlySamples(Untrained):
         return self._generator.sample(num, **options)
 
     def __getattr__(self, attribute: str) -> Any:
-        if attribute in ("sample_within", "element_shares"):
+        if attribute in ("sample_within", "within", "element_shares"):
             return getattr(self._generator, attribute)
         raise AttributeError(attribute)

@@ -48,15 +48,24 @@ class InvariantLayer(nn.Module):
 
     def forward(self, h: Tensor, features: list[Tensor]) -> Tensor:
         """(B, M, D) and the features of :func:`crysjepa.nn.geometry.pair_features` → (B, M, D)."""
-        batch, sites, _ = h.shape
         own = self.norm(h)
+        seen = invariants(self.densities(own, features))
+        return h + self.second(F.silu(self.first(torch.cat([own, *seen], dim=-1))))
+
+    def densities(self, own: Tensor, features: list[Tensor]) -> list[Tensor]:
+        """For each l, what is sent to a site, mixed: (B, M, 2 l + 1, degrees_l)."""
+        batch, sites, _ = own.shape
         sent = self.send(own)
-        seen = [own]
-        for degree, (mix, g) in enumerate(zip(self.mix, features, strict=True)):
-            density = torch.bmm(g, sent)  # rows i, m, k; columns c
-            mixed = mix(density.view(batch, sites, 2 * degree + 1, -1))
-            seen.append(mixed[:, :, 0] if degree == 0 else (mixed.square().sum(dim=2) + 0.01).sqrt())
-        return h + self.second(F.silu(self.first(torch.cat(seen, dim=-1))))
+        return [
+            mix(torch.bmm(g, sent).view(batch, sites, 2 * degree + 1, -1))  # rows i, m, k; columns c
+            for degree, (mix, g) in enumerate(zip(self.mix, features, strict=True))
+        ]
+
+
+def invariants(densities: list[Tensor]) -> list[Tensor]:
+    """The density of degree 0, and the lengths of the others: (B, M, degrees_l) each."""
+    first, *others = densities
+    return [first[:, :, 0], *((mixed.square().sum(dim=2) + 0.01).sqrt() for mixed in others)]
 
 
 class InvariantEncoder(nn.Module):

@@ -30,6 +30,7 @@ CLOSEST = 0.3
 does their direction count: at no distance there is none."""
 MAX_IMAGES = 100_000
 """Periodic images of one pair that are looked at; a cell that has more is too small or too skewed."""
+_TOO_MANY = f"over {MAX_IMAGES} periodic images within {CUTOFF:g} Å: a cell is too small"
 
 
 def pair_features(frac_coords: Tensor, lattices: Tensor, mask: Tensor) -> list[Tensor]:
@@ -65,8 +66,47 @@ def pair_features(frac_coords: Tensor, lattices: Tensor, mask: Tensor) -> list[T
         for degree, k in enumerate(NUM_RADIAL)
     ]
     if not _expand(coords, cells, counts, *arrays):
-        raise ValueError(f"over {MAX_IMAGES} periodic images within {CUTOFF:g} Å: a cell is too small")
+        raise ValueError(_TOO_MANY)
     return [torch.from_numpy(a).view(batch, sites, -1).transpose(1, 2).to(device) for a in arrays]
+
+
+def orbit_features(
+    frac_coords: Tensor, lattices: Tensor, owner: Tensor, num_sites: Tensor, most: int
+) -> list[Tensor]:
+    """The expansion G of orbits: what the first site of one sees of all sites of another.
+
+    Parameters
+    ----------
+    frac_coords, lattices
+        (B, N, 3), (B, 3, 3) in Å.
+    owner
+        (B, N) the orbit of each site, 0, 1, …; those of an orbit stand together.
+    num_sites
+        (B,) real sites.
+    most
+        R, at least the number of orbits of any.
+
+    Returns
+    -------
+    list of Tensor
+        For each l: (B, R · (2 l + 1) · K_l, R), as :func:`pair_features` has them of sites.
+
+    Raises
+    ------
+    ValueError
+        As :func:`pair_features`.
+    """
+    coords, cells = (np.ascontiguousarray(v.detach().cpu().double().numpy()) for v in (frac_coords, lattices))
+    owners, sites = (np.ascontiguousarray(v.cpu().numpy()) for v in (owner, num_sites))
+    batch = len(cells)
+    arrays = [
+        np.zeros((batch, most, most, 2 * degree + 1, k), dtype=np.float32)
+        for degree, k in enumerate(NUM_RADIAL)
+    ]
+    if not _expand_orbits(coords, cells, owners, sites, *arrays):
+        raise ValueError(_TOO_MANY)
+    device = frac_coords.device
+    return [torch.from_numpy(a).view(batch, most, -1).transpose(1, 2).to(device) for a in arrays]
 
 
 def num_images(lattices: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -115,6 +155,44 @@ def _expand(
                 _scatter(sums, 1, -1.0, g1[b, j, i], g1[b, i, j])
                 _scatter(sums, 4, 1.0, g2[b, j, i], g2[b, i, j])
                 _scatter(sums, 9, -1.0, g3[b, j, i], g3[b, i, j])
+    return True
+
+
+@partial(compiled, loosely=True)
+def _expand_orbits(
+    coords: NDArray[np.float64],
+    cells: NDArray[np.float64],
+    owners: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    g0: NDArray[np.float32],
+    g1: NDArray[np.float32],
+    g2: NDArray[np.float32],
+    g3: NDArray[np.float32],
+) -> bool:
+    """Fill g_l (B, R_b, R_a, 2l + 1, K_l); False if a cell has too many images."""
+    reach, delta = np.zeros(3), np.zeros(3)
+    radial, harmonics = np.zeros(_K0, dtype=np.float32), np.ones(16, dtype=np.float32)
+    sums = np.zeros((_K0, 16), dtype=np.float32)
+    for b in range(len(counts)):
+        if not _reach(cells[b], reach) <= MAX_IMAGES:
+            return False
+        for i in range(counts[b]):
+            if i > 0 and owners[b, i] == owners[b, i - 1]:
+                continue  # its orbit has been seen through its first site
+            here = owners[b, i]
+            for j in range(counts[b]):
+                there = owners[b, j]
+                if j == 0 or owners[b, j - 1] != there:
+                    sums[:] = 0
+                for a in range(3):
+                    d = coords[b, j, a] - coords[b, i, a]
+                    delta[a] = d - math.floor(d + 0.5)
+                _sum_images(cells[b], delta, reach, i == j, radial, harmonics, sums)
+                if j + 1 == counts[b] or owners[b, j + 1] != there:
+                    _scatter(sums, 0, 1.0, g0[b, there, here], g0[b, there, here])
+                    _scatter(sums, 1, 1.0, g1[b, there, here], g1[b, there, here])
+                    _scatter(sums, 4, 1.0, g2[b, there, here], g2[b, there, here])
+                    _scatter(sums, 9, 1.0, g3[b, there, here], g3[b, there, here])
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,13 @@ Result = TypeVar("Result")
 
 _ALONE = threading.Lock()
 """Held while torch is set to one thread: it has one such number for the whole process."""
+
+
+def default_processes(device: str) -> int:
+    """One for each core that this process may use, or one where the work is done on an accelerator."""
+    if device != "cpu":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def map_batches(

@@ -17,18 +17,40 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from crysjepa.nn import checkpoint
-from crysjepa.nn.batches import Batch, PackedCrystals, epoch_batches
+from crysjepa.nn.batches import epoch_batches
 
-LossFunction = Callable[[nn.Module, Batch, torch.Generator], dict[str, Tensor]]
+LossFunction = Callable[[nn.Module, Any, torch.Generator], dict[str, Tensor]]
 """(model, batch, noise) → losses; the one named ``"loss"`` is minimised, the others are recorded."""
+
+
+class TrainingData(Protocol):
+    """Crystals to train on, such as :class:`crysjepa.nn.batches.PackedCrystals`.
+
+    ``batch(rows)`` is a dataclass of tensors with a method ``to(device)``; ``num_atoms`` (B,) is how long
+    each crystal is in a batch; the hashes say what the crystals and their energies are.
+    """
+
+    num_atoms: Tensor
+
+    @property
+    def content_hash(self) -> str: ...
+
+    @property
+    def energies_hash(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def batch(self, rows: NDArray[np.int64]) -> Any: ...
 
 
 class TrainSettings(BaseModel):
@@ -63,9 +85,9 @@ class Objective(nn.Module):
         self.model = model
         self.loss = loss
 
-    def forward(self, noise: torch.Generator, **tensors: Tensor) -> dict[str, Tensor]:
-        """Losses of the batch with these fields."""
-        return self.loss(self.model, Batch(**tensors), noise)
+    def forward(self, kind: type, noise: torch.Generator, **tensors: Tensor) -> dict[str, Tensor]:
+        """Losses of the batch of that kind with these fields."""
+        return self.loss(self.model, kind(**tensors), noise)
 
 
 @dataclass
@@ -90,7 +112,7 @@ def learning_rate_at(step: int, settings: TrainSettings) -> float:
 
 def train_model(
     model: nn.Module,
-    data: PackedCrystals,
+    data: TrainingData,
     loss: LossFunction,
     settings: TrainSettings,
     *,
@@ -139,7 +161,7 @@ def train_model(
                 group["lr"] = learning_rate_at(training.step, settings)
             noise = torch.Generator(fabric.device).manual_seed(_mix(seed, training.step, fabric.global_rank))
             reseed(_mix(seed, training.step, fabric.global_rank, 1))  # for dropout
-            losses = wrapped(noise, **vars(batch.to(fabric.device)))
+            losses = wrapped(type(batch), noise, **vars(batch.to(fabric.device)))
             fabric.backward(losses["loss"])
             fabric.clip_gradients(wrapped, optimizer, max_norm=settings.clip)
             optimizer.step()
@@ -169,7 +191,7 @@ def _precision(settings: TrainSettings, device: str) -> Any:
     return "32-true" if device in ("cpu", "mps") else "bf16-mixed"
 
 
-def _batches(data: PackedCrystals, settings: TrainSettings, seed: int, done: int, fabric: Fabric) -> Any:
+def _batches(data: TrainingData, settings: TrainSettings, seed: int, done: int, fabric: Fabric) -> Any:
     """Batches from step ``done`` to the last; each process of several takes every n-th batch."""
     step, epoch = 0, 0
     while step < settings.steps:
@@ -227,7 +249,7 @@ def _update_ema(training: Training, decay: float) -> None:
 
 
 def _identity(
-    model: nn.Module, data: PackedCrystals, loss: LossFunction, settings: TrainSettings, seed: int
+    model: nn.Module, data: TrainingData, loss: LossFunction, settings: TrainSettings, seed: int
 ) -> dict[str, Any]:
     """What decides where a training goes; the keys are the words of the error message."""
     return {

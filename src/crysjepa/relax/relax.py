@@ -7,7 +7,6 @@ number of processes, and whether or not the run was interrupted.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from crysjepa.candidates import CandidateTable, Status
 from crysjepa.crystals import Crystals
+from crysjepa.nn.parallel import default_processes
 from crysjepa.relax.force_fields import ForceFieldInfo, force_field_info
 from crysjepa.relax.lockstep import (
     PAPER,
@@ -128,7 +128,7 @@ def relax_crystals(
     report = progress or (lambda done, total: None)
     report(len(unfits) + job.done, len(crystals))
     if job.todo:
-        workers = min(processes or _default_processes(device), len(job.todo))
+        workers = min(processes or default_processes(device), len(job.todo))
         with WorkerPool(set_up_worker, (force_field, device, settings), workers, _ONE_THREAD) as pool:
             job.submit_to(pool)
             for (number, position), done in pool.results():
@@ -215,9 +215,3 @@ def _collect(
         failures={o.id: o.reason for o in ordered if o.reason is not None},
         force_field=info,
     )
-
-
-def _default_processes(device: str) -> int:
-    if device != "cpu":
-        return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,5 +6,5 @@ from pathlib import Path
 
 
 def shipped(name: str) -> Path:
-    """Path of the shipped checkpoint: ``"jepa"`` or ``"generator"``."""
+    """Path of the shipped checkpoint: ``"jepa"``, ``"generator"`` (the flow) or ``"ddpm"`` (the paper's)."""
     return Path(__file__).parent / f"{name}.safetensors"

@@ -1,0 +1,367 @@
+"""The flow as a generator: trained, fine-tuned, drawn from within constraints, kept in a file."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crysjepa import __version__
+from crysjepa.crystals import Crystals
+from crysjepa.generate.base import Draws, Progress, Samples
+from crysjepa.generate.constraints import ConstraintError, Constraints, element_shares
+from crysjepa.generate.flow import Flow, FlowConfig, FlowLoss, Start, arrange, compose, draw_noise
+from crysjepa.generate.flow_network import NUM_ELEMENTS
+from crysjepa.generate.orbit_batches import OrbitBatch, PackedOrbits
+from crysjepa.generate.orbits import NoOrbits, Settled, settle
+from crysjepa.generate.templates import Templates
+from crysjepa.generate.volumes import element_sizes
+from crysjepa.jepa.invariant import InvariantEncoder
+from crysjepa.jepa.pretrain import CrysJepa
+from crysjepa.nn import checkpoint
+from crysjepa.nn.batches import sorted_batches
+from crysjepa.nn.training import Training, TrainSettings, train_model
+from crysjepa.screen.filters import Formula, composition_reason, reduced_formulas
+
+KIND = "flow-generator"
+STEPS = 96
+"""From noise to crystal."""
+TEMPERATURE = 0.5
+"""Of the choice of elements."""
+TRIES = 20
+"""How often elements are chosen, at most, before those that are not wanted are taken all the same."""
+_BATCH = 64
+_SHARD = 256
+
+
+class FlowGenerator:
+    """Draws a template, elements for its orbits, then sites and lattice.
+
+    Parameters
+    ----------
+    flow, templates
+        The network with its prior, and what crystals are built on.
+    element_shares
+        (119,) share of the training crystals that hold each element.
+    known
+        Keys of their formulas (:func:`formula_keys`).
+    steps, temperature
+        Of sampling.
+    fresh
+        Noise is drawn anew in each step (:func:`crysjepa.generate.flow.arrange`).
+    novel
+        Choose elements again where a training crystal has the same formula.
+    balanced
+        Choose elements again where no oxidation states make the composition neutral (the rule ``paper`` of
+        :func:`crysjepa.screen.filters.composition_validity`).
+    constraints
+        What sampling tries to obey (:meth:`within`).
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        templates: Templates,
+        element_shares: NDArray[np.float64],
+        known: Iterable[int] = (),
+        *,
+        steps: int = STEPS,
+        temperature: float = TEMPERATURE,
+        fresh: bool = True,
+        novel: bool = True,
+        balanced: bool = True,
+        constraints: Constraints | None = None,
+        origin: dict[str, Any] | None = None,
+    ) -> None:
+        self.flow = flow.eval()
+        self.templates = templates
+        self.element_shares = element_shares
+        self.known = frozenset(known)
+        self.steps, self.temperature = steps, temperature
+        self.fresh, self.novel, self.balanced = fresh, novel, balanced
+        self.constraints = constraints or Constraints(excluded=frozenset())
+        self.origin = dict(origin or {})
+
+    # -- training --------------------------------------------------------------------------
+
+    @classmethod
+    def train(
+        cls,
+        crystals: Crystals,
+        config: FlowConfig,
+        settings: TrainSettings,
+        *,
+        init: CrysJepa | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+        devices: int = 1,
+        state: Path | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[FlowGenerator, Training]:
+        """Train from random weights, or from what ``init`` has learnt (:meth:`FlowNetwork.start_from`)."""
+        settled = settle_all(crystals, symmetric=config.symmetric)
+        torch.manual_seed(seed)
+        flow = Flow(config, torch.from_numpy(element_sizes(crystals)))
+        if init is not None:
+            if not isinstance(init.model.encoder, InvariantEncoder):
+                raise ValueError(
+                    "the flow starts from a Crys-JEPA with the invariant encoder, not the paper's"
+                )
+            flow.network.start_from(init.model.encoder)
+        fresh = cls(
+            flow,
+            Templates.of([s.orbits for s in settled]),
+            element_shares(crystals),
+            formula_keys(reduced_formulas(crystals)),
+        )
+        return fresh._fit(PackedOrbits(settled), settings, seed, device, devices, state, progress)
+
+    def finetune(
+        self,
+        crystals: Crystals,
+        settings: TrainSettings,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        devices: int = 1,
+        state: Path | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[FlowGenerator, Training]:
+        """A new generator trained on from this one; half of what it draws is built on their templates.
+
+        Their formulas are known to it from then on, so that it does not repeat what was chosen for it.
+        """
+        settled = settle_all(crystals, symmetric=self.flow.config.symmetric)
+        templates = self.templates.merged(Templates.of([s.orbits for s in settled]), 0.5)
+        known = self.known | set(formula_keys(reduced_formulas(crystals)))
+        tuned = self._with(flow=copy.deepcopy(self.flow).requires_grad_(), templates=templates, known=known)
+        return tuned._fit(PackedOrbits(settled), settings, seed, device, devices, state, progress)
+
+    def _fit(
+        self,
+        data: PackedOrbits,
+        settings: TrainSettings,
+        seed: int,
+        device: str,
+        devices: int,
+        state: Path | None,
+        progress: Progress | None,
+    ) -> tuple[FlowGenerator, Training]:
+        self.flow.train()
+        training = train_model(
+            self.flow, data, FlowLoss(self.flow.config), settings, seed=seed, device=device, devices=devices,
+            state=state, progress=progress,
+        )  # fmt: skip
+        ema = training.ema.cpu()
+        assert isinstance(ema, Flow)
+        origin = {
+            "version": __version__,
+            "seed": seed,
+            "steps": training.step,
+            "num_crystals": len(data),
+            "data": data.content_hash,
+            "finetuned_from": self.origin or None,
+        }
+        return self._with(flow=ema.eval(), origin=origin), training
+
+    def _with(self, **changes: Any) -> FlowGenerator:
+        """The same but for these attributes."""
+        made = copy.copy(self)
+        vars(made).update(changes)
+        return made
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "steps": self.steps,
+            "temperature": self.temperature,
+            "fresh": self.fresh,
+            "novel": self.novel,
+            "balanced": self.balanced,
+        }
+
+    # -- sampling --------------------------------------------------------------------------
+
+    def within(self, constraints: Constraints) -> FlowGenerator:
+        """The same generator, which draws no element and no cell that ``constraints`` forbid.
+
+        Elements are chosen again where one of a chemical system is lacking, up to :data:`TRIES` times. Raises
+        ConstraintError if no template is small enough.
+        """
+        made = self._with(constraints=constraints)
+        made._template_shares()
+        return made
+
+    def _template_shares(self) -> NDArray[np.float64]:
+        wanted, templates = self.constraints, self.templates
+        fits = np.ones(len(templates), dtype=bool)
+        if wanted.max_sites is not None:
+            fits &= templates.num_sites <= wanted.max_sites
+        if wanted.system is not None:
+            fits &= templates.num_orbits >= len(wanted.system)
+        if not fits.any():
+            raise ConstraintError(f"no template of {len(templates)} has {'; '.join(wanted.describe())}")
+        shares = templates.weights * fits
+        return np.asarray(shares / shares.sum())
+
+    def sample(
+        self,
+        num: int,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        prefix: str = "gen",
+        progress: Progress | None = None,
+    ) -> Samples:
+        """Draw ``num`` crystals; ``draws`` counts the choices of elements that were made again."""
+        drawn: list[Crystals] = []
+        failures: dict[str, str] = {}
+        again: Counter[str] = Counter()
+        for shard, start in enumerate(range(0, num, _SHARD)):
+            ids = [f"{prefix}-{i}" for i in range(start, min(start + _SHARD, num))]
+            for part, bad, done in self._sample_shard(ids, (seed, shard), device, again):
+                drawn.append(part)
+                failures |= bad
+                if progress is not None:
+                    progress(start + done, num)
+        found = Crystals.concatenate(drawn)
+        order = [i for k in range(num) if (i := f"{prefix}-{k}") not in failures]
+        draws = Draws(num, num + again.total(), dict(again))
+        return Samples(found.select(order), failures, draws)
+
+    @torch.inference_mode()
+    def _sample_shard(
+        self, ids: Sequence[str], seed: tuple[int, int], device: str, again: Counter[str]
+    ) -> Iterator[tuple[Crystals, dict[str, str], int]]:
+        rng = np.random.default_rng(seed)
+        rows = rng.choice(len(self.templates), size=len(ids), p=self._template_shares())
+        noise = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+        flow = self.flow.to(device)
+        data = PackedOrbits([self.templates.settled(int(row)) for row in rows])
+        allowed = torch.zeros(NUM_ELEMENTS, dtype=torch.bool, device=device)
+        allowed[[z - 1 for z in self.constraints.allowed if z <= NUM_ELEMENTS]] = True
+        times = torch.linspace(1.0, 0.0, self.steps + 1, device=device)
+        done = 0
+        for chosen in sorted_batches(data.num_atoms.numpy(), _BATCH):
+            batch = data.batch(chosen).to(device)
+            start = draw_noise(batch, noise)
+            numbers = self._compose(flow, batch, start, allowed, noise, again)
+            end = arrange(flow, batch, numbers, start, times, noise if self.fresh else None)
+            strain = flow.centre(batch, numbers) + flow.spread * end.shape
+            lattices = batch.lattices(strain.double()).cpu().numpy()
+            coords = batch.sites(end.free_coords.double()).cpu().numpy()
+            by_site = torch.gather(numbers, 1, batch.owner).cpu().numpy()
+            found, failures = [], {}
+            for i, row in enumerate(chosen):
+                sites = slice(0, int(batch.num_sites[i]))
+                x, cell = coords[i, sites], lattices[i]
+                if np.isfinite(x).all() and np.isfinite(cell).all():
+                    cell_of = np.array([len(x)])
+                    found.append(Crystals(by_site[i, sites], x % 1.0, cell[None], cell_of, (ids[row],)))
+                else:
+                    failures[ids[row]] = "the generator returned numbers that are not finite"
+            done += len(chosen)
+            yield Crystals.concatenate(found), failures, done
+
+    def _compose(
+        self,
+        flow: Flow,
+        batch: OrbitBatch,
+        start: Start,
+        allowed: Tensor,
+        noise: torch.Generator,
+        again: Counter[str],
+    ) -> Tensor:
+        """Elements (B, R) of a batch; what is not wanted is chosen again and counted."""
+        numbers = torch.zeros_like(batch.atomic_numbers)
+        todo = torch.arange(len(batch), device=numbers.device)
+        for left in range(TRIES - 1, -1, -1):
+            part, begin = batch.rows(todo), Start(start.free_coords[todo], start.shape[todo])
+            numbers[todo] = compose(flow, part, begin, allowed, self.temperature, noise)
+            reasons = self._unwanted(numbers[todo].cpu().numpy(), part.multiplicity.cpu().numpy())
+            todo = todo[[r is not None for r in reasons]]
+            if not len(todo) or not left:
+                break
+            again.update(r for r in reasons if r is not None)
+        return numbers
+
+    def _unwanted(self, numbers: NDArray[np.int64], multiplicities: NDArray[np.int64]) -> list[str | None]:
+        system, reasons = self.constraints.system, list[str | None]()
+        for elements, counts in zip(numbers, multiplicities, strict=True):
+            totals = {int(z): int(counts[elements == z].sum()) for z in set(elements[counts > 0].tolist())}
+            divisor = math.gcd(*totals.values())
+            formula = tuple(sorted((z, n // divisor) for z, n in totals.items()))
+            if system is not None and not system <= totals.keys():
+                reasons.append("other chemical system")
+            elif self.novel and formula_keys([formula])[0] in self.known:
+                reasons.append("formula of a training crystal")
+            elif self.balanced and composition_reason(formula) is not None:
+                reasons.append("composition not charge-balanced")
+            else:
+                reasons.append(None)
+        return reasons
+
+    # -- on disk ---------------------------------------------------------------------------
+
+    def save(
+        self, path: Path, *, dtype: torch.dtype = torch.float32, card: dict[str, Any] | None = None
+    ) -> None:
+        """Write weights (as ``dtype``), templates, configuration and origin to one safetensors file."""
+        header = {
+            "kind": KIND,
+            "config": asdict(self.flow.config),
+            "sampling": self._settings(),
+            "origin": self.origin,
+            **({"card": card} if card else {}),
+        }
+        weights = {f"flow.{k}": v.to(dtype) for k, v in self.flow.state_dict().items()}
+        seen = {
+            "element_shares": torch.from_numpy(self.element_shares),
+            "known_formulas": torch.tensor(sorted(self.known), dtype=torch.int64),
+        }
+        checkpoint.save(path, weights | self.templates.tensors() | seen, header)
+
+    @classmethod
+    def load(cls, path: Path) -> FlowGenerator:
+        """Read what :meth:`save` wrote. Raises CheckpointError for anything else."""
+        tensors, header = checkpoint.load(path, kind=KIND)
+        with checkpoint.explained(path):
+            config = FlowConfig.from_dict(header["config"])
+            weights = {k.removeprefix("flow."): v for k, v in tensors.items() if k.startswith("flow.")}
+            flow = Flow(config, weights["sizes"])
+            flow.load_state_dict(weights)
+            templates = Templates.from_tensors(tensors)
+            shares = tensors["element_shares"].numpy()
+            sampling = dict(header["sampling"])
+            origin = dict(header["origin"], file=checkpoint.file_hash(path))
+            known = tensors["known_formulas"].tolist()
+            return cls(flow, templates, shares, known, **sampling, origin=origin)
+
+
+def formula_keys(formulas: Sequence[Formula]) -> list[int]:
+    """A number of 63 bits for each formula, the same everywhere and always."""
+    return [
+        int.from_bytes(hashlib.sha256(repr(formula).encode()).digest()[:8], "big") >> 1
+        for formula in formulas
+    ]
+
+
+def settle_all(crystals: Crystals, *, symmetric: bool = True) -> list[Settled]:
+    """Each crystal in the standard setting of its space group, or, where that fails, without symmetry."""
+    found = []
+    for crystal in crystals:
+        try:
+            settled = settle(crystal, plain=not symmetric)
+        except NoOrbits:
+            settled = settle(crystal, plain=True)
+        found.append(settled)
+    return found
