@@ -111,7 +111,7 @@ def judged(generator: FlowGenerator, args: argparse.Namespace) -> dict[str, Any]
     return {"num": args.num, **found}
 
 
-def page(results: list[dict[str, Any]], minutes: float) -> str:
+def page(results: list[dict[str, Any]], minutes: float, known: int) -> str:
     """The table."""
     lines = ["| flow | steps | V | valid and expected stable |", "|---|---|---|---|"]
     lines += [
@@ -121,8 +121,8 @@ def page(results: list[dict[str, Any]], minutes: float) -> str:
     ]
     lines += [
         "",
-        f"{minutes:g} minutes of one core for each training; the last {len(SAMPLINGS)} rows are samples of "
-        f"the first flow. {results[0]['num']} crystals each; Wilson intervals of 95 %.",
+        f"{minutes:g} minutes of one core on {known} crystals for each training; the last {len(SAMPLINGS)} "
+        f"rows are samples of the first flow. {results[0]['num']} crystals each; Wilson intervals of 95 %.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -143,20 +143,21 @@ def main() -> None:
     crystals = known_crystals(args.data, args.crystals)
     results = []
     for k, (name, (changes, from_jepa)) in enumerate(TRAININGS.items()):
-        path = args.out / f"flow-{k}-{args.minutes:g}.safetensors"
+        path = args.out / f"flow-{k}-{args.minutes:g}-{args.crystals}.safetensors"
         if not path.exists():
             sys.stderr.write(f"{time.strftime('%H:%M:%S')} train: {name}\n")
             trained(crystals, changes, from_jepa, args.minutes, path)
         flow = FlowGenerator.load(path)
         results.append({"name": name, "steps": flow.origin["steps"], **judged(flow, args)})
-    first = args.out / f"flow-0-{args.minutes:g}.safetensors"
+    first = args.out / f"flow-0-{args.minutes:g}-{args.crystals}.safetensors"
     for name, setting in SAMPLINGS.items():
         flow = FlowGenerator.load(first)
         for key, value in setting.items():
             setattr(flow, key, value)
         results.append({"name": name, "steps": flow.origin["steps"], **judged(flow, args)})
-    text = page(results, args.minutes)
-    write_json(args.out / "flow_choices.json", {"minutes": args.minutes, "results": results})
+    text = page(results, args.minutes, len(crystals))
+    about = {"minutes": args.minutes, "num_crystals": len(crystals), "results": results}
+    write_json(args.out / "flow_choices.json", about)
     write_text(args.out / "flow_choices.md", text)
     sys.stdout.write(text)
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -72,17 +73,17 @@ def generator_crystals(paths: list[Path]) -> Crystals:
     return canonicalise(Crystals.from_arrow(table.filter(pc.not_equal(table["split"], "test"))))[0]
 
 
-def train_generator(paths: list[Path], out: Path, seed: int, steps: int, plain: bool, blank: bool) -> None:
-    """The flow."""
+def train_generator(paths: list[Path], out: Path, seed: int, steps: int, keep: list[int]) -> None:
+    """The flow; the states at ``keep`` (whole multiples of 500 steps) stay beside it."""
     crystals = generator_crystals(paths)
     generator, training = FlowGenerator.train(
         crystals,
-        FlowConfig(symmetric=not plain),
+        FlowConfig(),
         GENERATOR_SETTINGS.model_copy(update={"steps": steps}),
-        init=None if blank else CrysJepa.load(shipped("jepa")),
+        init=CrysJepa.load(shipped("jepa")),
         seed=seed,
         state=_state(out),
-        progress=_Printer(),
+        progress=_Printer(_state(out), {k: out.with_name(f"{out.name}.at-{k}") for k in keep}),
     )
     generator.save(out, dtype=torch.bfloat16, card=_card(training, len(crystals), paths))
     _keep_curve(training, out)
@@ -122,10 +123,13 @@ def train_jepa(data: Path, out: Path, seed: int, settings: TrainSettings, init: 
 
 
 class _Printer:
-    def __init__(self) -> None:
+    def __init__(self, state: Path | None = None, keep: dict[int, Path] | None = None) -> None:
         self.started = time.monotonic()
+        self.state, self.keep = state, keep or {}
 
     def __call__(self, done: int, total: int) -> None:
+        if self.state and done in self.keep:
+            shutil.copy(self.state, self.keep[done])
         if done % 100 == 0:
             print(f"{done}/{total} steps, {time.monotonic() - self.started:.0f} s", flush=True)
 
@@ -157,8 +161,7 @@ def main() -> None:
     generator = kinds.add_parser("generator")
     generator.add_argument("tables", type=Path, nargs="+")
     generator.add_argument("--steps", type=int, default=24_000)
-    generator.add_argument("--plain", action="store_true", help="without symmetry")
-    generator.add_argument("--blank", action="store_true", help="from random weights, not from Crys-JEPA's")
+    generator.add_argument("--keep", type=int, nargs="*", default=[], help="steps whose state is kept")
     ddpm = kinds.add_parser("ddpm")
     ddpm.add_argument("tables", type=Path, nargs="+")
     ddpm.add_argument("--steps", type=int, default=1600)
@@ -178,7 +181,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     if chosen.kind == "generator":
-        train_generator(chosen.tables, chosen.out, chosen.seed, chosen.steps, chosen.plain, chosen.blank)
+        train_generator(chosen.tables, chosen.out, chosen.seed, chosen.steps, chosen.keep)
     elif chosen.kind == "ddpm":
         train_ddpm(chosen.tables, chosen.out, chosen.seed, chosen.steps)
     elif chosen.kind == "narrow":

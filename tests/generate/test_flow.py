@@ -1,3 +1,4 @@
+import copy
 from dataclasses import asdict
 
 import numpy as np
@@ -184,6 +185,28 @@ def test_the_volume_at_the_centre_is_that_of_the_elements(flow, batch):
     torch.testing.assert_close(volumes, torch.full_like(volumes, 2.5**3), atol=1e-2, rtol=1e-4)
     hidden = torch.where(batch.mask, MASKED, 0)
     torch.testing.assert_close(flow.centre(batch, hidden), strain)
+
+
+def test_the_loss_is_the_same_where_training_is_in_half_precision(flow, batch):
+    plain = FlowLoss(flow.config)(flow, batch, torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = FlowLoss(flow.config)(flow, batch, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(mixed, plain)
+
+
+@pytest.mark.parametrize("astray", [60.0, -60.0, float("nan")])
+def test_a_crystal_that_goes_astray_costs_itself_alone(trained, astray):
+    """Here all do; none may raise, and each has its reason."""
+    generator, _ = trained
+    lost = FlowGenerator(
+        copy.deepcopy(generator.flow), generator.templates, generator.element_shares, steps=6
+    )
+    with torch.no_grad():
+        lost.flow.network.of_cell.bias[0] = astray
+    samples = lost.sample(4, seed=1)
+    assert len(samples.crystals) + len(samples.failures) == 4
+    assert all("went astray" in reason for reason in samples.failures.values())
+    assert len(samples.failures) == 4 or np.isfinite(astray)
 
 
 def test_training_lowers_the_loss_and_sampling_gives_crystals(trained):

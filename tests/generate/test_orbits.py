@@ -129,6 +129,22 @@ def test_a_site_next_to_a_symmetry_element_is_refused():
         symmetry(231)
 
 
+def test_what_cannot_be_settled_says_so():
+    """Sites in a chain, each within the tolerance of the next, in a cell so long that they are apart."""
+    sites = np.array([[0.5, 0.5, 0.3], [0, 0, 0], [0, 0, 0.015], [0, 0, 0.03]])
+    chain = Crystals(np.array([8, 6, 7, 6]), sites, np.diag([4.0, 4, 100])[None], np.array([4]), ("chain",))
+    with pytest.raises(NoOrbits):
+        settle(chain)
+    assert len(settle(chain, plain=True).orbits) == 4
+    with pytest.raises(NoOrbits):
+        orbits_of(226, np.array([[-0.249566, -0.249566, -0.251302]]))
+    for cell, numbers in ((np.diag([4.0, 4, np.nan]), [8]), (np.zeros((3, 3)), [8]), (4 * np.eye(3), [101])):
+        with pytest.raises(NoOrbits):
+            settle(
+                Crystals(np.array(numbers), np.zeros((1, 3)), cell[None], np.array([1]), ("x",)), plain=True
+            )
+
+
 def test_templates_are_the_kinds_of_crystals(salts, known):
     templates = Templates.of([settle(s).orbits for s in salts])
     assert len(templates) == 2 and templates.weights.tolist() == pytest.approx([6 / 7, 1 / 7])

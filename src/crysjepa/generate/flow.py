@@ -136,7 +136,14 @@ class FlowLoss:
     config: FlowConfig
 
     def __call__(self, model: Any, batch: OrbitBatch, noise: torch.Generator) -> dict[str, Tensor]:
-        """``loss``, and its parts ``types`` (nats), ``sites`` and ``lattice`` (per degree of freedom)."""
+        """``loss``, and its parts ``types`` (nats), ``sites`` and ``lattice`` (per degree of freedom).
+
+        In single precision, whatever the training's: half is too coarse for where sites are.
+        """
+        with torch.autocast(batch.strain.device.type, enabled=False):
+            return self._losses(model, batch, noise)
+
+    def _losses(self, model: Any, batch: OrbitBatch, noise: torch.Generator) -> dict[str, Tensor]:
         device, size, mask = batch.strain.device, len(batch), batch.mask
 
         def uniform(*shape: int) -> Tensor:
@@ -201,7 +208,9 @@ def compose(
         # Drawn by comparison, not by multinomial: the same on every device and version.
         drawn = torch.rand(len(batch), 1, generator=noise, device=device)
         found = (shares.cumsum(dim=-1) < drawn * shares.sum(dim=-1, keepdim=True)).sum(dim=-1) + 1
-        numbers[rows, chosen] = torch.where(mask[rows, chosen], found.clamp(max=len(allowed)), 0)
+        found = found.clamp(max=len(allowed))
+        found = torch.where(allowed[found - 1], found, shares.argmax(dim=-1) + 1)  # but for rounding
+        numbers[rows, chosen] = torch.where(mask[rows, chosen], found, 0)
     return numbers
 
 
@@ -218,7 +227,8 @@ def arrange(
     for now, later in itertools.pairwise(times):
         guess = flow(batch, numbers, free_coords, shape, now.expand(len(batch)))
         lattices = batch.lattices(centre + flow.spread * shape)
-        steps = guess.sites * site_length(batch, lattices)[:, None, None] @ torch.linalg.inv(lattices)
+        inverse = torch.linalg.inv_ex(lattices).inverse  # where a crystal went astray, this does not raise
+        steps = guess.sites * site_length(batch, lattices)[:, None, None] @ inverse
         velocity = torch.einsum("brij,brj->bri", batch.inverse, steps)
         if noise is None:
             free_coords, shape = free_coords + (later - now) * velocity, shape + (later - now) * guess.strain

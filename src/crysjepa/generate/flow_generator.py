@@ -30,6 +30,7 @@ from crysjepa.jepa.invariant import InvariantEncoder
 from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.nn import checkpoint
 from crysjepa.nn.batches import sorted_batches
+from crysjepa.nn.geometry import MAX_IMAGES, num_images
 from crysjepa.nn.training import Training, TrainSettings, train_model
 from crysjepa.screen.filters import Formula, composition_reason, reduced_formulas
 
@@ -108,7 +109,13 @@ class FlowGenerator:
         state: Path | None = None,
         progress: Progress | None = None,
     ) -> tuple[FlowGenerator, Training]:
-        """Train from random weights, or from what ``init`` has learnt (:meth:`FlowNetwork.start_from`)."""
+        """Train from random weights, or from what ``init`` has learnt (:meth:`FlowNetwork.start_from`).
+
+        Raises
+        ------
+        ValueError
+            Without crystals, for one that is not canonical, or for an ``init`` of another network.
+        """
         settled = settle_all(crystals, symmetric=config.symmetric)
         torch.manual_seed(seed)
         flow = Flow(config, torch.from_numpy(element_sizes(crystals)))
@@ -139,7 +146,8 @@ class FlowGenerator:
     ) -> tuple[FlowGenerator, Training]:
         """A new generator trained on from this one; half of what it draws is built on their templates.
 
-        Their formulas are known to it from then on, so that it does not repeat what was chosen for it.
+        Their formulas are known to it from then on, so that it does not repeat what was chosen for it. Raises
+        ValueError as :meth:`train`.
         """
         settled = settle_all(crystals, symmetric=self.flow.config.symmetric)
         templates = self.templates.merged(Templates.of([s.orbits for s in settled]), 0.5)
@@ -195,8 +203,12 @@ class FlowGenerator:
         """The same generator, which draws no element and no cell that ``constraints`` forbid.
 
         Elements are chosen again where one of a chemical system is lacking, up to :data:`TRIES` times. Raises
-        ConstraintError if no template is small enough.
+        ConstraintError if no template is small enough, or no element is left that the model knows.
         """
+        if not any(z <= NUM_ELEMENTS for z in constraints.allowed):
+            raise ConstraintError(
+                f"the flow knows the first {NUM_ELEMENTS} elements, none of which is allowed"
+            )
         made = self._with(constraints=constraints)
         made._template_shares()
         return made
@@ -222,7 +234,10 @@ class FlowGenerator:
         prefix: str = "gen",
         progress: Progress | None = None,
     ) -> Samples:
-        """Draw ``num`` crystals; ``draws`` counts the choices of elements that were made again."""
+        """Draw ``num`` crystals; ``draws`` counts the choices of elements that were made again.
+
+        Raises ConstraintError if no template obeys the constraints (:meth:`within`).
+        """
         drawn: list[Crystals] = []
         failures: dict[str, str] = {}
         again: Counter[str] = Counter()
@@ -257,18 +272,22 @@ class FlowGenerator:
             numbers = self._compose(flow, batch, start, allowed, noise, again)
             end = arrange(flow, batch, numbers, start, times, noise if self.fresh else None)
             strain = flow.centre(batch, numbers) + flow.spread * end.shape
-            lattices = batch.lattices(strain.double()).cpu().numpy()
-            coords = batch.sites(end.free_coords.double()).cpu().numpy()
-            by_site = torch.gather(numbers, 1, batch.owner).cpu().numpy()
+            host = batch.to("cpu")
+            lattices = host.lattices(strain.cpu().double()).numpy()
+            coords = host.sites(end.free_coords.cpu().double()).numpy()
+            by_site = torch.gather(numbers.cpu(), 1, host.owner).numpy()
+            images = num_images(lattices)
             found, failures = [], {}
             for i, row in enumerate(chosen):
                 sites = slice(0, int(batch.num_sites[i]))
                 x, cell = coords[i, sites], lattices[i]
-                if np.isfinite(x).all() and np.isfinite(cell).all():
+                if np.isfinite(x).all() and np.isfinite(cell).all() and images[i] <= MAX_IMAGES:
                     cell_of = np.array([len(x)])
                     found.append(Crystals(by_site[i, sites], x % 1.0, cell[None], cell_of, (ids[row],)))
                 else:
-                    failures[ids[row]] = "the generator returned numbers that are not finite"
+                    failures[ids[row]] = (
+                        "the generator went astray: no cell, or coordinates that are not finite"
+                    )
             done += len(chosen)
             yield Crystals.concatenate(found), failures, done
 
@@ -356,12 +375,18 @@ def formula_keys(formulas: Sequence[Formula]) -> list[int]:
 
 
 def settle_all(crystals: Crystals, *, symmetric: bool = True) -> list[Settled]:
-    """Each crystal in the standard setting of its space group, or, where that fails, without symmetry."""
+    """Each crystal in the standard setting of its space group, or, where that fails, without symmetry.
+
+    Raises ValueError, with the id, for what :func:`crysjepa.canonical.canonicalise` would have refused.
+    """
     found = []
     for crystal in crystals:
         try:
             settled = settle(crystal, plain=not symmetric)
         except NoOrbits:
-            settled = settle(crystal, plain=True)
+            try:
+                settled = settle(crystal, plain=True)
+            except NoOrbits as error:
+                raise ValueError(f"{crystal.ids[0]} cannot be learnt from: {error}") from error
         found.append(settled)
     return found

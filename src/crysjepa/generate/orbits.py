@@ -29,6 +29,7 @@ from crysjepa.crystals import Crystals
 
 Floats = NDArray[np.float64]
 
+MAX_ATOMIC_NUMBER = 100
 TOLERANCE = 1e-3
 """In fractions of the cell; how far a site may be from where symmetry wants it."""
 _HEXAGONAL = np.array([[1.0, 0.0, 0.0], [-0.5, math.sqrt(0.75), 0.0], [0.0, 0.0, 1.0]])
@@ -142,21 +143,24 @@ class Orbits:
         return np.bincount(self.owner, minlength=len(self))
 
     def key(self) -> tuple[int, tuple[tuple[float, ...], ...]]:
-        """The same for crystals that differ only in their elements, free coordinates and strain."""
-        rounded = np.round(self.positions % 1.0, 3) % 1.0
+        """The same for crystals that differ only in their elements, free coordinates and strain.
+
+        Crystals that also differ in their origin, or in the choice of a representative, may have other keys.
+        """
+        rounded = np.round(self.positions % 1.0, 4) % 1.0
         sites = [(*p, *b.ravel()) for p, b in zip(rounded.tolist(), self.free, strict=True)]
         return self.space_group, tuple(sorted(tuple(float(v) for v in site) for site in sites))
 
 
 def orbits_of(space_group: int, sites: Floats) -> Orbits:
-    """The orbits of representative sites (R, 3) under a space group.
+    """The orbits of representative sites (R, 3) under a space group; they are taken to be inequivalent.
 
     A site within :data:`TOLERANCE` of a symmetry element is put on it.
 
     Raises
     ------
     NoOrbits
-        If two of the sites are equivalent.
+        If a site is near a symmetry element, but not near enough to be on it.
     """
     group = symmetry(space_group)
     made = [_orbit(group, site) for site in np.asarray(sites, dtype=float)]
@@ -214,6 +218,8 @@ def _fixed_vectors(rotations: bytes) -> NDArray[np.int64]:
         if math.gcd(*minors) == 1 if rank else True:
             best = list(basis)
             break
+    if rank and not best:
+        raise NoOrbits("a site is near several symmetry elements, but on none of them")
     return np.array(best, dtype=np.int64).reshape(rank, 3).T
 
 
@@ -282,8 +288,15 @@ def settle(crystal: Crystals, *, symprec: float = 0.01, plain: bool = False) -> 
     Raises
     ------
     NoOrbits
-        If no symmetry can be settled on, or the sites do not fall into its orbits.
+        If no symmetry can be settled on, or the sites do not fall into its orbits; and for what is no
+        canonical crystal (:func:`crysjepa.canonical.canonicalise`): not finite, without volume, or with an
+        element beyond the models'.
     """
+    finite = np.isfinite(crystal.lattices).all() and np.isfinite(crystal.frac_coords).all()
+    if not finite or not crystal.volumes[0] > 1e-3:
+        raise NoOrbits("not finite, or without volume")
+    if crystal.atomic_numbers.min() < 1 or crystal.atomic_numbers.max() > MAX_ATOMIC_NUMBER:
+        raise NoOrbits(f"an element beyond the {MAX_ATOMIC_NUMBER} that the models know")
     cell = moyopy.Cell(
         crystal.lattices[0].tolist(), crystal.frac_coords.tolist(), crystal.atomic_numbers.tolist()
     )
@@ -307,6 +320,8 @@ def _settled(number: int, lattice: Floats, sites: Floats, numbers: NDArray[np.in
         images = np.einsum("gij,nj->ngi", group.rotations, sites) + group.translations
         gaps = images[:, :, None] - sites[None, None]
         owner = (np.abs(gaps - np.round(gaps)) < 20 * TOLERANCE).all(axis=-1).any(axis=1).argmax(axis=1)
+    if (owner[owner] != owner).any():
+        raise NoOrbits("sites are too near one another to tell which are equivalent")
     chosen = np.flatnonzero(owner == np.arange(len(sites)))
     orbits = orbits_of(number, sites[chosen])
     counts = np.bincount(np.searchsorted(chosen, owner), minlength=len(chosen))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -40,17 +41,20 @@ class Templates:
 
     @classmethod
     def of(cls, crystals: Sequence[Orbits]) -> Templates:
-        """The different ones among the orbits of crystals, weighed by how often they occur."""
-        first: dict[object, Orbits] = {}
-        counts: dict[object, int] = {}
-        for orbits in crystals:
-            key = orbits.key()
-            if key not in first:
-                first[key] = orbits
-            counts[key] = counts.get(key, 0) + 1
-        chosen = list(first.values())
-        sites = [_generic(orbits) for orbits in chosen]
-        weights = np.array([counts[k] for k in first], dtype=float)
+        """The different ones among the orbits of crystals, weighed by how often they occur.
+
+        One whose sites cannot be moved off other symmetry elements is left out.
+        """
+        counts = Counter(orbits.key() for orbits in crystals)
+        first = {orbits.key(): orbits for orbits in reversed(crystals)}
+        sites = []
+        for key in counts:
+            try:
+                sites.append(_generic(first[key]))
+            except NoOrbits:
+                del first[key]
+        chosen = [first[key] for key in counts if key in first]
+        weights = np.array([counts[key] for key in counts if key in first], dtype=float)
         return cls(
             np.array([o.space_group for o in chosen], dtype=np.int64),
             weights / max(weights.sum(), 1.0),

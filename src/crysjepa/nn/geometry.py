@@ -30,6 +30,8 @@ CLOSEST = 0.3
 does their direction count: at no distance there is none."""
 MAX_IMAGES = 100_000
 """Periodic images of one pair that are looked at; a cell that has more is too small or too skewed."""
+_FAR = 1e6
+"""Cells; what is farther away is lost, and so is what is not a number."""
 _TOO_MANY = f"over {MAX_IMAGES} periodic images within {CUTOFF:g} Å: a cell is too small"
 
 
@@ -89,12 +91,9 @@ def orbit_features(
     Returns
     -------
     list of Tensor
-        For each l: (B, R · (2 l + 1) · K_l, R), as :func:`pair_features` has them of sites.
-
-    Raises
-    ------
-    ValueError
-        As :func:`pair_features`.
+        For each l: (B, R · (2 l + 1) · K_l, R), as :func:`pair_features` has them of sites. A crystal that is
+        none (not finite, without volume, over :data:`MAX_IMAGES` images) has zeros: while a generator draws
+        many, one that went astray must not end the others.
     """
     coords, cells = (np.ascontiguousarray(v.detach().cpu().double().numpy()) for v in (frac_coords, lattices))
     owners, sites = (np.ascontiguousarray(v.cpu().numpy()) for v in (owner, num_sites))
@@ -103,8 +102,7 @@ def orbit_features(
         np.zeros((batch, most, most, 2 * degree + 1, k), dtype=np.float32)
         for degree, k in enumerate(NUM_RADIAL)
     ]
-    if not _expand_orbits(coords, cells, owners, sites, *arrays):
-        raise ValueError(_TOO_MANY)
+    _expand_orbits(coords, cells, owners, sites, *arrays)
     device = frac_coords.device
     return [torch.from_numpy(a).view(batch, most, -1).transpose(1, 2).to(device) for a in arrays]
 
@@ -168,14 +166,14 @@ def _expand_orbits(
     g1: NDArray[np.float32],
     g2: NDArray[np.float32],
     g3: NDArray[np.float32],
-) -> bool:
-    """Fill g_l (B, R_b, R_a, 2l + 1, K_l); False if a cell has too many images."""
+) -> None:
+    """Fill g_l (B, R_b, R_a, 2l + 1, K_l), but for crystals that are none."""
     reach, delta = np.zeros(3), np.zeros(3)
     radial, harmonics = np.zeros(_K0, dtype=np.float32), np.ones(16, dtype=np.float32)
     sums = np.zeros((_K0, 16), dtype=np.float32)
     for b in range(len(counts)):
-        if not _reach(cells[b], reach) <= MAX_IMAGES:
-            return False
+        if not _reach(cells[b], reach) <= MAX_IMAGES or not np.abs(coords[b]).max() < _FAR:
+            continue
         for i in range(counts[b]):
             if i > 0 and owners[b, i] == owners[b, i - 1]:
                 continue  # its orbit has been seen through its first site
@@ -193,7 +191,6 @@ def _expand_orbits(
                     _scatter(sums, 1, 1.0, g1[b, there, here], g1[b, there, here])
                     _scatter(sums, 4, 1.0, g2[b, there, here], g2[b, there, here])
                     _scatter(sums, 9, 1.0, g3[b, there, here], g3[b, there, here])
-    return True
 
 
 @compiled
