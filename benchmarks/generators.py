@@ -95,7 +95,7 @@ def sources(args: argparse.Namespace) -> list[Source]:
 
 def drawn(source: Source, args: argparse.Namespace) -> tuple[CandidateTable, dict[str, Any]]:
     """The crystals of one source and how they were drawn, kept in ``--out``."""
-    key = {**source.key, "num": args.num, "seed": SEED, "processes": args.processes if source.timed else 0}
+    key = {**source.key, "num": args.num, "seed": SEED}
     digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:12]
     folder = args.out / f"{source.name}-{digest}"
     path, about = folder / "crystals.parquet", folder / "drawn.json"
@@ -123,6 +123,7 @@ def drawn(source: Source, args: argparse.Namespace) -> tuple[CandidateTable, dic
         parents = generator.parents.crystals if isinstance(generator, SubstitutionGenerator) else None
         found = {
             "seconds": seconds if source.timed and not isinstance(generator, FileGenerator) else None,
+            "processes": args.processes,
             "asked": samples.counts.asked,
             "drawn": samples.counts.drawn,
             "rejected": dict(samples.counts.rejected),
@@ -184,8 +185,8 @@ def percent(metrics: Mapping[str, Any], name: str, interval: bool = True) -> str
 COLUMNS = ("valid", "unique", "novel")
 RELAXED = ("stable", "vsun", "vsun_at_0", "new_prototype")
 HEAD = (
-    "source", "V", "U", "N", "crystals a second", "drawn again", "chemical systems", "with lanthanides",
-    "relaxed", "S", "V.S.U.N.", "V.S.U.N. on the hull", "new prototypes",
+    "source", "V", "U", "N", "crystals a second (processes)", "drawn again", "chemical systems",
+    "with lanthanides", "relaxed", "S", "V.S.U.N.", "V.S.U.N. on the hull", "new prototypes",
 )  # fmt: skip
 
 
@@ -197,7 +198,7 @@ def page(results: list[dict[str, Any]], args: argparse.Namespace) -> str:
         cells = [
             r["name"],
             *(percent(r["as_drawn"], name) for name in COLUMNS),
-            "–" if r["seconds"] is None else f"{r['asked'] / r['seconds']:.3g}",
+            "–" if r["seconds"] is None else f"{r['asked'] / r['seconds']:.3g} ({r['processes']})",
             f"{again} ({100 * again / max(r['drawn'], 1):.0f} %)",
             f"{r['chemical_systems']}",
             f"{100 * r['lanthanides']:.0f} %"
@@ -212,7 +213,7 @@ def page(results: list[dict[str, Any]], args: argparse.Namespace) -> str:
         f"the first {args.relax} after relaxation ({results[0]['relaxed']['protocol']['force_field']}, "
         f"at most {results[0]['relaxed']['protocol']['e_above_hull_max']} eV/atom above the hull). "
         "In brackets: Wilson intervals of 95 %. "
-        f"Drawn and judged by {args.processes} process(es), on {args.device}.",
+        f"On {args.device}; nothing else should run where crystals a second count.",
     ]
     notes += [f"\n{r['name']}: {line}." for r in results for line in [*r["notes"], *r["drift"]]]
     return "\n".join(lines + notes) + "\n"
