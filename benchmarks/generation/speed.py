@@ -154,9 +154,11 @@ def measure_speed(
 
 
 def speed_page(speed: Mapping[str, Any]) -> str:
-    """Two tables."""
+    """A figure and two tables."""
     plain, own = speed["plain_seconds"], speed["shipped_steps"]
     lines = [
+        "![What the flow draws, against the number of steps](generators.svg)",
+        "",
         "| steps | crystals a second | times the plain loop | V | valid and expected stable |",
         "|---" * 5 + "|",
     ]
