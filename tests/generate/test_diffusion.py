@@ -19,6 +19,8 @@ SETTINGS = TrainSettings(
 
 
 CONFIG = DiffusionConfig(TINY, timesteps=16)
+MANY = 64
+"""Of so few steps of training, few samples have a positive-definite lattice."""
 
 
 @pytest.fixture
@@ -44,7 +46,8 @@ def test_training_lowers_the_loss_and_sampling_gives_crystals(trained):
 
 def test_the_same_seed_gives_the_same_crystals(trained):
     generator, _ = trained
-    first, again, other = (generator.sample(8, seed=s) for s in (1, 1, 2))
+    first, again, other = (generator.sample(MANY, seed=s) for s in (1, 1, 2))
+    assert len(first.crystals) > 0, "else there is nothing to compare"
     assert first.crystals.content_hash() == again.crystals.content_hash() and first.failures == again.failures
     assert first.crystals.content_hash() != other.crystals.content_hash()
 
@@ -54,8 +57,8 @@ def test_file_round_trip(trained, tmp_path):
     generator.save(tmp_path / "g.safetensors")
     loaded = DiffusionGenerator.load(tmp_path / "g.safetensors")
     assert (
-        loaded.sample(6, seed=4).crystals.content_hash()
-        == generator.sample(6, seed=4).crystals.content_hash()
+        loaded.sample(MANY, seed=1).crystals.content_hash()
+        == generator.sample(MANY, seed=1).crystals.content_hash()
     )
     assert loaded.config == generator.config and loaded.origin["steps"] == 30
     (tmp_path / "broken").write_bytes(b"")
@@ -65,10 +68,10 @@ def test_file_round_trip(trained, tmp_path):
 
 def test_finetuning_moves_towards_the_chosen_and_leaves_the_base_alone(trained, canonical):
     base, _ = trained
-    before = base.sample(6, seed=4).crystals.content_hash()
+    before = base.sample(MANY, seed=1).crystals.content_hash()
     chosen = canonical.select(["SrTiO3"])
     tuned, training = base.finetune(chosen, SETTINGS, seed=0)
-    assert base.sample(6, seed=4).crystals.content_hash() == before
+    assert base.sample(MANY, seed=1).crystals.content_hash() == before
     assert tuned.origin["finetuned_from"] == base.origin and training.step == 30
     batch = PackedCrystals(chosen).batch(np.zeros(64, dtype=np.int64))
 
@@ -123,5 +126,3 @@ def test_settings_of_the_paper():
     assert PAPER.timesteps == 256
     assert (PAPER.denoiser.layers, PAPER.denoiser.width) == (12, 1024)
     assert (PAPER.denoiser.heads, PAPER.denoiser.dropout) == (8, 0.01)
-    with pytest.raises(ValueError, match="target"):
-        DiffusionConfig(target="x")
