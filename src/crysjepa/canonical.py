@@ -49,7 +49,7 @@ def canonicalise(
     """
     good, failures = [], {}
     for done, crystal in enumerate(crystals):
-        reason = _unfit(crystal)
+        reason = unfit(crystal)
         if reason is None:
             cell = _reduce((crystal.lattices[0], crystal.frac_coords, crystal.atomic_numbers), symprec)
             if cell is None:
@@ -64,7 +64,8 @@ def canonicalise(
     return Crystals.concatenate(good), failures
 
 
-def _unfit(crystal: Crystals) -> str | None:
+def unfit(crystal: Crystals) -> str | None:
+    """Why the models cannot take a crystal: numbers, elements or volume; None where they can."""
     if not (np.isfinite(crystal.frac_coords).all() and np.isfinite(crystal.lattices).all()):
         return "a coordinate or lattice entry is not a finite number"
     highest = int(crystal.atomic_numbers.max())

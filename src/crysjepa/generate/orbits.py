@@ -25,11 +25,11 @@ import moyopy
 import numpy as np
 from numpy.typing import NDArray
 
+from crysjepa.canonical import unfit
 from crysjepa.crystals import Crystals
 
 Floats = NDArray[np.float64]
 
-MAX_ATOMIC_NUMBER = 100
 TOLERANCE = 1e-3
 """In fractions of the cell; how far a site may be from where symmetry wants it."""
 _HEXAGONAL = np.array([[1.0, 0.0, 0.0], [-0.5, math.sqrt(0.75), 0.0], [0.0, 0.0, 1.0]])
@@ -165,7 +165,7 @@ def orbits_of(space_group: int, sites: Floats) -> Orbits:
     group = symmetry(space_group)
     made = [_orbit(group, site) for site in np.asarray(sites, dtype=float)]
     owner = np.repeat(np.arange(len(made)), [len(m[2]) for m in made])
-    found = Orbits(
+    return Orbits(
         space_group,
         np.array([m[0] for m in made]),
         np.array([_padded(m[1]) for m in made]),
@@ -174,7 +174,6 @@ def orbits_of(space_group: int, sites: Floats) -> Orbits:
         group.rotations[np.concatenate([m[2] for m in made])],
         group.translations[np.concatenate([m[2] for m in made])],
     )
-    return found
 
 
 def _orbit(group: Symmetry, site: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
@@ -205,22 +204,18 @@ def _fixed_vectors(rotations: bytes) -> NDArray[np.int64]:
     vectors = everywhere[kept & everywhere.any(axis=1)]
     vectors = vectors[np.lexsort((*vectors.T[::-1], (vectors**2).sum(axis=1)))]
     rank = int(np.linalg.matrix_rank(turns.mean(axis=0), tol=1e-6))
-    if rank == 3:
-        return np.eye(3, dtype=np.int64)
-    best: list[NDArray[np.int64]] = []
+    if rank in (0, 3):
+        return np.eye(3, dtype=np.int64)[:, :rank]
     for chosen in itertools.combinations(vectors, rank):
-        basis = np.array(chosen, dtype=np.int64).reshape(rank, 3)
+        basis = np.array(chosen, dtype=np.int64)
         # A basis spans no more than it must: its k × k minors have no common divisor.
         minors = [
             round(float(np.linalg.det(basis[:, list(columns)])))
             for columns in itertools.combinations(range(3), rank)
         ]
-        if math.gcd(*minors) == 1 if rank else True:
-            best = list(basis)
-            break
-    if rank and not best:
-        raise NoOrbits("a site is near several symmetry elements, but on none of them")
-    return np.array(best, dtype=np.int64).reshape(rank, 3).T
+        if math.gcd(*minors) == 1:
+            return basis.T
+    raise NoOrbits("a site is near several symmetry elements, but on none of them")
 
 
 def equivalents(orbits: Orbits) -> list[tuple[Floats, Floats]]:
@@ -288,15 +283,11 @@ def settle(crystal: Crystals, *, symprec: float = 0.01, plain: bool = False) -> 
     Raises
     ------
     NoOrbits
-        If no symmetry can be settled on, or the sites do not fall into its orbits; and for what is no
-        canonical crystal (:func:`crysjepa.canonical.canonicalise`): not finite, without volume, or with an
-        element beyond the models'.
+        If no symmetry can be settled on, or the sites do not fall into its orbits; and for what the models
+        cannot take (:func:`crysjepa.canonical.unfit`).
     """
-    finite = np.isfinite(crystal.lattices).all() and np.isfinite(crystal.frac_coords).all()
-    if not finite or not crystal.volumes[0] > 1e-3:
-        raise NoOrbits("not finite, or without volume")
-    if crystal.atomic_numbers.min() < 1 or crystal.atomic_numbers.max() > MAX_ATOMIC_NUMBER:
-        raise NoOrbits(f"an element beyond the {MAX_ATOMIC_NUMBER} that the models know")
+    if (reason := unfit(crystal)) is not None:
+        raise NoOrbits(reason)
     cell = moyopy.Cell(
         crystal.lattices[0].tolist(), crystal.frac_coords.tolist(), crystal.atomic_numbers.tolist()
     )

@@ -57,19 +57,15 @@ def pair_features(frac_coords: Tensor, lattices: Tensor, mask: Tensor) -> list[T
         If a cell is without volume, not finite, or so small or skewed that one pair has over
         :data:`MAX_IMAGES` images within reach.
     """
-    device = frac_coords.device
     # contiguous: every other layout would be compiled anew
     coords = np.ascontiguousarray(frac_coords.detach().cpu().double().numpy())
     cells = np.ascontiguousarray(lattices.detach().cpu().double().numpy())
     counts = mask.sum(dim=1).cpu().numpy()
     batch, sites = coords.shape[:2]
-    arrays = [
-        np.zeros((batch, sites, sites, 2 * degree + 1, k), dtype=np.float32)
-        for degree, k in enumerate(NUM_RADIAL)
-    ]
+    arrays = _no_features(batch, sites)
     if not _expand(coords, cells, counts, *arrays):
         raise ValueError(_TOO_MANY)
-    return [torch.from_numpy(a).view(batch, sites, -1).transpose(1, 2).to(device) for a in arrays]
+    return _laid_out(arrays, frac_coords.device)
 
 
 def orbit_features(
@@ -98,13 +94,22 @@ def orbit_features(
     coords, cells = (np.ascontiguousarray(v.detach().cpu().double().numpy()) for v in (frac_coords, lattices))
     owners, sites = (np.ascontiguousarray(v.cpu().numpy()) for v in (owner, num_sites))
     batch = len(cells)
-    arrays = [
-        np.zeros((batch, most, most, 2 * degree + 1, k), dtype=np.float32)
+    arrays = _no_features(batch, most)
+    _expand_orbits(coords, cells, owners, sites, *arrays)
+    return _laid_out(arrays, frac_coords.device)
+
+
+def _no_features(batch: int, sites: int) -> list[NDArray[np.float32]]:
+    """For each l: zeros (B, M_j, M_i, 2 l + 1, K_l)."""
+    return [
+        np.zeros((batch, sites, sites, 2 * degree + 1, k), dtype=np.float32)
         for degree, k in enumerate(NUM_RADIAL)
     ]
-    _expand_orbits(coords, cells, owners, sites, *arrays)
-    device = frac_coords.device
-    return [torch.from_numpy(a).view(batch, most, -1).transpose(1, 2).to(device) for a in arrays]
+
+
+def _laid_out(arrays: list[NDArray[np.float32]], device: torch.device) -> list[Tensor]:
+    """For each l: (B, M · (2 l + 1) · K_l, M)."""
+    return [torch.from_numpy(a).view(*a.shape[:2], -1).transpose(1, 2).to(device) for a in arrays]
 
 
 def num_images(lattices: NDArray[np.float64]) -> NDArray[np.float64]:
