@@ -3,15 +3,16 @@
     python benchmarks/generators.py --data FOLDER --out FOLDER
     python benchmarks/generators.py --data FOLDER --out FOLDER --num 10 --relax 5    # to try it out
 
-The flow that ships, the paper's diffusion model at a laptop's size (or --checkpoint NAME=PATH, as often as
-wanted), substitution into --parents, and DiffCSP's crystals as the peer. Of --num crystals each: valid,
-unique, novel against --reference, crystals a second. Of the first --relax of them, relaxed with CHGNet:
-stable against mp20_hull, V.S.U.N., and how many have a prototype that is new to the reference. FOLDER holds
-mp20_bt.parquet, mp20_hull.parquet and peers/diffcsp_mp20_first2000.parquet (see benchmarks/README.md). Into
---out go generators.json and generators.md, the crystals and their judgements: a run that was killed goes on
-from there. Seconds are of drawing alone, without loading; those of a peer's file are not known. With --speed
-N, the flow's shortcuts are measured as well, on one core: steps of sampling against quality (N crystals
-each), and training of orbits against training of sites.
+The flow that ships, with its own steps of sampling and with 256, the paper's diffusion model at a laptop's
+size (or --checkpoint NAME=PATH, as often as wanted), substitution into --parents, and DiffCSP's crystals as
+the peer. Of --num crystals each: valid, unique, novel against --reference, crystals a second. Of the first
+--relax of them, relaxed with CHGNet: stable against mp20_hull, V.S.U.N., and how many have a prototype that
+is new to the reference. FOLDER holds mp20_bt.parquet, mp20_hull.parquet and
+peers/diffcsp_mp20_first2000.parquet (see benchmarks/README.md). Into --out go generators.json and
+generators.md, the crystals and their judgements: a run that was killed goes on from there. Seconds are of
+drawing alone, without loading; those of a peer's file are not known. With --speed N, the flow's shortcuts
+are measured as well, on one core: steps of sampling against quality (N crystals each), and training of
+orbits against training of sites.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from generation.speed import draw_steps, measure_speed, speed_page
+from generation.speed import PLAIN_STEPS, draw_steps, measure_speed, speed_page
 from ranking.figure import save_figure
 
 from crysjepa.candidates import CandidateTable
@@ -61,10 +62,14 @@ class Source:
     options: GeneratorOptions
     constraints: Constraints
     timed: bool = True
+    steps: int | None = None
 
     def load(self) -> Generator:
-        """The generator."""
-        return make_generator(self.kind, self.options)
+        """The generator; a flow that samples in ``steps``."""
+        generator = make_generator(self.kind, self.options)
+        if self.steps is not None and isinstance(generator, FlowGenerator):
+            generator.steps = self.steps
+        return generator
 
 
 def sources(args: argparse.Namespace) -> list[Source]:
@@ -75,11 +80,14 @@ def sources(args: argparse.Namespace) -> list[Source]:
         name: Path(path) for name, _, path in (text.partition("=") for text in args.checkpoint)
     }
     for name, path in checkpoints.items():
-        if args.only and name not in args.only:
-            continue
         if not path.exists():
             sys.exit(f"no weights at {path}: name another with --checkpoint {name}=PATH")
-        found.append(Source(name, {"weights": file_hash(path)}, path, GeneratorOptions(), Constraints()))
+        key = {"weights": file_hash(path)}
+        found.append(Source(name, key, path, GeneratorOptions(), Constraints()))
+        if name == "flow":
+            slow = f"flow, {PLAIN_STEPS} steps"
+            key = {**key, "steps": PLAIN_STEPS}
+            found.append(Source(slow, key, path, GeneratorOptions(), Constraints(), steps=PLAIN_STEPS))
     parents = args.parents or args.data / "mp20_bt.parquet"
     bold = SubstitutionConfig(**({} if args.temperature is None else {"temperature": args.temperature}))
     key = {"parents": file_hash(parents) if Path(parents).is_file() else str(parents), **asdict(bold)}
@@ -97,7 +105,7 @@ def drawn(source: Source, args: argparse.Namespace) -> tuple[CandidateTable, dic
     """The crystals of one source and how they were drawn, kept in ``--out``."""
     key = {**source.key, "num": args.num, "seed": SEED}
     digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:12]
-    folder = args.out / f"{source.name}-{digest}"
+    folder = args.out / f"{source.name.replace(', ', '-').replace(' ', '-')}-{digest}"
     path, about = folder / "crystals.parquet", folder / "drawn.json"
     if not (path.exists() and about.exists()):
         say(f"{source.name}: draw {args.num}")

@@ -27,7 +27,7 @@ from crysjepa.screen.filters import composition_validity, invalid_structures
 from crysjepa.screening import screen
 
 PLAIN_STEPS = 256
-STEPS = (8, 16, 32, 48, 96, PLAIN_STEPS)
+STEPS = (8, 16, 32, 64, 96, PLAIN_STEPS)
 BATCH = 64
 PLAIN_TRAINING = "sites, in batches as they come"
 

@@ -35,7 +35,7 @@ from crysjepa.nn.training import Training, TrainSettings, train_model
 from crysjepa.screen.filters import Formula, composition_reason, reduced_formulas
 
 KIND = "flow-generator"
-STEPS = 96
+STEPS = 64
 """From noise to crystal."""
 TEMPERATURE = 0.5
 """Of the choice of elements."""
