@@ -82,7 +82,7 @@ def sources(args: argparse.Namespace) -> list[Source]:
     for name, path in checkpoints.items():
         if not path.exists():
             sys.exit(f"no weights at {path}: name another with --checkpoint {name}=PATH")
-        key = {"weights": file_hash(path)}
+        key: dict[str, Any] = {"weights": file_hash(path)}
         found.append(Source(name, key, path, GeneratorOptions(), Constraints()))
         if name == "flow":
             slow = f"flow, {PLAIN_STEPS} steps"

@@ -12,13 +12,8 @@ from __future__ import annotations
 import argparse
 import ast
 import csv
-import hashlib
 import io
 import json
-import subprocess
-import sys
-import tarfile
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from ase.data import atomic_numbers
+from pypi_sdist import member_of_sdist
 
 SDIST_SHA256 = "1a6bdfb198b36d836bab4fbcdffb2dc4fda8a740c3dc08cbb21ea43b817fec86"
 MEMBER = "matminer-0.4.0/matminer/datasets/flla_2015.csv"
@@ -52,31 +48,12 @@ METADATA = {
 }
 
 
-def download(folder: Path) -> Path:
-    """matminer's source distribution from PyPI; nothing of it is installed."""
-    # pip looks into setup.py, so it must check the hash before
-    requirement = folder / "requirement.txt"
-    requirement.write_text(f"matminer==0.4.0 --hash=sha256:{SDIST_SHA256}\n")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
-    subprocess.run([*command, "--dest", str(folder), "--requirement", str(requirement)], check=False)
-    found = sorted(folder.glob("matminer-0.4.0.tar.gz"))
-    if not found:
-        raise SystemExit("pip did not download matminer-0.4.0.tar.gz; fetch it by hand and give --sdist PATH")
-    return found[0]
-
-
-def read_rows(sdist: Path) -> list[dict[str, str]]:
-    """The rows of the CSV, after checking that the distribution is the known one."""
-    digest = hashlib.sha256(sdist.read_bytes()).hexdigest()
-    if digest != SDIST_SHA256:
-        raise SystemExit(f"{sdist} has sha256 {digest}, not {SDIST_SHA256}")
-    with tarfile.open(sdist) as archive:
-        member = archive.extractfile(MEMBER)
-        if member is None:
-            raise SystemExit(f"{MEMBER} is not a file in {sdist}")
-        text = io.TextIOWrapper(member, encoding="utf-8").read()
+def read_rows(sdist: Path | None) -> list[dict[str, str]]:
+    """The rows of the CSV."""
+    content = member_of_sdist(sdist, "matminer", "0.4.0", SDIST_SHA256, MEMBER)
     csv.field_size_limit(10_000_000)
-    return list(csv.DictReader(io.StringIO(text.split("\n", 1)[1])))  # the first line is a comment
+    lines = content.decode("utf-8").split("\n", 1)[1]  # the first line is a comment
+    return list(csv.DictReader(io.StringIO(lines)))
 
 
 def crystal(row: dict[str, str]) -> dict[str, Any]:
@@ -138,8 +115,7 @@ def main() -> None:
     parser.add_argument("--sdist", type=Path, help="matminer-0.4.0.tar.gz, if you have it")
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        table = build(read_rows(args.sdist or download(Path(folder))))
+    table = build(read_rows(args.sdist))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     partial = args.out.with_name(f".{args.out.name}.partial")
     pq.write_table(table, partial, compression="zstd", compression_level=19, store_schema=True)

@@ -11,6 +11,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow as pa
 import torch
 
 from crysjepa import datasets
@@ -21,6 +23,7 @@ from crysjepa._verbs import stage as _stage
 from crysjepa.candidates import CandidateTable
 from crysjepa.diagnose import MAX_CRYSTALS, diagnose_table
 from crysjepa.discover import PRESETS, DiscoverConfig, discover_crystals
+from crysjepa.evaluate.force_field_hull import force_field_hull
 from crysjepa.evaluating import compare as compare
 from crysjepa.evaluating import evaluate as evaluate
 from crysjepa.evaluating import tradeoff as tradeoff
@@ -51,7 +54,10 @@ def relax(
     device: str = "auto",
     progress: Report | None = None,
 ) -> CandidateTable:
-    """Relax crystals with a force field; a run that was interrupted goes on from ``OUT.shards``."""
+    """Relax crystals with a force field; a run that was interrupted goes on from ``OUT.shards``.
+
+    How long each took, which no two runs agree on, goes to ``OUT.seconds.csv``.
+    """
     _check_file(out)
     table = datasets.load(str(source))
     shards = _beside(out, ".shards")
@@ -65,8 +71,32 @@ def relax(
     )
     relaxed = done.apply_to(table)
     relaxed.write(out)
+    pd.Series(done.seconds(), name="seconds").rename_axis("id").to_csv(_beside(out, ".seconds.csv"))
     shutil.rmtree(shards, ignore_errors=True)
     return relaxed
+
+
+def hull(
+    source: Source,
+    out: Source,
+    *,
+    force_field: str = "chgnet",
+    settings: RelaxSettings | None = None,
+    device: str = "auto",
+    progress: Report | None = None,
+) -> pa.Table:
+    """Make a hull of a force field's own energies; what was interrupted goes on from ``OUT.shards``.
+
+    See :func:`crysjepa.evaluate.force_field_hull.force_field_hull`.
+    """
+    _check_file(out)
+    shards = _beside(out, ".shards")
+    rows = force_field_hull(
+        datasets.load(str(source)), Path(out), force_field=force_field, settings=settings,
+        source=Path(source).name, device=resolve_device(device), shards=shards, progress=progress,
+    )  # fmt: skip
+    shutil.rmtree(shards, ignore_errors=True)
+    return rows
 
 
 def diagnose(

@@ -212,6 +212,35 @@ def relax(
 
 
 @app.command()
+def hull(
+    source: console.Source,
+    out: console.Out,
+    force_field: console.ForceField = None,
+    static: console.Static = False,
+    fmax: console.Fmax = None,
+    max_steps: console.MaxSteps = None,
+    device: console.Device = "auto",
+    config: console.Config = None,
+) -> None:
+    """Make a hull of a force field's own energies from known crystals; an interrupted run goes on.
+
+    Example: crysjepa hull known.parquet --out hull.parquet --force-field chgnet
+    """
+    from crysjepa import api
+    from crysjepa.evaluate.force_field_hull import AS_THEY_ARE, DEFAULT
+    from crysjepa.relax.relax import RelaxSettings
+
+    base = AS_THEY_ARE if static else DEFAULT
+    settings = console.read_settings(RelaxSettings, config, base, fmax=fmax, max_steps=max_steps)
+    with console.progress() as report:
+        rows = api.hull(
+            source, out, force_field=force_field or "chgnet", settings=settings, device=device,
+            progress=report,
+        )  # fmt: skip
+    console.show_hull(rows, out)
+
+
+@app.command()
 def embed(
     source: console.Source, out: console.Out, jepa: console.Jepa = None, device: console.Device = "auto"
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from crysjepa.candidates import CandidateTable
     from crysjepa.datasets import Dataset
     from crysjepa.evaluate.presets import Protocol
@@ -130,10 +133,14 @@ MinHullEntries = Annotated[
     ),
 ]
 ForceField = Annotated[
-    str | None, typer.Option("--force-field", help="chgnet (default), sevennet, …, or module:Calculator")
+    str | None,
+    typer.Option(
+        "--force-field", help="chgnet (default), sevennet, …, NAME@CHECKPOINT, or module:Calculator"
+    ),
 ]
 Fmax = Annotated[float | None, typer.Option("--fmax", help="eV/Å; largest force at the end")]
 MaxSteps = Annotated[int | None, typer.Option("--max-steps", help="most optimiser steps")]
+Static = Annotated[bool, typer.Option("--static", help="energies of the structures as they stand")]
 Relaxed = Annotated[bool, typer.Option("--relax/--no-relax", help="relax first, or judge as they are")]
 HullSource = Annotated[
     str | None,
@@ -319,6 +326,15 @@ def show_checks(checks: Iterable[tuple[str, bool, str]]) -> None:
     for name, works, detail in checks:
         table.add_row("[green]ok[/]" if works else "[yellow]--[/]", text(name), text(detail))
     output.print(table)
+
+
+def show_hull(rows: pa.Table, out: Path) -> None:
+    """How many competing phases a hull has, why others have no energy, and how to use it."""
+    reasons = Counter(r for r in rows["reason"].to_pylist() if r is not None)
+    say(f"{rows.num_rows - reasons.total()} of {rows.num_rows} crystals have an energy")
+    for reason, number in reasons.most_common(5):
+        say(f"{number:>8}  {reason}", soft_wrap=True)
+    say(f"wrote {out}: give it to crysjepa evaluate --hull, with the same force field")
 
 
 def show_counts(table: CandidateTable | Screened | Generated, out: Path) -> None:

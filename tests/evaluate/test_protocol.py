@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from pymatgen.core import Lattice, Structure
 
 from crysjepa.candidates import CandidateTable, Status
 from crysjepa.crystals import Crystals
@@ -82,6 +83,32 @@ def test_fitted_references_are_on_the_scale_of_their_labels(tiny, hull, salts):
     unlabelled = CandidateTable.from_crystals(salts)
     with pytest.raises(FileNotFoundError, match="Lennard"):
         find_references(Protocol(force_field=LENNARD_JONES), hull, Known(unlabelled, "scheme A"))
+
+
+def test_corrections_are_added_where_the_references_ask_for_them(salts):
+    """MgO: −0.687 eV for its oxygen by the scheme of 2020, −0.3435 for an atom."""
+    oxide = Crystals.from_structures(
+        [Structure.from_spacegroup("Fm-3m", Lattice.cubic(4.2), ["Mg", "O"], [[0, 0, 0], [0.5] * 3])],
+        ids=["MgO"],
+    )
+    both = Crystals.concatenate([oxide, salts.select(["NaCl"])])
+    table = CandidateTable.from_crystals(both).with_column(
+        "energy_per_atom", {"MgO": -6.0, "NaCl": None}, "Float64"
+    )
+    hull = Hull.from_entries(["MgO"], [-3.0], scale="materials_project", source="test")
+    elements = {"Mg": -1.5, "O": -5.0, "Na": -1.0, "Cl": -2.0}
+    for corrections, added in ((None, 0.0), ("MP2020", -0.687 / 2)):
+        references = ElementalReferences(
+            elements, "mace", "materials_project", "test", corrections=corrections
+        )
+        assert ElementalReferences.from_json(references.to_json()) == references
+        judged = evaluate_table(table, hull=hull, references=references)
+        assert judged.column("formation_energy_per_atom", ["MgO"])[0] == pytest.approx(-2.75 + added)
+        assert judged.column("e_above_hull", ["MgO"])[0] == pytest.approx(0.25 + added)
+        assert ("energy_correction_per_atom" in judged) == (corrections is not None)
+        assert judged.column("reason", ["NaCl"]) == ["no finite total energy"]
+    with pytest.raises(ValueError, match="no corrections 'MIT'"):
+        ElementalReferences(elements, "mace", "materials_project", "test", corrections="MIT")
 
 
 def test_nothing_to_compare_with_is_no_stability(salts):

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.util
 import io
+from collections.abc import Sequence
+from importlib.metadata import distribution
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,6 +30,7 @@ from crysjepa.relax.force_fields import (
     get_force_field,
 )
 from crysjepa.relax.interface import Prediction, evaluate_batch
+from crysjepa.relax.probe import probe
 
 
 @pytest.fixture(scope="module")
@@ -186,19 +191,32 @@ def test_batches_are_bounded_and_lose_nothing(sizes: list[tuple[int, int]], limi
         assert len(batch) == 1 or (sites <= limit and angles <= MAX_ANGLES)
 
 
-def test_a_batch_that_raises_is_done_one_by_one() -> None:
-    def evaluate(batch: object) -> list[Prediction]:
-        if 3 in batch:  # type: ignore[operator]
-            raise FloatingPointError("three\nis too many")
-        return [Prediction(float(i), np.zeros((1, 3)), np.zeros(6)) for i in batch]  # type: ignore[attr-defined]
+def test_a_batch_that_raises_is_done_in_halves() -> None:
+    sizes = []
 
-    found = evaluate_batch([1, 2, 3, 4], evaluate)
+    def evaluate(batch: Sequence[int]) -> list[Prediction]:
+        sizes.append(len(batch))
+        if 3 in batch:
+            raise FloatingPointError("three\nis too many")
+        return [Prediction(float(i), np.zeros((1, 3)), np.zeros(6)) for i in batch]
+
+    found = evaluate_batch([1, 2, 3, 4, 5, 6, 7, 8], evaluate)
     assert [f.energy if isinstance(f, Prediction) else f for f in found] == [
-        1.0,
-        2.0,
+        *(1.0, 2.0),
         "the force field failed: FloatingPointError: three",
-        4.0,
+        *(4.0, 5.0, 6.0, 7.0, 8.0),
     ]
+    assert sizes == [8, 4, 2, 2, 1, 1, 4]
+
+
+def test_a_batch_too_large_for_the_memory_is_done_in_smaller_ones() -> None:
+    def evaluate(batch: Sequence[int]) -> list[Prediction]:
+        if len(batch) > 3:
+            raise MemoryError
+        return [Prediction(float(i), np.zeros((1, 3)), np.zeros(6)) for i in batch]
+
+    found = evaluate_batch(range(20), evaluate)
+    assert [f.energy for f in found if isinstance(f, Prediction)] == list(range(20))
 
 
 @pytest.mark.parametrize("part", ["energy", "force", "stress"])
@@ -234,10 +252,23 @@ def test_an_ase_calculator_that_raises_or_lies_costs_one_crystal() -> None:
     assert lied == "the force field's energy is not finite"
 
 
-@pytest.mark.parametrize("name", ["chgnett", "", "module:", ":attribute"])
+@pytest.mark.parametrize(
+    "name", ["chgnett", "", "module:", ":attribute", "mace@", "magic@file", "chgnet@file"]
+)
 def test_an_unknown_name_is_told_which_are_known(name: str) -> None:
     with pytest.raises(ValueError, match=r"chgnet, sevennet.*module:attribute"):
         get_force_field(name)
+
+
+def test_a_checkpoint_of_ones_own_is_somebody_elses_scale(tmp_path: Path) -> None:
+    (tmp_path / "mine.pth").write_bytes(b"weights")
+    (tmp_path / "MatterSim-v1.0.0-5M.pth").write_bytes(b"weights")
+    mine = force_field_info(f"mattersim-5m@{tmp_path}/mine.pth")
+    assert mine.scale == mine.functional == "unknown" and mine.version.startswith("mine.pth ")
+    known = force_field_info(f"mattersim-5m@{tmp_path}/MatterSim-v1.0.0-5M.pth")
+    assert known.scale == force_field_info("mattersim-5m").scale
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        force_field_info(f"mattersim@{tmp_path}/nothing.pth")
 
 
 def test_a_path_that_leads_nowhere_is_an_import_error() -> None:
@@ -248,26 +279,22 @@ def test_a_path_that_leads_nowhere_is_an_import_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "module", "hint"),
+    ("name", "module", "extra"),
     [
-        ("sevennet", "sevenn", r"crysjepa\[sevennet\]"),
-        ("mattersim", "mattersim", "pip install mattersim"),
-        ("mace", "mace", "pip install mace-torch"),
-        ("orb", "orb_models", "orb-models"),
-        ("fairchem", "fairchem", "pip install fairchem-core"),
+        ("sevennet", "sevenn", "sevennet"),
+        ("sevennet-l3i5", "sevenn", "sevennet"),
+        ("mattersim", "mattersim", "mattersim"),
+        ("mace", "mace", "mace"),
+        ("orb", "orb_models", "orb"),
+        ("fairchem", "fairchem", "fairchem"),
     ],
 )
-def test_an_absent_package_is_named(name: str, module: str, hint: str) -> None:
+def test_an_absent_package_is_named(name: str, module: str, extra: str) -> None:
     if importlib.util.find_spec(module) is not None:
         pytest.skip(f"{module} is installed")
-    with pytest.raises(ImportError, match=hint):
+    assert extra in distribution("crysjepa").metadata.get_all("Provides-Extra", [])
+    with pytest.raises(ImportError, match=rf'pip install "crysjepa\[{extra}\]"'):
         get_force_field(name)
-
-
-@pytest.mark.skipif(importlib.util.find_spec("sevenn") is None, reason="sevenn is not installed")
-def test_sevennet_gives_finite_numbers() -> None:
-    (found,) = get_force_field("sevennet").evaluate([crystals()["nacl"]])
-    assert isinstance(found, Prediction)
 
 
 def test_status_speaks_of_every_name() -> None:
@@ -287,3 +314,40 @@ def test_info_needs_no_loading() -> None:
         loaded.scale,
         loaded.max_atomic_number,
     )
+
+
+class Flawed(AseForceField):
+    """EMT, but for one flaw."""
+
+    def __init__(self, flaw: str) -> None:
+        super().__init__(EMT(), name="flawed")
+        self.flaw = flaw
+
+    def evaluate(self, atoms: Sequence[Atoms]) -> list[Prediction | str]:
+        found = super().evaluate(atoms)
+        if self.flaw == "short":
+            return found[1:] if len(found) > 1 else found
+        if self.flaw == "knows nothing":
+            return ["never heard of it"] * len(atoms)
+        if self.flaw == "batch" and len(atoms) > 1:
+            return [
+                dataclasses.replace(f, energy=f.energy + 1) if isinstance(f, Prediction) else f for f in found
+            ]
+        if self.flaw == "alone" and len(atoms) == 1:
+            return ["no"]
+        return found
+
+
+@pytest.mark.parametrize(
+    ("flaw", "said"),
+    [
+        ("none", None),
+        ("short", "2 predictions for 3 crystals"),
+        ("knows nothing", "none of Cu, MgO, Si2: never heard of it"),
+        ("batch", "the energy of Cu changes by 1 eV/atom"),
+        ("alone", "can do Cu only in a batch"),
+    ],
+)
+def test_probe_finds_what_is_wrong(flaw: str, said: str | None) -> None:
+    found = probe(Flawed(flaw))
+    assert found is None if said is None else said in (found or "")

@@ -24,7 +24,7 @@ from crysjepa.crystals import Crystals
 from crysjepa.relax.force_fields import AseForceField, get_force_field
 from crysjepa.relax.lockstep import Outcome, RelaxRecord, relax_in_lockstep
 from crysjepa.relax.pool import WorkerPool
-from crysjepa.relax.relax import PAPER, RelaxSettings, relax_crystals
+from crysjepa.relax.relax import PAPER, RelaxSettings, _chunks, relax_crystals
 from crysjepa.relax.sanity import shortest_distance, unfit
 
 NASTY = "nasty_force_field:Nasty"
@@ -99,6 +99,9 @@ def test_lockstep_is_ases_loop_for_each_crystal(combination: tuple[str, str], co
         assert record.max_stress == pytest.approx(np.abs(ase["stress"]).max() * 160.21766, abs=1e-4)
         np.testing.assert_allclose(final.lattices[0], ase["cell"], atol=1e-9)
         np.testing.assert_allclose(final.frac_coords @ final.lattices[0], ase["positions"], atol=1e-9)
+        moved = ase["positions"] @ np.linalg.inv(ase["cell"]) - crystal.frac_coords
+        moved = (moved - moved.mean(axis=0)) @ ase["cell"]
+        assert record.max_displacement == pytest.approx(np.linalg.norm(moved, axis=1).max(), abs=1e-9)
         assert record.volume_change == pytest.approx(final.volumes[0] / crystal.volumes[0] - 1, abs=1e-12)
 
 
@@ -223,7 +226,7 @@ def test_same_bytes_whatever_the_processes_the_order_and_the_interruptions(tmp_p
         progress=lambda done, total: seen.append((done, total)),
     )
     assert seen[0] == (0, 5) and seen[-1] == (5, 5) and seen == sorted(seen)
-    files = sorted((tmp_path / "one").iterdir())
+    files = shards(tmp_path / "one")
     assert len(files) == 3
     contents = {f.name: f.read_bytes() for f in files}
 
@@ -234,13 +237,14 @@ def test_same_bytes_whatever_the_processes_the_order_and_the_interruptions(tmp_p
     resumed = relax_crystals(
         backwards, force_field=EMT_PATH, settings=chosen, processes=1, shards=tmp_path / "one"
     )
-    assert {f.name: f.read_bytes() for f in (tmp_path / "one").iterdir()} == contents
+    assert {f.name: f.read_bytes() for f in shards(tmp_path / "one")} == contents
     assert files[0].stat().st_mtime_ns == stamp
 
     assert first.crystals.ids == crystals.ids and resumed.crystals.ids == backwards.ids
     assert resumed.crystals.select(crystals.ids).content_hash() == first.crystals.content_hash()
     assert untimed(resumed.records) == untimed(first.records)
-    assert sum(r.seconds is None for r in resumed.records.values()) == 2
+    kept = [i for i, r in resumed.records.items() if r.seconds == round(first.records[i].seconds or 0, 3)]
+    assert len(kept) >= 2, "times are kept beside the results"
 
     tables = [CandidateTable.from_crystals(crystals) for _ in range(2)]
     for table, relaxation, name in zip(tables, (first, resumed), "ab", strict=True):
@@ -255,7 +259,21 @@ def test_same_bytes_whatever_the_processes_the_order_and_the_interruptions(tmp_p
         processes=1,
         shards=tmp_path / "one",
     )
-    assert len(list((tmp_path / "one").iterdir())) == 4
+    assert len(shards(tmp_path / "one")) == 4
+
+
+def shards(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.parquet"))
+
+
+def test_chunks_are_bounded_by_their_sites() -> None:
+    crystals = alloys()
+    assert sorted(crystals.num_atoms) == [1, 2, 2, 4, 8]
+    for most, sizes in ((5, [3, 1, 1]), (100, [5]), (1, [1, 1, 1, 1, 1])):
+        chunks = _chunks(crystals, RelaxSettings(chunk_sites=most))
+        assert [len(c) for c in chunks] == sizes
+        assert sorted(i for c in chunks for i in c.ids) == sorted(crystals.ids)
+    assert [len(c) for c in _chunks(crystals, RelaxSettings(chunk_size=2))] == [2, 2, 1]
 
 
 def untimed(records: dict[str, RelaxRecord]) -> dict[str, RelaxRecord]:
@@ -279,43 +297,6 @@ def test_each_nasty_crystal_fails_alone(tmp_path: Path) -> None:
     again = relax_crystals(crystals, force_field=NASTY, settings=chosen, processes=1, shards=tmp_path)
     assert again.failures == relaxation.failures  # read back: nothing dies or sleeps a second time
     assert again.crystals.content_hash() == relaxation.crystals.content_hash()
-
-
-def test_nasty_corpus_with_chgnet() -> None:
-    rocksalt = bulk("NaCl", "rocksalt", a=5.6)
-    cesium = bulk("Cs", "bcc", a=6.1)
-    nasty = {
-        "isolated": one(8, 30.0),
-        "cesium": Crystals.from_atoms([cesium]),
-        "tiny cell": one(1, 0.3),
-        "vast cell": one([8, 8], 80.0),
-        "overlap": dataclasses.replace(one([8, 8]), frac_coords=[[0, 0, 0], [0.01, 0, 0]]),
-        "hydrogen": one(1, 1.2),
-        "iron": one(26, 2.4),
-        "lonely": one(8, 7.5),
-        "fermium": one(100),
-        "nan": dataclasses.replace(one(8), frac_coords=[[np.nan, 0, 0]]),
-        "good": Crystals.from_atoms([rocksalt]),
-    }
-    crystals = Crystals.concatenate([c.with_ids([name]) for name, c in nasty.items()])
-    relaxation = relax_crystals(crystals, settings=RelaxSettings(max_steps=3), processes=1)
-    table = relaxation.apply_to(CandidateTable.from_crystals(crystals))
-    reasons = dict(zip(table.ids, table.column("reason"), strict=True))
-    for name, part in {
-        "isolated": "above 500",
-        "tiny cell": "overlap",
-        "vast cell": "above 500",
-        "overlap": "0.03 Å is below 0.5 Å",
-        "lonely": "no neighbour within 6",
-        "fermium": "Z = 100",
-        "nan": "not finite",
-    }.items():
-        assert part in reasons.pop(name)
-    assert all(reasons[name] is None for name in ("cesium", "iron", "good"))
-    for name in ("cesium", "iron", "good"):
-        assert np.isfinite(relaxation.records[name].energy_per_atom)
-    assert set(relaxation.records) | set(relaxation.failures) == set(crystals.ids)
-    assert sum(table.counts().values()) == len(nasty)
 
 
 def test_apply_to_keeps_what_was_decided_before() -> None:

@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.optimize import LinearConstraint, milp
 
+from crysjepa.energy.references import ElementalReferences
+
 if TYPE_CHECKING:
     from pymatgen.core import Composition
 
@@ -63,6 +65,9 @@ class Hull:
         False when the file did not say its scale and :data:`ASSUMED_SCALE` was assumed.
     skipped
         The entries that could not be used: ``{id: reason}``.
+    references
+        The elemental references behind the formation energies, where the file has them: a hull of a force
+        field's own energies (:mod:`crysjepa.evaluate.force_field_hull`).
 
     Raises
     ------
@@ -75,6 +80,7 @@ class Hull:
     source: str
     scale_stated: bool = True
     skipped: Mapping[str, str] = field(default_factory=dict, repr=False)
+    references: ElementalReferences | None = field(default=None, repr=False)
     _solved: dict[Fractions, tuple[float | None, int]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -94,6 +100,7 @@ class Hull:
         source: str,
         ids: Sequence[str] | None = None,
         scale_stated: bool = True,
+        references: ElementalReferences | None = None,
     ) -> Hull:
         """From parallel lists of compositions and formation energies (eV/atom).
 
@@ -112,7 +119,7 @@ class Hull:
             elif len(fractions) > 1:
                 assert energy is not None
                 compounds[fractions] = min(float(energy), compounds.get(fractions, math.inf))
-        return cls(compounds, scale, source, scale_stated, skipped)
+        return cls(compounds, scale, source, scale_stated, skipped, references)
 
     @classmethod
     def from_table(
@@ -157,7 +164,8 @@ class Hull:
         """From a Parquet file with the columns ``composition`` and ``formation_energy_per_atom``.
 
         The scale is ``scale``, or ``"scale"`` in the JSON of the file's metadata key ``crysjepa``, or
-        :data:`ASSUMED_SCALE` with ``scale_stated`` False. A column ``id`` names the skipped entries.
+        :data:`ASSUMED_SCALE` with ``scale_stated`` False. A column ``id`` names the skipped entries;
+        ``"elemental_references"`` of the metadata become ``references``.
 
         Raises ValueError for any other file; for data sets of structures there is
         :func:`crysjepa.evaluate.metrics.load_hull`.
@@ -173,7 +181,9 @@ class Hull:
                 if name not in columns:
                     raise ValueError(f"{path} has no column {name}: not a file of hull entries")
             table = file.read(columns=["composition", "formation_energy_per_atom", *({"id"} & set(columns))])
-            stated = scale or _scale_in(file.schema_arrow.metadata)
+            told = _told(file.schema_arrow.metadata)
+            stated = scale or told.get("scale")
+        references = told.get("elemental_references")
         return cls.from_entries(
             table["composition"].to_pylist(),
             table["formation_energy_per_atom"].to_pylist(),
@@ -181,6 +191,7 @@ class Hull:
             source=path.name,
             ids=table["id"].to_pylist() if "id" in columns else None,
             scale_stated=stated is not None,
+            references=None if references is None else ElementalReferences(**references),
         )
 
     # -- asking it -------------------------------------------------------------------------
@@ -294,14 +305,16 @@ def _is_finite(value: float | None) -> bool:
     return isinstance(value, int | float | np.number) and math.isfinite(value)
 
 
-def _scale_in(metadata: Mapping[bytes, bytes] | None) -> str | None:
+def _told(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
+    """What a file of crysjepa's says about itself."""
     try:
-        scale = json.loads((metadata or {})[b"crysjepa"])["scale"]
-    except (KeyError, TypeError, ValueError):
-        return None
-    return str(scale)
+        told = json.loads((metadata or {})[b"crysjepa"])
+    except (KeyError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def stated_scale(path: str | Path) -> str | None:
     """The scale that a Parquet file's own metadata state, as :meth:`Hull.read` finds it; None if none."""
-    return _scale_in(pq.read_schema(path).metadata)
+    scale = _told(pq.read_schema(path).metadata).get("scale")
+    return None if scale is None else str(scale)

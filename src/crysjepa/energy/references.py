@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from crysjepa.chemical_systems import NUM_ELEMENTS, atomic_numbers, element_symb
 if TYPE_CHECKING:
     from pymatgen.core import Composition
 
+MP2020 = "MP2020"
 HUBER = 1.345
 """Residuals beyond this many standard deviations lose weight (95 % efficiency for normal errors)."""
 
@@ -60,7 +61,13 @@ class ElementalReferences:
     counts
         Fitted crystals that contain each element.
     excluded
-        Elements left out of the fit: ``{symbol: reason}``.
+        Elements left out: ``{symbol: reason}``.
+    method
+        ``"fitted"`` to known formation energies, or ``"computed"``: the force field's own energies of
+        elemental crystals.
+    corrections
+        What is added to the force field's total energies before these are subtracted: ``"MP2020"``
+        (:func:`crysjepa.energy.corrections.mp2020_corrections`), or None.
     """
 
     energies: Mapping[str, float]
@@ -72,6 +79,12 @@ class ElementalReferences:
     version: str | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
     excluded: Mapping[str, str] = field(default_factory=dict)
+    method: Literal["fitted", "computed"] = "fitted"
+    corrections: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.corrections not in (None, MP2020):
+            raise ValueError(f"no corrections {self.corrections!r} are known, only {MP2020!r}")
 
     def formation_energy_per_atom(
         self, composition: Composition | Mapping[str, float], energy_per_atom: float | None
@@ -156,6 +169,7 @@ def fit_references(
     scale: str,
     source: str,
     version: str | None = None,
+    corrections: str | None = None,
     min_count: int = 3,
     rounds: int = 20,
 ) -> ElementalReferences:
@@ -169,6 +183,8 @@ def fit_references(
     An element in fewer than ``min_count`` crystals, or one that the crystals do not determine (it always
     comes with another in the same proportion), is left out and listed under ``excluded``, together with
     the crystals that contain it.
+
+    Where ``corrections`` name some, the energies must have them already.
 
     Returns the references with the mean absolute error over the crystals used, outliers included.
     Raises ValueError if no crystal or no element is left.
@@ -193,6 +209,7 @@ def fit_references(
         version=version,
         counts={s: int((design[:, i] > 0).sum()) for i, s in enumerate(symbols)},
         excluded=excluded,
+        corrections=corrections,
     )
 
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from crysjepa.candidates import CandidateTable, Status
 from crysjepa.crystals import Crystals
+from crysjepa.energy.corrections import mp2020_corrections
 from crysjepa.energy.hull import Hull, HullResult
 from crysjepa.energy.references import ElementalReferences
 from crysjepa.evaluate.columns import set_column
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition
+
+CORRECTION = "energy_correction_per_atom"
 
 
 def check_energy_column(
@@ -32,7 +37,13 @@ def check_energy_column(
 def with_formation_energies(
     table: CandidateTable, crystals: Crystals, references: ElementalReferences
 ) -> CandidateTable:
+    """Formation energies, and the corrections that the references ask for."""
     energies = table.column("energy_per_atom", crystals.ids)
+    if references.corrections is not None:
+        added = dict(zip(crystals.ids, mp2020_corrections(crystals).tolist(), strict=True))
+        found = {i: None if np.isnan(c) else c for i, c in added.items()}
+        table = set_column(table, CORRECTION, found, "Float64")
+        energies = [None if e is None else e + added[i] for i, e in zip(crystals.ids, energies, strict=True)]
     formation = {
         i: references.formation_energy_per_atom(c, e)[0]
         for i, c, e in zip(crystals.ids, crystals.compositions(), energies, strict=True)
@@ -59,6 +70,8 @@ def decide_stability(
         reason = results[id_].reason
         if reason and references is not None:  # its reason is nearer to the cause
             reason = references.formation_energy_per_atom(composition, totals[id_])[1] or reason
+            if references.corrections is not None and table.column(CORRECTION, [id_])[0] is None:
+                reason = f"{references.corrections} has no correction for it"
         if reason:
             failures[id_] = reason
         elif _unsupported(results[id_], composition, e_above_hull_max, min_hull_entries):

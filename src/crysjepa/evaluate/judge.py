@@ -115,7 +115,8 @@ class Judge:
                 "finetuning_set_size": len(self.finetuned_on.crystals),
             }
         if protocol.relax:
-            found["force_field_version"] = force_field_info(protocol.force_field).version
+            info = force_field_info(protocol.force_field)
+            found |= {"force_field_version": info.version, "functional": info.functional}
         if self.hull is not None and self.references is not None:
             found |= {
                 "hull": self.hull.source,
@@ -125,6 +126,8 @@ class Judge:
                 "hull_compounds": len(self.hull),
                 "elemental_references": self.references.source,
                 "elemental_references_mae": self.references.mae,
+                "elemental_references_method": self.references.method,
+                "energy_corrections": self.references.corrections,
             }
         return found
 

@@ -11,8 +11,10 @@ import numpy as np
 from crysjepa import datasets
 from crysjepa.candidates import CandidateTable
 from crysjepa.crystals import Crystals
+from crysjepa.energy.corrections import mp2020_corrections
 from crysjepa.energy.hull import ASSUMED_SCALE, Hull
 from crysjepa.energy.references import (
+    MP2020,
     ElementalReferences,
     ScaleMismatch,
     check_scales,
@@ -22,11 +24,12 @@ from crysjepa.energy.references import (
 )
 from crysjepa.evaluate.hulls import scale_of
 from crysjepa.evaluate.presets import Protocol
-from crysjepa.relax.force_fields import get_force_field
+from crysjepa.relax.force_fields import force_field_info, get_force_field
 
 Report = Callable[[str, int, int], None]
 """progress(stage, done, total)"""
 
+PLAIN_SCALE = f"{ASSUMED_SCALE}_uncorrected"
 _FITTED_ON = 600
 """Crystals whose energies a fit of elemental references computes: some 6 for each element."""
 
@@ -59,28 +62,26 @@ class Known:
 def find_references(
     protocol: Protocol, hull: Hull, known: Known, *, device: str = "cpu", progress: Report | None = None
 ) -> ElementalReferences:
-    """Elemental references on the hull's scale: from a file, shipped, or fitted on the known crystals.
+    """Elemental references on the hull's scale: from a file, the hull's own, shipped, or fitted on the known
+    crystals.
 
     The fit evaluates up to 600 of them (those with ``formation_energy_per_atom``) with the force field, as
-    they are, and is only as good as their labels; its error is recorded.
+    they are, and is only as good as their labels; its error is recorded. Where the force field speaks of
+    plain DFT energies and the labels have the Materials Project's corrections, those of 2020 are added first.
 
     Raises
     ------
     ScaleMismatch
-        If the file belongs to another force field, or the labels to fit on are on another scale than the
-        hull, unless ``protocol.allow_mixed_scales``.
+        If the file, or a hull of a force field's own energies, belongs to another force field, or the labels
+        to fit on are on another scale than the hull, unless ``protocol.allow_mixed_scales``.
     FileNotFoundError
         If none are shipped and there are no formation energies to fit on.
     """
     if protocol.elemental_references is not None:
         found = read_references(protocol.elemental_references)
-        if found.force_field != protocol.force_field and not protocol.allow_mixed_scales:
-            raise ScaleMismatch(
-                f"{protocol.elemental_references} holds references for the force field "
-                f"{found.force_field!r}, not {protocol.force_field!r}: fit some for it, or set "
-                "allow_mixed_scales in --config"
-            )
-        return found
+        return _own(found, protocol, f"{protocol.elemental_references} holds references")
+    if hull.references is not None:
+        return _own(hull.references, protocol, f"{hull.source} is a hull of energies")
     try:
         return load_references(protocol.force_field, hull.scale)
     except FileNotFoundError:
@@ -88,6 +89,23 @@ def find_references(
             raise
     check_scales(known.scale, hull.scale, allow_mixed=protocol.allow_mixed_scales)
     return _fitted(protocol.force_field, known, device, progress)
+
+
+def _own(found: ElementalReferences, protocol: Protocol, what: str) -> ElementalReferences:
+    """The references, if they belong to the protocol's force field."""
+    info = force_field_info(protocol.force_field)
+    same = found.force_field == info.name and _model(found.version) in (None, _model(info.version))
+    if not (same or protocol.allow_mixed_scales):
+        raise ScaleMismatch(
+            f"{what} of the force field {found.force_field!r} {found.version or ''}, not of {info.name!r} "
+            f"{info.version}: make some for it, or set allow_mixed_scales in --config"
+        )
+    return found
+
+
+def _model(version: str | None) -> str | None:
+    """A force field's version without that of the library in brackets."""
+    return None if version is None else version.split(" (")[0]
 
 
 def _fitted(name: str, known: Known, device: str, progress: Report | None) -> ElementalReferences:
@@ -103,11 +121,16 @@ def _fitted(name: str, known: Known, device: str, progress: Report | None) -> El
             totals[crystal.ids[0]] = prediction.energy / int(crystal.num_atoms[0])
         if progress is not None:
             progress("fit elemental references", done, len(crystals))
+    fit = crystals.select(list(totals))
+    corrections = MP2020 if (force_field.scale, known.scale) == (PLAIN_SCALE, ASSUMED_SCALE) else None
+    added = mp2020_corrections(fit) if corrections else np.zeros(len(fit))
     return fit_references(
-        crystals.select(list(totals)).compositions(),
-        list(totals.values()),
-        table.column("formation_energy_per_atom", list(totals)),
+        fit.compositions(),
+        [totals[i] + c for i, c in zip(fit.ids, added, strict=True)],
+        table.column("formation_energy_per_atom", fit.ids),
         force_field=name,
         scale=known.scale,
         source=f"fitted on {len(totals)} crystals of the reference",
+        version=force_field.version,
+        corrections=corrections,
     )

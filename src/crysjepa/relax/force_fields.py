@@ -7,19 +7,17 @@ import importlib
 import importlib.util
 import inspect
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-
+from crysjepa.nn.checkpoint import file_hash
+from crysjepa.relax.ase_calculator import AseForceField
 from crysjepa.relax.chgnet import ChgnetForceField
-from crysjepa.relax.interface import ForceField, Prediction, describe_error, evaluate_batch
-
-if TYPE_CHECKING:
-    from ase import Atoms
-    from ase.calculators.calculator import Calculator
+from crysjepa.relax.interface import ForceField, Prediction, describe_error
+from crysjepa.relax.probe import probe
 
 __all__ = [
     "AseForceField",
@@ -27,146 +25,64 @@ __all__ = [
     "ForceField",
     "ForceFieldInfo",
     "Prediction",
-    "SevenNetForceField",
     "force_field_info",
     "force_field_names",
     "force_field_status",
     "get_force_field",
 ]
 
-
-class AseForceField:
-    """Any ASE calculator, one crystal at a time.
-
-    Parameters
-    ----------
-    calculator
-        An ASE calculator that gives energy, forces and stress.
-    """
-
-    def __init__(
-        self,
-        calculator: Calculator,
-        *,
-        name: str,
-        version: str = "unknown",
-        scale: str = "unknown",
-        max_atomic_number: int = 118,
-    ) -> None:
-        self.calculator = calculator
-        self.name = name
-        self.version = version
-        self.scale = scale
-        self.max_atomic_number = max_atomic_number
-
-    def evaluate(self, atoms: Sequence[Atoms]) -> list[Prediction | str]:
-        """A prediction or a reason for each crystal."""
-        return [evaluate_batch([a], self._predict)[0] for a in atoms]
-
-    def _predict(self, atoms: Sequence[Atoms]) -> list[Prediction]:
-        found = []
-        for original in atoms:
-            a = original.copy()
-            a.calc = self.calculator
-            energy = float(a.get_potential_energy())
-            forces, stress = np.array(a.get_forces(), dtype=float), np.array(a.get_stress(), dtype=float)
-            found.append(Prediction(energy, forces, stress))
-        return found
-
-
-class SevenNetForceField(AseForceField):
-    """SevenNet-0 of July 2024 (Park et al., JCTC 20, 4857, 2024), trained on MPtrj."""
-
-    def __init__(self, device: str = "cpu") -> None:
-        info = force_field_info("sevennet")
-        super().__init__(
-            _quietly(_sevennet, device),
-            name=info.name,
-            version=info.version,
-            scale=info.scale,
-            max_atomic_number=info.max_atomic_number,
-        )
-
-
-def _sevennet(device: str) -> Calculator:
-    from sevenn.calculator import SevenNetCalculator
-
-    return SevenNetCalculator("7net-0", device=device)
-
-
-def _mattersim(device: str) -> Calculator:
-    from mattersim.forcefield import MatterSimCalculator
-
-    return MatterSimCalculator(load_path="MatterSim-v1.0.0-1M.pth", device=device)
-
-
-def _mace(device: str) -> Calculator:
-    from mace.calculators import mace_mp
-
-    return mace_mp(model="medium", device=device, default_dtype="float64")
-
-
-def _orb(device: str) -> Calculator:
-    from orb_models.forcefield import pretrained
-    from orb_models.forcefield.inference.calculator import ORBCalculator
-
-    model, adapter = pretrained.orb_v3_conservative_inf_mpa(device=device, compile=False)
-    return ORBCalculator(model, atoms_adapter=adapter, device=device)
-
-
-def _fairchem(device: str) -> Calculator:
-    from fairchem.core import FAIRChemCalculator, pretrained_mlip
-
-    unit = pretrained_mlip.get_predict_unit("uma-s-1p1", device=device)
-    return FAIRChemCalculator(unit, task_name="omat")
+MP, MP_RAW = "materials_project", "materials_project_uncorrected"
 
 
 @dataclass(frozen=True)
 class _Entry:
-    module: str  # what is imported
-    package: str  # what is installed
-    install: str  # what to type
+    """A force field with a name.
+
+    ``adapter`` is a module of :mod:`crysjepa.relax.adapters`, None for CHGNet, which has its own; ``module``
+    is what is imported of the library, ``package`` what its version belongs to, ``install`` what to type.
+    """
+
+    adapter: str | None
+    module: str
+    package: str
+    install: str
     model: str
     scale: str
-    make: Callable[[str], Calculator] | None
-    downloads: bool = False  # weights come on first use, not with the package
+    downloads: bool = False
     max_atomic_number: int = 118
+    functional: str = "PBE, PBE+U"
 
+
+_SEVENN = ("sevennet", "sevenn", "sevenn", '"crysjepa[sevennet]"')
+_MATTERSIM = ("mattersim", "mattersim", "mattersim", '"crysjepa[mattersim]"')
+_MACE = ("mace", "mace", "mace-torch", '"crysjepa[mace]"')
+_ORB = ("orb", "orb_models", "orb-models", '"crysjepa[orb]"')
+_FAIRCHEM = ("fairchem", "fairchem.core", "fairchem-core", '"crysjepa[fairchem]"')
 
 _ENTRIES = {
-    "chgnet": _Entry("chgnet", "chgnet", "chgnet", "0.3.0", "materials_project", None, max_atomic_number=94),
-    "sevennet": _Entry(
-        "sevenn", "sevenn", '"crysjepa[sevennet]"', "7net-0", "materials_project_uncorrected", _sevennet
-    ),
-    "mattersim": _Entry(
-        "mattersim", "mattersim", "mattersim", "v1.0.0-1M", "materials_project_uncorrected", _mattersim, True
-    ),
-    "mace": _Entry(
-        "mace", "mace-torch", "mace-torch", "mp-medium", "materials_project_uncorrected", _mace, True
-    ),
-    "orb": _Entry(
-        "orb_models",
-        "orb-models",
-        '"orb-models>=0.6"',
-        "v3-conservative-inf-mpa",
-        "materials_project_uncorrected",
-        _orb,
-        True,
-    ),
-    "fairchem": _Entry(
-        "fairchem", "fairchem-core", "fairchem-core", "uma-s-1p1 (omat)", "omat24", _fairchem, True
-    ),
+    "chgnet": _Entry(None, "chgnet", "chgnet", "chgnet", "0.3.0", MP, max_atomic_number=94),
+    "sevennet": _Entry(*_SEVENN, "7net-0", MP_RAW),
+    "sevennet-l3i5": _Entry(*_SEVENN, "7net-l3i5", MP_RAW),
+    "mattersim": _Entry(*_MATTERSIM, "MatterSim-v1.0.0-1M", MP_RAW, downloads=True),
+    "mattersim-5m": _Entry(*_MATTERSIM, "MatterSim-v1.0.0-5M", MP_RAW, downloads=True),
+    "mace": _Entry(*_MACE, "medium", MP_RAW, downloads=True),
+    "orb": _Entry(*_ORB, "orb-v3-conservative-inf-mpa", MP_RAW, downloads=True),
+    "fairchem": _Entry(*_FAIRCHEM, "esen-30m-mp", MP_RAW, downloads=True),
 }
 
 
 @dataclass(frozen=True)
 class ForceFieldInfo:
-    """What is known of a force field without loading it; see :class:`ForceField`."""
+    """What is known of a force field without loading it; see :class:`ForceField`.
+
+    ``functional`` is that of the DFT it was trained on.
+    """
 
     name: str
     version: str
     scale: str
     max_atomic_number: int
+    functional: str = "unknown"
 
 
 def force_field_names() -> list[str]:
@@ -181,17 +97,20 @@ def force_field_info(name: str) -> ForceFieldInfo:
     ------
     ValueError
         For an unknown name.
+    FileNotFoundError
+        For a checkpoint that is not there.
     """
-    if name in _ENTRIES:
-        entry = _ENTRIES[name]
-        version = (
-            entry.model
-            if entry.make is None
-            else f"{entry.model} ({entry.package} {_version(entry.package)})"
-        )
-        return ForceFieldInfo(name, version, entry.scale, entry.max_atomic_number)
-    module, _ = _split_path(name)
-    return ForceFieldInfo(name, _version(module.split(".")[0]), "unknown", 118)
+    entry, checkpoint = _entry(name)
+    if entry is None:
+        module, _ = _split_path(name)
+        return ForceFieldInfo(name, _version(module.split(".")[0]), "unknown", 118)
+    model, scale, functional = entry.model, entry.scale, entry.functional
+    if checkpoint is not None:
+        if checkpoint.stem != entry.model:  # somebody's own: who knows what it was trained on
+            scale = functional = "unknown"
+        model = f"{checkpoint.name} {file_hash(checkpoint)[:12]}"
+    version = model if entry.adapter is None else f"{model} ({entry.package} {_version(entry.package)})"
+    return ForceFieldInfo(name, version, scale, entry.max_atomic_number, functional)
 
 
 def get_force_field(name: str, device: str = "cpu") -> ForceField:
@@ -200,8 +119,9 @@ def get_force_field(name: str, device: str = "cpu") -> ForceField:
     Parameters
     ----------
     name
-        A name from :func:`force_field_names`, or ``"module:attribute"`` for a callable that returns an
-        ASE calculator, such as ``"ase.calculators.emt:EMT"``. It is called with ``device=`` when it has
+        A name from :func:`force_field_names`; such a name with a checkpoint of your own,
+        ``"mattersim@/data/MatterSim-v1.0.0-5M.pth"``; or ``"module:attribute"`` for a callable that returns
+        an ASE calculator, such as ``"ase.calculators.emt:EMT"``. It is called with ``device=`` when it has
         such a parameter, and else without arguments.
     device
         ``"cpu"`` or ``"cuda"``.
@@ -210,24 +130,32 @@ def get_force_field(name: str, device: str = "cpu") -> ForceField:
     ------
     ValueError
         For an unknown name.
+    FileNotFoundError
+        For a checkpoint that is not there.
     ImportError
         When its package is absent; the message says what to install.
+    RuntimeError
+        When weights cannot be had; the message says how to bring them.
     """
     info = force_field_info(name)
-    if name == "chgnet":
-        _require(name)
-        return ChgnetForceField(device)
-    if name in _ENTRIES:
-        _require(name)
-        make = _ENTRIES[name].make
-        assert make is not None
-        calculator = _quietly(make, device)
+    entry, checkpoint = _entry(name)
+    if entry is None:
+        calculator = _quietly(_from_path, name, device)
     else:
-        module, attribute = _split_path(name)
-        factory = getattr(importlib.import_module(module), attribute, None)
-        if not callable(factory):
-            raise ImportError(f"{module} has nothing callable named {attribute}")
-        calculator = _quietly(_call_with_device, factory, device)
+        _require(name)
+        if entry.adapter is None:
+            return ChgnetForceField(device)
+        make = importlib.import_module(f"crysjepa.relax.adapters.{entry.adapter}").calculator
+        try:
+            calculator = _quietly(make, checkpoint or entry.model, device)
+        except Exception as error:
+            if checkpoint is None and entry.downloads:
+                raise RuntimeError(
+                    f"the weights of {name!r} ({entry.model}) could not be loaded or downloaded "
+                    f"({describe_error(error)}): fetch them where there is a network, and name the file, "
+                    f"as in {name}@/path/to/{entry.model}"
+                ) from error
+            raise
     return AseForceField(
         calculator,
         name=info.name,
@@ -249,17 +177,27 @@ def _status(name: str) -> tuple[bool, str]:
         if entry.downloads:
             importlib.import_module(entry.module)
             return True, f"{force_field_info(name).version}; its weights are fetched on first use"
-        from ase.build import bulk
-
-        result = get_force_field(name).evaluate([bulk("NaCl", "rocksalt", a=5.64)])[0]
+        trouble = probe(get_force_field(name))
     except Exception as error:  # noqa: BLE001 - a broken installation raises anything; it is reported
         return False, str(error) if isinstance(error, ImportError) else describe_error(error)
-    return (False, result) if isinstance(result, str) else (True, force_field_info(name).version)
+    return (False, trouble) if trouble else (True, force_field_info(name).version)
+
+
+def _entry(name: str) -> tuple[_Entry | None, Path | None]:
+    """What a name stands for, and the checkpoint after its @; (None, None) for an import path."""
+    known, at, path = name.partition("@")
+    if known not in _ENTRIES or (at and (not path or _ENTRIES[known].adapter is None)):
+        _split_path(name)
+        return None, None
+    if at and not Path(path).is_file():
+        raise FileNotFoundError(f"no checkpoint {path} for the force field {known!r}")
+    return _ENTRIES[known], Path(path) if at else None
 
 
 def _require(name: str) -> None:
-    entry = _ENTRIES[name]
-    if importlib.util.find_spec(entry.module) is None:
+    entry, _ = _entry(name)
+    assert entry is not None
+    if importlib.util.find_spec(entry.module.split(".")[0]) is None:
         raise ImportError(f"the force field {name!r} needs a package: pip install {entry.install}")
 
 
@@ -267,8 +205,9 @@ def _split_path(name: str) -> tuple[str, str]:
     module, _, attribute = name.partition(":")
     if not module or not attribute:
         raise ValueError(
-            f"no force field {name!r}: it is one of {', '.join(_ENTRIES)}, or module:attribute for an ASE "
-            "calculator, such as ase.calculators.emt:EMT"
+            f"no force field {name!r}: it is one of {', '.join(_ENTRIES)}, one of these with a checkpoint of "
+            "your own (mattersim@FILE), or module:attribute for an ASE calculator, such as "
+            "ase.calculators.emt:EMT"
         )
     return module, attribute
 
@@ -280,7 +219,11 @@ def _version(package: str) -> str:
         return "unknown"
 
 
-def _call_with_device(factory: Callable[..., Any], device: str) -> Any:
+def _from_path(name: str, device: str) -> Any:
+    module, attribute = _split_path(name)
+    factory = getattr(importlib.import_module(module), attribute, None)
+    if not callable(factory):
+        raise ImportError(f"{module} has nothing callable named {attribute}")
     try:
         takes_device = "device" in inspect.signature(factory).parameters
     except ValueError:  # compiled callables have no signature

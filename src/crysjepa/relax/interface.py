@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
@@ -98,13 +99,24 @@ def evaluate_batch(
     evaluate: Callable[[Sequence[T]], list[Any]],
     check: Callable[[Any], Any] = check,
 ) -> list[Any]:
-    """Evaluate a batch at once; when that raises, one by one, so that one crystal never costs another."""
+    """Evaluate a batch at once; when that raises, in halves, and so on down to single crystals.
+
+    So one crystal never costs another, and a batch that does not fit into memory is done in smaller ones.
+    """
     try:
         return [check(p) for p in evaluate(batch)]
     except Exception as error:  # noqa: BLE001 - third-party models raise anything; recorded per crystal below
         if len(batch) == 1:
             return [f"the force field failed: {describe_error(error)}"]
-    return [result for single in batch for result in evaluate_batch([single], evaluate, check)]
+    free_device_memory()
+    middle = len(batch) // 2
+    return [r for half in (batch[:middle], batch[middle:]) for r in evaluate_batch(half, evaluate, check)]
+
+
+def free_device_memory() -> None:
+    """Give back what a failed evaluation left on a GPU, if there is one."""
+    if "torch" in sys.modules and (cuda := sys.modules["torch"].cuda).is_initialized():
+        cuda.empty_cache()
 
 
 def describe_error(error: BaseException) -> str:

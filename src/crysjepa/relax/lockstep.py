@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from crysjepa.crystals import Crystals
 from crysjepa.relax.force_fields import get_force_field
 from crysjepa.relax.interface import ForceField, Prediction, check, describe_error
+from crysjepa.relax.probe import probe
 from crysjepa.relax.sanity import astray
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ class RelaxSettings(BaseModel):
     """How to relax.
 
     ``fmax`` (eV/Å) bounds the norm of every row of the cell filter's forces, the atoms' and the cell's,
-    which is ASE's criterion. ``time_limit`` is in seconds per crystal; None waits for ever.
+    which is ASE's criterion. ``time_limit`` is in seconds per crystal; None waits for ever. A chunk is of at
+    most ``chunk_size`` crystals, which move together, and so many that its sites are at most
+    ``chunk_sites``: what bounds the memory.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +45,7 @@ class RelaxSettings(BaseModel):
     fmax: float = Field(default=0.05, gt=0)
     max_steps: int = Field(default=500, ge=0)
     chunk_size: int = Field(default=12, ge=1)
+    chunk_sites: int = Field(default=600, ge=1)
     time_limit: float | None = Field(default=300.0, gt=0)
 
 
@@ -69,8 +73,11 @@ class RelaxRecord:
         Largest component of the stress at the end by magnitude, GPa.
     volume_change
         Final over initial volume, less one.
+    max_displacement
+        How far the atom that moved most did so, in Å: by fractional coordinates in the final cell, less the
+        mean of all atoms.
     seconds
-        This crystal's share of the computing time; None when the result was read back from a file.
+        This crystal's share of the computing time; None where that was not kept.
     """
 
     energy_per_atom_initial: float
@@ -80,6 +87,7 @@ class RelaxRecord:
     max_force: float
     max_stress: float
     volume_change: float
+    max_displacement: float
     seconds: float | None = None
 
 
@@ -134,6 +142,7 @@ class Descent:
         self.mailbox = Mailbox()
         self.atoms.calc = self.mailbox
         self.initial_volume = float(self.atoms.cell.volume)
+        self.initial_coords = self.atoms.cell.scaled_positions(self.atoms.positions)
         self.filter = _cell_filter(self.atoms, settings.cell_filter)
         self.optimizer = _optimizer(self.filter, settings.optimizer)
         self.steps = 0
@@ -188,9 +197,15 @@ class Descent:
             max_force=float(np.linalg.norm(last.forces, axis=1).max()),
             max_stress=float(np.abs(last.stress).max() / units.GPa),
             volume_change=float(self.last_atoms.cell.volume) / self.initial_volume - 1,
+            max_displacement=_max_displacement(self.initial_coords, self.last_atoms),
             seconds=self.seconds,
         )
         return Outcome(self.id, Crystals.from_atoms([self.last_atoms], [self.id]), record, self.reason)
+
+
+def _max_displacement(before: NDArray[np.float64], after: Atoms) -> float:
+    moved = after.cell.scaled_positions(after.positions) - before  # never wrapped on the way
+    return float(np.linalg.norm((moved - moved.mean(axis=0)) @ after.cell.array, axis=1).max())
 
 
 def relax_in_lockstep(crystals: Crystals, force_field: ForceField, settings: RelaxSettings) -> list[Outcome]:
@@ -216,10 +231,12 @@ def relax_in_lockstep(crystals: Crystals, force_field: ForceField, settings: Rel
 
 
 def set_up_worker(name: str, device: str, settings: RelaxSettings) -> Callable[[Crystals], list[Outcome]]:
-    """In a worker process: load a force field once; then relax chunks with it, on one thread."""
+    """In a worker: load a force field and look at it once; then relax chunks with it, on one thread."""
     loaded = get_force_field(name, device)
     if "torch" in sys.modules:  # not worth its import for a force field without it
         sys.modules["torch"].set_num_threads(1)
+    if trouble := probe(loaded, must_know_any=False):
+        raise RuntimeError(f"the force field {name!r} cannot be trusted: {trouble}")
     return lambda chunk: relax_in_lockstep(chunk, loaded, settings)
 
 

@@ -40,7 +40,9 @@ _COLUMNS = {
     "converged": ("converged", "boolean"),
     "relax_steps": ("steps", "Int64"),
     "max_force": ("max_force", "Float64"),
+    "max_stress": ("max_stress", "Float64"),
     "volume_change": ("volume_change", "Float64"),
+    "max_displacement": ("max_displacement", "Float64"),
 }
 
 
@@ -66,11 +68,16 @@ class Relaxation:
     failures: dict[str, str]
     force_field: ForceFieldInfo
 
+    def seconds(self) -> dict[str, float | None]:
+        """How long each took, of one core (or GPU); None where that is not known."""
+        return {i: r.seconds for i, r in self.records.items()}
+
     def apply_to(self, table: CandidateTable) -> CandidateTable:
         """The table with relaxed structures, the columns ``energy_per_atom_initial``, ``energy_per_atom``
-        (eV/atom), ``converged``, ``relax_steps``, ``max_force`` (eV/Å) and ``volume_change`` (a fraction),
-        and the failures decided at stage ``relax``. A row that was not relaxed gets null in these columns,
-        even where the table had a value: that was another structure's, or another method's.
+        (eV/atom), ``converged``, ``relax_steps``, ``max_force`` (eV/Å), ``max_stress`` (GPa),
+        ``volume_change`` (a fraction) and ``max_displacement`` (Å), see :class:`RelaxRecord`, and the
+        failures decided at stage ``relax``. A row that was not relaxed gets null in these columns, even where
+        the table had a value: that was another structure's, or another method's.
         """
         table = table.with_structures(self.crystals)
         for column, (name, dtype) in _COLUMNS.items():
@@ -124,7 +131,7 @@ def relax_crystals(
         raise ValueError("an id appears twice")
     unfits = {c.ids[0]: reason for c in crystals if (reason := unfit(c, info.max_atomic_number))}
     fit = crystals[np.asarray([i not in unfits for i in crystals.ids], dtype=bool)]
-    job = _Job(_chunks(fit, settings.chunk_size), settings, info, shards)
+    job = _Job(_chunks(fit, settings), settings, info, shards)
     report = progress or (lambda done, total: None)
     report(len(unfits) + job.done, len(crystals))
     if job.todo:
@@ -199,10 +206,20 @@ def _trouble(done: Done) -> str:
     return f"the relaxation failed: {done.trouble}" if done.kind == "raised" else done.trouble
 
 
-def _chunks(crystals: Crystals, size: int) -> list[Crystals]:
+def _chunks(crystals: Crystals, settings: RelaxSettings) -> list[Crystals]:
     """Chunks of like size of crystal, whatever the order the crystals came in."""
     order = sorted(range(len(crystals)), key=lambda i: (int(crystals.num_atoms[i]), crystals.ids[i]))
-    return [crystals[order[i : i + size]] for i in range(0, len(order), size)]
+    chunks: list[list[int]] = []
+    sites = 0
+    for i in order:
+        n = int(crystals.num_atoms[i])
+        if chunks and len(chunks[-1]) < settings.chunk_size and sites + n <= settings.chunk_sites:
+            chunks[-1].append(i)
+            sites += n
+        else:
+            chunks.append([i])
+            sites = n
+    return [crystals[chunk] for chunk in chunks]
 
 
 def _collect(

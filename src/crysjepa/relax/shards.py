@@ -1,8 +1,12 @@
-"""Finished chunks of a relaxation on disk: a Parquet file each, written whole or not at all."""
+"""Finished chunks of a relaxation on disk: a Parquet file each, written whole or not at all.
+
+How long each crystal took stands in a file beside it, for that differs between runs, and a shard does not.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -32,7 +36,13 @@ def shard_path(
 
 
 def write_shard(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """Write the outcomes of a chunk, without their times."""
+    """Write the outcomes of a chunk, and their times beside them."""
+    seconds = {
+        o.id: round(o.record.seconds, 3) for o in outcomes if o.record and o.record.seconds is not None
+    }
+    times = _times(path)
+    times.parent.mkdir(parents=True, exist_ok=True)
+    times.write_text(json.dumps(seconds), encoding="utf-8")
     rows = []
     for o in outcomes:
         row: dict[str, object] = {"id": o.id, "reason": o.reason}
@@ -50,9 +60,19 @@ def read_shard(path: Path) -> list[Outcome] | None:
         table = pq.read_table(path, schema=_SCHEMA)
     except (FileNotFoundError, pa.ArrowInvalid):
         return None
+    try:
+        seconds = json.loads(_times(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # results count, times are only told
+        seconds = {}
     outcomes = []
     for i, row in enumerate(table.to_pylist()):
-        record = RelaxRecord(**{n: row[n] for n in _RECORD}) if row["converged"] is not None else None
+        record = None
+        if row["converged"] is not None:
+            record = RelaxRecord(**{n: row[n] for n in _RECORD}, seconds=seconds.get(row["id"]))
         crystal = Crystals.from_arrow(table.slice(i, 1)) if row["lattice"] is not None else None
         outcomes.append(Outcome(row["id"], crystal, record, row["reason"]))
     return outcomes
+
+
+def _times(path: Path) -> Path:
+    return path.with_suffix(".seconds.json")

@@ -1,0 +1,5 @@
+"""One thin adapter for each force-field library: ``calculator(model, device)`` gives its ASE calculator.
+
+``model`` is the library's name for published weights, or the path of a checkpoint. Libraries are imported
+where they are used, so that one that is absent, or broken, costs nobody else.
+"""

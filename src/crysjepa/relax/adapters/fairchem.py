@@ -1,0 +1,40 @@
+"""eSEN (Fu et al., arXiv:2502.12147), UMA and other models of FAIR chemistry; weights are downloaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
+TASK = "omat"
+"""Of models that know several levels of theory: that of OMat24, inorganic crystals."""
+
+
+def calculator(model: str | Path, device: str) -> Calculator:
+    """A name of ``fairchem.core.pretrained_mlip``, or an inference checkpoint of fairchem-core 2.
+
+    eSEN-30M-MP (``esen_30m_mptrj.pt``) and the other models of OMat24's paper are of fairchem-core 1, which
+    version 2 cannot read. Published weights are on Hugging Face, after a login that has accepted their
+    licence. A checkpoint is a pickle, fairchem has no other form: load only what you trust. In single
+    precision without TF32, uncompiled and unmerged: crystals come in all sizes and compositions.
+
+    Raises
+    ------
+    ValueError
+        For a name that fairchem does not know, or a file that is no checkpoint of its version 2.
+    RuntimeError
+        For a model of several tasks without that of OMat24.
+    """
+    import torch
+    from fairchem.core import FAIRChemCalculator, pretrained_mlip
+    from fairchem.core.units.mlip_unit import InferenceSettings
+
+    settings = InferenceSettings(activation_checkpointing=False)
+    with torch.random.fork_rng():  # it seeds torch's generators
+        try:
+            unit = pretrained_mlip.get_predict_unit(str(model), inference_settings=settings, device=device)
+        except AttributeError as error:
+            raise ValueError(f"{model} is no inference checkpoint of fairchem-core 2: {error}") from error
+    return FAIRChemCalculator(unit, task_name=TASK if TASK in unit.dataset_to_tasks else None)

@@ -1,0 +1,46 @@
+"""MACE (Batatia et al., NeurIPS 2022; MACE-MP: arXiv:2401.00096); weights are downloaded."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
+
+def calculator(model: str | Path, device: str) -> Calculator:
+    """A name that ``mace_mp`` knows, such as ``medium``, or a model as MACE's training saves it (``.model``).
+
+    Such a file is a pickle, MACE has no other form: load only what you trust. Computes in double precision,
+    which MACE advises for relaxations.
+
+    Raises
+    ------
+    ValueError
+        For a file that holds something else, such as a training checkpoint.
+    """
+    with warnings.catch_warnings():
+        # MACE sets this variable for e3nn 0.4, to which it is pinned, and torch says so at every load
+        warnings.filterwarnings("ignore", message=".*TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", category=UserWarning)
+        import torch
+        from mace.calculators import MACECalculator, mace_mp
+
+        if isinstance(model, Path):
+            network = torch.load(model, map_location=device, weights_only=False)
+        else:
+            network = mace_mp(model, device=device, return_raw_model=True)
+    if not isinstance(network, torch.nn.Module):
+        raise ValueError(f"{model} holds no MACE model but a {type(network).__name__}")
+
+    class _Calculator(MACECalculator):  # type: ignore[misc]
+        def calculate(self, *arguments: Any, **keywords: Any) -> None:
+            # an element that it does not know leaves MACE's precision behind as that of the whole process
+            before = torch.get_default_dtype()
+            try:
+                super().calculate(*arguments, **keywords)
+            finally:
+                torch.set_default_dtype(before)
+
+    return _Calculator(models=network.double(), device=device, default_dtype="float64")
