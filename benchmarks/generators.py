@@ -29,7 +29,6 @@ from typing import Any
 
 import numpy as np
 from generation.speed import PLAIN_STEPS, draw_steps, measure_speed, speed_page
-from ranking.figure import save_figure
 
 from crysjepa.candidates import CandidateTable
 from crysjepa.crystals import Crystals
@@ -44,6 +43,7 @@ from crysjepa.generate.proposals import SubstitutionConfig
 from crysjepa.generate.registry import GeneratorOptions, make_generator
 from crysjepa.generate.substitution import SubstitutionGenerator
 from crysjepa.nn.checkpoint import file_hash
+from crysjepa.report.evaluation import save_figure
 from crysjepa.run import read_json, write_json, write_text
 from crysjepa.weights import shipped
 

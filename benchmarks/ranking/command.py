@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from crysjepa.chemical_systems import system_names
 from crysjepa.crystals import Crystals
 from crysjepa.energy.hull import Hull
+from crysjepa.report.evaluation import save_figure
 from crysjepa.run import read_json, versions, write_json
 from crysjepa.screen.embedders import JepaEmbedder
 from crysjepa.screen.rankers import RankerContext
 from ranking.data import SCALE, Labelled, evenly, read_hull, read_known, read_wbm, split_valid
 from ranking.distances import References, variant_scores
-from ranking.figure import draw_figure, save_figure
+from ranking.figure import draw_figure
 from ranking.fingerprints import fingerprint_bench
 from ranking.metrics import Ranked, judge_rankings, perfect_found, stable
 from ranking.page import write_page

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from crysjepa.report.style import INK, MUTED, PAPER, ROUND_COLOURS, ROUND_MARKERS, in_house_style
-from crysjepa.run import write_text
+from crysjepa.report.style import INK, MUTED, ROUND_COLOURS, ROUND_MARKERS, in_house_style
 
 STYLES = {
     "jepa-relaxed": (ROUND_COLOURS[0], ROUND_MARKERS[0]),
@@ -46,15 +44,6 @@ def draw_figure(results: Mapping[str, Any]) -> Figure:
 
 
 @in_house_style
-def save_figure(figure: Figure, path: Path) -> None:
-    """SVG on the page's light background, without a date: the same bytes each time."""
-    import io
-
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, facecolor=PAPER)
-    write_text(path, buffer.getvalue())
-
-
 def _roc_panel(panel: Axes, judged: Mapping[str, Any]) -> None:
     for name, curves in judged["curves"].items():
         _line(panel, name, curves["roc"])

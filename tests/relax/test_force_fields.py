@@ -262,10 +262,10 @@ def test_an_unknown_name_is_told_which_are_known(name: str) -> None:
 
 def test_a_checkpoint_of_ones_own_is_somebody_elses_scale(tmp_path: Path) -> None:
     (tmp_path / "mine.pth").write_bytes(b"weights")
-    (tmp_path / "MatterSim-v1.0.0-5M.pth").write_bytes(b"weights")
+    (tmp_path / "mattersim-v1.0.0-5M.pth").write_bytes(b"weights")
     mine = force_field_info(f"mattersim-5m@{tmp_path}/mine.pth")
     assert mine.scale == mine.functional == "unknown" and mine.version.startswith("mine.pth ")
-    known = force_field_info(f"mattersim-5m@{tmp_path}/MatterSim-v1.0.0-5M.pth")
+    known = force_field_info(f"mattersim-5m@{tmp_path}/mattersim-v1.0.0-5M.pth")
     assert known.scale == force_field_info("mattersim-5m").scale
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
         force_field_info(f"mattersim@{tmp_path}/nothing.pth")

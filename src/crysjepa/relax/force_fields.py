@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import io
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -40,6 +41,8 @@ class _Entry:
 
     ``adapter`` is a module of :mod:`crysjepa.relax.adapters`, None for CHGNet, which has its own; ``module``
     is what is imported of the library, ``package`` what its version belongs to, ``install`` what to type.
+    ``file`` is what its publisher calls the weights that are downloaded, None where they come with the
+    package.
     """
 
     adapter: str | None
@@ -48,26 +51,26 @@ class _Entry:
     install: str
     model: str
     scale: str
-    downloads: bool = False
+    file: str | None = None
     max_atomic_number: int = 118
     functional: str = "PBE, PBE+U"
 
 
 _SEVENN = ("sevennet", "sevenn", "sevenn", '"crysjepa[sevennet]"')
-_MATTERSIM = ("mattersim", "mattersim", "mattersim", '"crysjepa[mattersim]"')
+_MATTERSIM = ("mattersim", "mattersim.forcefield", "mattersim", '"crysjepa[mattersim]"')
 _MACE = ("mace", "mace", "mace-torch", '"crysjepa[mace]"')
 _ORB = ("orb", "orb_models", "orb-models", '"crysjepa[orb]"')
 _FAIRCHEM = ("fairchem", "fairchem.core", "fairchem-core", '"crysjepa[fairchem]"')
 
 _ENTRIES = {
     "chgnet": _Entry(None, "chgnet", "chgnet", "chgnet", "0.3.0", MP, max_atomic_number=94),
-    "sevennet": _Entry(*_SEVENN, "7net-0", MP_RAW),
-    "sevennet-l3i5": _Entry(*_SEVENN, "7net-l3i5", MP_RAW),
-    "mattersim": _Entry(*_MATTERSIM, "MatterSim-v1.0.0-1M", MP_RAW, downloads=True),
-    "mattersim-5m": _Entry(*_MATTERSIM, "MatterSim-v1.0.0-5M", MP_RAW, downloads=True),
-    "mace": _Entry(*_MACE, "medium", MP_RAW, downloads=True),
-    "orb": _Entry(*_ORB, "orb-v3-conservative-inf-mpa", MP_RAW, downloads=True),
-    "fairchem": _Entry(*_FAIRCHEM, "esen-30m-mp", MP_RAW, downloads=True),
+    "sevennet": _Entry(*_SEVENN, "7net-0", MP_RAW, max_atomic_number=94),
+    "sevennet-l3i5": _Entry(*_SEVENN, "7net-l3i5", MP_RAW, max_atomic_number=94),
+    "mattersim": _Entry(*_MATTERSIM, "MatterSim-v1.0.0-1M", MP_RAW, "mattersim-v1.0.0-1M.pth", 94),
+    "mattersim-5m": _Entry(*_MATTERSIM, "MatterSim-v1.0.0-5M", MP_RAW, "mattersim-v1.0.0-5M.pth", 94),
+    "mace": _Entry(*_MACE, "medium-mpa-0", MP_RAW, "mace-mpa-0-medium.model"),
+    "orb": _Entry(*_ORB, "orb-v3-conservative-inf-mpa", MP_RAW, "orb-v3-conservative-inf-mpa-20250404.ckpt"),
+    "fairchem": _Entry(*_FAIRCHEM, "uma-s-1p2p1", "omat24", "uma-s-1p2p1.pt", max_atomic_number=100),
 }
 
 
@@ -106,7 +109,9 @@ def force_field_info(name: str) -> ForceFieldInfo:
         return ForceFieldInfo(name, _version(module.split(".")[0]), "unknown", 118)
     model, scale, functional = entry.model, entry.scale, entry.functional
     if checkpoint is not None:
-        if checkpoint.stem != entry.model:  # somebody's own: who knows what it was trained on
+        if (
+            checkpoint.name.lower() != (entry.file or "").lower()
+        ):  # somebody's own: who knows what it was trained on
             scale = functional = "unknown"
         model = f"{checkpoint.name} {file_hash(checkpoint)[:12]}"
     version = model if entry.adapter is None else f"{model} ({entry.package} {_version(entry.package)})"
@@ -120,7 +125,7 @@ def get_force_field(name: str, device: str = "cpu") -> ForceField:
     ----------
     name
         A name from :func:`force_field_names`; such a name with a checkpoint of your own,
-        ``"mattersim@/data/MatterSim-v1.0.0-5M.pth"``; or ``"module:attribute"`` for a callable that returns
+        ``"mattersim-5m@/data/mattersim-v1.0.0-5M.pth"``; or ``"module:attribute"`` for a callable that returns
         an ASE calculator, such as ``"ase.calculators.emt:EMT"``. It is called with ``device=`` when it has
         such a parameter, and else without arguments.
     device
@@ -149,11 +154,11 @@ def get_force_field(name: str, device: str = "cpu") -> ForceField:
         try:
             calculator = _quietly(make, checkpoint or entry.model, device)
         except Exception as error:
-            if checkpoint is None and entry.downloads:
+            if checkpoint is None and entry.file is not None:
                 raise RuntimeError(
                     f"the weights of {name!r} ({entry.model}) could not be loaded or downloaded "
                     f"({describe_error(error)}): fetch them where there is a network, and name the file, "
-                    f"as in {name}@/path/to/{entry.model}"
+                    f"as in {name}@/path/to/{entry.file}"
                 ) from error
             raise
     return AseForceField(
@@ -174,8 +179,10 @@ def _status(name: str) -> tuple[bool, str]:
     entry = _ENTRIES[name]
     try:
         _require(name)
-        if entry.downloads:
-            importlib.import_module(entry.module)
+        if entry.file is not None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of its dependencies; whether it loads is what is asked
+                _quietly(importlib.import_module, entry.module)
             return True, f"{force_field_info(name).version}; its weights are fetched on first use"
         trouble = probe(get_force_field(name))
     except Exception as error:  # noqa: BLE001 - a broken installation raises anything; it is reported
@@ -197,7 +204,11 @@ def _entry(name: str) -> tuple[_Entry | None, Path | None]:
 def _require(name: str) -> None:
     entry, _ = _entry(name)
     assert entry is not None
-    if importlib.util.find_spec(entry.module.split(".")[0]) is None:
+    try:  # a folder of that name counts as a module: its package must be there, too
+        found = importlib.util.find_spec(entry.module.split(".")[0]) and metadata.version(entry.package)
+    except metadata.PackageNotFoundError:
+        found = None
+    if not found:
         raise ImportError(f"the force field {name!r} needs a package: pip install {entry.install}")
 
 

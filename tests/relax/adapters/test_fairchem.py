@@ -9,7 +9,7 @@ import pytest
 from ase.build import bulk
 from force_field_checks import check_force_field, check_nasty_corpus
 
-from crysjepa.relax.force_fields import force_field_info, get_force_field
+from crysjepa.relax.force_fields import Prediction, force_field_info, get_force_field
 
 pytestmark = [
     pytest.mark.skipif(
@@ -108,12 +108,19 @@ def test_of_several_tasks_it_takes_the_one_for_crystals(tmp_path: Path) -> None:
         get_force_field(f"fairchem@{tmp_path / 'molecules.pt'}")
 
 
-def test_loading_leaves_the_random_numbers_alone(checkpoint: Path) -> None:
+def test_random_numbers_go_neither_in_nor_out(checkpoint: Path) -> None:
     import torch
 
-    before = torch.get_rng_state()
-    get_force_field(f"fairchem@{checkpoint}")
+    atoms, before = bulk("MgO", "rocksalt", a=4.3), torch.get_rng_state()
+    field = get_force_field(f"fairchem@{checkpoint}")
+    first = field.evaluate([atoms])[0]
     assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(1)
+    again = field.evaluate([bulk("Cu", "fcc", a=3.6), atoms])[1]
+    assert isinstance(first, Prediction)
+    assert isinstance(again, Prediction)
+    assert first.energy == again.energy
+    np.testing.assert_array_equal(first.forces, again.forces)
 
 
 def test_nobody_knows_the_scale_of_somebodys_own_model(checkpoint: Path) -> None:
@@ -134,6 +141,19 @@ def test_without_a_network_it_says_how_to_bring_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fairchem.core.calculate.pretrained_mlip.CACHE_DIR", str(tmp_path))
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # no network, wherever this runs
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # no network, wherever this runs
     with pytest.raises(RuntimeError, match="fairchem@/path/to/"):
         get_force_field("fairchem")
+
+
+def test_published_weights_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    from crysjepa.relax.adapters.fairchem import calculator
+
+    monkeypatch.setattr("fairchem.core.calculate.pretrained_mlip.CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(LocalEntryNotFoundError):
+        calculator("uma-s-1p2p1", "cpu")
+    with pytest.raises(ValueError, match="not found"):
+        calculator("esen-30m-mp", "cpu")

@@ -51,9 +51,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         **chemical_species_preprocess(chemical_symbols[1:95]),
         "channel": 8,
         "num_convolution_layer": 2,
-        "conv_denominator": 20.0,
+        "conv_denominator": 5.0,
         "shift": -3.0,
-        "scale": 10.0,  # eV, so that random forces are those of a crystal
+        "scale": 1e3,  # eV, so that random forces are those of a crystal
         "version": sevenn.__version__,
     }
     with torch.random.fork_rng():
@@ -86,10 +86,11 @@ def test_says_what_the_library_says(published: ForceField) -> None:
     _check_against_the_library(published, PUBLISHED[published.name])
 
 
-def test_gives_salt_the_energy_of_the_materials_project(published: ForceField) -> None:
+def test_energies_are_on_the_uncorrected_scale(published: ForceField) -> None:
     (found,) = published.evaluate([bulk("NaCl", "rocksalt", a=5.69)])
     assert not isinstance(found, str)
-    assert found.energy / 2 == pytest.approx(-3.38, abs=0.05)  # mp-22862 without corrections, eV/atom
+    # PBE; with the Materials Project's correction of chlorides it would be 0.31 eV/atom less
+    assert found.energy / 2 == pytest.approx(-3.38, abs=0.1)
     assert published.scale == "materials_project_uncorrected"
 
 

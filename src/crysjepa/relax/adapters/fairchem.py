@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
@@ -31,10 +31,20 @@ def calculator(model: str | Path, device: str) -> Calculator:
     from fairchem.core import FAIRChemCalculator, pretrained_mlip
     from fairchem.core.units.mlip_unit import InferenceSettings
 
+    devices = [torch.cuda.current_device()] if device.startswith("cuda") else []
+
+    class _Calculator(FAIRChemCalculator):
+        def calculate(self, *arguments: Any, **keywords: Any) -> None:
+            # each edge is turned by a random angle about itself, which moves results by rounding: the same
+            # angles whatever was done before, so that the same crystal has the same energy
+            with torch.random.fork_rng(devices):
+                torch.manual_seed(0)
+                super().calculate(*arguments, **keywords)
+
     settings = InferenceSettings(activation_checkpointing=False)
-    with torch.random.fork_rng():  # it seeds torch's generators
+    with torch.random.fork_rng(devices):  # loading seeds torch, too
         try:
             unit = pretrained_mlip.get_predict_unit(str(model), inference_settings=settings, device=device)
         except AttributeError as error:
             raise ValueError(f"{model} is no inference checkpoint of fairchem-core 2: {error}") from error
-    return FAIRChemCalculator(unit, task_name=TASK if TASK in unit.dataset_to_tasks else None)
+    return _Calculator(unit, task_name=TASK if TASK in unit.dataset_to_tasks else None)

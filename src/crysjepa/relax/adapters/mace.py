@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,20 +28,20 @@ def calculator(model: str | Path, device: str) -> Calculator:
         import torch
         from mace.calculators import MACECalculator, mace_mp
 
-        if isinstance(model, Path):
-            network = torch.load(model, map_location=device, weights_only=False)
-        else:
+        class _Calculator(MACECalculator):
+            def calculate(self, *arguments: Any, **keywords: Any) -> None:
+                # an element that it does not know leaves MACE's precision behind as that of the whole process
+                before = torch.get_default_dtype()
+                try:
+                    super().calculate(*arguments, **keywords)
+                finally:
+                    torch.set_default_dtype(before)
+
+        if isinstance(model, str):
             network = mace_mp(model, device=device, return_raw_model=True)
-    if not isinstance(network, torch.nn.Module):
-        raise ValueError(f"{model} holds no MACE model but a {type(network).__name__}")
-
-    class _Calculator(MACECalculator):  # type: ignore[misc]
-        def calculate(self, *arguments: Any, **keywords: Any) -> None:
-            # an element that it does not know leaves MACE's precision behind as that of the whole process
-            before = torch.get_default_dtype()
-            try:
-                super().calculate(*arguments, **keywords)
-            finally:
-                torch.set_default_dtype(before)
-
-    return _Calculator(models=network.double(), device=device, default_dtype="float64")
+            return _Calculator(models=network.double(), device=device, default_dtype="float64")
+        try:
+            path = glob.escape(str(model))  # MACE takes a pattern
+            return _Calculator(model_paths=[path], device=device, default_dtype="float64")
+        except AttributeError as error:
+            raise ValueError(f"{model} holds no MACE model: {error}") from error

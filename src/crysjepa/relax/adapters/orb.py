@@ -14,7 +14,7 @@ ARCHITECTURE = "orb-v3-conservative-inf-mpa"
 
 
 def calculator(model: str | Path, device: str) -> Calculator:
-    """A name of ``orb_models.forcefield.pretrained``, or a state dict, as published and as fine-tuning saves it.
+    """A name of ``orb_models.forcefield.pretrained``, or a file of weights as Orb publishes them.
 
     A file whose name begins with a published one, such as ``orb-v2-20241011.ckpt``, is taken for that
     architecture (the longest such name), any other for that of ``orb-v3-conservative-inf-mpa``. Read with
