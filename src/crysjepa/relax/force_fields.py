@@ -125,9 +125,9 @@ def get_force_field(name: str, device: str = "cpu") -> ForceField:
     ----------
     name
         A name from :func:`force_field_names`; such a name with a checkpoint of your own,
-        ``"mattersim-5m@/data/mattersim-v1.0.0-5M.pth"``; or ``"module:attribute"`` for a callable that returns
-        an ASE calculator, such as ``"ase.calculators.emt:EMT"``. It is called with ``device=`` when it has
-        such a parameter, and else without arguments.
+        ``"mattersim-5m@/data/mattersim-v1.0.0-5M.pth"``; or ``"module:attribute"`` for a callable that
+        returns an ASE calculator, such as ``"ase.calculators.emt:EMT"``. It is called with ``device=`` when
+        it has such a parameter, and else without arguments.
     device
         ``"cpu"`` or ``"cuda"``.
 
