@@ -31,6 +31,7 @@ from crysjepa.energy.references import MP2020, ElementalReferences, fit_referenc
 from crysjepa.evaluate.force_field_hull import AS_THEY_ARE, computed_references, elemental_crystals
 from crysjepa.evaluate.known import PLAIN_SCALE
 from crysjepa.evaluate.rates import wilson_interval
+from crysjepa.nn.checkpoint import file_hash
 from crysjepa.nn.parallel import default_processes
 from crysjepa.relax.force_fields import force_field_info
 from crysjepa.relax.relax import Relaxation, relax_crystals
@@ -77,14 +78,12 @@ def main() -> None:
     hull = Hull.read(args.data / "mp20_hull.parquet")
     heights = np.array([hull.energy(c) for c in known["judged"].compositions()], dtype=float)
     path = args.out / "energies.json"
-    about = {"num": args.num, "fit": args.fit, "hull": hull.content_hash}
-    results = read_json(path) if path.exists() else {}
-    if {k: results.get(k) for k in about} != about:
-        results = {
-            **about,
-            "force_fields": {},
-            "dft": against(*labels["judged"], labels["judged"][0], heights),
-        }
+    known_hash = file_hash(args.data / "mp20_bt.parquet")
+    about = {"num": args.num, "fit": args.fit, "hull": hull.content_hash, "crystals": known_hash}
+    results = read_json(path) if path.exists() else {**about, "force_fields": {}}
+    if any(results.get(k) != v for k, v in about.items()):
+        sys.exit(f"{path} is of other crystals or numbers of them: name another --out")
+    results["dft"] = against(*labels["judged"], labels["judged"][0], heights)
     for name in args.force_field or ["chgnet"]:
         results["force_fields"][name] = measure(name, known, labels, heights, args)
         write_json(path, results)
@@ -122,18 +121,18 @@ def measure(
         )
         for c in ([None] if info.scale != PLAIN_SCALE else [MP2020, None])
     }  # fmt: skip
-    ways: dict[str, tuple[ElementalReferences, NDArray[np.float64]]] = {}
-    for corrections, references in fitted.items():
-        extra = added["judged"] if corrections else np.zeros(len(totals))
-        ways["fitted" + (f", {corrections}" if corrections else ", as it is")] = (references, extra)
+    ways = {f"fitted, {c or 'nothing added'}": references for c, references in fitted.items()}
     try:
-        ways["shipped"] = (load_references(name, ASSUMED_SCALE), added["judged"])
+        ways["shipped"] = load_references(name, ASSUMED_SCALE)
     except FileNotFoundError:
         say(f"{name}: no references ship for it")
-    own = computed_references(static(name, elemental_crystals(known["judged"]), "elements", args))
-    ways["own elements"] = (own, added["judged"])
+    ways["own elements"] = computed_references(
+        static(name, elemental_crystals(known["judged"]), "elements", args),
+        MP2020 if info.scale == PLAIN_SCALE else None,
+    )
     numbers = {}
-    for way, (references, extra) in ways.items():
+    for way, references in ways.items():
+        extra = added["judged"] if references.corrections else 0.0
         found = formation(known["judged"], totals + extra, references)
         numbers[way] = against(dft, above, found, heights)
         if way == next(iter(ways)):
@@ -236,7 +235,8 @@ def page(results: dict[str, Any]) -> str:
         f"energies and energies above hull, by which {near} are within {LIMIT} eV/atom. In brackets: Wilson "
         "intervals of 95 %. Energies above hull are against the compounds of MP-20 near the hull; what that "
         f"alone costs is in the first row. Fitted: on {results['fit']} other crystals; MP2020: with the "
-        "corrections of 2020 added; own elements: the force field's energies of elemental crystals.",
+        "corrections of 2020 added; own elements: the force field's energies of elemental crystals as they "
+        "are. Errors are of the crystals that have an energy; one without agrees with nothing.",
     ]
     for name, found in results["force_fields"].items():
         first = next(iter(found["ways"].values()))

@@ -27,12 +27,15 @@ import pyarrow.parquet as pq
 from figures import draw_refinement
 from pydantic import BaseModel, ConfigDict, Field
 
-from crysjepa import api, datasets
+from crysjepa import __version__, api, datasets
 from crysjepa.candidates import CandidateTable
 from crysjepa.evaluate.presets import Protocol, preset
+from crysjepa.generate.registry import GeneratorOptions
+from crysjepa.nn.checkpoint import file_hash
 from crysjepa.nn.parallel import default_processes
 from crysjepa.nn.training import TrainSettings
 from crysjepa.run import read_json, write_json, write_text
+from crysjepa.weights import shipped
 
 RATES = {"valid": "V", "stable": "S", "unique": "U", "novel": "N", "sun": "S.U.N.", "vsun": "V.S.U.N."}
 
@@ -70,9 +73,15 @@ class Experiment:
         self.peer = data / "peers" / "diffcsp_mp20_first2000.parquet"
         self.processes = default_processes(device)
         saved = out / "plan.json"
-        if saved.exists() and read_json(saved) != plan.model_dump(mode="json"):
+        own = {
+            "plan": plan.model_dump(mode="json"),
+            "data": {p.name: file_hash(p) for p in (self.known, self.hull, self.peer) if p.exists()},
+            "weights": {name: file_hash(shipped(name)) for name in ("generator", "jepa")},
+            "crysjepa": __version__,
+        }
+        if saved.exists() and read_json(saved) != own:
             sys.exit(f"{out} holds another experiment: name another folder")
-        write_json(saved, plan.model_dump(mode="json"))
+        write_json(saved, own)
         self.times_path = out / "seconds.json"
         self.seconds: dict[str, float] = read_json(self.times_path) if self.times_path.exists() else {}
 
@@ -109,7 +118,13 @@ class Experiment:
             f"draw {name}",
             path,
             lambda: api.generate(
-                num, path, generator=generator, seed=seed, device=self.device, processes=self.processes
+                num,
+                path,
+                generator=generator,
+                options=GeneratorOptions(parents=self.known),
+                seed=seed,
+                device=self.device,
+                processes=self.processes,
             ),
         )
 
@@ -260,7 +275,8 @@ def page(found: dict[str, Any]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row in rows:
         cells = [row["name"], str(row["num_crystals"]), *(percent(row, n) for n in (*RATES, "vsun_at_0"))]
-        cells.append(f"{row['vsun'] / base:.2f}" if base else "–")
+        own = base and row["name"].startswith("refined")
+        cells.append(f"{row['vsun'] / base:.2f}" if own else "–")
         share = row["hits_in_new_prototypes"]
         cells.append("–" if share is None else f"{100 * share:.0f} %")
         lines.append("| " + " | ".join(cells) + " |")
@@ -275,7 +291,8 @@ def page(found: dict[str, Any]) -> str:
         "",
         f"{plan['pool']} crystals drawn by {who}; of those valid, unique and novel as drawn, "
         f"{plan['select']} chosen by each ranker; {base_is} fine-tuned for {plan['finetune']['steps']} steps "
-        f"on those of them {learnt}, relaxed. In percent of all crystals, with Wilson intervals of 95 %. "
+        f"on those of them {learnt}, relaxed. In percent of all crystals of the row (those chosen were "
+        "valid, unique and novel before they were relaxed), with Wilson intervals of 95 %. "
         f"Preset {protocol['preset']}, {protocol['force_field']}, hull {protocol['hull']}; what matches a "
         f"crystal that the generator was fine-tuned on is not novel. Seconds of ranking: {times}.",
     ]

@@ -331,7 +331,11 @@ def show_checks(checks: Iterable[tuple[str, bool, str]]) -> None:
 def show_hull(rows: pa.Table, out: Path) -> None:
     """How many competing phases a hull has, why others have no energy, and how to use it."""
     reasons = Counter(r for r in rows["reason"].to_pylist() if r is not None)
-    say(f"{rows.num_rows - reasons.total()} of {rows.num_rows} crystals have an energy")
+    loose = rows["converged"].to_pylist().count(False)
+    say(
+        f"{rows.num_rows - reasons.total()} of {rows.num_rows} crystals have an energy"
+        + (f"; {loose} did not converge, and stand a little too high" if loose else "")
+    )
     for reason, number in reasons.most_common(5):
         say(f"{number:>8}  {reason}", soft_wrap=True)
     say(f"wrote {out}: give it to crysjepa evaluate --hull, with the same force field")

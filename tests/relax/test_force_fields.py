@@ -265,7 +265,7 @@ def test_a_checkpoint_of_ones_own_is_somebody_elses_scale(tmp_path: Path) -> Non
     (tmp_path / "mattersim-v1.0.0-5M.pth").write_bytes(b"weights")
     mine = force_field_info(f"mattersim-5m@{tmp_path}/mine.pth")
     assert mine.scale == mine.functional == "unknown" and mine.version.startswith("mine.pth ")
-    known = force_field_info(f"mattersim-5m@{tmp_path}/mattersim-v1.0.0-5M.pth")
+    known = force_field_info(f"mattersim@{tmp_path}/mattersim-v1.0.0-5M.pth")
     assert known.scale == force_field_info("mattersim-5m").scale
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
         force_field_info(f"mattersim@{tmp_path}/nothing.pth")
@@ -333,6 +333,8 @@ class Flawed(AseForceField):
             return [
                 dataclasses.replace(f, energy=f.energy + 1) if isinstance(f, Prediction) else f for f in found
             ]
+        if self.flaw == "NaN":
+            return ["the force field's energy is not finite"] * len(atoms)
         if self.flaw == "alone" and len(atoms) == 1:
             return ["no"]
         return found
@@ -344,6 +346,7 @@ class Flawed(AseForceField):
         ("none", None),
         ("short", "2 predictions for 3 crystals"),
         ("knows nothing", "none of Cu, MgO, Si2: never heard of it"),
+        ("NaN", "energy is not finite in Cu"),
         ("batch", "the energy of Cu changes by 1 eV/atom"),
         ("alone", "can do Cu only in a batch"),
     ],

@@ -30,6 +30,11 @@ def mp2020_corrections(crystals: Crystals) -> NDArray[np.float64]:
         return np.array([correction(s, scheme) for s in crystals.to_structures()])
 
 
+def corrections_by(name: str | None, crystals: Crystals) -> NDArray[np.float64]:
+    """(B,) eV/atom that go with :attr:`ElementalReferences.corrections`; zeros for None."""
+    return np.zeros(len(crystals)) if name is None else mp2020_corrections(crystals)
+
+
 def correction(structure: Structure, scheme: Compatibility) -> float:
     """eV/atom that one of pymatgen's schemes adds; NaN where it has no correction."""
     elements = {str(e) for e in structure.composition}

@@ -9,7 +9,7 @@ import numpy as np
 
 from crysjepa.candidates import CandidateTable, Status
 from crysjepa.crystals import Crystals
-from crysjepa.energy.corrections import mp2020_corrections
+from crysjepa.energy.corrections import corrections_by
 from crysjepa.energy.hull import Hull, HullResult
 from crysjepa.energy.references import ElementalReferences
 from crysjepa.evaluate.columns import set_column
@@ -40,7 +40,9 @@ def with_formation_energies(
     """Formation energies, and the corrections that the references ask for."""
     energies = table.column("energy_per_atom", crystals.ids)
     if references.corrections is not None:
-        added = dict(zip(crystals.ids, mp2020_corrections(crystals).tolist(), strict=True))
+        added = dict(
+            zip(crystals.ids, corrections_by(references.corrections, crystals).tolist(), strict=True)
+        )
         found = {i: None if np.isnan(c) else c for i, c in added.items()}
         table = set_column(table, CORRECTION, found, "Float64")
         energies = [None if e is None else e + added[i] for i, e in zip(crystals.ids, energies, strict=True)]

@@ -1,7 +1,9 @@
 """A hull of a force field's own energies: competing phases and elements computed with that same force field.
 
-Against such a hull nothing is mixed: the errors of a force field that a compound shares with its competing
-phases cancel, and no fit to DFT is needed. What it cannot see is an error that they do not share.
+Against such a hull nothing is fitted to DFT, and the errors of a force field that a compound shares with its
+competing phases cancel. What it cannot see is an error that they do not share. One such is made good: a force
+field that was trained on the Materials Project's plain energies speaks for some compounds with +U and for
+others without, which the corrections of 2020 bring together; competing phases and candidates get them alike.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ import pyarrow.parquet as pq
 
 from crysjepa.candidates import CandidateTable, write_parquet
 from crysjepa.crystals import Crystals
-from crysjepa.energy.references import ElementalReferences
-from crysjepa.evaluate.known import Report
+from crysjepa.energy.corrections import corrections_by
+from crysjepa.energy.references import MP2020, ElementalReferences
+from crysjepa.evaluate.known import PLAIN_SCALE, Report
 from crysjepa.relax.force_fields import ForceFieldInfo
 from crysjepa.relax.relax import Relaxation, RelaxSettings, relax_crystals
 
@@ -47,8 +50,10 @@ def own_scale(info: ForceFieldInfo) -> str:
     return f"{info.name} {info.version}"
 
 
-def computed_references(relaxation: Relaxation) -> ElementalReferences:
-    """Of each element its lowest energy among relaxed elemental crystals."""
+def computed_references(relaxation: Relaxation, corrections: str | None = None) -> ElementalReferences:
+    """Of each element its lowest energy among relaxed elemental crystals, to which no correction applies;
+    ``corrections`` are those of the compounds that they will meet.
+    """
     lowest: dict[str, float] = {}
     reasons: dict[str, str] = {}
     for id_, record in relaxation.records.items():
@@ -67,6 +72,7 @@ def computed_references(relaxation: Relaxation) -> ElementalReferences:
         version=info.version,
         excluded=reasons,
         method="computed",
+        corrections=corrections,
     )
 
 
@@ -100,7 +106,8 @@ def force_field_hull(
     pyarrow.Table
         What ``out`` holds, and :meth:`crysjepa.energy.hull.Hull.read` reads: a row for each crystal of the
         table with ``composition``, ``energy_per_atom`` and ``formation_energy_per_atom`` (eV/atom, null where
-        there is none) and ``reason`` (why not). The metadata state the scale, the settings and the elemental
+        there is none), ``converged`` (a phase that did not is a little too high) and ``reason`` (why there is
+        no energy). The metadata state the scale, the settings and the elemental
         references.
 
     Raises
@@ -121,14 +128,21 @@ def force_field_hull(
         )  # fmt: skip
 
     elements = relax(elemental_crystals(known), RelaxSettings(fmax=0.05, max_steps=300), "elements")
-    references = computed_references(elements)
+    corrections = MP2020 if elements.force_field.scale == PLAIN_SCALE else None
+    references = computed_references(elements, corrections)
     phases = relax(known, settings, "competing phases")
     reasons: dict[str, str | None] = dict(_unread(table)) | dict(phases.failures)
     totals = {i: r.energy_per_atom for i, r in phases.records.items() if i not in reasons}
     compositions = dict(zip(known.ids, known.compositions(), strict=True))
     formation: dict[str, float | None] = {}
-    for id_, energy in totals.items():
-        formation[id_], reasons[id_] = references.formation_energy_per_atom(compositions[id_], energy)
+    added = corrections_by(corrections, known)
+    for id_, correction in zip(known.ids, added.tolist(), strict=True):
+        if id_ in totals:
+            energy = totals[id_] + correction
+            formation[id_], reasons[id_] = references.formation_energy_per_atom(compositions[id_], energy)
+            if np.isnan(correction):
+                reasons[id_] = f"{corrections} has no correction for it"
+    converged = {i: r.converged for i, r in phases.records.items() if i in totals}
     rows = pa.table(
         {
             "id": pa.array(table.ids, pa.string()),
@@ -137,6 +151,7 @@ def force_field_hull(
             ),
             "energy_per_atom": pa.array([totals.get(i) for i in table.ids], pa.float64()),
             "formation_energy_per_atom": pa.array([formation.get(i) for i in table.ids], pa.float64()),
+            "converged": pa.array([converged.get(i) for i in table.ids], pa.bool_()),
             "reason": pa.array([reasons.get(i) for i in table.ids], pa.string()),
         }
     )

@@ -116,7 +116,8 @@ class Judge:
             }
         if protocol.relax:
             info = force_field_info(protocol.force_field)
-            found |= {"force_field_version": info.version, "functional": info.functional}
+            found |= {"force_field_version": info.version, "force_field_scale": info.scale}
+            found["functional"] = info.functional
         if self.hull is not None and self.references is not None:
             found |= {
                 "hull": self.hull.source,

@@ -11,7 +11,7 @@ import numpy as np
 from crysjepa import datasets
 from crysjepa.candidates import CandidateTable
 from crysjepa.crystals import Crystals
-from crysjepa.energy.corrections import mp2020_corrections
+from crysjepa.energy.corrections import corrections_by
 from crysjepa.energy.hull import ASSUMED_SCALE, Hull
 from crysjepa.energy.references import (
     MP2020,
@@ -105,7 +105,7 @@ def _own(found: ElementalReferences, protocol: Protocol, what: str) -> Elemental
 
 def _model(version: str | None) -> str | None:
     """A force field's version without that of the library in brackets."""
-    return None if version is None else version.split(" (")[0]
+    return None if version is None else version.rsplit(" (", 1)[0]
 
 
 def _fitted(name: str, known: Known, device: str, progress: Report | None) -> ElementalReferences:
@@ -123,7 +123,7 @@ def _fitted(name: str, known: Known, device: str, progress: Report | None) -> El
             progress("fit elemental references", done, len(crystals))
     fit = crystals.select(list(totals))
     corrections = MP2020 if (force_field.scale, known.scale) == (PLAIN_SCALE, ASSUMED_SCALE) else None
-    added = mp2020_corrections(fit) if corrections else np.zeros(len(fit))
+    added = corrections_by(corrections, fit)
     return fit_references(
         fit.compositions(),
         [totals[i] + c for i, c in zip(fit.ids, added, strict=True)],

@@ -20,6 +20,7 @@ from crysjepa.evaluate.presets import PRESETS, Protocol, preset
 from crysjepa.evaluate.rates import METRICS, batch_metrics, bootstrap_intervals, crystal_metrics
 from crysjepa.evaluate.results import citation, scored, seal
 from crysjepa.nn.checkpoint import file_hash
+from crysjepa.relax.force_fields import force_field_info
 from crysjepa.report.evaluation import write_evaluation
 from crysjepa.run import Run, read_json, write_json
 from crysjepa.screen.matching import FormulaIndex
@@ -131,6 +132,8 @@ def _metrics(table: CandidateTable, protocol: dict[str, Any], device: str) -> di
 def protocol_inputs(protocol: Protocol, known: Known, hull: Hull | None, device: str) -> dict[str, str]:
     """Hashes of what a protocol reads, and the device: a run goes on only with the same."""
     found = {"reference": known.table.content_hash(), "device": device}
+    if protocol.relax:
+        found["force_field"] = force_field_info(protocol.force_field).version
     if hull is not None:
         found["hull"] = hull.content_hash
     if protocol.elemental_references is not None:

@@ -109,9 +109,8 @@ def force_field_info(name: str) -> ForceFieldInfo:
         return ForceFieldInfo(name, _version(module.split(".")[0]), "unknown", 118)
     model, scale, functional = entry.model, entry.scale, entry.functional
     if checkpoint is not None:
-        if (
-            checkpoint.name.lower() != (entry.file or "").lower()
-        ):  # somebody's own: who knows what it was trained on
+        files = {e.file for e in _ENTRIES.values() if e.adapter == entry.adapter and e.file is not None}
+        if checkpoint.name.lower() not in files:  # somebody's own: who knows what it was trained on
             scale = functional = "unknown"
         model = f"{checkpoint.name} {file_hash(checkpoint)[:12]}"
     version = model if entry.adapter is None else f"{model} ({entry.package} {_version(entry.package)})"

@@ -17,6 +17,9 @@ T = TypeVar("T")
 E = TypeVar("E", float, NDArray[np.float64])
 R = TypeVar("R")
 
+NOT_FINITE = "is not finite"
+"""How the reason ends that a prediction gets in place of a number that is none."""
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -67,13 +70,13 @@ def check(prediction: Prediction) -> Prediction | str:
         ("stress", prediction.stress),
     ):
         if not np.all(np.isfinite(value)):
-            return f"the force field's {name} is not finite"
+            return f"the force field's {name} {NOT_FINITE}"
     return prediction
 
 
 def check_energy(energy: E) -> E | str:
     """The energy, or those of the sites, or a reason when any is not finite."""
-    return energy if np.all(np.isfinite(energy)) else "the force field's energy is not finite"
+    return energy if np.all(np.isfinite(energy)) else f"the force field's energy {NOT_FINITE}"
 
 
 def static_energies(force_field: ForceField, atoms: Sequence[Atoms]) -> list[float | str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crysjepa.relax.interface import ForceField, Prediction
+from crysjepa.relax.interface import NOT_FINITE, ForceField, Prediction
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -28,6 +28,9 @@ def probe(force_field: ForceField, *, must_know_any: bool = True) -> str | None:
     together = force_field.evaluate(crystals)
     if len(together) != len(crystals):
         return f"it gave {len(together)} predictions for {len(crystals)} crystals"
+    for atoms, found in zip(crystals, together, strict=True):
+        if isinstance(found, str) and found.endswith(NOT_FINITE):
+            return f"{found} in {atoms.symbols}"
     if must_know_any and all(isinstance(found, str) for found in together):
         return f"it can do none of {', '.join(map(str, (a.symbols for a in crystals)))}: {together[0]}"
     for atoms, found in zip(crystals, together, strict=True):

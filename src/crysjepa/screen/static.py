@@ -10,6 +10,7 @@ import numpy as np
 
 from crysjepa.chemical_systems import SystemTable, element_fractions, system_keys
 from crysjepa.crystals import Crystals
+from crysjepa.energy.corrections import corrections_by
 from crysjepa.energy.lower_hull import LowerHull
 from crysjepa.energy.references import ElementalReferences, check_scales, load_references
 from crysjepa.relax.force_fields import get_force_field
@@ -38,7 +39,9 @@ def static_energy(name: str) -> Callable[[RankerContext], StaticEnergy]:
 
 @dataclass(frozen=True, eq=False)
 class StaticEnergy:
-    """A force field's total energy, relative to elemental references (Eq. 4), above the hull (eV/atom)."""
+    """A force field's total energy, with the corrections that its elemental references ask for, relative to
+    these (Eq. 4), above the hull (eV/atom).
+    """
 
     force_field: ForceField
     references: ElementalReferences
@@ -65,12 +68,15 @@ class StaticEnergy:
     def score(self, crystals: Crystals) -> dict[str, Score]:
         """Energies above hull."""
         totals, reasons = self._energies(crystals)
+        added = corrections_by(self.references.corrections, crystals)
+        for row in np.flatnonzero(np.isnan(added)).tolist():
+            reasons.setdefault(row, f"{self.references.corrections} has no correction for it")
         fractions = element_fractions(crystals)
         counts = self.known.num_within(system_keys(fractions))
         elemental, unknown = self.references.at(fractions)
         for row, elements in unknown.items():
             reasons.setdefault(row, f"no {self.name} reference energy for {', '.join(elements)}")
-        values, unbound = self.hull.above(totals - elemental, fractions)
+        values, unbound = self.hull.above(totals + added - elemental, fractions)
         reasons = unbound | reasons
         return {
             id_: Score(float(values[row]), int(counts[row]))
