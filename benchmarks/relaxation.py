@@ -208,8 +208,9 @@ def page(result: dict[str, Any]) -> str:
         f"| {b['plain_steps']} | {b['plain_converged']} | {b['plain_errors']} |",
         "",
         f"{b['ratio']:.2f} times the plain loop, the start of our processes counted. Of the "
-        f"{b['both_converged']} that both converge, {b['close']} end within {1000 * CLOSE:g} meV/atom of each other (median difference "
-        f"{1000 * (b['median_difference'] or 0):.2f}, largest {1000 * (b['max_difference'] or 0):.1f}).",
+        f"{b['both_converged']} that both converge, {b['close']} end within {1000 * CLOSE:g} meV/atom of "
+        f"each other (median difference {1000 * (b['median_difference'] or 0):.2f}, largest "
+        f"{1000 * (b['max_difference'] or 0):.1f}).",
         "",
         f"Of all {a['num']}: {a['converged']} converged, {a['not_converged']} stopped at {s['max_steps']} "
         f"steps, {sum(a['failed'].values())} ended with a reason ({failed}), {a['lost']} lost. Median: "

@@ -254,6 +254,10 @@ def test_a_force_field_ranks_by_its_static_energy(context, strangers):
     above = context.hull.e_above_hull("NaCl", formation).e_above_hull
     assert scores["NaCl"].value == pytest.approx(above) and scores["NaCl"].num_references == 1
     assert "Sr, Ti" in scores["SrTiO3"].reason.replace("O, ", "") and scores["Pt"].num_references == 0
+    asking = replace(full, elemental_references=replace(references, corrections="MP2020"))
+    corrected = make_ranker(name, asking).score(strangers)
+    assert corrected["NaCl"].value == pytest.approx(above - 0.614 / 2), "of a chloride, Wang et al. (2021)"
+    assert set(corrected) == set(scores)
     wrong = ElementalReferences(references.energies, name, "old", "nothing")
     with pytest.raises(ScaleMismatch):
         make_ranker(name, RankerContext(context.reference, hull=context.hull, elemental_references=wrong))

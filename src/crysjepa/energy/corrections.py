@@ -22,12 +22,19 @@ from crysjepa.crystals import Crystals
 def mp2020_corrections(crystals: Crystals) -> NDArray[np.float64]:
     """(B,) eV/atom that the scheme of 2020 adds to energies computed with the Materials Project's settings.
 
-    As pymatgen's MaterialsProject2020Compatibility has it; NaN where it gives none.
+    As pymatgen's MaterialsProject2020Compatibility has it; NaN where it gives none, or fails.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of oxidation states that are guessed, and of missing hashes
         scheme = MaterialsProject2020Compatibility(check_potcar=False)
-        return np.array([correction(s, scheme) for s in crystals.to_structures()])
+        return np.array([_correction_if_any(c, scheme) for c in crystals])
+
+
+def _correction_if_any(crystal: Crystals, scheme: Compatibility) -> float:
+    try:
+        return correction(crystal.to_structures()[0], scheme)
+    except Exception:  # noqa: BLE001 - it looks for peroxides and the like, and fails in many ways; NaN says so
+        return np.nan
 
 
 def corrections_by(name: str | None, crystals: Crystals) -> NDArray[np.float64]:
