@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow.parquet as pq
 from figures import draw_refinement
 from pydantic import BaseModel, ConfigDict, Field
+from steps import keep_best, keep_ok
 
 from crysjepa import __version__, api, datasets
 from crysjepa.candidates import CandidateTable
@@ -150,11 +150,7 @@ class Experiment:
         out = self.judged("pool", pool, relax=False)
         path = self.out / "candidates.parquet"
 
-        def work() -> None:
-            table = CandidateTable.read(out / "crystals.parquet")
-            CandidateTable.from_crystals(table.crystals(table.ok_ids)).write(path)
-
-        return self.step("keep V.U.N.", path, work)
+        return self.step("keep V.U.N.", path, lambda: keep_ok(out, path))
 
     def chosen(self, ranker: str) -> Path:
         """The best by a ranker."""
@@ -173,14 +169,9 @@ class Experiment:
             ),
         )
         path = self.out / f"chosen-{ranker}.parquet"
-
-        def work() -> None:
-            rows = pq.read_table(ranked, columns=["id", "rank"]).to_pylist()
-            best = sorted((r["rank"], r["id"]) for r in rows if r["rank"] is not None)[: self.plan.select]
-            table = CandidateTable.read(candidates)
-            CandidateTable.from_crystals(table.crystals([id_ for _, id_ in best])).write(path)
-
-        return self.step(f"choose by {ranker}", path, work)
+        return self.step(
+            f"choose by {ranker}", path, lambda: keep_best(candidates, ranked, self.plan.select, path)
+        )
 
     def refined(self, ranker: str) -> Path:
         """The base generator, fine-tuned on what the ranker chose."""

@@ -19,8 +19,8 @@ def refinement(monkeypatch):
     import refinement
 
     yield refinement
-    sys.modules.pop("refinement", None)
-    sys.modules.pop("figures", None)
+    for name in ("refinement", "figures", "steps"):
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture

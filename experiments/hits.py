@@ -1,0 +1,132 @@
+"""Hits an hour: crystals found valid, stable, unique and novel, by all the time that it took to find them.
+
+    python experiments/hits.py --data FOLDER --out FOLDER
+
+On the same cores, one way after the other, everything counted from the first draw to the last verdict
+(known crystals are indexed before): substitution into known crystals, and the flow, with everything
+relaxed; and the same drawn --more times over, the valid, unique and novel ranked by what they are expected
+to relax to, and only the best relaxed. All of them are relaxed by crysjepa; what that is worth beside a
+plain ASE loop is in benchmarks/relaxation.py. Judged by the preset default with CHGNet against mp20_hull;
+FOLDER holds mp20_bt.parquet and mp20_hull.parquet. Into --out go hits.json, hits.md and what is done: a way
+that ended is not done again. Nothing else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from steps import keep_best, keep_ok
+
+from crysjepa import api
+from crysjepa.evaluate.presets import Protocol
+from crysjepa.evaluate.rates import wilson_interval
+from crysjepa.generate.registry import GeneratorOptions
+from crysjepa.nn.parallel import default_processes
+from crysjepa.run import read_json, write_json, write_text
+
+SEED = 23
+
+
+@dataclass(frozen=True)
+class Way:
+    """How candidates are found: who draws (None: the shipped flow), and how many times over."""
+
+    name: str
+    source: str | None
+    more: int = 1
+
+
+def find(way: Way, num: int, data: Path, folder: Path, cores: int) -> Path:
+    """All of it, into ``folder``; the path of the verdicts."""
+    known, hull = data / "mp20_bt.parquet", data / "mp20_hull.parquet"
+    drawn = folder / "drawn.parquet"
+    options = GeneratorOptions(parents=known)
+    api.generate(num * way.more, drawn, generator=way.source, options=options, seed=SEED, processes=cores)
+    chosen = drawn
+    if way.more > 1:
+        as_drawn, fit = folder / "as-drawn", folder / "fit.parquet"
+        ranked, chosen = folder / "ranked.parquet", folder / "chosen.parquet"
+        unrelaxed = Protocol(relax=False)
+        api.evaluate(drawn, as_drawn, reference=known, protocol=unrelaxed, processes=cores)
+        keep_ok(as_drawn, fit)
+        api.screen(fit, known, ranked, by="jepa-relaxed", hull=hull)
+        keep_best(fit, ranked, num, chosen)
+    api.evaluate(chosen, folder / "judged", reference=known, hull=hull, processes=cores)
+    return folder / "judged" / "metrics.json"
+
+
+def measured(way: Way, num: int, data: Path, out: Path, cores: int) -> dict[str, Any]:
+    """Hits and seconds of one way; a way that was not done to its end is done anew."""
+    folder = out / way.name.replace(" ", "-").replace(",", "")
+    path = folder / "hits.json"
+    if not path.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {way.name}: {num}\n")
+        started = time.perf_counter()
+        metrics = json.loads(find(way, num, data, folder, cores).read_text(encoding="utf-8"))
+        seconds = time.perf_counter() - started
+        write_json(path, {
+            "name": way.name, "drawn": num * way.more, "relaxed": num, "seconds": seconds,
+            "hits": round(metrics["vsun"] * metrics["num_crystals"]), "vsun": metrics["vsun"],
+            "vsun_at_0": metrics["vsun_at_0"], "num_crystals": metrics["num_crystals"],
+        })  # fmt: skip
+    return read_json(path)
+
+
+def page(rows: list[dict[str, Any]], cores: int) -> str:
+    """A table."""
+    by = {row["name"]: 3600 * row["hits"] / row["seconds"] for row in rows}
+    head = (
+        *("way", "drawn", "relaxed", "hits", "V.S.U.N. of the relaxed", "minutes", "hits an hour"),
+        "times the first way",
+    )
+    lines = ["`python experiments/hits.py --data FOLDER --out FOLDER`", ""]
+    lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for row in rows:
+        low, high = wilson_interval(row["hits"], row["num_crystals"])
+        rate = by[row["name"]]
+        lines.append(
+            f"| {row['name']} | {row['drawn']} | {row['relaxed']} | {row['hits']} "
+            f"| {100 * row['vsun']:.1f} % ({100 * low:.0f}–{100 * high:.0f}) | {row['seconds'] / 60:.1f} "
+            f"| {rate:.0f} | {rate / by[rows[0]['name']]:.2f} |"
+        )
+    lines += ["", f"{cores} cores; everything counted but the index of known crystals. CHGNet, 0.1 eV/Å."]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder with the data")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--num", type=int, default=300, help="crystals relaxed by each way")
+    parser.add_argument("--more", type=int, default=20, help="crystals drawn for each that is relaxed")
+    parser.add_argument("--cores", type=int, default=default_processes("cpu"))
+    args = parser.parse_args()
+    ways = [
+        Way("substitution, all relaxed", "substitution"),
+        Way("flow, all relaxed", None),
+        Way("substitution, screened", "substitution", args.more),
+        Way("flow, screened", None, args.more),
+    ]
+    measured(Way("index", "substitution", more=2), 4, args.data, args.out, args.cores)
+    rows = []
+    for way in ways:
+        rows.append(measured(way, args.num, args.data, args.out, args.cores))
+        write_json(args.out / "hits.json", {"cores": args.cores, "rows": rows})
+        write_text(args.out / "hits.md", page(rows, args.cores))
+    sys.stdout.write(page(rows, args.cores))
+
+
+if __name__ == "__main__":
+    main()
