@@ -219,7 +219,7 @@ def details(crystals: Crystals, error: NDArray[np.float64]) -> dict[str, Any]:
 def page(results: dict[str, Any]) -> str:
     """A table, then for each force field where it is off."""
     lines = [
-        "`python benchmarks/energies.py --data FOLDER --out FOLDER --force-field …`",
+        "`python benchmarks/energies.py --data FOLDER --out FOLDER --force-field NAME …`",
         "",
         "| force field | elemental references | MAE of E_f (meV/atom) | bias | MAE above hull "
         f"| agree at {LIMIT} eV/atom | without an energy |",

@@ -70,7 +70,7 @@ class _Worker:
 
     def end(self) -> str:
         """Make sure that it is gone, and say how it went."""
-        self.process.join(timeout=1.0)
+        self.process.join(timeout=5.0)
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
@@ -140,9 +140,12 @@ class WorkerPool:
                 yield from self._end_overdue(worker)
 
     def close(self) -> None:
-        """End every worker."""
+        """End every worker; one that has nothing to do leaves by itself, and takes its semaphores with it."""
         for worker in self._workers:
-            worker.process.kill()
+            if worker.ready and worker.task is None:
+                worker.connection.close()
+            else:
+                worker.process.kill()
         for worker in self._workers:
             worker.end()
         self._workers = []
