@@ -18,6 +18,7 @@ VERBS = [
     "train",
     "generate",
     "relax",
+    "hull",
     "embed",
     "screen",
     "diagnose",
@@ -109,7 +110,10 @@ def test_relax_embed_screen(tiny, tmp_path):
          "--max-steps", 2)  # fmt: skip
     steps = CandidateTable.read(relaxed).column("relax_steps")
     assert len(steps) == 7 and set(steps) <= {0, 1, 2} and 2 in steps
-    assert [p.name for p in tmp_path.iterdir()] == ["relaxed.parquet"], "nothing is left lying about"
+    left = sorted(p.name for p in tmp_path.iterdir())
+    assert left == ["relaxed.parquet", "relaxed.parquet.seconds.csv"], "nothing is left lying about"
+    seconds = (tmp_path / "relaxed.parquet.seconds.csv").read_text(encoding="utf-8").splitlines()
+    assert seconds[0] == "id,seconds" and len(seconds) == 8
     call("embed", relaxed, "--jepa", tiny.jepa, "--out", embedded)
     vectors = pq.read_table(embedded)
     assert vectors.column_names[:2] == ["id", "embedding"] and vectors.num_rows == 7
@@ -240,6 +244,23 @@ def test_evaluate_with_relaxation_goes_on(tiny, tmp_path):
     (tmp_path / "e" / "crystals.parquet").unlink()
     call(*command)
     assert (tmp_path / "e" / "crystals.parquet").read_bytes() == first
+
+
+def test_a_hull_of_a_force_fields_own_energies_judges_its_crystals(tiny, tmp_path):
+    own, out = tmp_path / "own.parquet", tmp_path / "e"
+    emt = ["--force-field", "ase.calculators.emt:EMT"]
+    text = call("hull", tiny.reference, "--out", own, "--static", *emt)
+    assert "0 of 7 crystals have an energy" in text and "No EMT-potential" in " ".join(text.split())
+    lennard_jones = ["--force-field", "ase.calculators.lj:LennardJones"]
+    text = call("hull", tiny.reference, "--out", own, "--max-steps", 2, *lennard_jones)
+    assert "6 of 7 crystals have an energy" in text
+    assert "reference energy for Ti" in text and "crysjepa evaluate --hull" in " ".join(text.split())
+    assert not list(tmp_path.glob("*.shards"))
+    judge = ["evaluate", tiny.reference, "--reference", tiny.reference, "--hull", own, "--out", out]
+    assert "is a hull of energies" in " ".join(call(*judge, *emt, status=1).split())
+    call(*judge, *lennard_jones)
+    protocol = json.loads((out / "metrics.json").read_text())["protocol"]
+    assert protocol["elemental_references_method"] == "computed"
 
 
 def test_compare_and_tradeoff(tiny, tmp_path):

@@ -109,7 +109,7 @@ def force_field_info(name: str) -> ForceFieldInfo:
         return ForceFieldInfo(name, _version(module.split(".")[0]), "unknown", 118)
     model, scale, functional = entry.model, entry.scale, entry.functional
     if checkpoint is not None:
-        files = {e.file for e in _ENTRIES.values() if e.adapter == entry.adapter and e.file is not None}
+        files = {e.file.lower() for e in _ENTRIES.values() if e.adapter == entry.adapter and e.file}
         if checkpoint.name.lower() not in files:  # somebody's own: who knows what it was trained on
             scale = functional = "unknown"
         model = f"{checkpoint.name} {file_hash(checkpoint)[:12]}"
