@@ -112,6 +112,9 @@ def test_relax_embed_screen(tiny, tmp_path):
     assert len(steps) == 7 and set(steps) <= {0, 1, 2} and 2 in steps
     left = sorted(p.name for p in tmp_path.iterdir())
     assert left == ["relaxed.parquet", "relaxed.parquet.seconds.csv"], "nothing is left lying about"
+    told = json.loads(pq.read_schema(relaxed).metadata[b"crysjepa"])["energies"]
+    assert told["name"] == "ase.calculators.lj:LennardJones" and told["relaxation"]["max_steps"] == 2
+    assert {"version", "scale", "functional"} <= set(told)
     seconds = (tmp_path / "relaxed.parquet.seconds.csv").read_text(encoding="utf-8").splitlines()
     assert seconds[0] == "id,seconds" and len(seconds) == 8
     call("embed", relaxed, "--jepa", tiny.jepa, "--out", embedded)

@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from crysjepa._verbs import Report, Source, resolve_device
 from crysjepa._verbs import beside as _beside
 from crysjepa._verbs import check_file as _check_file
 from crysjepa._verbs import stage as _stage
-from crysjepa.candidates import CandidateTable
+from crysjepa.candidates import CandidateTable, write_parquet
 from crysjepa.diagnose import MAX_CRYSTALS, diagnose_table
 from crysjepa.discover import PRESETS, DiscoverConfig, discover_crystals
 from crysjepa.evaluate.force_field_hull import force_field_hull
@@ -56,7 +58,8 @@ def relax(
 ) -> CandidateTable:
     """Relax crystals with a force field; a run that was interrupted goes on from ``OUT.shards``.
 
-    How long each took, which no two runs agree on, goes to ``OUT.seconds.csv``.
+    The file's metadata say where its energies come from. How long each took, which no two runs agree on, goes
+    to ``OUT.seconds.csv``.
     """
     _check_file(out)
     table = datasets.load(str(source))
@@ -70,7 +73,9 @@ def relax(
         progress=_stage(progress, "relax"),
     )
     relaxed = done.apply_to(table)
-    relaxed.write(out)
+    told = asdict(done.force_field) | {"relaxation": (settings or RelaxSettings()).model_dump()}
+    metadata = {"crysjepa": json.dumps({"energies": told}, sort_keys=True)}
+    write_parquet(relaxed.to_arrow().replace_schema_metadata(metadata), out)
     pd.Series(done.seconds(), name="seconds").rename_axis("id").to_csv(_beside(out, ".seconds.csv"))
     shutil.rmtree(shards, ignore_errors=True)
     return relaxed
