@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +40,7 @@ def calculator(model: str | Path, device: str) -> Calculator:
             network = mace_mp(model, device=device, return_raw_model=True)
             return _Calculator(models=network.double(), device=device, default_dtype="float64")
         try:
-            path = glob.escape(str(model))  # MACE takes a pattern
-            return _Calculator(model_paths=[path], device=device, default_dtype="float64")
+            # in a list: a path by itself MACE takes for a pattern
+            return _Calculator(model_paths=[str(model)], device=device, default_dtype="float64")
         except AttributeError as error:
             raise ValueError(f"{model} holds no MACE model: {error}") from error
