@@ -82,7 +82,7 @@ def environment(name: str, folder: Path) -> Path:
         subprocess.run([*pip, "--no-deps", *library.alone], check=True)
         if library.whole:
             subprocess.run([*pip, *library.whole], check=True)
-        subprocess.run([*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT)], check=True)
+        subprocess.run([*pip, "--no-deps", "-e", str(ROOT)], check=True)
     return python
 
 
