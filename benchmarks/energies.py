@@ -22,10 +22,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from progress import say, tenths
 
 from crysjepa import datasets
 from crysjepa.crystals import Crystals
-from crysjepa.energy.corrections import mp2020_corrections
+from crysjepa.energy.corrections import corrections_by
 from crysjepa.energy.hull import ASSUMED_SCALE, Hull
 from crysjepa.energy.references import MP2020, ElementalReferences, fit_references, load_references
 from crysjepa.evaluate.force_field_hull import AS_THEY_ARE, computed_references, elemental_crystals
@@ -109,8 +110,7 @@ def measure(
         energies[part] = of(done, crystals)
         say(f"{name}: {part}, {time.perf_counter() - start:.0f} s, {len(done.failures)} without an energy")
     added = {
-        part: mp2020_corrections(c) if info.scale == PLAIN_SCALE else np.zeros(len(c))
-        for part, c in known.items()
+        part: corrections_by(MP2020 if info.scale == PLAIN_SCALE else None, c) for part, c in known.items()
     }
     dft, above = labels["judged"]
     totals = energies["judged"]
@@ -147,16 +147,9 @@ def measure(
 
 def static(name: str, crystals: Crystals, part: str, args: argparse.Namespace) -> Relaxation:
     """Energies of crystals as they are, kept in ``--out``."""
-    last = [-1]
-
-    def tell(done: int, total: int) -> None:
-        if (tenth := 10 * done // max(total, 1)) > last[0]:
-            last[0] = tenth
-            say(f"{name}: {part} {done} of {total}")
-
     return relax_crystals(
         crystals, force_field=name, settings=AS_THEY_ARE, processes=args.processes,
-        shards=args.out / "computed" / name.replace("/", "-"), progress=tell,
+        shards=args.out / "computed" / name.replace("/", "-"), progress=tenths(f"{name}: {part}"),
     )  # fmt: skip
 
 
@@ -257,11 +250,6 @@ def row(name: str, way: str, n: dict[str, Any]) -> str:
     share = f"{100 * n['agree'] / n['num']:.1f} % ({100 * low:.1f}–{100 * high:.1f})"
     errors = f"{1000 * n['mae']:.0f} | {1000 * n['bias']:+.0f} | {1000 * n['mae_above_hull']:.0f}"
     return f"| {name} | {way} | {errors} | {share} | {n['num_without']} |"
-
-
-def say(line: str) -> None:
-    """One line of progress."""
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 from generation.speed import PLAIN_STEPS, draw_steps, measure_speed, speed_page
+from progress import say
 
 from crysjepa.candidates import CandidateTable
 from crysjepa.crystals import Crystals
@@ -225,11 +226,6 @@ def page(results: list[dict[str, Any]], args: argparse.Namespace) -> str:
     ]
     notes += [f"\n{r['name']}: {line}." for r in results for line in [*r["notes"], *r["drift"]]]
     return "\n".join(lines + notes) + "\n"
-
-
-def say(line: str) -> None:
-    """One line of progress."""
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
 
 
 def report(name: str) -> Any:

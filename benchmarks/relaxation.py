@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from ase.filters import FrechetCellFilter
 from ase.optimize import FIRE
+from progress import tenths
 
 from crysjepa import datasets
 from crysjepa.crystals import Crystals
@@ -62,7 +63,7 @@ def main() -> None:
     sample = crystals[np.sort(chosen)]
 
     everything = relax_crystals(
-        crystals, settings=QUICK, processes=args.cores, shards=args.out / "all", progress=teller("all")
+        crystals, settings=QUICK, processes=args.cores, shards=args.out / "all", progress=tenths("all:")
     )
     ours, seconds = timed(sample, args.out, args.cores)
     plain = plain_loop(sample, args.out / "plain.jsonl", args.cores)
@@ -87,7 +88,7 @@ def timed(sample: Crystals, out: Path, cores: int) -> tuple[Relaxation, float]:
     if not known:
         shutil.rmtree(shards, ignore_errors=True)
     started = time.perf_counter()
-    done = relax_crystals(sample, settings=QUICK, processes=cores, shards=shards, progress=teller("ours"))
+    done = relax_crystals(sample, settings=QUICK, processes=cores, shards=shards, progress=tenths("ours:"))
     if known:
         return done, float(before["seconds"])
     seconds = time.perf_counter() - started
@@ -122,7 +123,7 @@ def plain_loop(crystals: Crystals, path: Path, threads: int) -> dict[str, dict[s
         warnings.simplefilter("ignore")
         calculator = CHGNetCalculator(use_device="cpu")
         calculator.calculate(crystals[:1].to_atoms()[0])  # what is loaded once does not count
-    tell = teller("plain")
+    tell = tenths("plain:")
     with path.open("a", encoding="utf-8") as file:
         for done, (id_, atoms) in enumerate(zip(crystals.ids, crystals.to_atoms(), strict=True), start=1):
             if id_ not in found:
@@ -220,18 +221,6 @@ def page(result: dict[str, Any]) -> str:
         f"FrechetCellFilter, {s['fmax']} eV/Å, at most {s['max_steps']} steps.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def teller(name: str) -> Any:
-    """Progress in tenths."""
-    last = [-1]
-
-    def tell(done: int, total: int) -> None:
-        if (tenth := 10 * done // max(total, 1)) > last[0]:
-            last[0] = tenth
-            sys.stderr.write(f"{time.strftime('%H:%M:%S')} {name}: {done} of {total}\n")
-
-    return tell
 
 
 if __name__ == "__main__":

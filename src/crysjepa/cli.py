@@ -227,10 +227,10 @@ def hull(
     Example: crysjepa hull known.parquet --out hull.parquet --force-field chgnet
     """
     from crysjepa import api
-    from crysjepa.evaluate.force_field_hull import AS_THEY_ARE, DEFAULT
-    from crysjepa.relax.relax import RelaxSettings
+    from crysjepa.evaluate.force_field_hull import AS_THEY_ARE
+    from crysjepa.relax.relax import QUICK, RelaxSettings
 
-    base = AS_THEY_ARE if static else DEFAULT
+    base = AS_THEY_ARE if static else QUICK
     settings = console.read_settings(RelaxSettings, config, base, fmax=fmax, max_steps=max_steps)
     with console.progress() as report:
         rows = api.hull(

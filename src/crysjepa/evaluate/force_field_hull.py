@@ -24,10 +24,8 @@ from crysjepa.energy.corrections import corrections_by
 from crysjepa.energy.references import MP2020, ElementalReferences
 from crysjepa.evaluate.known import PLAIN_SCALE, Report
 from crysjepa.relax.force_fields import ForceFieldInfo
-from crysjepa.relax.relax import Relaxation, RelaxSettings, relax_crystals
+from crysjepa.relax.relax import QUICK, Relaxation, RelaxSettings, relax_crystals
 
-DEFAULT = RelaxSettings(fmax=0.1, max_steps=150)
-"""How competing phases are relaxed: as ``crysjepa evaluate`` does with candidates."""
 AS_THEY_ARE = RelaxSettings(max_steps=0)
 """Energies of the structures as they stand."""
 
@@ -95,9 +93,9 @@ def force_field_hull(
     table
         Known crystals: the competing phases.
     settings
-        How they are relaxed, by default :data:`DEFAULT`; :data:`AS_THEY_ARE` for
-        static energies. The elements that they hold are always relaxed; a candidate with another element
-        has no formation energy against this hull.
+        How they are relaxed: by default :data:`~crysjepa.relax.relax.QUICK`, as ``crysjepa evaluate`` does
+        with candidates; :data:`AS_THEY_ARE` for static energies. The elements that they hold are always
+        relaxed; a candidate with another element has no formation energy against this hull.
     shards
         A folder for finished work, from which an interrupted run goes on.
 
@@ -115,7 +113,7 @@ def force_field_hull(
     ValueError
         If the table has no readable crystal; otherwise as :func:`crysjepa.relax.relax.relax_crystals`.
     """
-    settings = settings or DEFAULT
+    settings = settings or QUICK
     known = table.crystals(table.ok_ids)
     if not len(known):
         raise ValueError("no readable crystals: there is nothing to make a hull of")
