@@ -21,6 +21,7 @@ def evaluate(
     hull: Source | None = None,
     protocol: Protocol | None = None,
     finetuned_on: Source | None = None,
+    shards: Source | None = None,
     device: str = "auto",
     processes: int = 1,
     progress: Report | None = None,
@@ -32,7 +33,8 @@ def evaluate(
     table = datasets.load(str(source))
     return evaluate_crystals(
         table, reference=reference, hull=hull, out=Path(out), protocol=protocol, finetuned_on=finetuned_on,
-        device=resolve_device(device), processes=processes, progress=progress,
+        shards=None if shards is None else Path(shards), device=resolve_device(device), processes=processes,
+        progress=progress,
     )  # fmt: skip
 
 

@@ -49,6 +49,7 @@ def evaluate_crystals(
     out: Path,
     protocol: Protocol | None = None,
     finetuned_on: str | Path | None = None,
+    shards: Path | None = None,
     device: str = "cpu",
     processes: int = 1,
     progress: Report | None = None,
@@ -65,6 +66,9 @@ def evaluate_crystals(
         (null), and neither are S.U.N. and V.S.U.N.
     finetuned_on
         What the generator was fine-tuned on: nothing that matches it is novel.
+    shards
+        Where finished chunks of the relaxation are kept and looked for, as those that another machine
+        relaxed; by default in ``out``.
     processes
         How many compare crystals. They decide nothing but the time it takes.
 
@@ -96,7 +100,7 @@ def evaluate_crystals(
         )  # fmt: skip
         cache = _restored(judge)
         fresh = table.undecided()
-        relaxed = judge.relax(fresh, out / "relax", progress) if protocol.relax else fresh
+        relaxed = judge.relax(fresh, shards or out / "relax", progress) if protocol.relax else fresh
         judged = judge.judge(relaxed, progress)
         if judge.hull is None:
             judged = CandidateTable(judged.frame.drop(columns=[c for c in _STABILITY if c in judged]))

@@ -14,8 +14,8 @@ from crysjepa.generate.base import ConstrainedSampler, Draws, NarrowedSampler, P
 from crysjepa.generate.constraints import ConstraintError, Constraints, element_shares, symbols
 from crysjepa.relax.pool import WorkerPool
 
-BLOCK = 128
-"""Crystals drawn with one seed: the unit of work of a process."""
+BLOCK, GPU_BLOCK = 128, 4096
+"""Crystals drawn with one seed: the unit of work of a process. A GPU is only busy with many."""
 MAX_ROUNDS = 30
 """How often what did not obey is drawn again before it is given up."""
 _HOPELESS = 1000
@@ -82,11 +82,12 @@ def _draw_blocks(
     columns: dict[str, dict[str, str]] = {}
     rejected: Counter[str] = Counter()
     drawn, reasons = 0, dict[int, str]()
+    block = BLOCK if device == "cpu" else GPU_BLOCK
     for round_ in range(MAX_ROUNDS + 1):
         if not missing or (drawn >= _HOPELESS and drawn == sum(rejected.values())):
             break
         places, missing = missing, []
-        spans = [places[start : start + BLOCK] for start in range(0, len(places), BLOCK)]
+        spans = [places[start : start + block] for start in range(0, len(places), block)]
         tasks = [(len(s), _seed(seed, round_, k), f"draw-{round_}-{k}") for k, s in enumerate(spans)]
         for k, samples in _run(generator, tasks, device, processes, progress if round_ == 0 else None):
             broken = constraints.broken(samples.crystals)

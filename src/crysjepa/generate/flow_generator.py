@@ -41,8 +41,8 @@ TEMPERATURE = 0.5
 """Of the choice of elements."""
 TRIES = 20
 """How often elements are chosen, at most, before those that are not wanted are taken all the same."""
-_BATCH = 64
-_SHARD = 256
+_BATCH, _GPU_BATCH = 64, 1024
+_SHARD, _GPU_SHARD = 256, 4096
 
 
 class FlowGenerator:
@@ -103,6 +103,7 @@ class FlowGenerator:
         settings: TrainSettings,
         *,
         init: CrysJepa | None = None,
+        settled: list[Settled] | None = None,
         seed: int = 0,
         device: str = "cpu",
         devices: int = 1,
@@ -111,12 +112,14 @@ class FlowGenerator:
     ) -> tuple[FlowGenerator, Training]:
         """Train from random weights, or from what ``init`` has learnt (:meth:`FlowNetwork.start_from`).
 
+        ``settled`` is what :func:`settle_all` makes of the crystals, where that has been done already.
+
         Raises
         ------
         ValueError
             Without crystals, for one that is not canonical, or for an ``init`` of another network.
         """
-        settled = settle_all(crystals, symmetric=config.symmetric)
+        settled = settled or settle_all(crystals, symmetric=config.symmetric)
         torch.manual_seed(seed)
         flow = Flow(config, torch.from_numpy(element_sizes(crystals)))
         if init is not None:
@@ -138,6 +141,7 @@ class FlowGenerator:
         crystals: Crystals,
         settings: TrainSettings,
         *,
+        settled: list[Settled] | None = None,
         seed: int = 0,
         device: str = "cpu",
         devices: int = 1,
@@ -149,7 +153,7 @@ class FlowGenerator:
         Their formulas are known to it from then on, so that it does not repeat what was chosen for it. Raises
         ValueError as :meth:`train`.
         """
-        settled = settle_all(crystals, symmetric=self.flow.config.symmetric)
+        settled = settled or settle_all(crystals, symmetric=self.flow.config.symmetric)
         templates = self.templates.merged(Templates.of([s.orbits for s in settled]), 0.5)
         known = self.known | set(formula_keys(reduced_formulas(crystals)))
         tuned = self._with(flow=copy.deepcopy(self.flow).requires_grad_(), templates=templates, known=known)
@@ -241,8 +245,9 @@ class FlowGenerator:
         drawn: list[Crystals] = []
         failures: dict[str, str] = {}
         again: Counter[str] = Counter()
-        for shard, start in enumerate(range(0, num, _SHARD)):
-            ids = [f"{prefix}-{i}" for i in range(start, min(start + _SHARD, num))]
+        size = _SHARD if device == "cpu" else _GPU_SHARD
+        for shard, start in enumerate(range(0, num, size)):
+            ids = [f"{prefix}-{i}" for i in range(start, min(start + size, num))]
             for part, bad, done in self._sample_shard(ids, (seed, shard), device, again):
                 drawn.append(part)
                 failures |= bad
@@ -266,7 +271,7 @@ class FlowGenerator:
         allowed[[z - 1 for z in self.constraints.allowed if z <= NUM_ELEMENTS]] = True
         times = torch.linspace(1.0, 0.0, self.steps + 1, device=device)
         done = 0
-        for chosen in sorted_batches(data.num_atoms.numpy(), _BATCH):
+        for chosen in sorted_batches(data.num_atoms.numpy(), _BATCH if device == "cpu" else _GPU_BATCH):
             batch = data.batch(chosen).to(device)
             start = draw_noise(batch, noise)
             numbers = self._compose(flow, batch, start, allowed, noise, again)
@@ -279,7 +284,7 @@ class FlowGenerator:
             images = num_images(lattices)
             found, failures = [], {}
             for i, row in enumerate(chosen):
-                sites = slice(0, int(batch.num_sites[i]))
+                sites = slice(0, int(host.num_sites[i]))
                 x, cell = coords[i, sites], lattices[i]
                 if np.isfinite(x).all() and np.isfinite(cell).all() and images[i] <= MAX_IMAGES:
                     cell_of = np.array([len(x)])

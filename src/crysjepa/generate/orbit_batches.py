@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -66,7 +67,7 @@ class OrbitBatch:
         """L_ref exp(E) (B, 3, 3) in Å for coefficients (B, 6)."""
         basis = torch.as_tensor(STRAINS, dtype=strain.dtype, device=strain.device)
         matrices = torch.einsum("bs,sij->bij", strain, basis)
-        return self.reference.to(strain.dtype) @ torch.linalg.matrix_exp(matrices)
+        return self.reference.to(strain.dtype) @ exponential(matrices)
 
     def sites(self, free_coords: Tensor) -> Tensor:
         """Fractional coordinates (B, N, 3) of all sites for free coordinates (B, R, 3)."""
@@ -86,16 +87,30 @@ class OrbitBatch:
         return (self.spread(vectors) * real).sum(dim=1) / self.num_sites[:, None]
 
 
+def exponential(matrices: Tensor) -> Tensor:
+    """exp of (…, 3, 3) strains, by twelve terms of the series at an eighth of it, squared three times.
+
+    ``torch.linalg.matrix_exp`` chooses the number of terms by the largest, and a GPU waits while it does.
+    """
+    eighth = matrices / 8
+    one = torch.eye(3, dtype=matrices.dtype, device=matrices.device)
+    total = one.expand_as(matrices)
+    for n in range(12, 0, -1):
+        total = one + eighth @ total / n
+    for _ in range(3):
+        total = total @ total
+    return total
+
+
 class PackedOrbits:
     """Settled crystals held flat, from which batches are cut; ``num_atoms`` (B,) counts orbits."""
+
+    energies_hash = ""
 
     def __init__(self, crystals: Sequence[Settled]) -> None:
         orbits = [c.orbits for c in crystals]
         self.num_atoms = torch.tensor([len(o) for o in orbits], dtype=torch.int64)
         self._num_sites = torch.tensor([len(o.owner) for o in orbits], dtype=torch.int64)
-        self._starts = torch.cumsum(self.num_atoms, 0) - self.num_atoms
-        self._site_starts = torch.cumsum(self._num_sites, 0) - self._num_sites
-        self.space_groups = torch.tensor([o.space_group for o in orbits], dtype=torch.int64)
 
         def joined(arrays: Sequence[NDArray[np.generic]], shape: tuple[int, ...]) -> Tensor:
             flat = np.concatenate(arrays) if arrays else np.zeros((0, *shape))
@@ -111,49 +126,66 @@ class PackedOrbits:
             "num_free": joined([o.num_free for o in orbits], ()),
             "multiplicity": joined([o.multiplicities for o in orbits], ()),
         }
-        self._equivalents = _EquivalentSites(orbits)
         self._by_site = {
             "owner": joined([o.owner for o in orbits], ()).long(),
             "rotations": joined([o.rotations.astype(np.float32) for o in orbits], (3, 3)),
             "translations": joined([o.translations for o in orbits], (3,)),
         }
-        self._strain = torch.tensor(
-            np.array([c.strain for c in crystals]).reshape(-1, 6), dtype=torch.float32
+        groups = torch.tensor([o.space_group for o in orbits], dtype=torch.int64)
+        known, which = torch.unique(groups, return_inverse=True)
+        found = [symmetry(int(n)) for n in known]
+        self._by_crystal = {
+            "strain": joined([c.strain[None] for c in crystals], (6,)),
+            "space_group": groups,
+            "reference": joined([s.reference[None] for s in found], (3, 3))[which],
+            "projector": joined([s.projector[None] for s in found], (6, 6))[which],
+            "num_orbits": self.num_atoms,
+            "num_sites": self._num_sites,
+            "_orbits": torch.cumsum(self.num_atoms, 0) - self.num_atoms,
+            "_sites": torch.cumsum(self._num_sites, 0) - self._num_sites,
+        }
+        self._equivalents = _EquivalentSites(orbits)
+        self._most_choices = self._equivalents.most(self.num_atoms)
+
+    def to(self, device: torch.device | str) -> PackedOrbits:
+        """The same on another device, where its batches will be."""
+        moved = copy.copy(self)
+        moved._by_orbit, moved._by_site, moved._by_crystal = (
+            {k: v.to(device) for k, v in parts.items()}
+            for parts in (self._by_orbit, self._by_site, self._by_crystal)
         )
+        moved._equivalents = self._equivalents.to(device)
+        return moved
 
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 of everything."""
         digest = hashlib.sha256()
-        for part in (*self._by_orbit.values(), *self._by_site.values(), self._strain, self.space_groups):
-            digest.update(part.numpy().tobytes())
+        own = [self._by_crystal[k] for k in ("strain", "space_group")]
+        for part in (*self._by_orbit.values(), *self._by_site.values(), *own):
+            digest.update(part.cpu().numpy().tobytes())
         return digest.hexdigest()
-
-    energies_hash = ""
 
     def __len__(self) -> int:
         return len(self.num_atoms)
 
     def batch(self, rows: NDArray[np.int64] | Tensor) -> OrbitBatch:
         """The crystals at ``rows``, padded to the largest among them."""
-        rows = torch.as_tensor(rows)
-        orbits = _padded(self._by_orbit, self._starts[rows], self.num_atoms[rows])
-        sites = _padded(self._by_site, self._site_starts[rows], self._num_sites[rows])
-        turns, shifts = self._equivalents.padded(self._starts[rows], self.num_atoms[rows])
-        groups = self.space_groups[rows]
-        known, which = torch.unique(groups, return_inverse=True)
-        found = [symmetry(int(n)) for n in known]
+        rows = torch.as_tensor(rows).cpu()
+        # How large it will be is known on the CPU, so that no GPU has to be waited for.
+        orbits, sites, choices = (
+            int(v[rows].max()) for v in (self.num_atoms, self._num_sites, self._most_choices)
+        )
+        rows = rows.to(self._by_crystal["strain"].device, non_blocking=True)
+        own = {k: v[rows] for k, v in self._by_crystal.items()}
+        first_orbit, first_site = own.pop("_orbits"), own.pop("_sites")
+        turns, shifts = self._equivalents.padded(first_orbit, own["num_orbits"], orbits, choices)
         return OrbitBatch(
-            **orbits,
-            **sites,
+            **_padded(self._by_orbit, first_orbit, own["num_orbits"], orbits),
+            **_padded(self._by_site, first_site, own["num_sites"], sites),
             turns=turns,
             shifts=shifts,
-            strain=self._strain[rows],
-            reference=torch.from_numpy(np.array([s.reference for s in found], dtype=np.float32))[which],
-            projector=torch.from_numpy(np.array([s.projector for s in found], dtype=np.float32))[which],
-            space_group=groups,
-            num_orbits=self.num_atoms[rows],
-            num_sites=self._num_sites[rows],
+            **own,
         )
 
 
@@ -176,18 +208,28 @@ class _EquivalentSites:
         kind_of = torch.tensor(kind, dtype=torch.int64)
         self._starts, self._counts = (torch.cumsum(counts, 0) - counts)[kind_of], counts[kind_of]
 
-    def padded(self, starts: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    def to(self, device: torch.device | str) -> _EquivalentSites:
+        moved = copy.copy(self)
+        vars(moved).update({k: v.to(device) for k, v in vars(self).items()})
+        return moved
+
+    def most(self, num_orbits: Tensor) -> Tensor:
+        """(B,) the most choices that an orbit of each crystal has."""
+        crystal = torch.repeat_interleave(torch.arange(len(num_orbits)), num_orbits)
+        return torch.zeros_like(num_orbits).scatter_reduce(0, crystal, self._counts, "amax")
+
+    def padded(self, starts: Tensor, counts: Tensor, orbits: int, choices: int) -> tuple[Tensor, Tensor]:
         """(B, R, K, 3, 3) and (B, R, K, 3); the last choice stands for those that an orbit lacks."""
-        slots = torch.arange(int(counts.max()))
+        slots = torch.arange(orbits, device=starts.device)
         orbit = torch.where(slots[None] < counts[:, None], starts[:, None] + slots[None], starts[:, None])
         many = self._counts[orbit]
-        choice = torch.minimum(torch.arange(int(many.max())), many[..., None] - 1)
+        choice = torch.minimum(torch.arange(choices, device=starts.device), many[..., None] - 1)
         index = self._starts[orbit][..., None] + choice
         return self._turns[index], self._shifts[index]
 
 
-def _padded(parts: dict[str, Tensor], starts: Tensor, counts: Tensor) -> dict[str, Tensor]:
-    slots = torch.arange(int(counts.max()))
+def _padded(parts: dict[str, Tensor], starts: Tensor, counts: Tensor, most: int) -> dict[str, Tensor]:
+    slots = torch.arange(most, device=starts.device)
     real = slots[None] < counts[:, None]
     index = torch.where(real, starts[:, None] + slots[None], 0)
     return {

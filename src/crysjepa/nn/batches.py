@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -75,6 +76,13 @@ class PackedCrystals:
         self._relaxed = _known(relaxed_energies, len(crystals))
         self._by_site = _known(site_energies, len(crystals.atomic_numbers))
 
+    def to(self, device: torch.device | str) -> PackedCrystals:
+        """The same on another device, where its batches will be; ``num_atoms`` stays on the CPU."""
+        moved = copy.copy(self)
+        own = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor) and k != "num_atoms"}
+        vars(moved).update(own)
+        return moved
+
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 of the crystals alone."""
@@ -85,7 +93,7 @@ class PackedCrystals:
         """SHA-256 of all their energies."""
         digest = hashlib.sha256()
         for known in (self._energies, self._relaxed, self._by_site):
-            digest.update(known.numpy().tobytes())
+            digest.update(known.cpu().numpy().tobytes())
         return digest.hexdigest()
 
     def __len__(self) -> int:
@@ -93,9 +101,10 @@ class PackedCrystals:
 
     def batch(self, rows: NDArray[np.int64] | Tensor) -> Batch:
         """The crystals at ``rows``, padded to the largest among them."""
-        rows = torch.as_tensor(rows)
-        counts = self.num_atoms[rows]
-        slots = torch.arange(int(counts.max()))
+        rows = torch.as_tensor(rows).cpu()
+        counts, device = self.num_atoms[rows], self._coords.device
+        slots = torch.arange(int(counts.max()), device=device)
+        rows, counts = rows.to(device, non_blocking=True), counts.to(device, non_blocking=True)
         mask = slots[None, :] < counts[:, None]
         sites = torch.where(mask, self._offsets[rows][:, None] + slots[None, :], 0)
         return Batch(

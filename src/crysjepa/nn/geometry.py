@@ -30,7 +30,7 @@ CLOSEST = 0.3
 does their direction count: at no distance there is none."""
 MAX_IMAGES = 100_000
 """Periodic images of one pair that are looked at; a cell that has more is too small or too skewed."""
-_FAR = 1e6
+FAR = 1e6
 """Cells; what is farther away is lost, and so is what is not a number."""
 _TOO_MANY = f"over {MAX_IMAGES} periodic images within {CUTOFF:g} Å: a cell is too small"
 
@@ -48,8 +48,8 @@ def pair_features(frac_coords: Tensor, lattices: Tensor, mask: Tensor) -> list[T
     list of Tensor
         For each l: (B, M · (2 l + 1) · K_l, M), rows ordered by i, then m, then k; zero where padded. In
         memory its columns lie one after another.
-        Computed on the CPU, distances in double precision and sums in single; returned on the device of
-        ``frac_coords``.
+        Distances in double precision and sums in single, on the device of ``frac_coords`` (by
+        :mod:`crysjepa.nn.torch_geometry` on CUDA; for others on the CPU).
 
     Raises
     ------
@@ -57,6 +57,8 @@ def pair_features(frac_coords: Tensor, lattices: Tensor, mask: Tensor) -> list[T
         If a cell is without volume, not finite, or so small or skewed that one pair has over
         :data:`MAX_IMAGES` images within reach.
     """
+    if frac_coords.device.type == "cuda":
+        return _on_gpu(frac_coords, lattices, mask)
     # contiguous: every other layout would be compiled anew
     coords = np.ascontiguousarray(frac_coords.detach().cpu().double().numpy())
     cells = np.ascontiguousarray(lattices.detach().cpu().double().numpy())
@@ -91,12 +93,26 @@ def orbit_features(
         none (not finite, without volume, over :data:`MAX_IMAGES` images) has zeros: while a generator draws
         many, one that went astray must not end the others.
     """
+    if frac_coords.device.type == "cuda":
+        from crysjepa.nn.torch_geometry import expand_orbits
+
+        return expand_orbits(frac_coords, lattices, owner, num_sites, most)
     coords, cells = (np.ascontiguousarray(v.detach().cpu().double().numpy()) for v in (frac_coords, lattices))
     owners, sites = (np.ascontiguousarray(v.cpu().numpy()) for v in (owner, num_sites))
     batch = len(cells)
     arrays = _no_features(batch, most)
     _expand_orbits(coords, cells, owners, sites, *arrays)
     return _laid_out(arrays, frac_coords.device)
+
+
+def _on_gpu(frac_coords: Tensor, lattices: Tensor, mask: Tensor) -> list[Tensor]:
+    """Of sites: orbits of one site each."""
+    from crysjepa.nn.torch_geometry import expand_orbits
+
+    if not (num_images(lattices.detach().cpu().double().numpy()) <= MAX_IMAGES).all():
+        raise ValueError(_TOO_MANY)
+    sites = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
+    return expand_orbits(frac_coords, lattices, sites, mask.sum(dim=1), mask.shape[1])
 
 
 def _no_features(batch: int, sites: int) -> list[NDArray[np.float32]]:
@@ -177,7 +193,7 @@ def _expand_orbits(
     radial, harmonics = np.zeros(_K0, dtype=np.float32), np.ones(16, dtype=np.float32)
     sums = np.zeros((_K0, 16), dtype=np.float32)
     for b in range(len(counts)):
-        if not _reach(cells[b], reach) <= MAX_IMAGES or not np.abs(coords[b]).max() < _FAR:
+        if not _reach(cells[b], reach) <= MAX_IMAGES or not np.abs(coords[b]).max() < FAR:
             continue
         for i in range(counts[b]):
             if i > 0 and owners[b, i] == owners[b, i - 1]:

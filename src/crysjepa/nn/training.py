@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 
 from crysjepa.nn import checkpoint
 from crysjepa.nn.batches import epoch_batches
+from crysjepa.nn.transformer import Block
 
 LossFunction = Callable[[nn.Module, Any, torch.Generator], dict[str, Tensor]]
 """(model, batch, noise) → losses; the one named ``"loss"`` is minimised, the others are recorded."""
@@ -37,7 +39,8 @@ class TrainingData(Protocol):
     """Crystals to train on, such as :class:`crysjepa.nn.batches.PackedCrystals`.
 
     ``batch(rows)`` is a dataclass of tensors with a method ``to(device)``; ``num_atoms`` (B,) is how long
-    each crystal is in a batch; the hashes say what the crystals and their energies are.
+    each crystal is in a batch; the hashes say what the crystals and their energies are. ``to(device)`` is the
+    same data, whose batches are on that device.
     """
 
     num_atoms: Tensor
@@ -51,6 +54,8 @@ class TrainingData(Protocol):
     def __len__(self) -> int: ...
 
     def batch(self, rows: NDArray[np.int64]) -> Any: ...
+
+    def to(self, device: torch.device) -> TrainingData: ...
 
 
 class TrainSettings(BaseModel):
@@ -67,6 +72,7 @@ class TrainSettings(BaseModel):
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
     ema_decay: float = Field(0.999, ge=0, lt=1)
     precision: str = Field("auto", description="a Lightning Fabric precision; auto: bf16-mixed on GPU")
+    compiled: bool = Field(False, description="compile Transformer blocks: for long trainings on a GPU")
     checkpoint_every: int = Field(500, ge=1)
     record_every: int = Field(50, ge=1)
 
@@ -85,9 +91,11 @@ class Objective(nn.Module):
         self.model = model
         self.loss = loss
 
-    def forward(self, kind: type, noise: torch.Generator, **tensors: Tensor) -> dict[str, Tensor]:
-        """Losses of the batch of that kind with these fields."""
-        return self.loss(self.model, kind(**tensors), noise)
+    def forward(self, batch: Callable[[], Any], noise: torch.Generator) -> dict[str, Tensor]:
+        """Losses of what ``batch()`` returns. Fabric would cast tensors in the open, sites too, to half
+        precision.
+        """
+        return self.loss(self.model, batch(), noise)
 
 
 @dataclass
@@ -145,15 +153,20 @@ def train_model(
     model.to(fabric.device)
     ema = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
-    )
+        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99),
+        fused=fabric.device.type == "cuda",
+    )  # fmt: skip
+    data = data.to(fabric.device)
     training = Training(model, ema)
     if state is not None and state.exists():
         _restore(training, optimizer, state, identity)
+    if settings.compiled:
+        for block in (m for m in model.modules() if isinstance(m, Block)):
+            block.compile(dynamic=True)  # all share one kernel, whatever the length of a batch
     wrapped, optimizer = fabric.setup(Objective(model, loss), optimizer)
     wrapped.train()
     started = time.monotonic() - training.seconds
-    sums: dict[str, float] = {}
+    sums: dict[str, Tensor] = {}  # on the device, which is waited for only when they are recorded
     counts: dict[str, int] = {}  # not every step has every loss
     with _own_randomness(fabric.device) as reseed:
         for batch in _batches(data, settings, seed, training.step, fabric):
@@ -161,7 +174,7 @@ def train_model(
                 group["lr"] = learning_rate_at(training.step, settings)
             noise = torch.Generator(fabric.device).manual_seed(_mix(seed, training.step, fabric.global_rank))
             reseed(_mix(seed, training.step, fabric.global_rank, 1))  # for dropout
-            losses = wrapped(type(batch), noise, **vars(batch.to(fabric.device)))
+            losses = wrapped(partial(batch.to, fabric.device), noise)
             fabric.backward(losses["loss"])
             fabric.clip_gradients(wrapped, optimizer, max_norm=settings.clip)
             optimizer.step()
@@ -169,10 +182,11 @@ def train_model(
             training.step += 1
             _update_ema(training, settings.ema_decay)
             for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach())
+                sums[name] = sums.get(name, 0.0) + value.detach()
                 counts[name] = counts.get(name, 0) + 1
             if training.step % settings.record_every == 0 or training.step == settings.steps:
-                training.curve.append({"step": training.step, **{k: v / counts[k] for k, v in sums.items()}})
+                means = {k: float(v) / counts[k] for k, v in sums.items()}
+                training.curve.append({"step": training.step, **means})
                 sums, counts = {}, {}
             training.seconds = time.monotonic() - started
             if state is not None and training.step % settings.checkpoint_every == 0 and fabric.is_global_zero:
@@ -244,8 +258,8 @@ def _mix(*numbers: int) -> int:
 def _update_ema(training: Training, decay: float) -> None:
     # A short run would average over its own initialisation: the decay warms up (as in Karras et al.).
     decay = min(decay, (1 + training.step) / (10 + training.step))
-    for averaged, current in zip(training.ema.parameters(), training.model.parameters(), strict=True):
-        averaged.lerp_(current.detach(), 1 - decay)
+    current = [p.detach() for p in training.model.parameters()]
+    torch._foreach_lerp_(list(training.ema.parameters()), current, 1 - decay)
 
 
 def _identity(
@@ -253,8 +267,8 @@ def _identity(
 ) -> dict[str, Any]:
     """What decides where a training goes; the keys are the words of the error message."""
     return {
-        # How often a state is kept does not change where training goes.
-        "settings": settings.model_dump(exclude={"checkpoint_every"}),
+        # How often a state is kept, and how a step is run, do not change where training goes.
+        "settings": settings.model_dump(exclude={"checkpoint_every", "compiled"}),
         "seed": seed,
         "crystals": data.content_hash,
         "energies": data.energies_hash,

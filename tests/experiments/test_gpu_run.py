@@ -1,0 +1,68 @@
+"""The run on a GPU, at toy size on the CPU: every stage, from the files of the one before."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from crysjepa.candidates import CandidateTable
+from crysjepa.generate.registry import load_checkpoint
+
+RUN = Path(__file__).parents[2] / "experiments" / "gpu" / "run.py"
+
+
+@pytest.fixture
+def run(monkeypatch):
+    monkeypatch.syspath_prepend(str(RUN.parents[2] / "scripts"))
+    spec = importlib.util.spec_from_file_location("gpu_run", RUN)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield lambda *arguments: (
+        monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments), "--device", "cpu", "--toy"]),
+        module.main(),
+    )
+    for name in ("train_default_weights", "narrow_jepa"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def data(tiny, tmp_path):
+    """A table as the Materials Project's, under the three names."""
+    table = pq.read_table(tiny.reference)
+    extra = {"num_sites": pa.array([len(v) for v in table["atomic_numbers"].to_pylist()])}
+    extra |= {"e_above_hull": pa.array([0.0] * len(table)), "split": pa.array(["train"] * len(table))}
+    for name, column in extra.items():
+        table = table.append_column(name, column) if name not in table.column_names else table
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("mp20_bt", "mpts52", "mp20_hull"):
+        pq.write_table(table, folder / f"{name}.parquet")
+    return folder
+
+
+def test_every_stage(run, data, tmp_path, capsys):
+    out = tmp_path / "out"
+    run("measure", "--data", data, "--out", out)
+    speed = json.loads((out / "speed.json").read_text())
+    assert len(speed["models"]) == 4 and all(m["trained_per_s"] > 0 for m in speed["models"])
+    run("train", "--data", data, "--out", out, "--minutes", 0.002, "--after", out / "speed.json")
+    assert json.loads((out / "steps.json").read_text())["steps"] > 0
+    model, samples = out / "flow.safetensors", out / "samples.parquet"
+    run("sample", "--model", model, "--num", 6, "--out", samples)
+    assert len(CandidateTable.read(samples).ids) == 6
+    chosen = out / "chosen.parquet"
+    run("screen", data / "mp20_bt.parquet", "--data", data, "--num", 3, "--out", chosen)
+    assert len(CandidateTable.read(chosen).ids) == 3
+    refined = out / "refined.safetensors"
+    replay = ("--replay", data / "mp20_bt.parquet")
+    run("refine", "--model", model, "--lessons", chosen, *replay, "--steps", 2, "--out", refined)
+    tuned, base = load_checkpoint(refined), load_checkpoint(model)
+    assert tuned.origin["num_crystals"] == 3 + base.origin["num_crystals"]
+    assert tuned.origin["finetuned_from"]["steps"] == base.origin["steps"]
+    assert "refined in" in capsys.readouterr().out
