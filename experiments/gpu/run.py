@@ -8,6 +8,7 @@
     python experiments/gpu/run.py screen  OUT/samples.parquet --data FOLDER --out OUT/chosen.parquet
     python experiments/gpu/run.py refine  --model OUT/flow.safetensors --lessons OUT/chosen.parquet \\
         --replay FOLDER/mp20_bt.parquet FOLDER/mpts52.parquet --out OUT/refined.safetensors
+    python experiments/gpu/run.py page    OUT/judged OUT/judged-refined --out OUT
 
 FOLDER holds mp20_bt.parquet, mpts52.parquet and mp20_hull.parquet. ``measure`` gives the speed of training
 and sampling at the paper's sizes and at a quarter of them, beside what the chip can do. ``train`` first times
@@ -23,16 +24,16 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
+from page import page
+from shared import Clock, keep, name_of, say
+from speed import measure
 from train_default_weights import generator_crystals
 
 from crysjepa import api, datasets
@@ -40,19 +41,12 @@ from crysjepa.candidates import CandidateTable
 from crysjepa.canonical import canonicalise
 from crysjepa.crystals import Crystals
 from crysjepa.evaluate.presets import Protocol, preset
-from crysjepa.generate.denoiser import Denoiser
-from crysjepa.generate.diffusion import PAPER as PAPER_DDPM
-from crysjepa.generate.diffusion import DiffusionConfig, DiffusionGenerator
 from crysjepa.generate.flow import FlowConfig
 from crysjepa.generate.flow_generator import FlowGenerator, settle_all
 from crysjepa.generate.registry import load_checkpoint
 from crysjepa.jepa.invariant import InvariantConfig
-from crysjepa.jepa.model import PAPER as PAPER_JEPA
-from crysjepa.jepa.model import JepaConfig
-from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.nn.parallel import default_processes
 from crysjepa.nn.training import TrainSettings
-from crysjepa.nn.transformer import TransformerConfig
 from crysjepa.relax.relax import RelaxSettings, relax_crystals
 from crysjepa.screen.filters import reduced_formulas
 
@@ -70,178 +64,11 @@ TOO_GOOD = -0.3
 """eV/atom; what is expected further below the hull is more likely an error."""
 PILOT = 150
 """Steps that are timed before the number of steps is chosen."""
-TIMED = (20, 60)
-"""Steps of a measurement: the first are not counted."""
-
-
-def say(line: str) -> None:
-    """One line of progress, with the time."""
-    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
 
 
 def tables(data: Path) -> list[Path]:
     """What generators learn from."""
     return [data / "mp20_bt.parquet", data / "mpts52.parquet"]
-
-
-def keep(path: Path, found: dict[str, Any]) -> None:
-    """Write JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found, indent=1), encoding="utf-8")
-
-
-# -- measure -------------------------------------------------------------------------------------
-
-
-class Clock:
-    """A progress callback that times steps from the ``skip``-th on."""
-
-    def __init__(self, skip: int) -> None:
-        self.skip, self.seconds, self.steps = skip, 0.0, 0
-        self._started = 0.0
-
-    def __call__(self, done: int, total: int) -> None:
-        if done not in (self.skip, total):
-            return
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        if done == self.skip:
-            self._started = time.perf_counter()
-        else:
-            self.seconds, self.steps = time.perf_counter() - self._started, total - self.skip
-
-
-def ceilings(device: str) -> dict[str, float]:
-    """TFLOP/s of a large bf16 product, and GB/s of a copy, bytes read and written counted."""
-    size = 8192 if device != "cpu" else 512
-    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
-    x = torch.randn(size * size, device=device)
-    y = torch.empty_like(x)
-
-    def seconds(work: Callable[[], Any]) -> float:
-        found = []
-        for _ in range(12):
-            started = time.perf_counter()
-            work()
-            if device != "cpu":
-                torch.cuda.synchronize()
-            found.append(time.perf_counter() - started)
-        return float(np.median(found[2:]))
-
-    return {
-        "bf16_tflops": 2 * size**3 / seconds(lambda: a @ b) / 1e12,
-        "copy_gb_per_s": 2 * x.nbytes / seconds(lambda: y.copy_(x)) / 1e9,
-    }
-
-
-def measure(data: Path, out: Path, device: str, toy: bool) -> None:
-    """Speed of training and sampling."""
-    top = ceilings(device)
-    say(f"{top['bf16_tflops']:.0f} TFLOP/s, {top['copy_gb_per_s']:.0f} GB/s")
-    found: dict[str, Any] = {"device": name_of(device), "torch": torch.__version__, **top, "models": []}
-    crystals = generator_crystals(tables(data)[:1])
-    if toy:
-        crystals = crystals[:300]
-    sizes = {
-        "DDPM, the paper's size": PAPER_DDPM.denoiser,
-        "DDPM, a quarter": TransformerConfig(layers=12, width=512, heads=8, dropout=0.01),
-    }
-    for name, size in sizes.items():
-        size = TransformerConfig(layers=1, width=32, heads=4) if toy else size
-        found["models"].append(ddpm_speed(name, size, crystals, device, toy, top))
-        keep(out / "speed.json", found)
-    paper = PAPER_JEPA.network
-    assert isinstance(paper, TransformerConfig)
-    for name, width in {"Crys-JEPA, the paper's size": paper.width, "Crys-JEPA, a quarter": 256}.items():
-        network = TransformerConfig(layers=1 if toy else paper.layers, width=32 if toy else width, heads=16)
-        found["models"].append(jepa_speed(name, JepaConfig(network), crystals, device, toy, top))
-        keep(out / "speed.json", found)
-
-
-def speed_settings(batch: int, toy: bool) -> TrainSettings:
-    """For a measurement of training."""
-    skip, steps = (2, 4) if toy else TIMED
-    return TrainSettings(
-        steps=steps,
-        batch_size=32 if toy else batch,
-        warmup=skip,
-        checkpoint_every=steps,
-        record_every=steps,
-        compiled=not toy,
-    )
-
-
-def ddpm_speed(
-    name: str, size: TransformerConfig, crystals: Crystals, device: str, toy: bool, top: dict[str, float]
-) -> dict[str, Any]:
-    """Training and sampling of the paper's generator at a size."""
-    config = DiffusionConfig(size, timesteps=4 if toy else 256)
-    parameters = sum(p.numel() for p in Denoiser(size).parameters())
-    settings = speed_settings(2048, toy)
-    clock = Clock(settings.warmup)
-    generator, _ = DiffusionGenerator.train(crystals, config, settings, device=device, progress=clock)
-    row = training_row(name, parameters, crystals, settings, clock, top)
-    generator.denoiser.to(device)
-    num = 16 if toy else 1024
-    started = time.perf_counter()
-    with torch.autocast(device, torch.bfloat16):
-        generator.sample(num, seed=1, device=device)
-    row["sampled_per_s"] = num / (time.perf_counter() - started)
-    row["sampling_mfu"] = (
-        2 * parameters * config.timesteps * float(crystals.num_atoms.mean()) * row["sampled_per_s"]
-        / (top["bf16_tflops"] * 1e12)
-    )  # fmt: skip
-    say(
-        f"{name}: {row['sampled_per_s']:.0f} drawn a second, {100 * row['sampling_mfu']:.0f} % of the ceiling"
-    )
-    return row
-
-
-def jepa_speed(
-    name: str, config: JepaConfig, crystals: Crystals, device: str, toy: bool, top: dict[str, float]
-) -> dict[str, Any]:
-    """Training of the paper's Crys-JEPA at a size; each crystal passes through it twice."""
-    settings = speed_settings(2048, toy)
-    clock = Clock(settings.warmup)
-    energies = np.random.default_rng(0).normal(size=len(crystals))
-    jepa, _ = CrysJepa.pretrain(crystals, energies, config, settings, device=device, progress=clock)
-    parameters = sum(p.numel() for p in jepa.model.encoder.parameters())
-    return training_row(name, parameters, crystals, settings, clock, top, passes=2)
-
-
-def training_row(
-    name: str,
-    parameters: int,
-    crystals: Crystals,
-    settings: TrainSettings,
-    clock: Clock,
-    top: dict[str, float],
-    passes: int = 1,
-) -> dict[str, Any]:
-    """Floating-point operations by the usual rule, 6 for each parameter and token, padding not counted."""
-    per_second = clock.steps * min(settings.batch_size, len(crystals)) / clock.seconds
-    flops = 6 * parameters * float(crystals.num_atoms.mean()) * passes * per_second
-    row: dict[str, Any] = {
-        "name": name,
-        "parameters": parameters,
-        "batch": settings.batch_size,
-        "trained_per_s": per_second,
-        "ms_a_step": 1000 * clock.seconds / clock.steps,
-        "training_mfu": flops / (top["bf16_tflops"] * 1e12),
-    }
-    say(
-        f"{name}: {parameters / 1e6:.1f} M, {per_second:.0f} crystals a second, {row['ms_a_step']:.1f} ms "
-        f"a step, {100 * row['training_mfu']:.0f} % of the ceiling"
-    )
-    return row
-
-
-def name_of(device: str) -> str:
-    """What a result says it ran on."""
-    return torch.cuda.get_device_name() if device != "cpu" else "cpu"
-
-
-# -- train, sample, judge, refine ----------------------------------------------------------------
 
 
 def train(data: Path, out: Path, device: str, toy: bool, minutes: float, after: Path | None) -> None:
@@ -398,8 +225,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     stages = parser.add_subparsers(dest="stage", required=True)
-    measuring, training, sampling, screening, relaxing, judging, refining = (
-        stages.add_parser(n) for n in ("measure", "train", "sample", "screen", "relax", "judge", "refine")
+    names = ("measure", "train", "sample", "screen", "relax", "judge", "refine", "page")
+    measuring, training, sampling, screening, relaxing, judging, refining, telling = (
+        stages.add_parser(name) for name in names
     )
     for stage in (measuring, training, screening, judging):
         stage.add_argument("--data", type=Path, required=True)
@@ -419,13 +247,15 @@ def main() -> None:
     refining.add_argument("--lessons", type=Path, nargs="+", required=True)
     refining.add_argument("--replay", type=Path, nargs="*", default=[], help="tables of the first training")
     refining.add_argument("--steps", type=int, default=REFINING.steps)
-    for stage in (measuring, training, sampling, screening, relaxing, judging, refining):
+    telling.add_argument("judged", type=Path, nargs="*")
+    for stage in (measuring, training, sampling, screening, relaxing, judging, refining, telling):
         stage.add_argument("--out", type=Path, required=True)
         stage.add_argument("--device", default="cuda")
         stage.add_argument("--toy", action="store_true", help="as small as it gets")
     chosen = parser.parse_args()
     if chosen.stage == "measure":
-        measure(chosen.data, chosen.out, chosen.device, chosen.toy)
+        crystals = generator_crystals(tables(chosen.data)[:1])
+        measure(crystals[:300] if chosen.toy else crystals, chosen.out, chosen.device, chosen.toy)
     elif chosen.stage == "train":
         train(chosen.data, chosen.out, chosen.device, chosen.toy, chosen.minutes, chosen.after)
     elif chosen.stage == "sample":
@@ -434,6 +264,8 @@ def main() -> None:
         screen(chosen.source, chosen.data, chosen.out, chosen.num)
     elif chosen.stage == "relax":
         relaxed(chosen.source, chosen.out, chosen.device, chosen.processes)
+    elif chosen.stage == "page":
+        page(chosen.out, chosen.judged)
     elif chosen.stage == "judge":
         judge(chosen.source, chosen.data, chosen.out, chosen.device, chosen.processes, chosen.finetuned_on)
     else:

@@ -20,6 +20,7 @@ RUN = Path(__file__).parents[2] / "experiments" / "gpu" / "run.py"
 @pytest.fixture
 def run(monkeypatch):
     monkeypatch.syspath_prepend(str(RUN.parents[2] / "scripts"))
+    monkeypatch.syspath_prepend(str(RUN.parent))
     spec = importlib.util.spec_from_file_location("gpu_run", RUN)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -27,7 +28,7 @@ def run(monkeypatch):
         monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments), "--device", "cpu", "--toy"]),
         module.main(),
     )
-    for name in ("train_default_weights", "narrow_jepa"):
+    for name in ("train_default_weights", "narrow_jepa", "shared", "speed", "page"):
         sys.modules.pop(name, None)
 
 

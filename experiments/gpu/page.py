@@ -1,0 +1,65 @@
+"""The page of a run: tables from its files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from shared import say
+
+from crysjepa.candidates import CandidateTable
+
+
+def page(out: Path, judged: list[Path]) -> None:
+    """``gpu.md`` from what lies in ``out``, and from judged samples, the base's first."""
+    speed = json.loads((out / "speed.json").read_text(encoding="utf-8"))
+    lines = [
+        f"`experiments/gpu/run.py` on one {speed['device']} (torch {speed['torch']}): "
+        f"{speed['bf16_tflops']:.0f} TFLOP/s in a large bf16 product, "
+        f"{speed['copy_gb_per_s']:.0f} GB/s in a copy.",
+        "",
+        "| model | parameters | batch | trained a second | ms a step | of the ceiling | drawn a second |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in speed["models"]:
+        drawn = f"{row['sampled_per_s']:.0f}" if "sampled_per_s" in row else "–"
+        lines.append(
+            f"| {row['name']} | {row['parameters'] / 1e6:.1f} M | {row['batch']} | "
+            f"{row['trained_per_s']:.0f} | {row['ms_a_step']:.1f} | {100 * row['training_mfu']:.1f} % | "
+            f"{drawn} |"
+        )
+    for name, label in {"flow": "The flow", "refined": "Refined"}.items():
+        curve = out / f"{name}.curve.json"
+        if curve.exists():
+            found = json.loads(curve.read_text(encoding="utf-8"))
+            last = found["curve"][-1]
+            parts = ", ".join(f"{k} {v:.3f}" for k, v in last.items() if k != "step")
+            lines += ["", f"{label}: {last['step']} steps in {found['seconds']} s; {parts}."]
+    samples = out / "samples.json"
+    if samples.exists():
+        found = json.loads(samples.read_text(encoding="utf-8"))
+        lines += ["", f"{found['num']} crystals of the flow drawn in {found['seconds']:.0f} s."]
+    lines += ["", *rates_table(judged)]
+    (out / "gpu.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    say(f"wrote {out / 'gpu.md'}")
+
+
+def rates_table(judged: list[Path]) -> list[str]:
+    """Rates of each folder of ``judge``, with Wilson intervals, in percent."""
+    names = {
+        "valid": "V", "stable": "S", "unique": "U", "novel": "N", "vsun": "V.S.U.N.",
+        "vsun_at_0": "V.S.U.N. on the hull", "new_prototype": "new prototypes",
+    }  # fmt: skip
+    columns = ["", "crystals", *names.values(), "hits in new prototypes", "median steps"]
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    for folder in judged:
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        table = CandidateTable.read(folder / "crystals.parquet")
+        ends = {n: [100 * end for end in metrics["intervals"][n]] for n in names}
+        rates = [f"{100 * metrics[n]:.1f} ({ends[n][0]:.0f}–{ends[n][1]:.0f})" for n in names]
+        fresh = [bool(v) for v in table.column("new_prototype", table.ok_ids)]
+        steps = np.median([s for s in table.column("relax_steps") if s is not None])
+        hits = f"{100 * np.mean(fresh):.0f} %" if fresh else "–"
+        lines.append(f"| {folder.name} | {len(table)} | {' | '.join(rates)} | {hits} | {steps:.0f} |")
+    return lines

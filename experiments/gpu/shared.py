@@ -1,0 +1,44 @@
+"""What the stages share: words on the console, numbers in files, and a clock for steps."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def say(line: str) -> None:
+    """One line of progress, with the time."""
+    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+
+
+def keep(path: Path, found: dict[str, Any]) -> None:
+    """Write JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+
+def name_of(device: str) -> str:
+    """What a result says it ran on."""
+    return torch.cuda.get_device_name() if device != "cpu" else "cpu"
+
+
+class Clock:
+    """A progress callback that times steps from the ``skip``-th on."""
+
+    def __init__(self, skip: int) -> None:
+        self.skip, self.seconds, self.steps = skip, 0.0, 0
+        self._started = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        if done not in (self.skip, total):
+            return
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        if done == self.skip:
+            self._started = time.perf_counter()
+        else:
+            self.seconds, self.steps = time.perf_counter() - self._started, total - self.skip
