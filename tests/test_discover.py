@@ -8,7 +8,8 @@ import time
 import pytest
 
 from crysjepa.candidates import CandidateTable
-from crysjepa.discover import PRESETS, DiscoverConfig, discover_crystals
+from crysjepa.discover.config import PRESETS, DiscoverConfig
+from crysjepa.discover.loop import discover_crystals
 from crysjepa.run import RunError
 from crysjepa.screen.selection import select_best
 
@@ -23,6 +24,8 @@ def config(tiny):
         jepa=str(tiny.jepa),
         num=16,
         num_refined=8,
+        oversample=1,
+        drift=None,
         finetune={"steps": 4, "batch_size": 4, "warmup": 1, "record_every": 1, "checkpoint_every": 1},
         protocol={**tiny.protocol, "e_above_hull_max": 50.0},
     )

@@ -18,9 +18,11 @@ FLOORS = [
         "nn.parallel",
         "nn.transformer",
         "nn.checkpoint",
+        "nn.expansion",
         "weights",
     ],
-    ["chemical_systems", "nn.geometry"],
+    ["chemical_systems", "nn.torch_geometry"],
+    ["nn.geometry"],
     [
         "candidates",
         "canonical",

@@ -24,7 +24,8 @@ from crysjepa._verbs import check_file as _check_file
 from crysjepa._verbs import stage as _stage
 from crysjepa.candidates import CandidateTable, write_parquet
 from crysjepa.diagnose import MAX_CRYSTALS, diagnose_table
-from crysjepa.discover import PRESETS, DiscoverConfig, discover_crystals
+from crysjepa.discover.config import PRESETS, DiscoverConfig
+from crysjepa.discover.loop import discover_crystals
 from crysjepa.evaluate.force_field_hull import force_field_hull
 from crysjepa.evaluating import compare as compare
 from crysjepa.evaluating import evaluate as evaluate

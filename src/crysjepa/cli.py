@@ -406,7 +406,7 @@ def discover(
     Example: crysjepa discover --out run
     """
     from crysjepa import api
-    from crysjepa.discover import PRESETS, DiscoverConfig
+    from crysjepa.discover.config import PRESETS, DiscoverConfig
     from crysjepa.run import read_json
 
     if preset not in PRESETS:

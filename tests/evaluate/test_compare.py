@@ -293,7 +293,8 @@ def test_tradeoff_along_any_column(copied: Path) -> None:
 
 
 def test_the_rounds_of_a_run_are_sets_of_their_own(tiny: TinyWorld, tmp_path: Path) -> None:
-    from crysjepa.discover import DiscoverConfig, discover_crystals
+    from crysjepa.discover.config import DiscoverConfig
+    from crysjepa.discover.loop import discover_crystals
 
     config = DiscoverConfig.model_validate(
         {

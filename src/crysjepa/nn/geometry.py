@@ -19,19 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crysjepa.compiled import compiled
+from crysjepa.nn.expansion import CLOSEST, CUTOFF, FAR, MAX_IMAGES, NUM_RADIAL
+from crysjepa.nn.torch_geometry import expand_orbits
 
-CUTOFF = 6.0
-"""Å."""
-NUM_RADIAL = (10, 6, 6, 4)
-"""Radial functions for l = 0, 1, 2, 3."""
 _K0, _K1 = NUM_RADIAL[:2]
-CLOSEST = 0.3
-"""Å; two sites that are nearer are expanded as if they were this far apart, and the nearer they are, the less
-does their direction count: at no distance there is none."""
-MAX_IMAGES = 100_000
-"""Periodic images of one pair that are looked at; a cell that has more is too small or too skewed."""
-FAR = 1e6
-"""Cells; what is farther away is lost, and so is what is not a number."""
 _TOO_MANY = f"over {MAX_IMAGES} periodic images within {CUTOFF:g} Å: a cell is too small"
 
 
@@ -94,8 +85,6 @@ def orbit_features(
         many, one that went astray must not end the others.
     """
     if frac_coords.device.type == "cuda":
-        from crysjepa.nn.torch_geometry import expand_orbits
-
         return expand_orbits(frac_coords, lattices, owner, num_sites, most)
     coords, cells = (np.ascontiguousarray(v.detach().cpu().double().numpy()) for v in (frac_coords, lattices))
     owners, sites = (np.ascontiguousarray(v.cpu().numpy()) for v in (owner, num_sites))
@@ -107,8 +96,6 @@ def orbit_features(
 
 def _on_gpu(frac_coords: Tensor, lattices: Tensor, mask: Tensor) -> list[Tensor]:
     """Of sites: orbits of one site each."""
-    from crysjepa.nn.torch_geometry import expand_orbits
-
     if not (num_images(lattices.detach().cpu().double().numpy()) <= MAX_IMAGES).all():
         raise ValueError(_TOO_MANY)
     sites = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from crysjepa.nn.geometry import CLOSEST, CUTOFF, FAR, MAX_IMAGES, NUM_RADIAL
+from crysjepa.nn.expansion import CLOSEST, CUTOFF, FAR, MAX_IMAGES, NUM_RADIAL
 
 CANDIDATES = 8_000_000
 """Images looked at at once; some 150 bytes each."""

@@ -19,11 +19,19 @@ def select_best(judged: CandidateTable, keep: float) -> list[str]:
     The share is of all V.U.N. crystals that did not fail (in relaxation, say), rounded up. A crystal
     without a score is ranked last, and never taken.
     """
+    vun = _vun(judged)
+    return ranked_vun(judged)[: math.ceil(keep * len(vun))]
+
+
+def ranked_vun(judged: CandidateTable) -> list[str]:
+    """Ids of the V.U.N. crystals that did not fail and have a score, best first."""
+    return [id_ for _, id_ in sorted((score, id_) for score, id_ in _vun(judged) if score is not None)]
+
+
+def _vun(judged: CandidateTable) -> list[tuple[float | None, str]]:
     columns = ("id", "score", "status", "valid", "unique", "novel")
     rows = zip(*(judged.column(c) for c in columns), strict=True)
-    vun = [(score, id_) for id_, score, status, *flags in rows if status != Status.FAILED and all(flags)]
-    scored = sorted((score, id_) for score, id_ in vun if score is not None)
-    return [id_ for _, id_ in scored[: math.ceil(keep * len(vun))]]
+    return [(score, id_) for id_, score, status, *flags in rows if status != Status.FAILED and all(flags)]
 
 
 def with_nearest(
