@@ -84,8 +84,9 @@ def evaluate_section(judged: Path) -> list[str]:
     return [
         "## Someone else's crystals",
         "",
-        "The first 200 of DiffCSP's samples (trained on MP-20, unrelaxed, as it publishes them): `crysjepa evaluate "
-        "diffcsp_mp20_first200.pt --reference mp20_bt.parquet --hull mp20_hull.parquet --out e`.",
+        f"The first {metrics['num_crystals']:,} of DiffCSP's samples (trained on MP-20, unrelaxed, as it publishes them): "
+        "`crysjepa evaluate SAMPLES --reference mp20_bt.parquet --hull mp20_hull.parquet --preset "
+        f"{protocol['preset']} --out e`.",
         "",
         *rates([{"name": "DiffCSP", **metrics}]),
         "",
@@ -161,18 +162,19 @@ def included(path: Path) -> list[str]:
 def curves_section() -> list[str]:
     """The ends of the training curves of the shipped weights."""
     lines = ["## Ends of the training curves", ""]
+    script = "`python scripts/train_default_weights.py"
     commands = {
-        "generator": "python scripts/train_default_weights.py generator MP20.parquet MPTS52.parquet --out G",
-        "ddpm": "python scripts/train_default_weights.py ddpm MP20.parquet MPTS52.parquet --out D",
-        "jepa": "python scripts/train_default_weights.py jepa PACKED.parquet --init J --steps 4500 --out JEPA",
+        "generator": ("one H100", "`python experiments/gpu/run.py train`, then `refine`, from step 3911 on"),
+        "ddpm": ("one busy core", f"{script} ddpm MP20.parquet MPTS52.parquet --out D`"),
+        "jepa": ("one busy core", f"{script} jepa PACKED.parquet --init J --steps 4500 --out JEPA`"),
     }
-    for kind, command in commands.items():
+    for kind, (device, command) in commands.items():
         path = shipped(kind).with_name(f"{kind}.curve.json")
         saved = json.loads(path.read_text(encoding="utf-8"))
         rows = [saved["curve"][0], saved["curve"][len(saved["curve"]) // 2], *saved["curve"][-3:]]
         names = [n for n in rows[-1] if n != "step"]
         lines += [
-            f"**{kind}**, {saved['seconds'] / 60:.0f} minutes on one busy core: `{command}`",
+            f"**{kind}**, {saved['seconds'] / 60:.0f} minutes on {device}: {command}",
             "",
             f"| step | {' | '.join(names)} |",
             "|---" * (1 + len(names)) + "|",

@@ -123,6 +123,27 @@ def test_a_killed_run_goes_on_to_the_same_bytes(whole, config, tmp_path, after):
     assert contents(tmp_path / "run") == contents(whole)
 
 
+def test_more_is_drawn_than_relaxed(config, tmp_path):
+    """With replay, a share that the run chooses, and patience for one round that is no better."""
+    changes = {"oversample": 3, "num": 8, "num_refined": 4, "rounds": 3, "patience": 1, "replay": 0.5}
+    changes |= {"keep": "auto", "drift": 4.0}
+    run = tmp_path / "run"
+    discover_crystals(DiscoverConfig(**config.model_dump() | changes), run)
+    drawn = CandidateTable.read(run / "round-0" / "drawn.parquet")
+    kept = CandidateTable.read(run / "round-0" / "screened.parquet")
+    assert len(drawn) == 24 and len(kept) == 8
+    assert drawn.counts()["rejected: screen"] == 16
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert [r["num_drawn"] for r in metrics["rounds"]][:2] == [24, 12]
+    done = len(metrics["rounds"])
+    assert done == len(list(run.glob("round-*/judged.parquet"))) < 4
+    assert any(n.startswith(f"Stopped after round {done - 1}") for n in metrics["notes"])
+    assert any(n.startswith("3 crystals were drawn for each") for n in metrics["notes"])
+    table = CandidateTable.read(run / "candidates.parquet")
+    assert table.column("round").count(0) == 8 and set(table.column("round")) == set(range(done))
+    assert "24" not in {str(r["num_crystals"]) for r in metrics["rounds"]}
+
+
 def test_another_seed_is_another_run(whole, config):
     with pytest.raises(RunError, match="seed"):
         discover_crystals(config.model_copy(update={"seed": 9}), whole)

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 from shared import say
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from figures import draw_refinement
+
 from crysjepa.candidates import CandidateTable
 
 
 def page(out: Path, judged: list[Path]) -> None:
-    """``gpu.md`` from what lies in ``out``, and from judged samples, the base's first."""
+    """``training_on_a_gpu.md`` and ``vsun.svg``, from what lies in ``out`` and from folders of ``judge``.
+
+    A row of the table has the name of its folder.
+    """
     speed = json.loads((out / "speed.json").read_text(encoding="utf-8"))
     lines = [
         f"`experiments/gpu/run.py` on one {speed['device']} (torch {speed['torch']}): "
@@ -41,7 +49,13 @@ def page(out: Path, judged: list[Path]) -> None:
         found = json.loads(samples.read_text(encoding="utf-8"))
         lines += ["", f"{found['num']} crystals of the flow drawn in {found['seconds']:.0f} s."]
     lines += ["", *rates_table(judged)]
-    (out / "gpu.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if judged:
+        rows = [
+            {"name": folder.name, **json.loads((folder / "metrics.json").read_text(encoding="utf-8"))}
+            for folder in judged
+        ]
+        draw_refinement({"rows": rows}, out / "vsun.svg")
+    (out / "training_on_a_gpu.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     say(f"wrote {out / 'gpu.md'}")
 
 

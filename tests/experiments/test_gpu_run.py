@@ -28,7 +28,7 @@ def run(monkeypatch):
         monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments), "--device", "cpu", "--toy"]),
         module.main(),
     )
-    for name in ("train_default_weights", "narrow_jepa", "shared", "speed", "page"):
+    for name in ("train_default_weights", "narrow_jepa", "shared", "speed", "page", "figures"):
         sys.modules.pop(name, None)
 
 

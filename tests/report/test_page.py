@@ -31,7 +31,7 @@ from crysjepa.report.funnel import funnel, near_misses, reasons, shortlist
 from crysjepa.report.results import Results, Round, numbers, plain, read_results
 from crysjepa.report.structures import _view, draw_structure
 from crysjepa.report.style import INK, LINE, MUTED, PAPER
-from crysjepa.report.wording import formula, number, significant, space_group
+from crysjepa.report.wording import formula, headline, number, significant, space_group
 
 NASTY = (
     "<script>alert(1)</script>",
@@ -444,6 +444,21 @@ def test_funnel_counts_and_reasons(run: Path) -> None:
     assert found["stability", "… above 0.1"] == (9, 9)
     assert found["read", "the file ends within a loop"] == (1, 0)
     assert sum(r.total for r in reasons(results)) == len(results.frame) - len(results.candidates.ok_ids)
+
+
+def test_what_was_not_worth_relaxing_is_a_step(tmp_path: Path) -> None:
+    run = write_run(tmp_path, metrics={"protocol": {"oversample": 3, "screen_by": "jepa-relaxed"}})
+    results = read_results(run)
+    first = funnel(results, results.rounds[0])
+    num = int(results.rounds[0].rows.sum())
+    assert [(s.name, s.left, s.lost) for s in first[:2]] == [
+        ("generated", 3 * num, 0),
+        ("screened", num, 2 * num),
+    ]
+    assert first[1].why == (("not among the best by jepa-relaxed", 2 * num),)
+    told = headline(results, 1, 1)
+    assert told.startswith(f"{3 * len(results.frame)} crystals were generated")
+    assert f"the best {len(results.frame)} of them by jepa-relaxed chosen" in told
 
 
 def test_a_repeat_of_an_earlier_round_is_not_counted_twice(tmp_path: Path) -> None:

@@ -67,10 +67,23 @@ def passed(frame: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
     return out
 
 
+def oversample(results: Results) -> int:
+    """Crystals generated for each that was relaxed."""
+    number = results.protocol.get("oversample")
+    return number if isinstance(number, int) and number > 0 else 1
+
+
 def funnel(results: Results, part: Round) -> list[Step]:
-    """Generated, relaxed, valid, unique, novel, stable: what is left of a round, and why the rest is gone."""
+    """Generated, relaxed, valid, unique, novel, stable: what is left of a round, and why the rest is gone.
+
+    Where a ranker chose what was worth relaxing, that is a step too; the table has no rows of the rest.
+    """
     before = part.rows
-    steps = [Step("generated", int(before.sum()), 0, ())]
+    kept, drawn = int(before.sum()), int(before.sum()) * oversample(results)
+    steps = [Step("generated", drawn, 0, ())]
+    if drawn > kept:
+        unfit = f"not among the best by {plain(results.protocol.get('screen_by'))}"
+        steps.append(Step("screened", kept, drawn - kept, ((unfit, drawn - kept),)))
     for name, mask in passed(results.frame).items():
         now = before & mask
         lost = before & ~now

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
+from crysjepa.report.funnel import oversample
 from crysjepa.report.results import Results, Round, numbers, plain, rate_interval, real, truths
 
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
@@ -20,9 +21,13 @@ def headline(results: Results, survivors: int, listed: int) -> str:
     total, rounds = len(results.frame), len(results.rounds)
     if not total:
         return "No crystal was generated, so there is nothing to screen."
-    crystals = "1 crystal was" if total == 1 else f"{total:,} crystals were"
+    drawn = total * oversample(results)
+    crystals = "1 crystal was" if drawn == 1 else f"{drawn:,} crystals were"
     field = plain(results.protocol.get("force_field"))
     start = f"{crystals} generated" + (f" in {rounds} rounds" if rounds > 1 else "")
+    start += f", the best {total:,} of them by {plain(results.protocol.get('screen_by'))} chosen" * (
+        drawn > total
+    )
     relaxed = results.protocol.get("relax") is not False
     start += f", {'relaxed' if relaxed else 'judged'} with {field} and screened" if field else " and screened"
     if not survivors:
