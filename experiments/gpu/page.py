@@ -56,7 +56,7 @@ def page(out: Path, judged: list[Path]) -> None:
         ]
         draw_refinement({"rows": rows}, out / "vsun.svg")
     (out / "training_on_a_gpu.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    say(f"wrote {out / 'gpu.md'}")
+    say(f"wrote {out / 'training_on_a_gpu.md'}")
 
 
 def rates_table(judged: list[Path]) -> list[str]:
