@@ -7,8 +7,8 @@ On the same cores, one way after the other, everything counted from the first dr
 relaxed; and the same drawn --more times over, the valid, unique and novel ranked by what they are expected
 to relax to, and only the best relaxed. All of them are relaxed by crysjepa; what that is worth beside a
 plain ASE loop is in benchmarks/relaxation.py. Judged by the preset default with CHGNet against mp20_hull;
-FOLDER holds mp20_bt.parquet and mp20_hull.parquet. Into --out go hits.json, hits.md and what is done: a way
-that ended is not done again. Nothing else should run meanwhile.
+FOLDER holds mp20_bt.parquet and mp20_hull.parquet. Into --out go hits.json, hits.md, hits.svg and what is
+done: a way that ended is not done again. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from figures import draw_hits
 from steps import keep_best, keep_ok
 
 from crysjepa import api
@@ -84,9 +85,10 @@ def measured(way: Way, num: int, data: Path, out: Path, cores: int) -> dict[str,
 def page(rows: list[dict[str, Any]], cores: int) -> str:
     """A table."""
     by = {row["name"]: 3600 * row["hits"] / row["seconds"] for row in rows}
+    best = {r["name"]: 3600 * r["vsun_at_0"] * r["num_crystals"] / r["seconds"] for r in rows}
     head = (
         *("way", "drawn", "relaxed", "hits", "V.S.U.N. of the relaxed", "minutes", "hits an hour"),
-        "times the first way",
+        *("times the first way", "on the hull", "of these an hour", "times the first way"),
     )
     lines = ["`python experiments/hits.py --data FOLDER --out FOLDER`", ""]
     lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
@@ -96,7 +98,8 @@ def page(rows: list[dict[str, Any]], cores: int) -> str:
         lines.append(
             f"| {row['name']} | {row['drawn']} | {row['relaxed']} | {row['hits']} "
             f"| {100 * row['vsun']:.1f} % ({100 * low:.0f}–{100 * high:.0f}) | {row['seconds'] / 60:.1f} "
-            f"| {rate:.0f} | {rate / by[rows[0]['name']]:.2f} |"
+            f"| {rate:.0f} | {rate / by[rows[0]['name']]:.2f} | {100 * row['vsun_at_0']:.1f} % "
+            f"| {best[row['name']]:.0f} | {best[row['name']] / best[rows[0]['name']]:.2f} |"
         )
     lines += ["", f"{cores} cores; everything counted but the index of known crystals. CHGNet, 0.1 eV/Å."]
     return "\n".join(lines) + "\n"
@@ -125,6 +128,7 @@ def main() -> None:
         rows.append(measured(way, args.num, args.data, args.out, args.cores))
         write_json(args.out / "hits.json", {"cores": args.cores, "rows": rows})
         write_text(args.out / "hits.md", page(rows, args.cores))
+    draw_hits(rows, args.out / "hits.svg")
     sys.stdout.write(page(rows, args.cores))
 
 

@@ -53,7 +53,8 @@ def discover_section(run: Path) -> list[str]:
         "## The quick run",
         "",
         "`crysjepa discover --out run` on two cores of a shared machine, no GPU. Rates are percent of all crystals "
-        "that were asked for, with Wilson 95 % intervals.",
+        f"that were {'relaxed, one of ' + str(protocol['oversample']) + ' drawn' if 'oversample' in protocol else 'drawn'}, "
+        "with Wilson 95 % intervals.",
         "",
         *rates(rounds),
         "",

@@ -5,11 +5,14 @@ import subprocess
 import sys
 import time
 
+import pyarrow.parquet as pq
 import pytest
 
 from crysjepa.candidates import CandidateTable
+from crysjepa.discover import loop
 from crysjepa.discover.config import PRESETS, DiscoverConfig
 from crysjepa.discover.loop import discover_crystals
+from crysjepa.generate.base import load_generator
 from crysjepa.run import RunError
 from crysjepa.screen.selection import select_best
 
@@ -141,7 +144,51 @@ def test_more_is_drawn_than_relaxed(config, tmp_path):
     assert any(n.startswith("3 crystals were drawn for each") for n in metrics["notes"])
     table = CandidateTable.read(run / "candidates.parquet")
     assert table.column("round").count(0) == 8 and set(table.column("round")) == set(range(done))
-    assert "24" not in {str(r["num_crystals"]) for r in metrics["rounds"]}
+    assert metrics["rounds"][0]["drawn"]["rejected: screen"] == 16
+    chosen = pq.read_table(run / "round-0" / "selected.parquet").num_rows
+    learnt = load_generator(run / "round-1" / "generator.safetensors").origin["num_crystals"]
+    assert chosen and learnt == chosen + min(chosen, 7), "as many of the seven that were known before"
+
+
+def test_a_run_with_every_setting_goes_on_to_the_same_bytes(config, tmp_path):
+    changes = {"oversample": 2, "num": 8, "num_refined": 4, "replay": 0.5, "keep": "auto", "drift": 2.0}
+    every = DiscoverConfig(**config.model_dump() | changes)
+    discover_crystals(every, tmp_path / "whole")
+
+    def progress(stage, done, total):
+        if stage.startswith("relax (base)"):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        discover_crystals(every, tmp_path / "run", progress=progress)
+    assert (tmp_path / "run" / "round-0" / "drawn.parquet").exists()
+    discover_crystals(every, tmp_path / "run")
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+def test_a_ranker_that_cannot_choose_says_so_before_anything_is_drawn(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "make_ranker", refusing(loop.make_ranker, "jepa-relaxed"))
+    with pytest.raises(ValueError, match="set screen_by to another ranker, or oversample = 1"):
+        discover_crystals(config.model_copy(update={"oversample": 2}), tmp_path / "run")
+    assert not list((tmp_path / "run").glob("round-*"))
+
+
+def refusing(make, name):
+    """What makes rankers, but for one of them."""
+
+    def made(wanted, context):
+        if wanted == name:
+            raise ValueError("it needs another model")
+        return make(wanted, context)
+
+    return made
+
+
+def test_drift_can_be_turned_off_in_a_file():
+    assert DiscoverConfig.model_validate({"drift": "off"}).drift is None
+    for wrong in (float("inf"), 0.5, "on"):
+        with pytest.raises(ValueError, match="drift"):
+            DiscoverConfig.model_validate({"drift": wrong})
 
 
 def test_another_seed_is_another_run(whole, config):

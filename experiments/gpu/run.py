@@ -71,8 +71,10 @@ def tables(data: Path) -> list[Path]:
     return [data / "mp20_bt.parquet", data / "mpts52.parquet"]
 
 
-def train(data: Path, out: Path, device: str, toy: bool, minutes: float, after: Path | None) -> None:
-    """The flow, for so many minutes."""
+def train(
+    data: Path, out: Path, device: str, toy: bool, minutes: float, wanted: int | None, after: Path | None
+) -> None:
+    """The flow, for so many minutes, or for so many steps."""
     path = out / "flow.safetensors"
     crystals = generator_crystals(tables(data)[: 1 if toy else 2])
     if toy:
@@ -84,15 +86,17 @@ def train(data: Path, out: Path, device: str, toy: bool, minutes: float, after: 
     chosen = out / "steps.json"
     while after is not None and not after.exists():
         time.sleep(0.5)
+    if wanted is not None:
+        keep(chosen, {"steps": wanted})
     if not chosen.exists():
         steps = 20 if toy else PILOT
         pilot = settings.model_copy(update={"steps": steps})
         clock = Clock(steps // 2)
         FlowGenerator.train(crystals, config, pilot, settled=settled, device=device, progress=clock)
         ms = 1000 * clock.seconds / clock.steps
-        keep(chosen, {"steps": int(60000 * minutes / ms), "ms_a_step": ms})
+        keep(chosen, {"steps": max(1, int(60000 * minutes / ms)), "ms_a_step": ms})
     found = json.loads(chosen.read_text(encoding="utf-8"))
-    say(f"{found['ms_a_step']:.1f} ms a step: {found['steps']} steps")
+    say(f"{found['steps']} steps, as {chosen} has it")
     generator, training = FlowGenerator.train(
         crystals,
         config,
@@ -190,15 +194,15 @@ def refine(
     base = load_checkpoint(model)
     assert isinstance(base, FlowGenerator)
     parts = [generator_crystals(replay)] if replay else []
-    settled = settle_all(parts[0]) if parts else []
+    symmetric = base.flow.config.symmetric
+    settled = settle_all(parts[0], symmetric=symmetric) if parts else []
     while after is not None and not after.exists():
         time.sleep(0.5)
     for path in lessons:
-        if path.exists():
-            table = datasets.load(str(path))
-            parts.append(canonicalise(table.crystals(table.ok_ids))[0])
-            settled += settle_all(parts[-1])
-            say(f"{len(parts[-1])} of {path.name}")
+        table = datasets.load(str(path))
+        parts.append(canonicalise(table.crystals(table.ok_ids))[0])
+        settled += settle_all(parts[-1], symmetric=symmetric)
+        say(f"{len(parts[-1])} of {path.name}")
     crystals = Crystals.concatenate(
         [part.with_ids([f"{i}-{id_}" for id_ in part.ids]) for i, part in enumerate(parts)]
     )
@@ -232,6 +236,7 @@ def main() -> None:
     for stage in (measuring, training, screening, judging):
         stage.add_argument("--data", type=Path, required=True)
     training.add_argument("--minutes", type=float, default=3.0)
+    training.add_argument("--steps", type=int, help="instead of as many as fit into the minutes")
     for stage in (training, refining):
         stage.add_argument("--after", type=Path, help="wait for this file before the GPU is used")
     screening.add_argument("source", type=Path)
@@ -257,7 +262,7 @@ def main() -> None:
         crystals = generator_crystals(tables(chosen.data)[:1])
         measure(crystals[:300] if chosen.toy else crystals, chosen.out, chosen.device, chosen.toy)
     elif chosen.stage == "train":
-        train(chosen.data, chosen.out, chosen.device, chosen.toy, chosen.minutes, chosen.after)
+        train(chosen.data, chosen.out, chosen.device, chosen.toy, chosen.minutes, chosen.steps, chosen.after)
     elif chosen.stage == "sample":
         sample(chosen.model, chosen.num, chosen.out, chosen.device, chosen.seed)
     elif chosen.stage == "screen":

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from crysjepa._download import DatasetError
 from crysjepa.candidates import CandidateTable
 from crysjepa.generate.registry import load_checkpoint
 
@@ -67,3 +68,13 @@ def test_every_stage(run, data, tmp_path, capsys):
     assert tuned.origin["num_crystals"] == 3 + base.origin["num_crystals"]
     assert tuned.origin["finetuned_from"]["steps"] == base.origin["steps"]
     assert "refined in" in capsys.readouterr().out
+    shards = out / "judged.shards"
+    run("relax", chosen, "--out", shards, "--processes", 1)
+    before = sorted(p.name for p in shards.glob("*.parquet"))
+    run("judge", chosen, "--data", data, "--out", out / "judged", "--processes", 1)
+    assert before and before == sorted(p.name for p in shards.glob("*.parquet")), "nothing is relaxed twice"
+    run("page", out / "judged", "--out", out)
+    page = (out / "training_on_a_gpu.md").read_text()
+    assert "| judged | 3 | 100.0" in page and (out / "vsun.svg").stat().st_size > 1000
+    with pytest.raises(DatasetError, match=r"no\.parquet"):
+        run("refine", "--model", model, "--lessons", out / "no.parquet", "--out", refined)

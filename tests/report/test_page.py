@@ -455,7 +455,7 @@ def test_what_was_not_worth_relaxing_is_a_step(tmp_path: Path) -> None:
         ("generated", 3 * num, 0),
         ("screened", num, 2 * num),
     ]
-    assert first[1].why == (("not among the best by jepa-relaxed", 2 * num),)
+    assert first[1].why == (("not among the best by jepa-relaxed, or failed", 2 * num),)
     told = headline(results, 1, 1)
     assert told.startswith(f"{3 * len(results.frame)} crystals were generated")
     assert f"the best {len(results.frame)} of them by jepa-relaxed chosen" in told

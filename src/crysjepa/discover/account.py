@@ -15,12 +15,13 @@ def run_metrics(
     config: DiscoverConfig,
     judge: Judge,
     rounds: list[CandidateTable],
+    drawn: list[dict[str, int]],
     table: CandidateTable,
     about: list[str],
 ) -> dict[str, Any]:
     """For ``metrics.json``: from each round's own table, and from all of them joined.
 
-    ``about`` are the rankers' own notes.
+    ``drawn`` counts what became of all that each round drew; ``about`` are the rankers' own notes.
     """
     ended = list(zip(table.column("round"), table.column("status"), strict=True))
     before = [
@@ -28,24 +29,28 @@ def run_metrics(
             "round": r,
             "name": _title(r, len(rounds) - 1),
             **crystal_metrics(t),
-            "num_drawn": len(t) * config.oversample,
+            "num_drawn": sum(drawn[r].values()),
+            "drawn": drawn[r],
             # Without what repeats an earlier round: a tuned model may return its own training set.
             "vsun_beyond_earlier_rounds": ended.count((r, Status.OK)) / len(t),
         }
         for r, t in enumerate(rounds)
     ]
     listed = [r for r in table.column("shortlist_rank") if r is not None]
-    settings = config.model_dump(mode="json", include={"ranker", "seed", "oversample", "screen_by"})
+    screened = {"oversample", "screen_by"} if config.oversample > 1 else set()
+    settings = config.model_dump(mode="json", include={"ranker", "seed"} | screened)
     return {
         "rounds": before,
         "shortlist": len(listed),
         "num_selected": [sum(bool(v) for v in t.column("selected")) for t in rounds[:-1]],
         "protocol": judge.describe() | settings,
-        "notes": [*_notes(judge, config, rounds), *(f"Ranking: {note}." for note in about)],
+        "notes": [*_notes(judge, config, rounds, drawn), *(f"Ranking: {note}." for note in about)],
     }
 
 
-def _notes(judge: Judge, config: DiscoverConfig, rounds: list[CandidateTable]) -> list[str]:
+def _notes(
+    judge: Judge, config: DiscoverConfig, rounds: list[CandidateTable], drawn: list[dict[str, int]]
+) -> list[str]:
     relaxation = judge.protocol.relaxation
     notes = [
         f"Energies are {judge.protocol.force_field}'s, not DFT's. Relaxations stop at a largest force of "
@@ -56,6 +61,12 @@ def _notes(judge: Judge, config: DiscoverConfig, rounds: list[CandidateTable]) -
             0,
             f"{config.oversample} crystals were drawn for each that was relaxed. All rates are of those "
             f"relaxed, which {config.screen_by} ranks first, each formula once while there are others.",
+        )
+    astray = sum(counts.get("failed: generate", 0) for counts in drawn)
+    if astray and config.oversample > 1:
+        notes.append(
+            f"{astray} of {sum(sum(c.values()) for c in drawn)} crystals failed when they were drawn; they "
+            "are in drawn.parquet, and count in no rate unless too few others were left to relax."
         )
     if len(rounds) <= config.rounds:
         notes.append(

@@ -91,8 +91,10 @@ def share_worth_keeping(judged: CandidateTable, seed: int) -> float:
 
 
 def within_drift(crystals: Crystals, num: int, known: Crystals, drift: float) -> list[str]:
-    """The first ``num`` ids such that no element becomes more than ``drift`` times as frequent as it is among
-    known crystals; of lanthanides, which stand in for each other, also all together.
+    """The first ``num`` ids of which no element is in more than its part; fewer, if the others run out.
+
+    That is ``drift`` times its share of the known crystals, and at least :data:`ALWAYS`, of ``num``, and one
+    crystal more. Lanthanides, which stand in for each other, have a part all together too.
     """
     most = np.floor(num * np.maximum(drift * _shares(known), ALWAYS)) + 1
     have = np.zeros(len(most))

@@ -39,8 +39,9 @@ class DiscoverConfig(BaseModel):
     )
     replay: float = Field(0.0, ge=0, lt=1, description="share of known crystals in what is learnt from")
     drift: float | None = Field(
-        2.0, ge=1, description="how many times as frequent an element may become among those chosen"
-    )
+        2.0, ge=1, allow_inf_nan=False,
+        description="how many times as frequent an element may become among those chosen; off: any",
+    )  # fmt: skip
     finetune: TrainSettings = TrainSettings(
         steps=120, batch_size=32, learning_rate=1e-4, warmup=10, ema_decay=0.98, checkpoint_every=50
     )
@@ -54,6 +55,11 @@ class DiscoverConfig(BaseModel):
     @classmethod
     def _known_ranker(cls, name: str) -> str:
         return ranker_info(name).name
+
+    @field_validator("drift", mode="before")
+    @classmethod
+    def _off(cls, drift: object) -> object:
+        return None if drift == "off" else drift  # TOML has no null
 
     @field_validator("keep")
     @classmethod

@@ -95,6 +95,7 @@ class _Loop:
             write_text(self.run.path("references.json"), found.to_json())
 
         self.run.stage("prepare", ["references.json"], work)
+        _ = self.ranker, self.screener  # what they lack is better said now than when all is drawn
 
     def generate(self, round_: int) -> None:
         """Draw crystals from the base model, or from the one that the round before refined."""
@@ -125,7 +126,7 @@ class _Loop:
 
         def work() -> None:
             drawn = CandidateTable.read(self.run.path(f"round-{round_}/generated.parquet"))
-            if self.config.oversample == 1:
+            if self.screener is None:
                 kept = drawn
             else:
                 scores = self.screener.score(drawn.crystals(drawn.ok_ids))
@@ -161,7 +162,7 @@ class _Loop:
         self.run.stage(f"judge-{round_}", targets, work)
 
     def refine(self, round_: int) -> None:
-        """Fine-tune on the best ``keep`` of the V.U.N. crystals; stability plays no part in the choice."""
+        """Fine-tune on the best ``keep`` of the V.U.N. crystals by the ranker; no force field decides."""
         targets = [f"round-{round_}/selected.parquet", f"round-{round_ + 1}/generator.safetensors"]
 
         def work() -> None:
@@ -203,7 +204,9 @@ class _Loop:
             tables = [self._judged(r) for r in range(rounds)]
             joined = mark_repeats(self._joined(rounds))
             table = self._map(with_shortlist(joined, self.config.shortlist), rounds)
-            found = run_metrics(self.config, self.judge_by, tables, table, self._ranker_notes())
+            drawn = [CandidateTable.read(self.run.path(f"round-{r}/drawn.parquet")) for r in range(rounds)]
+            counts = [t.counts() for t in drawn]
+            found = run_metrics(self.config, self.judge_by, tables, counts, table, self._ranker_notes())
             write_json(self.run.path("metrics.json"), found)
             self._write_shortlist(table)
             table.write(self.run.path("candidates.parquet"))
@@ -230,7 +233,7 @@ class _Loop:
         return lessons(judged, config.keep, config.drift, self.judge_by.reference.crystals, config.seed)
 
     def _ranker_notes(self) -> list[str]:
-        used = [self.ranker, *([self.screener] if self.config.oversample > 1 else [])]
+        used = [self.ranker, *([self.screener] if self.screener is not None else [])]
         return list(dict.fromkeys(note for ranker in used for note in ranker.notes))
 
     def _generator(self, round_: int) -> Generator:
@@ -277,9 +280,16 @@ class _Loop:
         return self._make(self.config.ranker)
 
     @cached_property
-    def screener(self) -> Ranker:
-        same = self.config.screen_by == self.config.ranker
-        return self.ranker if same else self._make(self.config.screen_by)
+    def screener(self) -> Ranker | None:
+        if self.config.oversample == 1:
+            return None
+        try:
+            return self._make(self.config.screen_by)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.config.screen_by} cannot choose what to relax ({error}): set screen_by to another "
+                "ranker, or oversample = 1"
+            ) from error
 
     def _make(self, name: str) -> Ranker:
         elements = self._ranker_references(name)

@@ -154,14 +154,17 @@ def train_model(
     ema = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99),
-        fused=fabric.device.type == "cuda",
+        fused=fabric.device.type == "cuda" and settings.precision != "16-mixed",  # whose scaler it refuses
     )  # fmt: skip
     data = data.to(fabric.device)
     training = Training(model, ema)
     if state is not None and state.exists():
         _restore(training, optimizer, state, identity)
     if settings.compiled:
-        for block in (m for m in model.modules() if isinstance(m, Block)):
+        blocks = [m for m in model.modules() if isinstance(m, Block)]
+        if not blocks:
+            raise ValueError("compiled = true compiles Transformer blocks, and this model has none")
+        for block in blocks:
             block.compile(dynamic=True)  # all share one kernel, whatever the length of a batch
     wrapped, optimizer = fabric.setup(Objective(model, loss), optimizer)
     wrapped.train()
@@ -267,8 +270,8 @@ def _identity(
 ) -> dict[str, Any]:
     """What decides where a training goes; the keys are the words of the error message."""
     return {
-        # How often a state is kept, and how a step is run, do not change where training goes.
-        "settings": settings.model_dump(exclude={"checkpoint_every", "compiled"}),
+        # How often a state is kept does not change where training goes.
+        "settings": settings.model_dump(exclude={"checkpoint_every"}),
         "seed": seed,
         "crystals": data.content_hash,
         "energies": data.energies_hash,
