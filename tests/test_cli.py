@@ -38,7 +38,9 @@ def call(*args, status=0):
     return result.output
 
 
-@pytest.mark.parametrize("verb", [*VERBS, "data list", "data info", "data fetch"])
+@pytest.mark.parametrize(
+    "verb", [*VERBS, "data list", "data info", "data fetch", "dft export", "dft collect"]
+)
 def test_every_verb_has_help_with_an_example(verb):
     text = call(*verb.split(), "--help")
     assert "Usage" in text

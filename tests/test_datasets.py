@@ -1,5 +1,6 @@
 """Named datasets: the registry, the bundled one, and downloads from a real server on this machine."""
 
+import gzip
 import hashlib
 import json
 import re
@@ -12,11 +13,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from pymatgen.core import Lattice, Structure
+from pymatgen.entries.computed_entries import ComputedStructureEntry
 from pymatgen.io.cif import CifWriter
 
 from crysjepa import datasets
+from crysjepa.chunks import open_chunks
 from crysjepa.crystals import Crystals
-from crysjepa.datasets import DatasetError, available, fetch, info, load
+from crysjepa.datasets import DatasetError, available, download, fetch, info, load, told_by
+from crysjepa.evaluate.hulls import load_hull
 
 CIF = str(CifWriter(Structure(Lattice.cubic(4.12), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])))
 BODY = b"id,cif\n" + b"".join(f'mp-{i},"{CIF}"\n'.encode() for i in range(300))
@@ -100,6 +104,7 @@ def test_registry():
         assert info(dataset.name) is dataset
         assert dataset.licence and dataset.citation and dataset.description
         assert dataset.kind in ("crystals", "hull")
+        assert dataset.size and dataset.checked
         for file in dataset.files:
             assert file.url.startswith("https://")
             assert file.checksum is None or re.fullmatch(
@@ -153,13 +158,6 @@ def test_a_path_wins_over_a_name(tmp_path, monkeypatch):
     assert load(tmp_path / "flla" / "mine.cif").ids == ["mine"]
 
 
-@pytest.mark.parametrize("name", ["mp_2022", "mp_2023_hull", "alex_mp_2020correction_hull"])
-def test_formats_that_need_conversion_say_how(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(socket.socket, "connect", lambda *a: pytest.fail("went to the network"))
-    with pytest.raises(DatasetError, match=rf"has to be converted.*fetch\('{name}'\) downloads .*gz; then"):
-        load(name, folder=tmp_path)
-
-
 def test_cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("CRYSJEPA_DATA", str(tmp_path / "here"))
     assert datasets.cache_folder() == tmp_path / "here"
@@ -174,11 +172,11 @@ def test_cache_folder(monkeypatch, tmp_path):
 def test_fresh_download(server, known, tmp_path, name):
     server.files["/data.csv"] = BODY
     calls = []
-    path = fetch(name, url=f"{server.url}/data.csv", folder=tmp_path, progress=lambda *c: calls.append(c))
+    path = download(name, url=f"{server.url}/data.csv", folder=tmp_path, progress=lambda *c: calls.append(c))
     assert path == tmp_path / "data.csv"
     assert path.read_bytes() == BODY
     assert calls[-1] == (len(BODY), len(BODY))
-    assert fetch(name, url=f"{server.url}/data.csv", folder=tmp_path) == path
+    assert download(name, url=f"{server.url}/data.csv", folder=tmp_path) == path
     assert server.requests == [("/data.csv", None)]
     assert {p.name for p in tmp_path.iterdir()} == {"data.csv"} | (
         {"data.csv.sha256"} if name == "unknown" else set()
@@ -191,12 +189,12 @@ def test_an_interrupted_download_goes_on(server, known, tmp_path, name):
     server.files["/data.csv"], server.cut = BODY, 150_000
     url = f"{server.url}/data.csv"
     with pytest.raises(DatasetError, match=r"broke off; \d+ bytes are kept: run it again to go on"):
-        fetch(name, url=url, folder=tmp_path)
+        download(name, url=url, folder=tmp_path)
     assert not (tmp_path / "data.csv").exists()
     kept = (tmp_path / "data.csv.partial").stat().st_size
     assert 50_000 < kept <= 150_000
     server.cut = None
-    assert fetch(name, url=url, folder=tmp_path).read_bytes() == BODY
+    assert download(name, url=url, folder=tmp_path).read_bytes() == BODY
     assert server.requests == [("/data.csv", None), ("/data.csv", f"bytes={kept}-")]
     assert not list(tmp_path.glob("*.partial*"))
 
@@ -205,9 +203,9 @@ def test_an_interrupted_download_goes_on(server, known, tmp_path, name):
 def test_a_partial_file_of_another_version_is_not_continued(server, known, tmp_path, name):
     server.files["/data.csv"], server.cut = b"x" * len(BODY), 150_000
     with pytest.raises(DatasetError, match="broke off"):
-        fetch(name, url=f"{server.url}/data.csv", folder=tmp_path)
+        download(name, url=f"{server.url}/data.csv", folder=tmp_path)
     server.files["/data.csv"], server.cut = BODY, None
-    assert fetch(name, url=f"{server.url}/data.csv", folder=tmp_path).read_bytes() == BODY
+    assert download(name, url=f"{server.url}/data.csv", folder=tmp_path).read_bytes() == BODY
 
 
 def test_a_server_without_ranges_or_tags(server, known, tmp_path):
@@ -215,7 +213,7 @@ def test_a_server_without_ranges_or_tags(server, known, tmp_path):
     for name in ("known", "unknown"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "data.csv.partial").write_bytes(BODY[:1000])
-        assert fetch(name, url=f"{server.url}/data.csv", folder=tmp_path / name).read_bytes() == BODY
+        assert download(name, url=f"{server.url}/data.csv", folder=tmp_path / name).read_bytes() == BODY
     # with no checksum and no tag, nothing says that the half on disk belongs to the half on the server
     assert server.requests == [("/data.csv", "bytes=1000-"), ("/data.csv", None)]
 
@@ -223,31 +221,31 @@ def test_a_server_without_ranges_or_tags(server, known, tmp_path):
 def test_a_partial_file_that_is_too_long_starts_again(server, known, tmp_path):
     server.files["/data.csv"] = BODY
     (tmp_path / "data.csv.partial").write_bytes(BODY + b"more")
-    assert fetch("known", url=f"{server.url}/data.csv", folder=tmp_path).read_bytes() == BODY
+    assert download("known", url=f"{server.url}/data.csv", folder=tmp_path).read_bytes() == BODY
 
 
 def test_a_wrong_hash_is_refused(server, known, tmp_path):
     server.files["/data.csv"] = b"<html>over quota</html>"
     with pytest.raises(DatasetError, match=rf"is not data\.csv \(sha256:{known}\): it was discarded"):
-        fetch("known", url=f"{server.url}/data.csv", folder=tmp_path)
+        download("known", url=f"{server.url}/data.csv", folder=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_first_hash_is_checked_ever_after(server, known, tmp_path):
     server.files["/data.csv"] = BODY
     url = f"{server.url}/data.csv"
-    path = fetch("unknown", url=url, folder=tmp_path)
+    path = download("unknown", url=url, folder=tmp_path)
     assert (tmp_path / "data.csv.sha256").read_text() == f"{known}  data.csv\n"
     path.write_bytes(BODY[:-1])
     with pytest.raises(DatasetError, match=r"is not the expected file.*Delete it"):
-        fetch("unknown", url=url, folder=tmp_path)
+        download("unknown", url=url, folder=tmp_path)
     assert path.read_bytes() == BODY[:-1]
     path.unlink()
     server.files["/data.csv"] = BODY + b"changed"
     with pytest.raises(DatasetError, match="it was discarded"):
-        fetch("unknown", url=url, folder=tmp_path)
+        download("unknown", url=url, folder=tmp_path)
     server.files["/data.csv"] = BODY
-    assert fetch("unknown", url=url, folder=tmp_path).read_bytes() == BODY
+    assert download("unknown", url=url, folder=tmp_path).read_bytes() == BODY
 
 
 def test_unreachable_server_says_where_to_put_the_file(known, tmp_path, monkeypatch):
@@ -257,27 +255,27 @@ def test_unreachable_server_says_where_to_put_the_file(known, tmp_path, monkeypa
         url = f"http://127.0.0.1:{free.getsockname()[1]}/data.csv"
     expected = re.escape(str(tmp_path / "data.csv"))
     with pytest.raises(DatasetError, match=rf"cannot reach {url}.*put the file by hand at {expected}"):
-        fetch("known", url=url, folder=tmp_path)
+        download("known", url=url, folder=tmp_path)
     (tmp_path / "data.csv").write_bytes(BODY)
-    assert fetch("known", url=url, folder=tmp_path) == tmp_path / "data.csv"
+    assert download("known", url=url, folder=tmp_path) == tmp_path / "data.csv"
     (tmp_path / "data.csv").write_bytes(b"something else")
     with pytest.raises(DatasetError, match="is not the expected file"):
-        fetch("known", url=url, folder=tmp_path)
+        download("known", url=url, folder=tmp_path)
 
 
 def test_missing_on_the_server(server, known, tmp_path):
     with pytest.raises(DatasetError, match=r"the server refused .*404"):
-        fetch("known", url=f"{server.url}/data.csv", folder=tmp_path)
+        download("known", url=f"{server.url}/data.csv", folder=tmp_path)
 
 
 def test_mp_20_has_three_files_and_a_split(server, tmp_path):
     for i, split in enumerate(("train", "val", "test")):
         text = f'material_id,formation_energy_per_atom,cif\nmp-{i},-{i}.5,"{CIF}"\n'
         server.files[f"/mirror/{split}.csv"] = text.encode()
-    assert fetch("mp_20", url=f"{server.url}/mirror/", folder=tmp_path) == tmp_path / "mp_20"
+    assert download("mp_20", url=f"{server.url}/mirror/", folder=tmp_path) == tmp_path / "mp_20"
     table = load("mp_20", folder=tmp_path)
     rows = zip(table.ids, table.column("split"), table.column("formation_energy_per_atom"), strict=True)
-    assert sorted(rows) == [("mp-0", "train", -0.5), ("mp-1", "val", -1.5), ("mp-2", "test", -2.5)]
+    assert list(rows) == [("mp-0", "train", -0.5), ("mp-1", "val", -1.5), ("mp-2", "test", -2.5)]
     assert len(server.requests) == 3
 
 
@@ -302,3 +300,76 @@ def test_a_zip_of_csvs_has_a_split(server, tmp_path, monkeypatch):
     table = load("small", folder=tmp_path)
     assert dict(zip(table.ids, table.column("split"), strict=True)) == {"train-1": "train", "val-1": "val"}
     assert isinstance(table.crystals(), Crystals)
+
+
+# -- conversion ------------------------------------------------------------------------------------------
+
+
+def test_a_dataset_is_downloaded_and_converted_once(server, known, tmp_path):
+    server.files["/data.csv"] = BODY + b"mp-bad,nothing\n"
+    url = f"{server.url}/data.csv"
+    stages = []
+    path = fetch("unknown", url=url, folder=tmp_path, report=lambda stage, *_: stages.append(stage))
+    assert path == tmp_path / "unknown.parquet"
+    assert list(dict.fromkeys(stages)) == ["download unknown", "convert unknown"]
+    told = told_by(path)
+    assert told["rows"] == 301 and told["num_failed"] == 1 and told["expected_rows"] == 300
+    (checksum,) = told["sources"].values()
+    assert checksum == f"sha256:{hashlib.sha256(server.files['/data.csv']).hexdigest()}"
+    (tmp_path / "data.csv").unlink()
+    assert fetch("unknown", folder=tmp_path) == path
+    assert load("unknown", folder=tmp_path).counts() == {"ok": 300, "failed: read": 1}
+    assert len(server.requests) == 1
+
+
+def test_a_file_of_another_reader_or_source_is_converted_anew(server, known, tmp_path, monkeypatch):
+    server.files["/data.csv"] = BODY
+    url = f"{server.url}/data.csv"
+    first = fetch("known", url=url, folder=tmp_path)
+    written = first.stat().st_mtime_ns
+    assert fetch("known", folder=tmp_path).stat().st_mtime_ns == written
+    monkeypatch.setattr(datasets.formats, "VERSION", datasets.formats.VERSION + 1)
+    assert fetch("known", folder=tmp_path).stat().st_mtime_ns > written
+    assert told_by(first)["importer"] == datasets.formats.VERSION
+    first.write_bytes(b"not Parquet")
+    assert load("known", folder=tmp_path).counts() == {"ok": 300}
+    assert len(server.requests) == 1
+
+
+def test_a_published_file_that_cannot_be_converted_leaves_no_other(server, tmp_path, monkeypatch):
+    server.files["/x.json.gz"] = b"<html>"
+    file = datasets.RemoteFile(f"{server.url}/x.json.gz")
+    dataset = datasets.Dataset("odd", "", (file,), "", "", None, datasets.formats.ENTRIES, "hull")
+    monkeypatch.setitem(datasets._REGISTRY, "odd", dataset)
+    with pytest.raises(DatasetError, match=r"x\.json\.gz is damaged"):
+        fetch("odd", folder=tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["x.json.gz", "x.json.gz.sha256"]
+
+
+def test_a_hull_from_its_name(server, tmp_path, monkeypatch):
+    """Compositions and formation energies are read, structures are not."""
+    monkeypatch.setenv("CRYSJEPA_DATA", str(tmp_path))
+
+    def entry(name, species, energy):
+        structure = Structure(Lattice.cubic(4), species, [[i / 3, 0, 0] for i in range(len(species))])
+        return ComputedStructureEntry(structure, energy, entry_id=name).as_dict()
+
+    entries = [entry("a", ["Li"], -1.9), entry("b", ["O"], -4.9), entry("c", ["Li", "O"], -8.0)]
+    text = json.dumps({"material_id": {}, "entry": dict(enumerate(entries))})
+    server.files["/x.json.gz"] = gzip.compress(text.encode())
+    dataset = datasets.Dataset(
+        "small_hull", "", (datasets.RemoteFile(f"{server.url}/x.json.gz"),), "", "", 3,
+        datasets.formats.ENTRIES, "hull", scale="materials_project",
+    )  # fmt: skip
+    monkeypatch.setitem(datasets._REGISTRY, "small_hull", dataset)
+    hull = load_hull("small_hull")
+    assert hull.scale == "materials_project" and hull.scale_stated
+    assert hull.energy("LiO") == pytest.approx(-0.6)
+    assert load("small_hull").counts() == {"ok": 3}
+    assert [len(part) for part in open_chunks("small_hull").of(2)] == [2, 1]
+
+
+def test_a_phase_diagram_is_no_set_of_crystals(monkeypatch):
+    monkeypatch.setattr(socket.socket, "connect", lambda *a: pytest.fail("went to the network"))
+    with pytest.raises(DatasetError, match="no crystals: it is a hull"):
+        load("mp_2023_phase_diagram")

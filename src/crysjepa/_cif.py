@@ -112,9 +112,9 @@ def _crystal(text: str) -> RawCrystal:
     lattice = _lattice(parser, block)
     operations = _operations(parser, block)
     if len(operations) > 1:
-        coords = _exact_thirds(coords)
-    atomic_numbers, frac_coords = _expand(numbers, coords, operations, lattice)
-    _check_declared(items, len(atomic_numbers))
+        coords = exact_thirds(coords)
+    atomic_numbers, frac_coords = expand(numbers, coords, operations, lattice)
+    check_declared(items, len(atomic_numbers))
     return RawCrystal(atomic_numbers, frac_coords, lattice)
 
 
@@ -224,7 +224,7 @@ def _operations(parser: Any, block: CifBlock) -> NDArray[np.float64]:
     return np.array([operation.affine_matrix for operation in operations])
 
 
-def _check_declared(items: dict[str, Any], sites: int) -> None:
+def check_declared(items: dict[str, Any], sites: int) -> None:
     """Raise when the cell's formula says that atoms are missing, as they are in a truncated file."""
     formula = re.findall(r"([A-Z][a-z]?)\s*([\d.]*)", str(items.get("_chemical_formula_sum", "")))
     counts = [
@@ -248,13 +248,13 @@ def _check_declared(items: dict[str, Any], sites: int) -> None:
 # -- the sites of the whole cell -----------------------------------------------------------------
 
 
-def _exact_thirds(coords: NDArray[np.float64]) -> NDArray[np.float64]:
+def exact_thirds(coords: NDArray[np.float64]) -> NDArray[np.float64]:
     """0.3333 and 0.6667 to the fractions they stand for, so that images under a threefold axis coincide."""
     thirds = np.round(coords * 3) / 3
     return np.where(np.abs(coords - thirds) < _THIRDS_TOLERANCE, thirds, coords)
 
 
-def _expand(
+def expand(
     numbers: list[int],
     coords: NDArray[np.float64],
     operations: NDArray[np.float64],

@@ -163,6 +163,11 @@ def _recorded(path: Path) -> str | None:
     return f"sha256:{record.read_text(encoding='utf-8').split()[0]}" if record.exists() else None
 
 
+def recorded_checksum(path: Path, published: str | None) -> str | None:
+    """The checksum that a fetched file was found to have: the published one, or that of its first sight."""
+    return published or _recorded(path)
+
+
 def _record(path: Path) -> None:
     partial = path.with_name(f".{path.name}.sha256.partial")
     partial.write_text(f"{_digest(path, 'sha256').removeprefix('sha256:')}  {path.name}\n", encoding="utf-8")

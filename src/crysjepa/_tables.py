@@ -24,7 +24,7 @@ def assemble(entries: list[Entry], columns: pd.DataFrame | None = None) -> Candi
     sound = [i for i, e in enumerate(entries) if e.crystal is not None and len(e.crystal.atomic_numbers)]
     known = set(sound)
     reasons = {i: e.reason or "no atom sites" for i, e in enumerate(entries) if i not in known}
-    crystals = _joined([(ids[i], c) for i in sound if (c := entries[i].crystal) is not None])
+    crystals = joined([(ids[i], c) for i in sound if (c := entries[i].crystal) is not None])
     problems = problems_of(crystals)
     reasons |= {sound[i]: reason for i, reason in problems.items()}
     kept = np.array([i for i in range(len(crystals)) if i not in problems], dtype=np.int64)
@@ -36,7 +36,7 @@ def assemble(entries: list[Entry], columns: pd.DataFrame | None = None) -> Candi
     return table
 
 
-def _joined(crystals: list[tuple[str, RawCrystal]]) -> Crystals:
+def joined(crystals: list[tuple[str, RawCrystal]]) -> Crystals:
     if not crystals:
         return Crystals.empty()
     return Crystals(

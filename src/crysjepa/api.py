@@ -23,6 +23,8 @@ from crysjepa._verbs import beside as _beside
 from crysjepa._verbs import check_file as _check_file
 from crysjepa._verbs import stage as _stage
 from crysjepa.candidates import CandidateTable, write_parquet
+from crysjepa.dft.collect import dft_collect as dft_collect
+from crysjepa.dft.export import dft_export as dft_export
 from crysjepa.diagnose import MAX_CRYSTALS, diagnose_table
 from crysjepa.discover.config import PRESETS, DiscoverConfig
 from crysjepa.discover.loop import discover_crystals
@@ -137,7 +139,7 @@ def discover(
 ) -> Path:
     """The whole loop, from known crystals to a short list and its page, whose path is returned.
 
-    See :func:`crysjepa.discover.discover_crystals`.
+    See :func:`crysjepa.discover.loop.discover_crystals`.
     """
     chosen = config or PRESETS["quick"]
     return discover_crystals(chosen, Path(out), device=resolve_device(device), progress=progress)

@@ -46,8 +46,8 @@ def open_chunks(name_or_path: str | Path) -> Chunks:
     Raises DatasetError or ReadError as :func:`crysjepa.datasets.load` does.
     """
     path = Path(name_or_path)
-    if not path.exists() and (known := datasets.info(str(name_or_path))).format == "parquet":
-        path = datasets.fetch(known.name)
+    if not path.exists():
+        path = datasets.fetch(str(name_or_path))
     if path.is_file() and path.suffix.lower() == ".parquet" and path.stat().st_size:
         return _parquet(path)
     return _sliced(datasets.load(name_or_path))

@@ -9,12 +9,12 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import typer
 
 from crysjepa import __version__, console
+from crysjepa.cli_dft import dft_app
 
 app = console.Verbs(
     name="crysjepa",
@@ -27,6 +27,7 @@ data_app = console.Verbs(
     help="Named data sets: list them, fetch them, tell about them.", no_args_is_help=True
 )
 app.add_typer(data_app, name="data")
+app.add_typer(dft_app, name="dft")
 
 
 # -- data ------------------------------------------------------------------------------------
@@ -57,15 +58,17 @@ def data_info(name: console.DataSet) -> None:
 
 @data_app.command("fetch")
 def data_fetch(name: console.DataSet, folder: console.Cache = None) -> None:
-    """Download a data set, check it, and print where it is; an interrupted download goes on.
+    """Download a data set, check it, convert it to Parquet, and print where that is.
+
+    An interrupted download goes on. After the conversion the download is no longer needed.
 
     Example: crysjepa data fetch mp_20
     """
     from crysjepa import datasets
 
     with console.progress() as report:
-        path = datasets.fetch(name, folder=folder, progress=partial(report, f"fetch {name}"))
-    console.say(str(path))
+        path = datasets.fetch(name, folder=folder, report=report)
+    console.show_fetched(path, datasets.told_by(path))
 
 
 # -- models ----------------------------------------------------------------------------------

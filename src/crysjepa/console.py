@@ -314,10 +314,27 @@ def say(line: str, *, soft_wrap: bool = False) -> None:
 
 def show_datasets(known: Iterable[Dataset]) -> None:
     """A line for each data set."""
-    table = Table("name", "rows", "licence", "what", box=None)
+    table = Table("name", "rows", "download", "licence", "checked by", "from", "what", box=None)
     for dataset in known:
-        table.add_row(dataset.name, str(dataset.num_rows or ""), dataset.licence, dataset.description)
+        rows = f"{dataset.num_rows:,}" if dataset.num_rows else ""
+        site = dataset.url.split("/")[2] if dataset.url else "bundled"
+        table.add_row(
+            dataset.name, rows, dataset.size, dataset.licence, dataset.checked, site, dataset.description
+        )
     output.print(table)
+
+
+def show_fetched(path: Path, told: Mapping[str, Any]) -> None:
+    """Where a data set is, how many rows it has, and what became of those that are not crystals."""
+    if "rows" in told:
+        expected = told.get("expected_rows")
+        differs = f" ({expected:,} expected)" if expected not in (None, told["rows"]) else ""
+        say(f"{told['rows']:,} rows{differs}, {told['num_failed']:,} of them failed")
+        for reason, number in [*told["left_out"].items(), *list(told["failed"].items())[:5]]:
+            say(f"{number:>8,}  {reason}", soft_wrap=True)
+        for element, number in told.get("no_elemental_entry", {}).items():
+            say(f"{number:>8,}  no formation energy: no entry of {element} by itself", soft_wrap=True)
+    say(str(path), soft_wrap=True)
 
 
 def show_checks(checks: Iterable[tuple[str, bool, str]]) -> None:

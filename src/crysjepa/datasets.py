@@ -1,5 +1,8 @@
 """Named datasets: where from, which hash, what licence. One is bundled; a local path always wins over a name.
 
+What publishers give out is downloaded once (:func:`download`) and converted once into our own Parquet
+(:func:`fetch`), which is all that is read from then on.
+
 The registry names the publishers' own locations. A checksum in it was published with the file, by its
 publisher or by several independent users of it. Where none was to be had (``mp_20``) the checksum is None:
 then the SHA-256 of the first download, or of the file put there by hand, is written beside it
@@ -10,184 +13,24 @@ from __future__ import annotations
 
 import difflib
 import importlib.resources
+import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from crysjepa._download import DatasetError, Progress, fetch_file
+from crysjepa._download import DatasetError, Progress, fetch_file, recorded_checksum
 from crysjepa.candidates import CandidateTable
+from crysjepa.imports import convert as formats
+from crysjepa.imports.registry import REGISTRY as _REGISTRY
+from crysjepa.imports.registry import Dataset, RemoteFile
 from crysjepa.io import read_crystals
 
-__all__ = ["Dataset", "DatasetError", "RemoteFile", "available", "fetch", "info", "load"]
-
-_MP_LICENCE = "CC BY 4.0 (Materials Project)"
-_MP_CITATION = "A. Jain et al., APL Materials 1 (2013) 011002, doi:10.1063/1.4812323"
-_CDVAE = "https://raw.githubusercontent.com/txie-93/cdvae/main/data/mp_20"
-_MATTERGEN = "data-release/alex-mp"
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file to download. ``checksum`` is ``"sha256:..."`` or ``"md5:..."``; None if nobody published one."""
-
-    url: str
-    checksum: str | None = None
-    name: str = ""
-
-    @property
-    def file_name(self) -> str:
-        """What it is called in the cache: ``name``, or the last part of the URL."""
-        return self.name or self.url.rsplit("/", 1)[-1]
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """What the registry knows of a dataset.
-
-    ``kind`` is ``"crystals"`` or ``"hull"`` (the entries that a convex hull is built from). ``format`` names
-    what the files are; :func:`load` reads ``parquet``, ``csv``, ``zip of csv`` and ``zip of extxyz``.
-    """
-
-    name: str
-    description: str
-    files: tuple[RemoteFile, ...]
-    licence: str
-    citation: str
-    num_rows: int | None
-    format: str
-    kind: str
-
-    @property
-    def url(self) -> str | None:
-        """Where the (first) file is; None for the bundled dataset."""
-        return self.files[0].url if self.files else None
-
-    @property
-    def sha256(self) -> str | None:
-        """The published SHA-256, where there is one file and it has one."""
-        checksum = self.files[0].checksum if len(self.files) == 1 else None
-        return checksum.removeprefix("sha256:") if checksum and checksum.startswith("sha256:") else None
-
-    @property
-    def bundled(self) -> bool:
-        """Whether it comes with crysjepa and needs no network."""
-        return not self.files
-
-
-_MP_ENTRIES = RemoteFile(
-    "https://ndownloader.figshare.com/files/40344436",
-    "sha256:553d6272f049a8f4ec26e503b89751e2616dd3af53d086545f6ea00f317a361f",
-    "2023-02-07-mp-computed-structure-entries.json.gz",
-)
-
-_REGISTRY = {
-    d.name: d
-    for d in (
-        Dataset(
-            "flla",
-            "Materials Project crystals of 2015 with at most 25 sites, as chosen by Faber et al. (bundled)",
-            (),
-            "CC BY 4.0 (Materials Project), as collected in matminer (modified BSD)",
-            f"F. Faber et al., Int. J. Quantum Chem. 115 (2015) 1094, doi:10.1002/qua.24917; {_MP_CITATION}",
-            3_938,
-            "parquet",
-            "crystals",
-        ),
-        Dataset(
-            "mp_20",
-            "MP-20: Materials Project crystals known to experiment, at most 20 sites, in CDVAE's split",
-            tuple(RemoteFile(f"{_CDVAE}/{split}.csv") for split in ("train", "val", "test")),
-            _MP_LICENCE,
-            f"T. Xie et al., ICLR 2022, arXiv:2110.06197; {_MP_CITATION}",
-            45_229,
-            "csv",
-            "crystals",
-        ),
-        Dataset(
-            "alex_mp_20",
-            "Alex-MP-20: Alexandria and MP-20, at most 20 sites, within 0.1 eV/atom of the hull (MatterGen)",
-            (
-                RemoteFile(
-                    f"https://github.com/microsoft/mattergen/raw/main/{_MATTERGEN}/alex_mp_20.zip",
-                    "sha256:6688e652e45fac4ac8b016dbc4a3280afde9ba687bdacfd8c676775ed19b6228",
-                ),
-            ),
-            "CC BY 4.0 (Alexandria and Materials Project)",
-            "C. Zeni et al., Nature 639 (2025) 624, doi:10.1038/s41586-025-08628-5; J. Schmidt et al., "
-            "Materials Cloud Archive 2022.126, doi:10.24435/materialscloud:m7-50",
-            None,
-            "zip of csv",
-            "crystals",
-        ),
-        Dataset(
-            "mp_2022",
-            "Materials Project v2022.10.28: every relaxed structure and its energy (Matbench Discovery)",
-            (_MP_ENTRIES,),
-            _MP_LICENCE,
-            f"{_MP_CITATION}; J. Riebesell et al., figshare 22715158",
-            154_719,
-            "computed structure entries (json.gz)",
-            "crystals",
-        ),
-        Dataset(
-            "mptrj",
-            "MPtrj: 1.58 million frames of Materials Project relaxations, extended XYZ (Matbench Discovery)",
-            (
-                RemoteFile(
-                    "https://ndownloader.figshare.com/files/49034296",
-                    "md5:7f433171e4e5f2ef9304dccd42d5488f",
-                    "2024-09-03-mp-trj.extxyz.zip",
-                ),
-            ),
-            "MIT (MPtrj, figshare 23713842); this form CC BY 4.0 (figshare 22715158)",
-            "B. Deng et al., Nature Machine Intelligence 5 (2023) 1031, doi:10.1038/s42256-023-00716-3",
-            1_580_395,
-            "zip of extxyz",
-            "crystals",
-        ),
-        Dataset(
-            "mp_2023_hull",
-            "The MP-2023 hull's entries: the Materials Project as of 2023-02-07, MP2020 corrections",
-            (_MP_ENTRIES,),
-            _MP_LICENCE,
-            f"{_MP_CITATION}; J. Riebesell et al., figshare 22715158",
-            154_719,
-            "computed structure entries (json.gz)",
-            "hull",
-        ),
-        Dataset(
-            "alex_mp_2020correction_hull",
-            "MatterGen's reference: Alexandria and the Materials Project, PBE with MP2020 corrections",
-            (
-                RemoteFile(
-                    f"https://huggingface.co/microsoft/mattergen/resolve/main/{_MATTERGEN}"
-                    "/reference_MP2020correction.gz",
-                    "sha256:c722f72c7d0cd398fc382870f0b731425b54bd4492b089ca36e3119e49f469b5",
-                ),
-            ),
-            "CC BY 4.0 (Alexandria and Materials Project)",
-            "C. Zeni et al., Nature 639 (2025) 624, doi:10.1038/s41586-025-08628-5",
-            845_997,
-            "gzipped LMDB",
-            "hull",
-        ),
-    )
-}
-
-_READABLE = ("parquet", "csv", "zip of csv", "zip of extxyz")
-_CONVERSION = {
-    "computed structure entries (json.gz)": (
-        "entries = monty.serialization.loadfn(FILE); take e.structure and e.energy_per_atom of each e, form "
-        "Crystals.from_structures(structures, ids) with e.entry_id as ids, and write_parquet their to_arrow()"
-    ),
-    "gzipped LMDB": (
-        "mattergen's LMDBGZSerializer().deserialize(FILE) gives the entries; take composition and energy of "
-        "each, or form Crystals.from_structures(structures, ids) and write_parquet their to_arrow()"
-    ),
-}
+__all__ = ["Dataset", "DatasetError", "RemoteFile", "available", "download", "fetch", "info", "load"]
 
 
 def available() -> list[Dataset]:
@@ -213,10 +56,10 @@ def cache_folder() -> Path:
     return Path(pooch.os_cache("crysjepa"))
 
 
-def fetch(
+def download(
     name: str, *, url: str | None = None, folder: str | Path | None = None, progress: Progress | None = None
 ) -> Path:
-    """The dataset on this machine, downloaded if it is not there yet.
+    """The published file of a dataset on this machine, downloaded if it is not there yet.
 
     An interrupted download goes on where it stopped. The file appears under its name only when it is complete
     and its checksum is right.
@@ -245,16 +88,86 @@ def fetch(
     """
     dataset = info(name)
     if dataset.bundled:
-        with importlib.resources.as_file(_bundled(name)) as path:
-            return path
+        return _bundled(name)
+    paths = _paths(dataset, folder)
+    for file, path in zip(dataset.files, paths, strict=True):
+        many = len(dataset.files) > 1
+        source = f"{url.rstrip('/')}/{file.file_name}" if url and many else url or file.url
+        fetch_file(source, file.checksum, path, progress)
+    return paths[0] if len(paths) == 1 else paths[0].parent
+
+
+def fetch(
+    name: str,
+    *,
+    url: str | None = None,
+    folder: str | Path | None = None,
+    processes: int | None = None,
+    progress: Progress | None = None,
+    report: Callable[[str, int, int], None] | None = None,
+) -> Path:
+    """The dataset as our Parquet, ``folder/name.parquet``: downloaded and converted if it is not there yet.
+
+    Once it is there, the published files are no longer needed. Its metadata key ``crysjepa`` has the source,
+    its checksums, the licence, and how many rows there are, failed, or were left out, and why.
+
+    Parameters
+    ----------
+    name, url, folder
+        As for :func:`download`.
+    processes
+        That convert; by default one a core. The file does not depend on it.
+    progress
+        Called as ``progress(done, total)``, in bytes of the download and then of the conversion.
+    report
+        Called as ``report(stage, done, total)`` instead, where the two are to be told apart.
+
+    Raises
+    ------
+    DatasetError
+        As :func:`download` does; if a file cannot be converted, or a package is missing that reads it.
+    """
+    dataset = info(name)
+    if dataset.bundled:
+        return _bundled(name)
     home = Path(folder) if folder is not None else cache_folder()
-    if len(dataset.files) == 1:
-        (file,) = dataset.files
-        return fetch_file(url or file.url, file.checksum, home / file.file_name, progress)
-    for file in dataset.files:
-        source = f"{url.rstrip('/')}/{file.file_name}" if url else file.url
-        fetch_file(source, file.checksum, home / name / file.file_name, progress)
-    return home / name
+    out = home / f"{name}.parquet"
+    if _is_current(out, dataset):
+        return out
+    downloading = partial(report, f"download {name}") if report is not None else progress
+    converting = partial(report, f"convert {name}") if report is not None else progress
+    download(name, url=url, folder=folder, progress=downloading)
+    paths = _paths(dataset, folder)
+    about = {
+        "dataset": dataset.name,
+        "kind": dataset.kind,
+        "licence": dataset.licence,
+        "citation": dataset.citation,
+        "sources": {
+            f.url: recorded_checksum(p, f.checksum) for f, p in zip(dataset.files, paths, strict=True)
+        },
+        "expected_rows": dataset.num_rows,
+        "importer": formats.VERSION,
+        **({"scale": dataset.scale} if dataset.scale else {}),
+    }
+    formats.convert(
+        dataset.format,
+        paths,
+        out,
+        about,
+        max_sites=dataset.max_sites,
+        processes=processes,
+        progress=converting,
+    )
+    return out
+
+
+def told_by(path: str | Path) -> dict[str, Any]:
+    """What a converted file says about itself, such as ``rows`` and ``num_failed``; {} for other files."""
+    try:
+        return dict(json.loads((pq.read_schema(path).metadata or {})[b"crysjepa"]))
+    except (KeyError, ValueError, OSError, pa.ArrowException):
+        return {}
 
 
 def load(
@@ -270,7 +183,7 @@ def load(
     Raises
     ------
     DatasetError
-        If it is neither; if the download fails; if the dataset is in a form that has to be converted first.
+        If it is neither; if it cannot be downloaded or converted; if the dataset has no structures.
     ReadError
         If the path exists and holds nothing to read.
     """
@@ -278,26 +191,30 @@ def load(
     if path.exists():
         return read_crystals(path, progress=progress)
     dataset = info(str(name_or_path))
-    if dataset.format not in _READABLE:
-        file = dataset.files[0].file_name
-        raise DatasetError(
-            f"{dataset.name} comes as {dataset.format} and has to be converted before it is read. "
-            f"crysjepa.datasets.fetch({dataset.name!r}) downloads {file}; then "
-            f"{_CONVERSION[dataset.format].replace('FILE', repr(file))}, and load that file by its path"
-        )
-    if dataset.bundled:
-        with importlib.resources.as_file(_bundled(dataset.name)) as bundled:
-            return read_crystals(bundled, progress=progress)
-    table = read_crystals(fetch(dataset.name, folder=folder, progress=progress), progress=progress)
-    return table if dataset.format not in ("csv", "zip of csv") else _with_split(table)
+    if dataset.format == formats.DIAGRAM:
+        raise DatasetError(f"{dataset.name} has compositions and energies, but no crystals: it is a hull")
+    return read_crystals(fetch(dataset.name, folder=folder, progress=progress), progress=progress)
 
 
-def _with_split(table: CandidateTable) -> CandidateTable:
-    """The split that the file of each row is named for."""
-    splits = [Path(file).stem for file in table.column("file")]
-    frame = table.frame.drop(columns="file")
-    return CandidateTable(frame.assign(split=pd.array(splits, dtype="string")))
+def _paths(dataset: Dataset, folder: str | Path | None) -> list[Path]:
+    home = Path(folder) if folder is not None else cache_folder()
+    home = home / dataset.name if len(dataset.files) > 1 else home
+    return [home / file.file_name for file in dataset.files]
 
 
-def _bundled(name: str) -> importlib.resources.abc.Traversable:
-    return importlib.resources.files("crysjepa") / "data" / f"{name}.parquet"
+def _is_current(path: Path, dataset: Dataset) -> bool:
+    """Whether a converted file is there, made by the present reader from the files now in the registry."""
+    if not path.exists():
+        return False
+    told = told_by(path)
+    sources = told.get("sources", {})
+    return told.get("importer") == formats.VERSION and all(
+        file.url in sources and file.checksum in (None, sources[file.url]) for file in dataset.files
+    )
+
+
+def _bundled(name: str) -> Path:
+    with importlib.resources.as_file(
+        importlib.resources.files("crysjepa") / "data" / f"{name}.parquet"
+    ) as path:
+        return path

@@ -13,8 +13,9 @@ from crysjepa.energy.hull import ASSUMED_SCALE, Hull, stated_scale
 def load_hull(name_or_path: str | Path, *, scale: str | None = None, use_e_above_hull: bool = True) -> Hull:
     """A hull from a Parquet file of compositions, or from any data set with formation energies.
 
-    A Parquet file with the column ``composition`` and no structures is read by :meth:`Hull.read`; everything
-    else goes through :func:`crysjepa.datasets.load` and :meth:`Hull.from_table`. The scale is ``scale``, or
+    A Parquet file with the column ``composition`` and no structures, or of a data set that is a hull, is read
+    by :meth:`Hull.read`; everything else goes through :func:`crysjepa.datasets.load` and
+    :meth:`Hull.from_table`. The scale is ``scale``, or
     what the Parquet file states, or :data:`~crysjepa.energy.hull.ASSUMED_SCALE` with ``scale_stated`` False.
 
     Raises
@@ -23,6 +24,8 @@ def load_hull(name_or_path: str | Path, *, scale: str | None = None, use_e_above
         If the data have no column ``formation_energy_per_atom`` or no usable row.
     """
     path = Path(name_or_path)
+    if not path.exists() and datasets.info(str(name_or_path)).kind == "hull":
+        path = datasets.fetch(str(name_or_path))
     if _holds_compositions(path):
         return Hull.read(path, scale=scale)
     table = datasets.load(name_or_path)
@@ -48,4 +51,4 @@ def _holds_compositions(path: Path) -> bool:
     if not path.is_file() or path.suffix != ".parquet":
         return False
     names = pq.read_schema(path).names
-    return "composition" in names and "lattice" not in names
+    return "composition" in names and ("lattice" not in names or datasets.told_by(path).get("kind") == "hull")
