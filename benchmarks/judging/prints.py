@@ -18,7 +18,10 @@ from crysjepa.screen.fingerprint_cache import fingerprints
 
 
 def compare_fingerprints(crystals: Crystals) -> dict[str, Any]:
-    """Seconds of both and the largest relative difference of a value; why not, where matminer is missing."""
+    """Seconds of both and the largest difference of a value; why not, where matminer is missing.
+
+    A difference is relative to the value, or to 0.01 where that is more (CrystalNN's lie between 0 and 1).
+    """
     if importlib.util.find_spec("matminer") is None:
         return {"not_measured": 'matminer is not installed: pip install "crysjepa[fingerprints]"'}
     started = time.perf_counter()
@@ -34,7 +37,7 @@ def compare_fingerprints(crystals: Crystals) -> dict[str, Any]:
         again = time.perf_counter() - started
     vectors = dict(zip(ours.rows.tolist(), ours.vectors, strict=True))
     both = [row for row in vectors if theirs[row] is not None]
-    gaps = [float(np.abs(vectors[r] - theirs[r]).max() / (np.abs(theirs[r]).max() + 1e-12)) for r in both]
+    gaps = [float((np.abs(vectors[r] - theirs[r]) / np.maximum(np.abs(theirs[r]), 0.01)).max()) for r in both]
     return {
         "num_crystals": len(crystals),
         "num_both": len(both),

@@ -12,23 +12,27 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crysjepa.crystals import Crystals
+from crysjepa.nn.geometry import num_images
 from crysjepa.screen.context import RankerContext
-from crysjepa.screen.embedders import Embedded, Progress
+from crysjepa.screen.embedders import SKEWED, Embedded, Progress
 from crysjepa.screen.filters import reduced_cell
 from crysjepa.screen.jepa_rankers import MeanDistance, skipped
 from crysjepa.screen.reference import ReferenceIndex
 
 STRUCTURE, COMPOSITION = 61, 132
+
+Sites = Callable[[Any], NDArray[np.float64]]
+"""From a pymatgen Structure to CrystalNN's fingerprints of its sites, (sites, 61)."""
 
 
 def fingerprint(context: RankerContext) -> MeanDistance:
@@ -49,13 +53,14 @@ class Fingerprints:
     @cached_property
     def content_hash(self) -> str:
         """Of what they are, and the version of matminer. Raises ImportError without matminer."""
-        return hashlib.sha256(f"CrystalNN ops mean, Magpie; matminer {_matminer()}".encode()).hexdigest()
+        what = f"CrystalNN ops mean, Magpie, cells as given unless skewed; matminer {_matminer()}"
+        return hashlib.sha256(what.encode()).hexdigest()
 
     def embed(self, crystals: Crystals, progress: Progress | None = None) -> Embedded:
         """Fingerprints, or why matminer has none."""
         vectors, failures = {}, {}
+        structure, composition = _featurizers()
         with _quiet():
-            structure, composition = _featurizers()
             for row, crystal in enumerate(crystals):
                 try:
                     found = _fingerprint(crystal, structure, composition)
@@ -118,11 +123,13 @@ class ScaledFingerprints:
 
 
 def _fingerprint(crystal: Crystals, structure: Any, composition: Any) -> NDArray[np.float64]:
-    cell, coords = reduced_cell(crystal)
-    compact = Crystals(crystal.atomic_numbers, coords, cell, crystal.num_atoms, crystal.ids)
-    (atoms,) = compact.to_structures()
-    sites = [structure.featurize(atoms, site) for site in range(len(atoms))]
-    return np.concatenate([np.mean(sites, axis=0), composition.featurize(atoms.composition)])
+    # Only where the cell's images are too many to look at. CrystalNN rounds weights to three digits, so that
+    # the rounding errors of another cell can move a value by 1e-4; as given, the numbers are matminer's.
+    if not num_images(crystal.lattices)[0] <= SKEWED:
+        cell, coords = reduced_cell(crystal)
+        crystal = Crystals(crystal.atomic_numbers, coords, cell, crystal.num_atoms, crystal.ids)
+    (atoms,) = crystal.to_structures()
+    return np.concatenate([np.mean(structure(atoms), axis=0), composition.featurize(atoms.composition)])
 
 
 def _matminer() -> str:
@@ -135,11 +142,43 @@ def _matminer() -> str:
     return str(matminer.__version__)
 
 
-def _featurizers() -> tuple[Any, Any]:
-    from matminer.featurizers.composition import ElementProperty
-    from matminer.featurizers.site import CrystalNNFingerprint
+@cache
+def _featurizers() -> tuple[Sites, Any]:
+    """For the sites, and matminer's for the composition. Made once: its tables take as long as a crystal."""
+    with _quiet():
+        from matminer.featurizers.composition import ElementProperty
+        from matminer.featurizers.site import CrystalNNFingerprint
 
-    return CrystalNNFingerprint.from_preset("ops"), ElementProperty.from_preset("magpie")
+        plain = partial(_one_by_one, CrystalNNFingerprint.from_preset("ops"))
+        composition = ElementProperty.from_preset("magpie")
+        quick = _quick(plain)
+    if quick is None:
+        warnings.warn("fingerprints take some three times as long with this pymatgen", stacklevel=2)
+    return quick or plain, composition
+
+
+def _one_by_one(site: Any, structure: Any) -> NDArray[np.float64]:
+    return np.array([site.featurize(structure, index) for index in range(len(structure))])
+
+
+def _quick(plain: Sites) -> Sites | None:
+    """The quick way, where it gives the same numbers: another version of pymatgen may not bear it."""
+    try:
+        from crysjepa.screen.fingerprint_sites import SiteFingerprints
+
+        quick = SiteFingerprints()
+        same = np.allclose(quick(_trial()), plain(_trial()), rtol=0, atol=1e-9)
+    except Exception:  # noqa: BLE001 - it uses what pymatgen may rename or change in any way
+        return None
+    return quick if same else None
+
+
+def _trial() -> Any:
+    """A crystal without symmetry whose sites have neighbours at many distances."""
+    from pymatgen.core import Lattice, Structure
+
+    coords = [[0.02, 0.01, 0.05], [0.47, 0.55, 0.52]]
+    return Structure(Lattice.from_parameters(3.1, 3.4, 3.6, 84, 97, 101), ["Cs", "Cl"], coords)
 
 
 @contextmanager

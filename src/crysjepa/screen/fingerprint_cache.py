@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ def fingerprints(
     todo = [(embedder, p, f, seconds) for p, f in zip(pieces, files, strict=True) if not f.exists()]
     late: dict[str, str] = {}
     done = len(crystals) - sum(len(p) for _, p, _, _ in todo)
+    # The largest first, so that no process is left with one of them when the others are done.
+    todo.sort(key=lambda task: len(task[1].atomic_numbers), reverse=True)
     for num, timed_out in in_processes(_fingerprint_piece, todo, processes):
         done += num
         late |= timed_out
@@ -59,8 +62,10 @@ def fingerprints(
     for file, piece in zip(files, pieces, strict=True):
         if set(piece.ids) & set(late):
             file.unlink()
+    if not rows:
+        return replace(embedder.embed(crystals[:0]), failures=reasons)  # it knows how long vectors are
     vectors = np.array([found[i]["vector"] for i in rows], dtype=np.float32)
-    return Embedded(np.array(rows, dtype=np.int64), vectors.reshape(len(rows), -1), reasons)
+    return Embedded(np.array(rows, dtype=np.int64), vectors, reasons)
 
 
 def _key(embedder: Embedder, piece: Crystals) -> str:
