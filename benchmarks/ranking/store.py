@@ -30,7 +30,10 @@ RANKING = (
     "screen",
 )
 GENERATION = ("crystals.py", "generate", "lattice.py", "nn")
-FINGERPRINTS = ("crystals.py", "screen/embedders.py", "screen/fingerprint.py")
+FINGERPRINTS = (
+    *("crystals.py", "screen/embedders.py", "screen/fingerprint.py"),
+    *("screen/fingerprint_sites.py", "screen/fingerprint_vectors.py"),
+)
 """Rooms of crysjepa that a result can depend on: with other code in these, what was kept is not used."""
 
 
