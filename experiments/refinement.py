@@ -25,7 +25,7 @@ from typing import Any, Literal
 import numpy as np
 from figures import draw_refinement
 from pydantic import BaseModel, ConfigDict, Field
-from steps import keep_best, keep_ok
+from steps import keep_best, keep_ok, percent
 
 from crysjepa import __version__, api, datasets
 from crysjepa.candidates import CandidateTable
@@ -288,14 +288,6 @@ def page(found: dict[str, Any]) -> str:
         f"crystal that the generator was fine-tuned on is not novel. Seconds of ranking: {times}.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def percent(row: dict[str, Any], name: str) -> str:
-    """A rate with its interval."""
-    if row.get(name) is None:
-        return "–"
-    low, high = row["intervals"][name]
-    return f"{100 * row[name]:.1f} ({100 * low:.0f}–{100 * high:.0f})"
 
 
 def say(line: str) -> None:

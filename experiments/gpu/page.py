@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from shared import say
@@ -12,6 +13,7 @@ from shared import say
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from figures import draw_refinement
+from steps import percent
 
 from crysjepa.candidates import CandidateTable
 
@@ -48,32 +50,30 @@ def page(out: Path, judged: list[Path]) -> None:
     if samples.exists():
         found = json.loads(samples.read_text(encoding="utf-8"))
         lines += ["", f"{found['num']} crystals of the flow drawn in {found['seconds']:.0f} s."]
-    lines += ["", *rates_table(judged)]
-    if judged:
-        rows = [
-            {"name": folder.name, **json.loads((folder / "metrics.json").read_text(encoding="utf-8"))}
-            for folder in judged
-        ]
+    rows = [
+        {"name": folder.name, **json.loads((folder / "metrics.json").read_text(encoding="utf-8"))}
+        for folder in judged
+    ]
+    tables = [CandidateTable.read(folder / "crystals.parquet") for folder in judged]
+    lines += ["", *rates_table(rows, tables)]
+    if rows:
         draw_refinement({"rows": rows}, out / "vsun.svg")
     (out / "training_on_a_gpu.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     say(f"wrote {out / 'training_on_a_gpu.md'}")
 
 
-def rates_table(judged: list[Path]) -> list[str]:
-    """Rates of each folder of ``judge``, with Wilson intervals, in percent."""
+def rates_table(rows: list[dict[str, Any]], tables: list[CandidateTable]) -> list[str]:
+    """Rates of each row, with Wilson intervals, in percent; beside them what its table of crystals says."""
     names = {
         "valid": "V", "stable": "S", "unique": "U", "novel": "N", "vsun": "V.S.U.N.",
         "vsun_at_0": "V.S.U.N. on the hull", "new_prototype": "new prototypes",
     }  # fmt: skip
     columns = ["", "crystals", *names.values(), "hits in new prototypes", "median steps"]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-    for folder in judged:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        table = CandidateTable.read(folder / "crystals.parquet")
-        ends = {n: [100 * end for end in metrics["intervals"][n]] for n in names}
-        rates = [f"{100 * metrics[n]:.1f} ({ends[n][0]:.0f}–{ends[n][1]:.0f})" for n in names]
+    for row, table in zip(rows, tables, strict=True):
+        rates = [percent(row, name) for name in names]
         fresh = [bool(v) for v in table.column("new_prototype", table.ok_ids)]
         steps = np.median([s for s in table.column("relax_steps") if s is not None])
         hits = f"{100 * np.mean(fresh):.0f} %" if fresh else "–"
-        lines.append(f"| {folder.name} | {len(table)} | {' | '.join(rates)} | {hits} | {steps:.0f} |")
+        lines.append(f"| {row['name']} | {len(table)} | {' | '.join(rates)} | {hits} | {steps:.0f} |")
     return lines

@@ -29,7 +29,7 @@ def run(monkeypatch):
         monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments), "--device", "cpu", "--toy"]),
         module.main(),
     )
-    for name in ("train_default_weights", "narrow_jepa", "shared", "speed", "page", "figures"):
+    for name in ("train_default_weights", "narrow_jepa", "shared", "speed", "page", "figures", "steps"):
         sys.modules.pop(name, None)
 
 
