@@ -25,6 +25,7 @@ from crysjepa._verbs import stage as _stage
 from crysjepa.candidates import CandidateTable, write_parquet
 from crysjepa.dft.collect import dft_collect as dft_collect
 from crysjepa.dft.export import dft_export as dft_export
+from crysjepa.dft.run import dft_run as dft_run
 from crysjepa.diagnose import MAX_CRYSTALS, diagnose_table
 from crysjepa.discover.config import PRESETS, DiscoverConfig
 from crysjepa.discover.loop import discover_crystals

@@ -55,6 +55,20 @@ Mixed = Annotated[
     bool, typer.Option("--allow-mixed-scales", help="a hull of another correction scheme all the same")
 ]
 
+Calculated = Annotated[str, typer.Argument(help="crystals to calculate, in any format")]
+Backend = Annotated[str, typer.Option("--backend", help="gpaw (PBE in plane waves, the extra gpaw)")]
+Convergence = Annotated[str, typer.Option("--preset", help="quick or standard")]
+Within = Annotated[
+    float, typer.Option("--within", min=0.0, help="eV/atom above the reference's hull, of what competes")
+]
+MaxSites = Annotated[int, typer.Option("--max-sites", min=1, help="larger cells are not calculated")]
+Cache = Annotated[
+    Path | None,
+    typer.Option("--cache", help="where calculations are kept; by default with the data sets, for all runs"),
+]
+AtATime = Annotated[int, typer.Option("--processes", min=1, help="crystals at a time, each on one thread")]
+TimeLimit = Annotated[float | None, typer.Option("--time-limit", min=1.0, help="seconds for one crystal")]
+
 
 @dft_app.command("export")
 def dft_export(
@@ -117,6 +131,47 @@ def dft_collect(
     _show_collected(done)
 
 
+@dft_app.command("run")
+def dft_run(
+    source: Calculated,
+    out: console.Out,
+    backend: Backend = "gpaw",
+    preset: Convergence = "quick",
+    reference: console.Reference = "flla",
+    within: Within = 0.05,
+    max_sites: MaxSites = 20,
+    cache: Cache = None,
+    processes: AtATime = 1,
+    time_limit: TimeLimit = None,
+    config: console.Config = None,
+) -> None:
+    """Calculate a few small crystals on this machine, and what competes with them: no VASP is needed.
+
+    Example: crysjepa dft run run/shortlist --out dft --processes 2
+    """
+    from crysjepa import api
+    from crysjepa.dft.gpaw import PRESETS, GpawSettings
+
+    if preset not in PRESETS:
+        raise ValueError(f"no preset {preset!r}: choose from {', '.join(PRESETS)}")
+    with console.progress() as report:
+        done = api.dft_run(
+            source, out, backend=backend, reference=reference, within=within, max_sites=max_sites,
+            settings=console.read_settings(GpawSettings, config, PRESETS[preset]), cache=cache,
+            processes=processes, time_limit=time_limit, progress=report,
+        )  # fmt: skip
+    _show_competing(done)
+    _show_collected(done)
+
+
+def _show_competing(done: Collected) -> None:
+    shown = Table("competing", "eV/atom of formation", "above the hull", box=None)
+    for row in done.metrics["competing"]:
+        energies = (f"{row[c]:.3f}" for c in ("formation_energy_per_atom", "e_above_hull"))
+        shown.add_row(console.text(row["formula"]), *energies)
+    console.output.print(shown)
+
+
 def _show_exported(done: Exported, to: Path, write: str) -> None:
     for note in done.notes:
         console.say(f"note: {note}", soft_wrap=True)
@@ -153,7 +208,7 @@ def _show_collected(done: Collected) -> None:
     _show_reasons(Counter(metrics["states"]))
     console.show_metrics([{"name": "DFT", **metrics["dft"]},
                           {"name": "force field", **metrics["force_field"]}])  # fmt: skip
-    for symbol, number in sorted(metrics["missing_elemental_references"].items()):
+    for symbol, number in sorted(metrics.get("missing_elemental_references", {}).items()):
         console.say(f"no energy of {symbol} by DFT, which {number} crystals need: --elements", soft_wrap=True)
     if metrics["hull"] is None:
         console.say("no hull was given, so stability was not judged: --hull", soft_wrap=True)

@@ -17,6 +17,7 @@ from crysjepa.dft.energies import Corrected, corrected, mp2020, vasp_references
 from crysjepa.dft.manifest import Manifest
 from crysjepa.dft.outcome import Outcome, State, outcome
 from crysjepa.dft.vasp import read_folder
+from crysjepa.dft.verdicts import bare, beside, explained
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.references import MP2020, ElementalReferences, ScaleMismatch, check_scales
 from crysjepa.evaluate.columns import set_column
@@ -28,12 +29,6 @@ from crysjepa.evaluate.rates import crystal_metrics
 from crysjepa.run import versions, write_json
 
 STAGE = "dft"
-_JUDGED = {
-    "valid": "boolean", "invalid_structure": "string", "invalid_composition": "string", "unique": "boolean",
-    "duplicate_of": "string", "novel": "boolean", "matches": "string", "space_group": "string",
-    "e_above_hull": "Float64", "hull_entries": "Int64", "stable": "boolean",
-}  # fmt: skip
-"""Columns of a judgement that go, as ``dft_...``, beside those by force field."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +98,8 @@ def dft_collect(
         _check_hull(found_hull, references, protocol.allow_mixed_scales)
     table, missing = _with_formation_energies(table, energies, references)
     judge = Judge.prepare(protocol, Known.load(reference), found_hull, None, processes=processes)
-    judged = _explained(judge.judge(_bare(table), progress), missing)
-    final = _beside(table, judged)
+    judged = explained(judge.judge(bare(table), progress), missing)
+    final = beside(table, judged)
     metrics = {
         "num_crystals": len(final),
         "num_exported": len(set().union(*(m.exported for m in manifests))),
@@ -248,35 +243,3 @@ def _with_formation_energies(
         if unknown:
             missing[id_] = unknown
     return set_column(table, "dft_formation_energy_per_atom", values, "Float64"), missing
-
-
-def _bare(table: CandidateTable) -> CandidateTable:
-    """What is judged: structures, states and formation energies by DFT, and nothing of the force field's."""
-    names = ["id", "status", "stage", "reason", "atomic_numbers", "frac_coords", "lattice"]
-    frame = table.frame[names].copy()
-    frame["formation_energy_per_atom"] = table.frame["dft_formation_energy_per_atom"]
-    frame["converged"] = table.frame["dft_state"] == State.FINISHED
-    return CandidateTable(frame)
-
-
-def _explained(judged: CandidateTable, missing: dict[str, list[str]]) -> CandidateTable:
-    """Where the hull could say nothing for want of an element's energy, say which."""
-    frame = judged.frame.copy()
-    for id_, elements in missing.items():
-        row = (frame["id"] == id_) & (frame["stage"] == "stability")
-        frame.loc[row, "reason"] = (
-            f"no energy of {', '.join(elements)} by DFT: give it with --elements, or calculate it too"
-        )
-    return CandidateTable(frame)
-
-
-def _beside(table: CandidateTable, judged: CandidateTable) -> CandidateTable:
-    """The candidates' own columns, those by DFT, and the state by DFT."""
-    frame = table.frame.copy()
-    frame[["status", "stage", "reason"]] = judged.frame[["status", "stage", "reason"]]
-    final = CandidateTable(frame)
-    for name, dtype in _JUDGED.items():
-        if name in judged:
-            values = dict(zip(judged.ids, judged.column(name), strict=True))
-            final = set_column(final, f"dft_{name}", values, dtype)
-    return final

@@ -69,10 +69,7 @@ class Hull:
         The elemental references behind the formation energies, where the file has them: a hull of a force
         field's own energies (:mod:`crysjepa.evaluate.force_field_hull`).
 
-    Raises
-    ------
-    ValueError
-        If there is no compound at all.
+    Without a compound it is the hull of the elements alone.
     """
 
     compounds: Mapping[Fractions, float] = field(repr=False)
@@ -82,11 +79,6 @@ class Hull:
     skipped: Mapping[str, str] = field(default_factory=dict, repr=False)
     references: ElementalReferences | None = field(default=None, repr=False)
     _solved: dict[Fractions, tuple[float | None, int]] = field(default_factory=dict, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        if not self.compounds:
-            why = f" ({len(self.skipped)} entries could not be used)" if self.skipped else ""
-            raise ValueError(f"the hull from {self.source} has no compound with a formation energy{why}")
 
     # -- making one ------------------------------------------------------------------------
 
@@ -101,11 +93,13 @@ class Hull:
         ids: Sequence[str] | None = None,
         scale_stated: bool = True,
         references: ElementalReferences | None = None,
+        elements_alone: bool = False,
     ) -> Hull:
         """From parallel lists of compositions and formation energies (eV/atom).
 
         Unreadable formulas and energies that are not finite are left out and kept in ``skipped`` under
-        their id (``entry-0``, ``entry-1``, ... without ids). Raises ValueError if nothing is left.
+        their id (``entry-0``, ``entry-1``, ... without ids). Raises ValueError if no compound is left, unless
+        ``elements_alone`` says that this may be.
         """
         names = ids if ids is not None else [f"entry-{i}" for i in range(len(formulas))]
         compounds: dict[Fractions, float] = {}
@@ -119,6 +113,9 @@ class Hull:
             elif len(fractions) > 1:
                 assert energy is not None
                 compounds[fractions] = min(float(energy), compounds.get(fractions, math.inf))
+        if not compounds and not elements_alone:
+            why = f" ({len(skipped)} entries could not be used)" if skipped else ""
+            raise ValueError(f"the hull from {source} has no compound with a formation energy{why}")
         return cls(compounds, scale, source, scale_stated, skipped, references)
 
     @classmethod

@@ -1,0 +1,46 @@
+"""Verdicts by DFT, beside those that the candidates already had."""
+
+from __future__ import annotations
+
+from crysjepa.candidates import CandidateTable
+from crysjepa.dft.outcome import State
+from crysjepa.evaluate.columns import set_column
+
+_JUDGED = {
+    "valid": "boolean", "invalid_structure": "string", "invalid_composition": "string", "unique": "boolean",
+    "duplicate_of": "string", "novel": "boolean", "matches": "string", "space_group": "string",
+    "e_above_hull": "Float64", "hull_entries": "Int64", "stable": "boolean",
+}  # fmt: skip
+"""Columns of a judgement that go, as ``dft_...``, beside those by force field."""
+
+
+def bare(table: CandidateTable) -> CandidateTable:
+    """What is judged: structures, states and formation energies by DFT, and nothing of the force field's."""
+    names = ["id", "status", "stage", "reason", "atomic_numbers", "frac_coords", "lattice"]
+    frame = table.frame[names].copy()
+    frame["formation_energy_per_atom"] = table.frame["dft_formation_energy_per_atom"]
+    frame["converged"] = table.frame["dft_state"] == State.FINISHED
+    return CandidateTable(frame)
+
+
+def explained(judged: CandidateTable, missing: dict[str, list[str]]) -> CandidateTable:
+    """Where the hull could say nothing for want of an element's energy, say which."""
+    frame = judged.frame.copy()
+    for id_, elements in missing.items():
+        row = (frame["id"] == id_) & (frame["stage"] == "stability")
+        frame.loc[row, "reason"] = (
+            f"no energy of {', '.join(elements)} by DFT: give it with --elements, or calculate it too"
+        )
+    return CandidateTable(frame)
+
+
+def beside(table: CandidateTable, judged: CandidateTable) -> CandidateTable:
+    """The candidates' own columns, those by DFT, and the state by DFT."""
+    frame = table.frame.copy()
+    frame[["status", "stage", "reason"]] = judged.frame[["status", "stage", "reason"]]
+    final = CandidateTable(frame)
+    for name, dtype in _JUDGED.items():
+        if name in judged:
+            values = dict(zip(judged.ids, judged.column(name), strict=True))
+            final = set_column(final, f"dft_{name}", values, dtype)
+    return final

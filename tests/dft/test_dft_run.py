@@ -1,0 +1,136 @@
+"""DFT on this machine: a hull consistent within itself, everything kept, and GPAW itself where it is."""
+
+import json
+
+import emt_backend
+import pytest
+from ase.build import bulk
+from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
+from pymatgen.core import Composition
+from typer.testing import CliRunner
+
+from crysjepa import api
+from crysjepa.candidates import CandidateTable
+from crysjepa.cli import app
+from crysjepa.crystals import Crystals
+from crysjepa.dft import gpaw, run
+from crysjepa.dft.gpaw import GpawSettings
+
+
+def l1_2(one, three, a):
+    atoms = bulk(three, "fcc", a=a, cubic=True)
+    atoms.symbols[0] = one
+    return atoms
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Cu-Au: a reference of two compounds (one large and near the hull), and candidates."""
+    monkeypatch.setitem(run.BACKENDS, "emt", emt_backend)
+    large = l1_2("Cu", "Au", 4.0).repeat((2, 2, 2))
+    large.symbols[1] = "Cu"
+    known = Crystals.from_atoms([l1_2("Au", "Cu", 3.75), large], ["AuCu3", "large"])
+    table = CandidateTable.from_crystals(known).with_column(
+        "formation_energy_per_atom", {"AuCu3": -0.05, "large": -0.04}, "Float64"
+    )
+    table.write(tmp_path / "known.parquet")
+    tetragonal = bulk("Au", "fcc", a=3.9, cubic=True)
+    tetragonal.symbols[:2] = "Cu"
+    strained = l1_2("Au", "Cu", 3.75)
+    strained.positions[0] += 0.1
+    candidates = Crystals.from_atoms(
+        [tetragonal, strained, bulk("Si"), large], ["CuAu", "AuCu3", "Si", "large"]
+    )
+    CandidateTable.from_crystals(candidates).write(tmp_path / "candidates.parquet")
+    return tmp_path
+
+
+def calculate(files, **changes):
+    return api.dft_run(
+        files / "candidates.parquet", files / "out", backend="emt", reference=files / "known.parquet",
+        cache=files / "cache", **changes,
+    )  # fmt: skip
+
+
+def test_energies_above_hull_are_those_of_a_phase_diagram_of_what_was_calculated(files):
+    done = calculate(files, processes=2)
+    results = [json.loads(p.read_text()) for p in sorted((files / "cache").glob("*/*.json"))]
+    energies = {r["formula"]: r for r in results if "trouble" not in r}
+    rows = {i: r for i, r in zip(done.table.ids, done.table.frame.to_dict("records"), strict=True)}
+    entries = [
+        PDEntry(Composition(f), r["energy_per_atom"] * Composition(f).num_atoms)
+        for f, r in energies.items()
+        if f in ("Cu", "Au")
+    ]
+    strained = rows["AuCu3"]["dft_energy_per_atom"]
+    lowest = min(r["energy_per_atom"] for r in results if r["formula"] == "Cu3Au")
+    diagram = PhaseDiagram([*entries, PDEntry(Composition("AuCu3"), 4 * lowest)])
+    for id_, formula in (("CuAu", "CuAu"), ("AuCu3", "AuCu3")):
+        entry = PDEntry(
+            Composition(formula), rows[id_]["dft_energy_per_atom"] * Composition(formula).num_atoms
+        )
+        _, above = diagram.get_decomp_and_e_above_hull(entry, allow_negative=True)
+        assert rows[id_]["dft_e_above_hull"] == pytest.approx(above, abs=1e-9)
+    assert rows["CuAu"]["dft_e_above_hull"] != 0 and strained == pytest.approx(lowest, abs=1e-3)
+    # silicon is beyond EMT, the large cell beyond the limit: reasons, and a hull that says what it lacks
+    assert rows["Si"]["status"] == "failed" and "No EMT-potential" in rows["Si"]["reason"]
+    assert rows["large"]["status"] == "failed" and "more than 20" in rows["large"]["reason"]
+    (missing,) = json.loads(rows["CuAu"]["dft_competing_missing"]).items()
+    assert missing[1] == "32 sites, more than 20" and missing[0] in done.metrics["competing_missing"]
+    assert [c["formula"] for c in done.metrics["competing"]] == ["Cu3Au"]
+    assert done.metrics["dft"]["stable"] == pytest.approx(
+        sum(r["dft_stable"] is True for r in rows.values()) / 4
+    )
+
+
+def test_nothing_is_calculated_twice_and_what_died_is_tried_again(files, monkeypatch):
+    monkeypatch.setenv("EMT_KILLS", "1")
+    done = calculate(files)
+    states = dict(zip(done.table.ids, done.table.column("dft_reason"), strict=True))
+    assert "process died (signal 9)" in states["CuAu"]
+    kept = {p: p.stat().st_mtime_ns for p in (files / "cache").glob("*/*.json")}
+    assert {json.loads(p.read_text())["formula"] for p in kept} == {"Cu", "Si"}
+    monkeypatch.delenv("EMT_KILLS")
+    again = calculate(files)
+    assert again.table.column("dft_state", ["CuAu"]) == ["finished"]
+    assert all(p.stat().st_mtime_ns == t for p, t in kept.items())
+    other = calculate(files, settings=GpawSettings(fmax=0.2))
+    assert len(list((files / "cache").iterdir())) == 2 and len(other.metrics["competing"]) == 1
+
+
+def test_what_did_not_relax_has_failed(files):
+    done = calculate(files, settings=GpawSettings(fmax=1e-9, max_steps=1))
+    reasons = dict(zip(done.table.ids, done.table.column("dft_reason"), strict=True))
+    assert reasons["AuCu3"] == "not relaxed after 1 steps"
+
+
+def test_errors_say_what_to_do(files, monkeypatch):
+    bare = CandidateTable.read(files / "known.parquet").frame.drop(columns="formation_energy_per_atom")
+    CandidateTable(bare).write(files / "bare.parquet")
+    with pytest.raises(ValueError, match="no formation energies"):
+        api.dft_run(
+            files / "candidates.parquet", files / "o", backend="emt", reference=files / "bare.parquet"
+        )
+    with pytest.raises(ValueError, match="--max-sites"):
+        calculate(files, max_sites=1)
+    monkeypatch.setattr(gpaw, "find_spec", lambda name: None)
+    result = CliRunner().invoke(
+        app, ["dft", "run", str(files / "candidates.parquet"), "-o", str(files / "o")]
+    )
+    assert result.exit_code == 1 and "crysjepa[gpaw]" in result.output
+
+
+def test_gpaw_finds_an_element_on_its_own_hull(tmp_path):
+    pytest.importorskip("gpaw", reason="GPAW is the extra gpaw")
+    CandidateTable.from_crystals(Crystals.from_atoms([bulk("Al")], ["Al"])).write(tmp_path / "al.parquet")
+    coarse = tmp_path / "coarse.toml"
+    coarse.write_text("ecut = 200.0\nkdensity = 1.0\nfmax = 0.2\n")
+    result = CliRunner().invoke(
+        app, ["dft", "run", str(tmp_path / "al.parquet"), "-o", str(tmp_path / "out"), "-c", str(coarse),
+              "--cache", str(tmp_path / "cache")],
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    table = CandidateTable.read(tmp_path / "out" / "candidates.parquet")
+    assert table.column("dft_state") == ["finished"]
+    assert table.column("dft_e_above_hull")[0] == pytest.approx(0.0, abs=0.01)
+    assert list((tmp_path / "cache").glob("*/*-relax.txt"))
