@@ -81,6 +81,8 @@ def page(result: dict[str, Any]) -> str:
     """The table as Markdown."""
     m, h, f = result["matching"], result["hull"], result["fingerprints"]
     lines = [
+        "`python benchmarks/evaluation.py --data FOLDER --out FOLDER`",
+        "",
         "| what | on | plain way | crysjepa | times as fast | target | differ |",
         "|---|---|---|---|---|---|---|",
         _row("uniqueness and novelty, from crystals in memory", _matched(m), m["plain_seconds"], m["seconds"],
@@ -105,6 +107,8 @@ def page(result: dict[str, Any]) -> str:
         f"crystals are unique, {m['num_novel']:,} novel. The plain way's time in the first row counts making "
         "pymatgen's structures and formulas, in the second and third only its calls of `fit`; crysjepa's "
         "seconds count everything.",
+        "On one core, in seconds of the processor; the fingerprints by the clock, matminer's one by one in one "
+        "process.",
         f"All {h['num_compositions']:,} compositions took {h['seconds']:.2f} s; the largest difference from "
         f"PhaseDiagram is {h['largest_difference']:.1e} eV/atom.",
     ]

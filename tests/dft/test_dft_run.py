@@ -13,7 +13,8 @@ from crysjepa import api
 from crysjepa.candidates import CandidateTable
 from crysjepa.cli import app
 from crysjepa.crystals import Crystals
-from crysjepa.dft import gpaw, run
+from crysjepa.dft import calculations, gpaw
+from crysjepa.dft.competing import elements_of
 from crysjepa.dft.gpaw import GpawSettings
 
 
@@ -26,7 +27,7 @@ def l1_2(one, three, a):
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """Cu-Au: a reference of two compounds (one large and near the hull), and candidates."""
-    monkeypatch.setitem(run.BACKENDS, "emt", emt_backend)
+    monkeypatch.setitem(calculations.BACKENDS, "emt", emt_backend)
     large = l1_2("Cu", "Au", 4.0).repeat((2, 2, 2))
     large.symbols[1] = "Cu"
     known = Crystals.from_atoms([l1_2("Au", "Cu", 3.75), large], ["AuCu3", "large"])
@@ -77,6 +78,7 @@ def test_energies_above_hull_are_those_of_a_phase_diagram_of_what_was_calculated
     assert rows["large"]["status"] == "failed" and "more than 20" in rows["large"]["reason"]
     (missing,) = json.loads(rows["CuAu"]["dft_competing_missing"]).items()
     assert missing[1] == "32 sites, more than 20" and missing[0] in done.metrics["competing_missing"]
+    assert rows["Si"]["dft_state"] == "not started" and rows["Si"]["dft_energy_per_atom"] is None
     assert [c["formula"] for c in done.metrics["competing"]] == ["Cu3Au"]
     assert done.metrics["dft"]["stable"] == pytest.approx(
         sum(r["dft_stable"] is True for r in rows.values()) / 4
@@ -86,10 +88,12 @@ def test_energies_above_hull_are_those_of_a_phase_diagram_of_what_was_calculated
 def test_nothing_is_calculated_twice_and_what_died_is_tried_again(files, monkeypatch):
     monkeypatch.setenv("EMT_KILLS", "1")
     done = calculate(files)
-    states = dict(zip(done.table.ids, done.table.column("dft_reason"), strict=True))
-    assert "process died (signal 9)" in states["CuAu"]
+    reasons = dict(zip(done.table.ids, done.table.column("dft_reason"), strict=True))
+    # gold is an element of both, and nothing else is tried once it has failed
+    assert reasons["CuAu"] == reasons["AuCu3"] == "no energy of Au: process died (signal 9)"
+    assert "process died" in done.metrics["competing_missing"]["Au"] and not done.metrics["competing"]
     kept = {p: p.stat().st_mtime_ns for p in (files / "cache").glob("*/*.json")}
-    assert {json.loads(p.read_text())["formula"] for p in kept} == {"Cu", "Si"}
+    assert [json.loads(p.read_text())["formula"] for p in kept] == ["Cu"]
     monkeypatch.delenv("EMT_KILLS")
     again = calculate(files)
     assert again.table.column("dft_state", ["CuAu"]) == ["finished"]
@@ -98,10 +102,37 @@ def test_nothing_is_calculated_twice_and_what_died_is_tried_again(files, monkeyp
     assert len(list((files / "cache").iterdir())) == 2 and len(other.metrics["competing"]) == 1
 
 
-def test_what_did_not_relax_has_failed(files):
-    done = calculate(files, settings=GpawSettings(fmax=1e-9, max_steps=1))
+def test_what_did_not_relax_has_failed_and_goes_on_where_more_steps_are_allowed(files):
+    done = calculate(files, settings=GpawSettings(fmax=1e-4, max_steps=1))
     reasons = dict(zip(done.table.ids, done.table.column("dft_reason"), strict=True))
     assert reasons["AuCu3"] == "not relaxed after 1 steps"
+    assert done.table.column("dft_state", ["AuCu3"]) == ["not converged ionically"]
+    more = calculate(files, settings=GpawSettings(fmax=1e-4, max_steps=100))
+    assert more.table.column("dft_state", ["AuCu3"]) == ["finished"]
+    assert more.table.column("dft_steps", ["AuCu3"])[0] > 1 and len(list((files / "cache").iterdir())) == 1
+
+
+def test_a_candidate_without_known_compounds_is_compared_with_its_elements(files):
+    pair = bulk("Ag", "fcc", a=4.1, cubic=True)
+    pair.symbols[:2] = "Pd"
+    table = CandidateTable.from_crystals(
+        Crystals.from_atoms([pair, pair, bulk("Ni")], ["AgPd", "again", "Ni"])
+    )
+    table.decide("test", {"Ni": "not wanted"}, "rejected").write(files / "candidates.parquet")
+    done = calculate(files)
+    rows = {i: r for i, r in zip(done.table.ids, done.table.frame.to_dict("records"), strict=True)}
+    assert rows["AgPd"]["dft_e_above_hull"] == rows["AgPd"]["dft_formation_energy_per_atom"]
+    assert rows["AgPd"]["dft_hull_entries"] == 0 and rows["again"]["dft_duplicate_of"] == "AgPd"
+    assert rows["Ni"]["reason"] == "not wanted" and rows["Ni"]["dft_state"] == "not exported"
+    assert len(list((files / "cache").glob("*/*.json"))) == 3  # Ag, Pd and the pair, once
+
+
+def test_elements_are_the_lowest_that_are_small_enough():
+    salt = Crystals.from_atoms([bulk("NaCl", "rocksalt", a=5.6), bulk("P", "sc", a=3.0)], ["NaCl", "P"])
+    found = elements_of(salt, 20)
+    sizes = dict(zip(found.crystals.ids, found.crystals.num_atoms.tolist(), strict=True))
+    assert sizes["Na"] <= 20 and found.left_out["P"].startswith("the smallest crystal of the element has 42")
+    assert elements_of(salt, 50).crystals.ids[-1] == "P"
 
 
 def test_errors_say_what_to_do(files, monkeypatch):
@@ -111,8 +142,7 @@ def test_errors_say_what_to_do(files, monkeypatch):
         api.dft_run(
             files / "candidates.parquet", files / "o", backend="emt", reference=files / "bare.parquet"
         )
-    with pytest.raises(ValueError, match="--max-sites"):
-        calculate(files, max_sites=1)
+    assert calculate(files, max_sites=1).table.counts() == {"failed": 4}
     monkeypatch.setattr(gpaw, "find_spec", lambda name: None)
     result = CliRunner().invoke(
         app, ["dft", "run", str(files / "candidates.parquet"), "-o", str(files / "o")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from crysjepa.candidates import CandidateTable
 from crysjepa.crystals import Crystals
@@ -14,23 +14,47 @@ from crysjepa.evaluate.known import Known
 
 @dataclass(frozen=True)
 class Competing:
-    """Crystals to be calculated, and those that should be and are not: ``{formula: reason}``.
+    """Crystals to be calculated, and those that should be and are not: ``{formula: reason}``."""
 
-    ``elements`` have their symbols as ids, ``compounds`` those of the reference.
+    crystals: Crystals
+    left_out: Mapping[str, str]
+
+
+def elements_of(candidates: Crystals, max_sites: int) -> Competing:
+    """A crystal of each element of the candidates, with the element's symbol as its id.
+
+    Of the Materials Project's crystals that are shipped, the lowest in energy that has at most ``max_sites``;
+    all of an element are within 30 meV/atom of its lowest.
     """
+    wanted = sorted({str(e) for c in candidates.compositions() for e in c.elements})
+    known = elemental_crystals()
+    chosen: dict[str, int] = {}
+    smallest: dict[str, int] = {}
+    for row, id_ in enumerate(known.ids):  # of each element the lowest first
+        symbol, sites = id_.split("-")[0], int(known.num_atoms[row])
+        smallest[symbol] = min(sites, smallest.get(symbol, sites))
+        if sites <= max_sites:
+            chosen.setdefault(symbol, row)
+    found = [s for s in wanted if s in chosen]
+    left_out = {
+        s: f"the smallest crystal of the element has {smallest[s]} sites, more than {max_sites}"
+        if s in smallest
+        else "no crystal of the element is shipped"
+        for s in wanted
+        if s not in chosen
+    }
+    return Competing(known[[chosen[s] for s in found]].with_ids(found), left_out)
 
-    elements: Crystals
-    compounds: Crystals
-    left_out: Mapping[str, str] = field(default_factory=dict)
 
-
-def competing_phases(candidates: Crystals, reference: Known, *, within: float, max_sites: int) -> Competing:
-    """The elements of the candidates, and the reference's compounds in their chemical systems.
+def compounds_near_hull(
+    candidates: Crystals, reference: Known, *, within: float, max_sites: int
+) -> Competing:
+    """The reference's compounds in the candidates' chemical systems, of each composition the lowest.
 
     Parameters
     ----------
     reference
-        With formation energies. Of each composition the lowest is taken.
+        With formation energies.
     within
         Compounds at most so many eV/atom above the reference's own hull: by other settings, the order of
         phases near the hull may be another.
@@ -42,46 +66,27 @@ def competing_phases(candidates: Crystals, reference: Known, *, within: float, m
     ValueError
         If the reference has no column ``formation_energy_per_atom``.
     """
-    systems = {frozenset(map(str, c.elements)) for c in candidates.compositions()}
-    wanted = sorted(set().union(*systems))
-    elements, missing = _elements(wanted)
-    compounds, large = _compounds(systems, reference, within, max_sites)
-    return Competing(elements, compounds, {**missing, **large})
-
-
-def _elements(wanted: list[str]) -> tuple[Crystals, dict[str, str]]:
-    known = elemental_crystals()
-    rows = {id_.removesuffix("-0"): row for row, id_ in enumerate(known.ids) if id_.endswith("-0")}
-    found = [s for s in wanted if s in rows]
-    chosen = known[[rows[s] for s in found]].with_ids(found)
-    return chosen, {s: "no crystal of the element is shipped" for s in wanted if s not in rows}
-
-
-def _compounds(
-    systems: set[frozenset[str]], reference: Known, within: float, max_sites: int
-) -> tuple[Crystals, dict[str, str]]:
     table: CandidateTable = reference.table
     if "formation_energy_per_atom" not in table:
         raise ValueError(
             f"the reference {reference.name} has no formation energies, which say what competes: name one "
             "that has, such as flla"
         )
+    systems = {frozenset(c.elements) for c in candidates.compositions()}
     crystals = table.crystals(table.ok_ids)
     energies = table.column("formation_energy_per_atom", crystals.ids)
     lowest: dict[str, int] = {}
     for row, composition in enumerate(crystals.compositions()):
-        elements = frozenset(map(str, composition.elements))
-        if len(elements) < 2 or energies[row] is None or not any(elements <= s for s in systems):
+        own = frozenset(composition.elements)
+        if len(own) < 2 or energies[row] is None or not any(own <= s for s in systems):
             continue
         formula = composition.reduced_formula
         if formula not in lowest or energies[row] < energies[lowest[formula]]:
             lowest[formula] = row
-    if not lowest:
-        return crystals[[]], {}
-    rows = list(lowest.values())
     hull = Hull.from_entries(
-        list(lowest), [energies[r] for r in rows], scale=reference.scale, source=reference.name
-    )
+        list(lowest), [energies[r] for r in lowest.values()], scale=reference.scale, source=reference.name,
+        elements_alone=True,
+    )  # fmt: skip
     left_out, chosen = {}, []
     for formula, row in sorted(lowest.items()):
         above = hull.e_above_hull(formula, energies[row]).e_above_hull
@@ -92,4 +97,4 @@ def _compounds(
             left_out[formula] = f"{sites} sites, more than {max_sites}"
         else:
             chosen.append(row)
-    return crystals[chosen], left_out
+    return Competing(crystals[chosen], left_out)

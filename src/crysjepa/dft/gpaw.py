@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 MAGNETIC = frozenset(
     ("V", "Cr", "Mn", "Fe", "Co", "Ni", "Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er",
-     "Tm", "Yb", "U", "Np", "Pu")
+     "Tm", "Yb")
 )  # fmt: skip
 """Elements whose crystals are calculated with spin, from 5 μB an atom, parallel."""
+CALCULATION = "1"
+"""Counts changes of this file that change an energy."""
 OXYGEN_MOMENT = 1.0
 """μB an atom of pure oxygen, whose molecules have two unpaired electrons."""
 
@@ -43,7 +45,7 @@ class GpawSettings(BaseModel):
     smearing
         Width of the Fermi-Dirac distribution in eV; energies are extrapolated to zero.
     fmax
-        The relaxation ends when no force (eV/Å), nor the stress times the volume, is greater.
+        The relaxation ends when no force (eV/Å), nor the stress times the volume of an atom (eV), is greater.
     max_steps
         Steps of the relaxation; a crystal that needs more has failed.
     symprec
@@ -72,9 +74,9 @@ PRESETS: dict[str, GpawSettings] = {
 
 
 def versions() -> dict[str, str]:
-    """Of GPAW and its PAW data sets. Raises GpawMissing where they are not installed."""
+    """Of all that decides an energy. Raises GpawMissing where GPAW or its PAW data sets are not installed."""
     try:
-        found = {name: version(name) for name in ("gpaw", "gpaw-data")}
+        found = {name: version(name) for name in ("gpaw", "gpaw-data", "ase", "spglib")}
     except PackageNotFoundError as error:
         found = {}
         missing = str(error)
@@ -83,7 +85,7 @@ def versions() -> dict[str, str]:
             f"GPAW is not installed ({missing if not found else 'gpaw'}): apt install libxc-dev "
             'libopenblas-dev gcc, then pip install "crysjepa[gpaw]"'
         )
-    return found
+    return {**found, "calculation": CALCULATION}
 
 
 def setup(settings: GpawSettings) -> Callable[[Mapping[str, Any]], dict[str, Any]]:

@@ -27,6 +27,7 @@ class State(StrEnum):
     UNREADABLE = "unreadable"
     WRONG_STRUCTURE = "wrong structure"
     INCOMPATIBLE = "incompatible settings"
+    CRASHED = "crashed"
 
 
 WORTH_ANOTHER_TRY = frozenset({State.ELECTRONIC, State.IONIC, State.UNREADABLE})
