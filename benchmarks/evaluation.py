@@ -107,7 +107,7 @@ def page(result: dict[str, Any]) -> str:
         f"crystals are unique, {m['num_novel']:,} novel. The plain way's time in the first row counts making "
         "pymatgen's structures and formulas, in the second and third only its calls of `fit`; crysjepa's "
         "seconds count everything.",
-        "On one core, in seconds of the processor; the fingerprints by the clock, matminer's one by one in one "
+        "On one core, in seconds of the processor; fingerprints by the clock, matminer's one by one in one "
         "process.",
         f"All {h['num_compositions']:,} compositions took {h['seconds']:.2f} s; the largest difference from "
         f"PhaseDiagram is {h['largest_difference']:.1e} eV/atom.",
