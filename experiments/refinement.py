@@ -132,6 +132,8 @@ class Experiment:
         """A folder of ``crysjepa evaluate``."""
         out = self.out / "judged" / name
         protocol = self.plan.judging.model_copy(update={"relax": relax})
+        if not relax:  # to know the valid, unique and novel takes no prototypes, which take minutes
+            protocol = protocol.model_copy(update={"prototypes": False})
         self.step(
             f"judge {name}",
             out / "metrics.json",

@@ -297,6 +297,9 @@ def test_train_pretrain_finetune(tiny, tmp_path):
     settings.write_text("batch_size = 4\nwarmup = 1\nrecord_every = 1\ncheckpoint_every = 1\n")
     call("train", tiny.reference, "--out", generator, "--steps", 2, "--config", settings)
     call("pretrain", tiny.reference, "--out", jepa, "--steps", 2, "--config", settings)
+    both = tmp_path / "both.safetensors"
+    call("pretrain", tiny.reference, tiny.reference, "--out", both, "--steps", 2, "--config", settings)
+    assert "on one scale" in call("pretrain", tiny.reference, "flla", "--out", tmp_path / "no", status=1)
     call("finetune", tiny.reference, "--generator", tiny.generator, "--out", tuned, "--steps", 2,
          "--config", settings)  # fmt: skip
     curve = json.loads((tmp_path / "g.safetensors.curve.json").read_text())

@@ -76,7 +76,7 @@ def data_fetch(name: console.DataSet, folder: console.Cache = None) -> None:
 
 @app.command()
 def pretrain(
-    source: console.Source,
+    source: console.DataSets,
     out: console.Out,
     size: console.Size = "small",
     objective: console.Objective = None,

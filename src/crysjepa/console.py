@@ -153,6 +153,7 @@ FinetunedOn = Annotated[
     typer.Option("--finetuned-on", help="what the generator was fine-tuned on: a match is not novel"),
 ]
 MatchingProcesses = Annotated[int, typer.Option("--processes", min=1, help="processes that compare crystals")]
+DataSets = Annotated[list[str], typer.Argument(help="data sets' names, or crystals in any format")]
 Sources = Annotated[
     list[str],
     typer.Argument(help="folders of crysjepa evaluate, and samples in any format; NAME=PATH gives a name"),

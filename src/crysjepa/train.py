@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +36,7 @@ FINETUNING = TrainSettings(steps=200, learning_rate=1e-4, batch_size=64, warmup=
 
 
 def pretrain(
-    source: Source,
+    source: Source | Sequence[Source],
     out: Source,
     *,
     size: Size = "small",
@@ -48,6 +49,7 @@ def pretrain(
 ) -> Training:
     """Train Crys-JEPA on crystals with ``formation_energy_per_atom`` and write the model to ``out``.
 
+    ``source`` is one data set or several, such as the paper's ``mptrj`` and ``mp_2022``.
     ``size`` is the network: ``small``, the invariant encoder, or ``paper``, the Transformer of appendix B;
     ``objective`` is what it minimises (by default energies, and Eq. 9 for the paper's). Optional columns:
     ``relaxed_formation_energy_per_atom`` and ``site_energies``, a list for each crystal whose mean is the
@@ -57,11 +59,10 @@ def pretrain(
     Raises
     ------
     ValueError
-        If no crystal of ``source`` has a formation energy, or ``init`` is another network.
+        If no crystal of ``source`` has a formation energy, if several are on different scales, or if ``init``
+        is another network.
     """
-    table = datasets.load(str(source))
-    if ENERGY not in table:
-        raise ValueError(f"{source} has no column {ENERGY}, which Crys-JEPA learns from")
+    table, scale = _together([source] if isinstance(source, str | Path) else source)
     config = jepa_model.PAPER if size == "paper" else jepa_model.SMALL
     config = replace(config, objective=objective or config.objective)
     crystals = (sound(table) if config.invariant else canonical(table, progress)).crystals
@@ -74,7 +75,7 @@ def pretrain(
         settings or TrainSettings(),
         relaxed_energies=_numbers(table, known, RELAXED),
         site_energies=_site_energies(table, known) if config.invariant else None,
-        scale=scale_of(source) or ASSUMED_SCALE,
+        scale=scale,
         init=CrysJepa.load(init) if init is not None else None,
         seed=seed,
         device=resolve_device(device),
@@ -82,6 +83,22 @@ def pretrain(
         progress=stage(progress, "pretrain"),
     )
     return _kept(jepa, training, out)
+
+
+def _together(sources: Sequence[Source]) -> tuple[CandidateTable, str]:
+    """One table of several data sets, and the scale of its formation energies."""
+    tables, scales = [], {}
+    for source in sources:
+        table = datasets.load(str(source))
+        if ENERGY not in table:
+            raise ValueError(f"{source} has no column {ENERGY}, which Crys-JEPA learns from")
+        # ids are unique within a set only
+        ids = table.frame["id"] if len(sources) == 1 else f"{len(tables)}:" + table.frame["id"].astype(str)
+        tables.append(CandidateTable(table.frame.assign(id=ids)))
+        scales[str(source)] = scale_of(source) or ASSUMED_SCALE
+    if len(set(scales.values())) != 1:
+        raise ValueError(f"formation energies on one scale are needed, not {scales}")
+    return CandidateTable.concatenate(tables), next(iter(scales.values()))
 
 
 def train(

@@ -142,7 +142,7 @@ def test_errors_say_what_to_do(files, monkeypatch):
         api.dft_run(
             files / "candidates.parquet", files / "o", backend="emt", reference=files / "bare.parquet"
         )
-    assert calculate(files, max_sites=1).table.counts() == {"failed": 4}
+    assert calculate(files, max_sites=1).table.counts() == {"failed: dft": 4}
     monkeypatch.setattr(gpaw, "find_spec", lambda name: None)
     result = CliRunner().invoke(
         app, ["dft", "run", str(files / "candidates.parquet"), "-o", str(files / "o")]
