@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -79,36 +78,43 @@ def test_pool_that_cannot_be_set_up_says_so(setup: str, message: str) -> None:
     assert multiprocessing.active_children() == []
 
 
-def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+OF_THE_POOL = f"""
+from ase import Atoms
+from crysjepa.crystals import Crystals
+from crysjepa.relax.relax import relax_crystals
+
+if __name__ == "__main__":
+    atoms = Atoms(numbers=[{SLEEPS}], cell=[3.0] * 3, pbc=True)
+    crystals = Crystals.from_atoms([atoms])
+    relax_crystals(crystals, force_field="nasty_force_field:Nasty", processes=1)
+"""
+OF_AN_EXECUTOR = """
+from crysjepa.screen.parallel import in_processes
+from pool_tasks import tell_pid_and_sleep
+
+if __name__ == "__main__":
+    list(in_processes(tell_pid_and_sleep, [(), ()], 2))
+"""
+
+
+@pytest.mark.parametrize("text", [OF_THE_POOL, OF_AN_EXECUTOR], ids=["pool", "executor"])
+def test_workers_end_when_their_parent_is_killed(text: str, tmp_path: Path) -> None:
     """Also: it works from a script with a main guard."""
     pids = tmp_path / "pids"
     script = tmp_path / "script.py"
-    script.write_text(
-        textwrap.dedent(
-            f"""
-            from ase import Atoms
-            from crysjepa.crystals import Crystals
-            from crysjepa.relax.relax import relax_crystals
-
-            if __name__ == "__main__":
-                atoms = Atoms(numbers=[{SLEEPS}], cell=[3.0] * 3, pbc=True)
-                crystals = Crystals.from_atoms([atoms])
-                relax_crystals(crystals, force_field="nasty_force_field:Nasty", processes=1)
-            """
-        )
-    )
+    script.write_text(text)
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     parent = subprocess.Popen(
         [sys.executable, script], env={**os.environ, "PYTHONPATH": path, "NASTY_PIDS": str(pids)}
     )
     try:
         wait_until(lambda: pids.exists() and pids.read_text().endswith("\n"))
-        worker = int(pids.read_text().split()[0])
-        assert worker != parent.pid and alive(worker)
+        workers = [int(pid) for pid in pids.read_text().split()]
+        assert all(worker != parent.pid and alive(worker) for worker in workers)
     finally:
         parent.kill()
         parent.wait()
-    wait_until(lambda: not alive(worker))
+    wait_until(lambda: not any(map(alive, workers)))
 
 
 def alive(pid: int) -> bool:

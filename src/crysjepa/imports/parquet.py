@@ -28,6 +28,7 @@ from crysjepa._readers import Entry, Progress
 from crysjepa._tables import STATE, joined, problems_of
 from crysjepa.candidates import Status
 from crysjepa.crystals import ARROW_SCHEMA
+from crysjepa.relax.pool import end_with_parent
 
 CHUNK_ROWS = 4096
 CHUNK_BYTES = 8_000_000
@@ -147,7 +148,7 @@ def _in_order(work: Callable[[Any], Any], source: Source, processes: int | None)
             yield work(chunk), done
         return
     waiting: deque[tuple[Future[Any], int]] = deque()
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         try:
             for chunk, done in source.chunks():
                 waiting.append((pool.submit(work, chunk), done))

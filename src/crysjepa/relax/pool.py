@@ -222,7 +222,7 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 def _work(connection: Connection, setup: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     """What a worker does: set up once, then answer tasks until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it ends the workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         do = setup(*arguments)
     except Exception as error:  # noqa: BLE001 - whatever it is, the parent raises it
@@ -241,7 +241,12 @@ def _work(connection: Connection, setup: Callable[..., Any], arguments: tuple[An
         connection.send(reply)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Called in a worker: end it when its parent does, however that ends, rather than finish its task."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TypeVar
 
+from crysjepa.relax.pool import end_with_parent
+
 T = TypeVar("T")
 _PER_PROCESS = 8
 """Bundles for each process: few enough that sending them costs little, many enough to share the work."""
@@ -22,7 +24,8 @@ def in_processes(work: Callable[..., T], tasks: Sequence[tuple[Any, ...]], proce
         return
     size = max(1, len(tasks) // (processes * _PER_PROCESS))
     bundles = [tasks[i : i + size] for i in range(0, len(tasks), size)]
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=spawn, initializer=end_with_parent) as pool:
         for results in pool.map(_bundle, [work] * len(bundles), bundles):
             yield from results
 
