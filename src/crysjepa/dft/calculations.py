@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,10 @@ def _keep(path: Path, done: Done, crystal: Crystals, before: Result | None) -> R
     """Only what was calculated is kept: another try may have more time, memory or data sets."""
     formula = crystal.reduced_formulas()[0]
     if done.kind != "done":
-        return {"formula": formula, "trouble": done.trouble, "kind": done.kind}
+        # an energy that was kept still bounds the hull from above
+        return {**(before or {}), "formula": formula, "trouble": done.trouble, "kind": done.kind}
+    if not math.isfinite(done.value["energy_per_atom"]):
+        return {"formula": formula, "trouble": "the energy is not a finite number", "kind": "raised"}
     result = {"formula": formula, **done.value}
     if before:
         result["steps"] += before["steps"]

@@ -51,8 +51,8 @@ def dft_run(
 ) -> Collected:
     """Relax candidates, their elements and competing phases with GPAW; judge by the hull that results.
 
-    Every calculation is kept under ``cache`` as it ends, by crystal, settings and versions: what was
-    interrupted goes on, and elements are calculated once. One that dies or takes too long costs no other.
+    Every result is kept under ``cache`` as it comes, by crystal, settings and versions: what was
+    interrupted goes on, and elements are calculated once. What failed is tried again; it costs no other.
     Elements come first, and nothing is calculated that holds one of which there is no energy.
 
     Parameters
@@ -134,9 +134,6 @@ def dft_run(
         "competing": _competing_table(hull),
         "competing_missing": missing,
         "hull": {"source": hull.source, "scale": hull.scale, "compounds": len(hull)},
-        "seconds": sum(
-            r.get("seconds", 0.0) for part in (of_elements, competing, own) for r in part.values()
-        ),
         "notes": [f"competing phase {f}: {why}" for f, why in sorted(missing.items())],
         "versions": versions(),
     }  # fmt: skip
