@@ -87,7 +87,8 @@ def pretrain(
 
 def _together(sources: Sequence[Source]) -> tuple[CandidateTable, str]:
     """One table of several data sets, and the scale of its formation energies."""
-    tables, scales = [], {}
+    tables: list[CandidateTable] = []
+    scales: dict[str, str] = {}
     for source in sources:
         table = datasets.load(str(source))
         if ENERGY not in table:
