@@ -87,6 +87,19 @@ def test_a_second_call_does_nothing_twice(whole, config):
     assert before == {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in whole.rglob("*") if p.is_file()}
 
 
+def test_substitution_may_draw_the_first_round_and_teach_the_generator(config, tmp_path):
+    discover_crystals(config.model_copy(update={"source": "substitution"}), tmp_path / "run")
+    first = CandidateTable.read(tmp_path / "run" / "round-0" / "generated.parquet")
+    known = CandidateTable.read(config.reference).crystals().reduced_formulas()
+    drawn = first.crystals(first.ok_ids)
+    assert len(drawn) and not set(drawn.reduced_formulas()) & set(known)
+    assert set(drawn.num_atoms.tolist()) <= set(
+        CandidateTable.read(config.reference).crystals().num_atoms.tolist()
+    )
+    table = CandidateTable.read(tmp_path / "run" / "candidates.parquet")
+    assert len(table) == 24 and any(table.column("selected"))
+
+
 class Stopped(Exception):
     pass
 

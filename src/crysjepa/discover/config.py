@@ -22,6 +22,9 @@ class DiscoverConfig(BaseModel):
     reference: str = Field("flla", description="known crystals: a data set's name or a path")
     hull: str | None = Field(None, description="reference for energies above hull; by default the reference")
     generator: str | None = Field(None, description="checkpoint; by default the shipped one")
+    source: Literal["generator", "substitution"] = Field(
+        "generator", description="who draws the first round: substitution, too, teaches the generator"
+    )
     jepa: str | None = Field(None, description="checkpoint; by default the shipped one")
     ranker: str = Field("jepa-hull", description="a name that `crysjepa screen --by` knows")
     num: int = Field(240, ge=1, description="crystals of the base model that are relaxed")

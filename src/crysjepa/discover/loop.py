@@ -24,8 +24,10 @@ from crysjepa.discover.config import DiscoverConfig
 from crysjepa.energy.references import ElementalReferences, read_references
 from crysjepa.evaluate.metrics import load_hull
 from crysjepa.evaluate.protocol import Judge, Known, Report, find_references, protocol_inputs
-from crysjepa.generate.base import Generator, load_generator
+from crysjepa.generate.base import Generator, Sampler, load_generator
 from crysjepa.generate.drawing import draw
+from crysjepa.generate.proposals import SubstitutionConfig
+from crysjepa.generate.substitution import SubstitutionGenerator
 from crysjepa.io import write_cif
 from crysjepa.jepa.embeddings import embedding_table, read_embeddings
 from crysjepa.jepa.pretrain import CrysJepa
@@ -98,13 +100,13 @@ class _Loop:
         _ = self.ranker, self.screener  # what they lack is better said now than when all is drawn
 
     def generate(self, round_: int) -> None:
-        """Draw crystals from the base model, or from the one that the round before refined."""
+        """Draw crystals from the source, or from the model that the round before refined."""
         target = f"round-{round_}/generated.parquet"
 
         def work() -> None:
             prefix, num = round_name(round_), self._num(round_) * self.config.oversample
             samples = draw(
-                self._generator(round_),
+                self._sampler(round_),
                 num,
                 seed=self.config.seed + 1000 * round_,
                 device=self.device,
@@ -235,6 +237,11 @@ class _Loop:
     def _ranker_notes(self) -> list[str]:
         used = [self.ranker, *([self.screener] if self.screener is not None else [])]
         return list(dict.fromkeys(note for ranker in used for note in ranker.notes))
+
+    def _sampler(self, round_: int) -> Sampler:
+        if round_ == 0 and self.config.source == "substitution":
+            return SubstitutionGenerator.of(self.known.table, self.known.name, SubstitutionConfig())
+        return self._generator(round_)
 
     def _generator(self, round_: int) -> Generator:
         own = self.run.path(f"round-{round_}/generator.safetensors")
