@@ -131,9 +131,9 @@ class Experiment:
     def judged(self, name: str, source: Path, finetuned_on: Path | None = None, relax: bool = True) -> Path:
         """A folder of ``crysjepa evaluate``."""
         out = self.out / "judged" / name
-        protocol = self.plan.judging.model_copy(update={"relax": relax})
-        if not relax:  # to know the valid, unique and novel takes no prototypes, which take minutes
-            protocol = protocol.model_copy(update={"prototypes": False})
+        # to know the valid, unique and novel takes no prototypes, which take minutes
+        changes = {"relax": True} if relax else {"relax": False, "prototypes": False}
+        protocol = self.plan.judging.model_copy(update=changes)
         self.step(
             f"judge {name}",
             out / "metrics.json",

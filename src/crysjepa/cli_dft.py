@@ -12,8 +12,8 @@ from rich.table import Table
 from crysjepa import console
 
 if TYPE_CHECKING:
-    from crysjepa.dft.collect import Collected
     from crysjepa.dft.export import Exported
+    from crysjepa.dft.verdicts import Collected
 
 dft_app = console.Verbs(help="Density functional theory: export candidates, collect what came of them.",
                         no_args_is_help=True)  # fmt: skip

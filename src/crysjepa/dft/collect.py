@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from crysjepa.dft.energies import Corrected, corrected, mp2020, vasp_references
 from crysjepa.dft.manifest import Manifest
 from crysjepa.dft.outcome import Outcome, State, outcome
 from crysjepa.dft.vasp import read_folder
-from crysjepa.dft.verdicts import bare, beside, explained
+from crysjepa.dft.verdicts import STAGE, Collected, write_verdicts
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.references import MP2020, ElementalReferences, ScaleMismatch, check_scales
 from crysjepa.evaluate.columns import set_column
@@ -26,18 +25,6 @@ from crysjepa.evaluate.judge import Judge
 from crysjepa.evaluate.known import Known
 from crysjepa.evaluate.presets import Protocol
 from crysjepa.evaluate.rates import crystal_metrics
-from crysjepa.run import versions, write_json
-
-STAGE = "dft"
-
-
-@dataclass(frozen=True)
-class Collected:
-    """The table, and what ``metrics.json`` holds."""
-
-    table: CandidateTable
-    metrics: dict[str, Any]
-    out: Path
 
 
 def dft_collect(
@@ -98,27 +85,20 @@ def dft_collect(
         _check_hull(found_hull, references, protocol.allow_mixed_scales)
     table, missing = _with_formation_energies(table, energies, references)
     judge = Judge.prepare(protocol, Known.load(reference), found_hull, None, processes=processes)
-    judged = explained(judge.judge(bare(table), progress), missing)
-    final = beside(table, judged)
-    metrics = {
-        "num_crystals": len(final),
+    about = {
         "num_exported": len(set().union(*(m.exported for m in manifests))),
-        "states": dict(Counter(final.column("dft_state"))),
-        "dft": crystal_metrics(judged),
-        "force_field": crystal_metrics(manifests[0].table),
-        "protocol": judge.describe(),
         "corrections": MP2020,
         "hull": None if found_hull is None else _about(found_hull),
         "elemental_references": {"source": references.source, "scale": references.scale},
         "missing_elemental_references": dict(Counter(e for found in missing.values() for e in found)),
         "notes": notes,
         "tries": [m.settings for m in manifests],
-        "versions": versions(),
     }
     out = Path(folders[0]) / "collected" if out is None else Path(out)
-    final.write(out / "candidates.parquet")
-    write_json(out / "metrics.json", metrics)
-    return Collected(final, metrics, out)
+    return write_verdicts(
+        table, judge, out, about,
+        force_field=crystal_metrics(manifests[0].table), missing=missing, progress=progress,
+    )  # fmt: skip
 
 
 def _outcomes(

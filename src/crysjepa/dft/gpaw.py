@@ -6,6 +6,7 @@ imported by what runs in the workers alone.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -102,8 +103,6 @@ def setup(settings: GpawSettings) -> Callable[[Mapping[str, Any]], dict[str, Any
 
 
 def _calculate(task: Mapping[str, Any], settings: GpawSettings) -> dict[str, Any]:
-    import time
-
     from ase import Atoms
     from ase.constraints import FixSymmetry
     from ase.filters import FrechetCellFilter
@@ -122,7 +121,6 @@ def _calculate(task: Mapping[str, Any], settings: GpawSettings) -> dict[str, Any
     atoms.set_constraint()
     if optimizer.nsteps:
         # plane waves and k-points of the first cell describe the last one less well
-        atoms.set_initial_magnetic_moments(_moments(atoms))
         atoms.calc = _calculator(atoms, settings, f"{task['log']}-static.txt")
     energy = float(atoms.get_potential_energy())
     return {

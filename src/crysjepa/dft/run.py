@@ -7,8 +7,7 @@ comparable with nothing else.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,10 @@ from crysjepa._verbs import Report, Source
 from crysjepa.candidates import CandidateTable, Status
 from crysjepa.crystals import Crystals
 from crysjepa.dft.calculations import BACKENDS, Calculations, Result, problem, scale_of, state
-from crysjepa.dft.collect import STAGE, Collected
 from crysjepa.dft.competing import compounds_near_hull, elements_of
 from crysjepa.dft.gpaw import GpawSettings
 from crysjepa.dft.outcome import State
-from crysjepa.dft.verdicts import bare, beside
+from crysjepa.dft.verdicts import STAGE, Collected, write_verdicts
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.references import ElementalReferences
 from crysjepa.evaluate.columns import set_column
@@ -31,7 +29,6 @@ from crysjepa.evaluate.judge import Judge
 from crysjepa.evaluate.known import Known
 from crysjepa.evaluate.presets import Protocol
 from crysjepa.evaluate.rates import crystal_metrics
-from crysjepa.run import versions, write_json
 
 
 def dft_run(
@@ -60,7 +57,7 @@ def dft_run(
     source
         Crystals in any format; rows that are still ``ok`` are calculated, others keep their state.
     reference, within
-        Known crystals with formation energies; see :func:`~crysjepa.dft.competing.competing_phases`. They
+        Known crystals with formation energies; see :func:`~crysjepa.dft.competing.compounds_near_hull`. They
         are also what novelty is judged by.
     max_sites
         Larger cells are not calculated: candidates end as failed, competing phases are named in
@@ -102,7 +99,7 @@ def dft_run(
     elements = elements_of(candidates, max_sites)
     compounds = compounds_near_hull(candidates, known, within=within, max_sites=max_sites)
     of_elements = calculations.run(elements.crystals, "elements", progress)
-    missing = {**elements.left_out, **_problems(of_elements, elements.crystals)}
+    missing = {**elements.left_out, **_problems(of_elements)}
     references = ElementalReferences(
         energies={s: r["energy_per_atom"] for s, r in of_elements.items() if problem(r) is None},
         force_field=backend, scale=scale, source="elements as calculated here", method="computed",
@@ -110,8 +107,9 @@ def dft_run(
     candidates, unknown = _without(candidates, max_sites, missing)
     possible, _ = _without(compounds.crystals, max_sites, missing)
     competing = calculations.run(possible, "competing phases", progress)
-    hull = _hull(possible, competing, references)
-    missing |= {**compounds.left_out, **_problems(competing, possible)}
+    hull = _hull(competing.values(), references)
+    failed = {str(competing[i]["formula"]): why for i, why in _problems(competing).items()}
+    missing |= {**compounds.left_out, **failed}
     own = calculations.run(candidates, "candidates", progress)
 
     table = _with_results(table, own, {**reasons, **unknown}, references)
@@ -119,14 +117,7 @@ def dft_run(
     judge = Judge.prepare(
         (protocol or Protocol()).model_copy(update={"relax": False}), known, hull, None, processes=processes
     )
-    judged = judge.judge(bare(table), progress)
-    final = beside(table, judged)
-    metrics = {
-        "num_crystals": len(final),
-        "states": dict(Counter(final.column("dft_state"))),
-        "dft": crystal_metrics(judged),
-        "force_field": by_force_field,
-        "protocol": judge.describe(),
+    about = {
         "backend": {
             "name": backend, "settings": settings.model_dump(), "versions": BACKENDS[backend].versions()
         },
@@ -135,12 +126,8 @@ def dft_run(
         "competing_missing": missing,
         "hull": {"source": hull.source, "scale": hull.scale, "compounds": len(hull)},
         "notes": [f"competing phase {f}: {why}" for f, why in sorted(missing.items())],
-        "versions": versions(),
     }  # fmt: skip
-    out = Path(out)
-    final.write(out / "candidates.parquet")
-    write_json(out / "metrics.json", metrics)
-    return Collected(final, metrics, out)
+    return write_verdicts(table, judge, Path(out), about, force_field=by_force_field, progress=progress)
 
 
 def _without(
@@ -159,23 +146,20 @@ def _without(
     return crystals[[row for row, i in enumerate(crystals.ids) if i not in reasons]], reasons
 
 
-def _problems(results: Mapping[str, Result], crystals: Crystals) -> dict[str, str]:
-    """By formula, what keeps a competing phase from the hull, or may keep it too high on it."""
-    formulas = dict(zip(crystals.ids, crystals.reduced_formulas(), strict=True))
-    if all(len(c.elements) == 1 for c in crystals.compositions()):
-        formulas = {i: i for i in crystals.ids}  # the symbol: pymatgen's formula of oxygen is O2
-    found = ((formulas[i], problem(r)) for i, r in results.items())
-    return {formula: why for formula, why in found if why is not None}
+def _problems(results: Mapping[str, Result]) -> dict[str, str]:
+    """By id, of those that have one."""
+    found = ((id_, problem(result)) for id_, result in results.items())
+    return {id_: why for id_, why in found if why is not None}
 
 
-def _hull(compounds: Crystals, results: Mapping[str, Result], references: ElementalReferences) -> Hull:
+def _hull(compounds: Iterable[Result], references: ElementalReferences) -> Hull:
     """Of every energy there is: one that is not relaxed lies too high, but the hull without it higher."""
     heights = {
-        composition.reduced_formula: references.formation_energy_per_atom(
-            composition, results[id_]["energy_per_atom"]
+        str(r["formula"]): references.formation_energy_per_atom(
+            Composition(r["formula"]), r["energy_per_atom"]
         )[0]
-        for id_, composition in zip(compounds.ids, compounds.compositions(), strict=True)
-        if "energy_per_atom" in results[id_]
+        for r in compounds
+        if "energy_per_atom" in r
     }
     return Hull.from_entries(
         list(heights), list(heights.values()), scale=references.scale,
@@ -190,9 +174,9 @@ def _with_results(
     references: ElementalReferences,
 ) -> CandidateTable:
     """Relaxed structures, energies and what became of each row; ``reasons`` are of those not tried."""
-    problems = {i: problem(r) for i, r in results.items()}
-    finished = [i for i in results if problems[i] is None]
-    reasons = {**reasons, **{i: why for i, why in problems.items() if why is not None}}
+    problems = _problems(results)
+    finished = [i for i in results if i not in problems]
+    reasons = {**reasons, **problems}
     table = table.with_structures(_relaxed({i: results[i] for i in finished}, table))
     energies = {
         id_: references.formation_energy_per_atom(composition, results[id_]["energy_per_atom"])[0]
@@ -201,7 +185,7 @@ def _with_results(
     states = {i: str(state(results.get(i))) for i in table.ok_ids}
     columns: dict[str, tuple[dict[str, Any], str]] = {
         "state": ({**dict.fromkeys(table.ids, str(State.NOT_EXPORTED)), **states}, "string"),
-        "reason": (dict(reasons), "string"),
+        "reason": (reasons, "string"),
         "formation_energy_per_atom": (energies, "Float64"),
         "energy_per_atom": ({i: results[i]["energy_per_atom"] for i in finished}, "Float64"),
         "magnetic_moment": ({i: results[i]["magnetic_moment"] for i in finished}, "Float64"),
@@ -213,7 +197,7 @@ def _with_results(
     return table.decide(STAGE, reasons, Status.FAILED)
 
 
-def _relaxed(results: Mapping[str, Mapping[str, Any]], table: CandidateTable) -> Crystals:
+def _relaxed(results: Mapping[str, Result], table: CandidateTable) -> Crystals:
     ids = list(results)
     atoms = table.crystals(ids).to_atoms()
     for one, id_ in zip(atoms, ids, strict=True):

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crysjepa._verbs import Report
 from crysjepa.candidates import CandidateTable
 from crysjepa.dft.outcome import State
 from crysjepa.evaluate.columns import set_column
+from crysjepa.evaluate.judge import Judge
+from crysjepa.evaluate.rates import crystal_metrics
+from crysjepa.run import versions, write_json
 
+STAGE = "dft"
 _JUDGED = {
     "valid": "boolean", "invalid_structure": "string", "invalid_composition": "string", "unique": "boolean",
     "duplicate_of": "string", "novel": "boolean", "matches": "string", "space_group": "string",
@@ -14,7 +25,47 @@ _JUDGED = {
 """Columns of a judgement that go, as ``dft_...``, beside those by force field."""
 
 
-def bare(table: CandidateTable) -> CandidateTable:
+@dataclass(frozen=True)
+class Collected:
+    """The table, and what ``metrics.json`` holds."""
+
+    table: CandidateTable
+    metrics: dict[str, Any]
+    out: Path
+
+
+def write_verdicts(
+    table: CandidateTable,
+    judge: Judge,
+    out: Path,
+    about: Mapping[str, Any],
+    *,
+    force_field: Mapping[str, Any],
+    missing: Mapping[str, Sequence[str]] | None = None,
+    progress: Report | None = None,
+) -> Collected:
+    """Judge a table with ``dft_state`` and ``dft_formation_energy_per_atom``; write it and its metrics.
+
+    ``about`` is what else goes into ``metrics.json``, ``force_field`` the metrics from before, and
+    ``missing`` the elements without an energy by id.
+    """
+    judged = _explained(judge.judge(_bare(table), progress), missing or {})
+    final = _beside(table, judged)
+    metrics = {
+        "num_crystals": len(final),
+        "states": dict(Counter(final.column("dft_state"))),
+        "dft": crystal_metrics(judged),
+        "force_field": force_field,
+        "protocol": judge.describe(),
+        "versions": versions(),
+        **about,
+    }
+    final.write(out / "candidates.parquet")
+    write_json(out / "metrics.json", metrics)
+    return Collected(final, metrics, out)
+
+
+def _bare(table: CandidateTable) -> CandidateTable:
     """What is judged: structures, states and formation energies by DFT, and nothing of the force field's."""
     names = ["id", "status", "stage", "reason", "atomic_numbers", "frac_coords", "lattice"]
     frame = table.frame[names].copy()
@@ -23,7 +74,7 @@ def bare(table: CandidateTable) -> CandidateTable:
     return CandidateTable(frame)
 
 
-def explained(judged: CandidateTable, missing: dict[str, list[str]]) -> CandidateTable:
+def _explained(judged: CandidateTable, missing: Mapping[str, Sequence[str]]) -> CandidateTable:
     """Where the hull could say nothing for want of an element's energy, say which."""
     frame = judged.frame.copy()
     for id_, elements in missing.items():
@@ -34,7 +85,7 @@ def explained(judged: CandidateTable, missing: dict[str, list[str]]) -> Candidat
     return CandidateTable(frame)
 
 
-def beside(table: CandidateTable, judged: CandidateTable) -> CandidateTable:
+def _beside(table: CandidateTable, judged: CandidateTable) -> CandidateTable:
     """The candidates' own columns, those by DFT, and the state by DFT."""
     frame = table.frame.copy()
     frame[["status", "stage", "reason"]] = judged.frame[["status", "stage", "reason"]]
