@@ -7,7 +7,9 @@ python benchmarks/generators.py --data FOLDER --out G
 python benchmarks/evaluation.py --data FOLDER --out E
 python scripts/screen_million.py > million.txt
 python benchmarks/flow_choices.py --data FOLDER --out C
-python scripts/write_results.py --discover run --evaluate judged --screening S/screening.json --million million.txt \
+crysjepa dft run docs/examples/mg-si --out mg-si --processes 2
+crysjepa evaluate docs/examples/mg-si --reference flla --hull flla --out ff
+python scripts/write_results.py --dft mg-si ff --discover run --evaluate judged --screening S/screening.json --million million.txt \
     --include G/generators.md C/flow_choices.md E/evaluation.md --out docs/results.md
 
 A section whose run is not named stays as it is in --out.
@@ -20,6 +22,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from crysjepa.candidates import CandidateTable
 from crysjepa.weights import shipped
 
 RATES = {"valid": "V", "stable": "S", "unique": "U", "novel": "N", "sun": "S.U.N.", "vsun": "V.S.U.N."}
@@ -142,6 +145,53 @@ def screening_section(path: Path) -> list[str]:
     return lines
 
 
+def dft_section(run: Path, judged: Path) -> list[str]:
+    """Crystals by GPAW, beside what a force field says of them."""
+    found = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    columns = (
+        "dft_space_group",
+        "num_sites",
+        "dft_steps",
+        "dft_seconds",
+        "dft_formation_energy_per_atom",
+        "dft_e_above_hull",
+    )
+    table, other = (CandidateTable.read(p) for p in (run / "candidates.parquet", judged / "crystals.parquet"))
+    crystals = table.crystals()
+    table = table.with_column(
+        "num_sites", dict(zip(crystals.ids, crystals.num_atoms.tolist(), strict=True)), "Int64"
+    )
+    rows = []
+    for id_ in table.ids:
+        group, sites, steps, seconds, energy, above = (table.column(c, [id_])[0] for c in columns)
+        theirs = (other.column(c, [id_])[0] for c in ("formation_energy_per_atom", "e_above_hull"))
+        cells = [f"{id_}, {group}", str(sites), str(steps), f"{seconds:.0f}"]
+        rows.append(
+            (above, [*cells, f"{energy:.3f}", f"{round(above, 3) + 0.0:.3f}", *(f"{v:.3f}" for v in theirs)])
+        )
+    settings, force_field = (
+        found["backend"],
+        json.loads((judged / "metrics.json").read_text(encoding="utf-8"))["protocol"],
+    )
+    competing = ", ".join(
+        f"{c['formula']} ({c['formation_energy_per_atom']:.3f} eV/atom)" for c in found["competing"]
+    )
+    return [
+        "## DFT without VASP",
+        "",
+        "`crysjepa dft run docs/examples/mg-si --out mg-si --processes 2`, and beside it `crysjepa evaluate docs/examples/mg-si "
+        "--reference flla --hull flla --out ff`; eV/atom.",
+        "",
+        "| crystal | sites | steps | seconds | E_f by GPAW | above the hull | "
+        f"E_f by {force_field['force_field']} | above the hull |",
+        "|---|---|---|---|---|---|---|---|",
+        *(f"| {' | '.join(cells)} |" for _, cells in sorted(rows)),
+        "",
+        f"GPAW {settings['versions']['gpaw']}, gpaw-data {settings['versions']['gpaw-data']}, plane waves to "
+        f"{settings['settings']['ecut']:.0f} eV. Competing: {competing}.",
+    ]
+
+
 def million_section(path: Path) -> list[str]:
     """What ``scripts/screen_million.py`` said last."""
     said = path.read_text(encoding="utf-8").strip().splitlines()[-1]
@@ -202,6 +252,9 @@ def main() -> None:
     parser.add_argument("--evaluate", type=Path)
     parser.add_argument("--screening", type=Path, help="screening.json")
     parser.add_argument("--million", type=Path, help="what scripts/screen_million.py printed")
+    parser.add_argument(
+        "--dft", type=Path, nargs=2, help="folders of dft run, and of evaluate on the same crystals"
+    )
     parser.add_argument("--include", type=Path, nargs="*", default=[], help="pages that benchmarks wrote")
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args()
@@ -210,6 +263,7 @@ def main() -> None:
         *([evaluate_section(chosen.evaluate)] if chosen.evaluate else []),
         *([screening_section(chosen.screening)] if chosen.screening else []),
         *([million_section(chosen.million)] if chosen.million else []),
+        *([dft_section(*chosen.dft)] if chosen.dft else []),
         *(included(path) for path in chosen.include),
         curves_section(),
     ]
