@@ -59,3 +59,73 @@ def hits_figure(rows: list[dict[str, Any]]) -> Figure:
         "on or below it (dark); % of the crystals relaxed"
     )
     return figure
+
+
+def draw_trends(found: dict[str, dict[str, Any]], path: Path) -> None:
+    """Rates along a distance, and stability against novelty, before and after refinement."""
+    save_figure(trends_figure(found), path)
+
+
+@in_house_style
+def trends_figure(found: dict[str, dict[str, Any]]) -> Figure:
+    """(a) cumulative rates over percentiles of the distance; (b) the same crystals in the plane."""
+    figure = Figure(figsize=(9.0, 3.8), layout="constrained")
+    trends, plane = figure.subplots(1, 2)
+    styles = {"stable": ("S", "-"), "novel": ("N", ":"), "vsun": ("V.S.U.N.", "--")}
+    for colour, (name, curves) in zip(ROUND_COLOURS, found.items(), strict=False):
+        for rate, (label, style) in styles.items():
+            values = [100 * v for v in curves["rates"][rate]]
+            trends.plot(curves["percentiles"], values, style, color=colour, label=f"{label} {name}")
+        novel, stable = ([100 * v for v in curves["rates"][rate]] for rate in ("novel", "stable"))
+        plane.plot(novel, stable, "o-", color=colour, markersize=3, label=name)
+    trends.set_xlabel("crystals nearest to known ones, %")
+    trends.set_ylabel("% of these crystals")
+    trends.set_ylim(0, 103)
+    trends.legend(ncols=2, fontsize="small")
+    plane.set_xlabel("novel, %")
+    plane.set_ylabel("stable, %")
+    plane.legend()
+    return figure
+
+
+def draw_sweep(rows: list[dict[str, Any]], path: Path) -> None:
+    """V.S.U.N. and S.U.N. after refinement against how many were chosen, and how many were drawn (Fig. 7)."""
+    save_figure(sweep_figure(rows), path)
+
+
+@in_house_style
+def sweep_figure(rows: list[dict[str, Any]]) -> Figure:
+    """A panel for each of k and 𝒩; a line joins the arms that differ in nothing else."""
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for panel, (field, other, label) in zip(
+        panels,
+        (("select", "of {pool}", "chosen and learnt from, k"), ("pool", "{select} chosen", "drawn, 𝒩")),
+        strict=True,
+    ):
+        for colour, line in zip(ROUND_COLOURS, sweep_lines(rows, field), strict=False):
+            y = [100 * row["vsun"] for row in line]
+            ends = [[100 * end for end in row["intervals"]["vsun"]] for row in line]
+            bars = [
+                [abs(v - pair[side]) for v, pair in zip(y, ends, strict=True)] for side in (0, 1)
+            ]  # matplotlib wants their lengths
+            panel.errorbar(
+                [row["arm"][field] for row in line], y, yerr=bars, fmt="o-", color=colour, capsize=2,
+                label=("{ranker}, " + other + ", {steps} steps").format(**line[0]["arm"]),
+            )  # fmt: skip
+        panel.set_xscale("log")
+        panel.set_xlabel(label)
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(fontsize="small")
+    panels[0].set_ylabel("V.S.U.N. of the refined flow, %")
+    return figure
+
+
+def sweep_lines(rows: list[dict[str, Any]], field: str) -> list[list[dict[str, Any]]]:
+    """Rows of refined generators that differ in nothing but a field and the number judged, in its order."""
+    groups: dict[tuple[Any, ...], dict[Any, dict[str, Any]]] = {}
+    for row in rows:
+        if row["name"].startswith("refined") and row["arm"]["rounds"] == 1:
+            rest = {k: v for k, v in row["arm"].items() if k not in (field, "label", "sample")}
+            groups.setdefault(tuple(sorted(rest.items())), {})[row["arm"][field]] = row
+    return [[group[v] for v in sorted(group)] for group in groups.values() if len(group) > 1]

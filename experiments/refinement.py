@@ -8,7 +8,8 @@ base generator is fine-tuned on them, and what it then draws is judged under the
 match with a crystal that it was fine-tuned on is not novel. A choice at random of the same size is the
 control. FOLDER holds mp20_bt.parquet, mp20_hull.parquet and peers/diffcsp_mp20_first2000.parquet. Every
 step's file stays in --out: a run that was killed goes on from there; another configuration needs another
-folder. At the end stand refinement.json, refinement.md and refinement.svg.
+folder, but arms may be added to a plan. At the end stand refinement.json, refinement.md, refinement.svg and,
+where arms differ in k or 𝒩 alone, sweep.svg.
 """
 
 from __future__ import annotations
@@ -20,48 +21,22 @@ import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from figures import draw_refinement
-from pydantic import BaseModel, ConfigDict, Field
-from steps import keep_best, keep_ok, percent
+from figures import draw_refinement, draw_sweep, sweep_lines
+from plan import Arm, Plan
+from steps import keep_best, keep_lessons, keep_ok
+from tables import RATES, page
 
 from crysjepa import __version__, api, datasets
 from crysjepa.candidates import CandidateTable
-from crysjepa.evaluate.presets import Protocol, preset
 from crysjepa.generate.registry import GeneratorOptions
 from crysjepa.nn.checkpoint import file_hash
 from crysjepa.nn.parallel import default_processes
 from crysjepa.nn.training import TrainSettings
 from crysjepa.run import read_json, write_json, write_text
 from crysjepa.weights import shipped
-
-RATES = {"valid": "V", "stable": "S", "unique": "U", "novel": "N", "sun": "S.U.N.", "vsun": "V.S.U.N."}
-
-
-class Plan(BaseModel):
-    """What is done, and how much of it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    base_steps: int | None = Field(
-        None, description="train a flow for so many steps; by default the shipped one"
-    )
-    source: Literal["base", "substitution"] = Field("base", description="who draws what is ranked")
-    pool: int = Field(4000, description="crystals that are drawn and ranked")
-    select: int = Field(300, description="of them chosen by each ranker")
-    sample: int = Field(500, description="drawn and judged of the base and of each refined generator")
-    peers: int = Field(500, description="of DiffCSP's crystals judged")
-    rankers: tuple[str, ...] = ("random", "jepa-distance", "jepa-hull", "jepa-relaxed", "chgnet")
-    learn_from: Literal["chosen", "vsun"] = Field(
-        "chosen", description="all that were chosen and relaxed, or those found V.S.U.N. then"
-    )
-    finetune: TrainSettings = TrainSettings(
-        steps=600, batch_size=64, learning_rate=5e-4, warmup=20, ema_decay=0.99, checkpoint_every=100
-    )
-    judging: Protocol = preset("strict")
-    seed: int = 0
 
 
 class Experiment:
@@ -74,7 +49,8 @@ class Experiment:
         self.processes = default_processes(device)
         saved = out / "plan.json"
         own = {
-            "plan": plan.model_dump(mode="json"),
+            # arms are free to come and go: their files are named by what they are
+            "plan": plan.model_dump(mode="json", exclude={"arms"}),
             "data": {p.name: file_hash(p) for p in (self.known, self.hull, self.peer) if p.exists()},
             "weights": {name: file_hash(shipped(name)) for name in ("generator", "jepa")},
             "crysjepa": __version__,
@@ -111,9 +87,8 @@ class Experiment:
             lambda: api.train(self.known, path, settings=settings, seed=self.plan.seed, device=self.device),
         )
 
-    def drawn(self, name: str, num: int, generator: Path | str | None, seed: int) -> Path:
+    def drawn(self, name: str, path: Path, num: int, generator: Path | str | None, seed: int) -> Path:
         """Crystals of a generator."""
-        path = self.out / f"{name}.parquet"
         return self.step(
             f"draw {name}",
             path,
@@ -128,9 +103,10 @@ class Experiment:
             ),
         )
 
-    def judged(self, name: str, source: Path, finetuned_on: Path | None = None, relax: bool = True) -> Path:
+    def judged(
+        self, name: str, source: Path, out: Path, *, finetuned_on: Path | None = None, relax: bool = True
+    ) -> Path:
         """A folder of ``crysjepa evaluate``."""
-        out = self.out / "judged" / name
         # to know the valid, unique and novel takes no prototypes, which take minutes
         changes = {"relax": True} if relax else {"relax": False, "prototypes": False}
         protocol = self.plan.judging.model_copy(update=changes)
@@ -145,99 +121,115 @@ class Experiment:
         )  # fmt: skip
         return out
 
-    def candidates(self) -> Path:
-        """The valid, unique and novel of the pool, as they were drawn."""
-        source = "substitution" if self.plan.source == "substitution" else self.base()
-        pool = self.drawn("pool", self.plan.pool, source, self.plan.seed + 1)
-        out = self.judged("pool", pool, relax=False)
-        path = self.out / "candidates.parquet"
+    def candidates(self, arm: Arm, round_: int) -> Path:
+        """The valid, unique and novel of what is drawn for a round, as they were drawn."""
+        if round_ == 0:  # one for all arms
+            num = self.plan.first_pool(arm.source)
+            name, lessons = f"pool of {num} by {arm.source}", None
+            folder = self.out / "pools" / f"{arm.source}-{num}"
+            source = self.base() if arm.source == "base" else arm.source
+        else:
+            folder, name, num = self.folder(arm, round_), f"pool of {arm.slug(round_)}", arm.pool
+            lessons, source = self.lessons(arm, round_ - 1), self.refined(arm, round_)
+        seed = self.plan.seed + 1 + 10 * round_
+        pool = self.drawn(name, folder / "pool.parquet", num, source, seed)
+        out = self.judged(name, pool, folder / "judged-pool", finetuned_on=lessons, relax=False)
+        path = folder / "candidates.parquet"
+        return self.step(f"keep V.U.N. of {name}", path, lambda: keep_ok(out, path))
 
-        return self.step("keep V.U.N.", path, lambda: keep_ok(out, path))
-
-    def chosen(self, ranker: str) -> Path:
-        """The best by a ranker."""
-        candidates, ranked = self.candidates(), self.out / f"ranked-{ranker}.parquet"
+    def chosen(self, arm: Arm, round_: int) -> Path:
+        """The best by the arm's ranker, relaxed and judged: a folder of ``crysjepa evaluate``."""
+        candidates, folder = self.candidates(arm, round_), self.folder(arm, round_)
+        name = f"{arm.ranker}, {candidates.parent.name}"
+        ranked = candidates.with_name(f"ranked-{arm.ranker}.parquet")
         self.step(
-            f"rank by {ranker}",
+            f"rank by {name}",
             ranked,
             lambda: api.screen(
                 candidates,
                 self.known,
                 ranked,
-                by=ranker,
+                by=arm.ranker,
                 hull=self.hull,
                 seed=self.plan.seed,
                 device=self.device,
             ),
         )
-        path = self.out / f"chosen-{ranker}.parquet"
+        path = folder / "chosen.parquet"
+        among = candidates.with_name("pool.parquet")
+        self.step(
+            f"choose {arm.slug(round_)}",
+            path,
+            lambda: keep_best(candidates, ranked, arm.select, path, among=among, num_drawn=arm.pool),
+        )
+        lessons = self.lessons(arm, round_ - 1) if round_ else None
+        return self.judged(f"chosen {arm.slug(round_)}", path, folder / "judged", finetuned_on=lessons)
+
+    def lessons(self, arm: Arm, round_: int) -> Path:
+        """Relaxed crystals to learn from, of this round and of those before."""
+        out, path = self.chosen(arm, round_), self.folder(arm, round_) / "lessons.parquet"
+        before = self.lessons(arm, round_ - 1) if round_ else None
+        learn, prefix = self.plan.learn_from, f"round-{round_ + 1}-" if round_ else ""
         return self.step(
-            f"choose by {ranker}", path, lambda: keep_best(candidates, ranked, self.plan.select, path)
+            f"lessons {arm.slug(round_)}",
+            path,
+            lambda: keep_lessons(out, path, learn_from=learn, before=before, prefix=prefix),
         )
 
-    def refined(self, ranker: str) -> Path:
-        """The base generator, fine-tuned on what the ranker chose."""
-        lessons, path = self.lessons(ranker), self.out / f"refined-{ranker}.safetensors"
-        base = self.base()
+    def refined(self, arm: Arm, rounds: int) -> Path | None:
+        """The generator after so many rounds: that of the round before, fine-tuned on all lessons so far."""
+        if rounds == 0:
+            return self.base()
+        lessons, before = self.lessons(arm, rounds - 1), self.refined(arm, rounds - 1)
+        slug = arm.model_copy(update={"rounds": rounds}).refined_slug
+        path = self.out / "refined" / slug / "generator.safetensors"
+        settings = self.plan.finetune.model_copy(update={"steps": arm.steps})
         return self.step(
-            f"fine-tune by {ranker}",
+            f"fine-tune {slug}",
             path,
             lambda: api.finetune(
-                lessons, path, generator=base, settings=self.plan.finetune, seed=self.plan.seed,
+                lessons, path, generator=before, settings=settings, seed=self.plan.seed + rounds - 1,
                 device=self.device,
             ),
         )  # fmt: skip
 
-    def lessons(self, ranker: str) -> Path:
-        """Relaxed crystals to learn from."""
-        out = self.judged(f"chosen by {ranker}", self.chosen(ranker))
-        path = self.out / f"lessons-{ranker}.parquet"
-
-        def work() -> None:
-            table = CandidateTable.read(out / "crystals.parquet")
-            if self.plan.learn_from == "vsun":
-                ids = table.ok_ids
-            else:
-                kept = zip(table.ids, table.column("converged"), strict=True)
-                ids = [i for i, converged in kept if converged]
-            CandidateTable.from_crystals(table.crystals(ids)).write(path)
-
-        return self.step(f"lessons of {ranker}", path, work)
+    def folder(self, arm: Arm, round_: int) -> Path:
+        """Where a round's files are."""
+        path = self.out / "chosen" / arm.slug(round_)
+        path.mkdir(parents=True, exist_ok=True)
+        return path
 
     # -- all of it -------------------------------------------------------------------------
 
     def run(self) -> dict[str, Any]:
         """Every row of the tables."""
         plan, rows = self.plan, []
-        base = self.drawn("base", plan.sample, self.base(), plan.seed + 2)
-        rows.append(self.row("base", self.judged("base", base)))
+        sample = self.drawn("base", self.out / "base.parquet", plan.sample, self.base(), plan.seed + 2)
+        rows.append(row("base", self.judged("base", sample, self.out / "judged-base")))
         if plan.peers and self.peer.exists():
             path = self.out / "DiffCSP.parquet"
             self.step("read DiffCSP", path, lambda: first(self.peer, plan.peers, path))
-            rows.append(self.row("DiffCSP", self.judged("DiffCSP", path)))
-        for ranker in plan.rankers:
-            chosen = self.judged(f"chosen by {ranker}", self.chosen(ranker))
-            rows.append({**self.row(f"chosen by {ranker}", chosen), "ranker": ranker})
-        for ranker in plan.rankers:
-            sample = self.drawn(f"refined-{ranker}", plan.sample, self.refined(ranker), plan.seed + 3)
-            name = f"refined by {ranker}"
-            out = self.judged(name, sample, finetuned_on=self.lessons(ranker))
-            rows.append({**self.row(name, out), "ranker": ranker})
+            rows.append(row("DiffCSP", self.judged("DiffCSP", path, self.out / "judged-DiffCSP")))
+        listed = set()
+        for arm in plan.arms:
+            for round_ in range(arm.rounds):
+                out = self.chosen(arm, round_)
+                if out not in listed:
+                    listed.add(out)
+                    name = f"chosen by {arm.label}" + (f", round {round_ + 1}" if arm.rounds > 1 else "")
+                    rows.append(row(name, out, arm=arm.model_dump()))
+                    self.write(rows)
+            rows.append(row(f"refined by {arm.label}", self.refined_judged(arm), arm=arm.model_dump()))
             self.write(rows)
         return self.write(rows)
 
-    def row(self, name: str, folder: Path) -> dict[str, Any]:
-        """One line of the table."""
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        kept = ("num_crystals", "intervals", *RATES, "vsun_at_0", "new_prototype", "protocol")
-        table = CandidateTable.read(folder / "crystals.parquet")
-        hits = [i for i, s in zip(table.ids, table.column("status"), strict=True) if s == "ok"]
-        fresh = table.column("new_prototype", hits) if "new_prototype" in table else []
-        return {
-            "name": name,
-            **{k: metrics.get(k) for k in kept},
-            "hits_in_new_prototypes": float(np.mean([bool(f) for f in fresh])) if fresh else None,
-        }
+    def refined_judged(self, arm: Arm) -> Path:
+        """What the arm's generator draws, judged."""
+        generator, folder = self.refined(arm, arm.rounds), self.out / "refined" / arm.refined_slug
+        name, seed = f"refined by {arm.label}", self.plan.seed + 3
+        sample = self.drawn(name, folder / f"{arm.sample}.parquet", arm.sample, generator, seed)
+        lessons = self.lessons(arm, arm.rounds - 1)
+        return self.judged(name, sample, folder / f"judged-{arm.sample}", finetuned_on=lessons)
 
     def write(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """The tables so far."""
@@ -245,51 +237,29 @@ class Experiment:
         write_json(self.out / "refinement.json", found)
         write_text(self.out / "refinement.md", page(found))
         draw_refinement(found, self.out / "refinement.svg")
+        if any(sweep_lines(rows, field) for field in ("select", "pool")):
+            draw_sweep(rows, self.out / "sweep.svg")
         return found
+
+
+def row(name: str, folder: Path, **more: Any) -> dict[str, Any]:
+    """One line of the table."""
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    kept = ("num_crystals", "intervals", *RATES, "vsun_at_0", "new_prototype", "protocol")
+    table = CandidateTable.read(folder / "crystals.parquet")
+    hits = [i for i, s in zip(table.ids, table.column("status"), strict=True) if s == "ok"]
+    fresh = table.column("new_prototype", hits) if "new_prototype" in table else []
+    return {
+        "name": name,
+        **{k: metrics.get(k) for k in kept},
+        "hits_in_new_prototypes": float(np.mean([bool(f) for f in fresh])) if fresh else None,
+        **more,
+    }
 
 
 def first(source: Path, num: int, out: Path) -> None:
     """The first crystals of a file."""
     CandidateTable.from_crystals(datasets.load(str(source)).crystals()[:num]).write(out)
-
-
-def page(found: dict[str, Any]) -> str:
-    """The table, the time of each ranker, and what it is relative to."""
-    rows, plan, seconds = found["rows"], found["plan"], found["seconds"]
-    head = [
-        "",
-        "crystals",
-        *RATES.values(),
-        "V.S.U.N. on the hull",
-        "times the base",
-        "hits in new prototypes",
-    ]
-    base = rows[0]["vsun"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for row in rows:
-        cells = [row["name"], str(row["num_crystals"]), *(percent(row, n) for n in (*RATES, "vsun_at_0"))]
-        own = base and row["name"].startswith("refined")
-        cells.append(f"{row['vsun'] / base:.2f}" if own else "–")
-        share = row["hits_in_new_prototypes"]
-        cells.append("–" if share is None else f"{100 * share:.0f} %")
-        lines.append("| " + " | ".join(cells) + " |")
-    times = ", ".join(
-        f"{r} {seconds[f'rank by {r}']:.0f}" for r in plan["rankers"] if f"rank by {r}" in seconds
-    )
-    protocol = rows[0]["protocol"]
-    who = "substitution" if plan["source"] == "substitution" else "the base"
-    base_is = f"a flow trained for {plan['base_steps']} steps" if plan["base_steps"] else "the shipped flow"
-    learnt = "that converged" if plan["learn_from"] == "chosen" else "found V.S.U.N."
-    lines += [
-        "",
-        f"{plan['pool']} crystals drawn by {who}; of those valid, unique and novel as drawn, "
-        f"{plan['select']} chosen by each ranker; {base_is} fine-tuned for {plan['finetune']['steps']} steps "
-        f"on those of them {learnt}, relaxed. In percent of all crystals of the row (those chosen were "
-        "valid, unique and novel before they were relaxed), with Wilson intervals of 95 %. "
-        f"Preset {protocol['preset']}, {protocol['force_field']}, hull {protocol['hull']}; what matches a "
-        f"crystal that the generator was fine-tuned on is not novel. Seconds of ranking: {times}.",
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def say(line: str) -> None:

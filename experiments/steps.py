@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from crysjepa.candidates import CandidateTable
+from crysjepa.crystals import Crystals
 
 
 def keep_ok(judged: Path, out: Path) -> None:
@@ -16,12 +17,30 @@ def keep_ok(judged: Path, out: Path) -> None:
     CandidateTable.from_crystals(table.crystals(table.ok_ids)).write(out)
 
 
-def keep_best(candidates: Path, ranked: Path, num: int, out: Path) -> None:
-    """The first ``num`` of a ranking."""
+def keep_best(
+    candidates: Path, ranked: Path, num: int, out: Path, *, among: Path | None = None, num_drawn: int = 0
+) -> None:
+    """The first ``num`` of a ranking; of the first ``num_drawn`` of ``among``, if that is named."""
     rows = pq.read_table(ranked, columns=["id", "rank"]).to_pylist()
+    if among is not None:
+        drawn = set(pq.read_table(among, columns=["id"])["id"].to_pylist()[:num_drawn])
+        rows = [r for r in rows if r["id"] in drawn]
     best = sorted((r["rank"], r["id"]) for r in rows if r["rank"] is not None)[:num]
     table = CandidateTable.read(candidates)
     CandidateTable.from_crystals(table.crystals([id_ for _, id_ in best])).write(out)
+
+
+def keep_lessons(judged: Path, out: Path, *, learn_from: str, before: Path | None, prefix: str) -> None:
+    """Relaxed crystals to learn from (``vsun``, or all that converged), after those of ``before``."""
+    table = CandidateTable.read(judged / "crystals.parquet")
+    ids = table.ok_ids
+    if learn_from != "vsun":
+        ids = [i for i, c in zip(table.ids, table.column("converged"), strict=True) if c]
+    crystals = table.crystals(ids).with_ids([prefix + i for i in ids])
+    if before is not None:
+        earlier = CandidateTable.read(before)
+        crystals = Crystals.concatenate([earlier.crystals(earlier.ok_ids), crystals])
+    CandidateTable.from_crystals(crystals).write(out)
 
 
 def percent(row: dict[str, Any], name: str) -> str:

@@ -1,0 +1,86 @@
+"""What an experiment of refinement does, and how much of it: read from a TOML file."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from crysjepa.evaluate.presets import Protocol, preset
+from crysjepa.nn.training import TrainSettings
+
+Source = Literal["base", "substitution"]
+
+
+class Arm(BaseModel):
+    """One way to choose what the generator learns from; what is not said is as in the plan."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ranker: str
+    source: Source = Field(description="who draws the first round; the refined generator draws the others")
+    pool: int = Field(description="crystals drawn for each round")
+    select: int = Field(description="of them chosen and relaxed, each round")
+    steps: int = Field(description="of fine-tuning, each round")
+    sample: int = Field(description="drawn of the refined generator and judged")
+    rounds: int = Field(1, ge=1)
+    label: str = Field(description="the ranker, and in what the arm differs from the plan")
+
+    def slug(self, round_: int) -> str:
+        """Folder of what a round chooses: arms that have taken the same path so far share it."""
+        of = f"{self.pool}" if self.source == "base" else f"{self.pool}-{self.source}"
+        first = f"{self.ranker}-{self.select}-of-{of}"
+        return first if round_ == 0 else f"{first}-{self.steps}-steps-round-{round_ + 1}"
+
+    @property
+    def refined_slug(self) -> str:
+        """Folder of the generator that comes of it."""
+        return f"{self.slug(0)}-{self.steps}-steps-{self.rounds}-rounds"
+
+
+class Plan(BaseModel):
+    """The plan: its numbers hold for every arm that does not say otherwise."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_steps: int | None = Field(
+        None, description="train a flow for so many steps; by default the shipped one"
+    )
+    source: Source = Field("base", description="who draws the first round")
+    pool: int = Field(4000, description="crystals that are drawn and ranked")
+    select: int = Field(300, description="of them chosen by each ranker")
+    sample: int = Field(500, description="drawn and judged of the base and of each refined generator")
+    peers: int = Field(500, description="of DiffCSP's crystals judged")
+    arms: tuple[Arm, ...] = Field(description='such as { ranker = "random", select = 100 }')
+    learn_from: Literal["chosen", "vsun"] = Field(
+        "chosen", description="all that were chosen and relaxed, or those found V.S.U.N. then"
+    )
+    finetune: TrainSettings = TrainSettings(
+        steps=600, batch_size=64, learning_rate=5e-4, warmup=20, ema_decay=0.99, checkpoint_every=100
+    )
+    judging: Protocol = preset("strict")
+    seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_arms(cls, values: dict[str, Any]) -> dict[str, Any]:
+        fields = cls.model_fields
+        own = {n: values.get(n, fields[n].default) for n in ("source", "pool", "select", "sample")}
+        own["steps"] = TrainSettings.model_validate(values.get("finetune", fields["finetune"].default)).steps
+        arms = [a if isinstance(a, dict) else a.model_dump() for a in values.get("arms", ())]
+        return {**values, "arms": [{**own, **a, "label": _label(a, own)} for a in arms]}
+
+    def first_pool(self, source: Source) -> int:
+        """Crystals that are drawn for the first round: smaller pools are the first of the largest."""
+        return max(arm.pool for arm in self.arms if arm.source == source)
+
+
+def _label(arm: dict[str, Any], plan: dict[str, Any]) -> str:
+    if "label" in arm:
+        return str(arm["label"])
+    words = {
+        "source": "{}", "select": "{} chosen", "pool": "of {}", "steps": "{} steps", "rounds": "{} rounds",
+    }  # fmt: skip
+    own = {**plan, "rounds": 1}
+    differs = [text.format(arm[n]) for n, text in words.items() if n in arm and arm[n] != own[n]]
+    return ", ".join([arm["ranker"], *differs])

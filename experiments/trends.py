@@ -1,0 +1,77 @@
+"""Stability against novelty along the distance from known crystals, before and after refinement (Fig. 5).
+
+    python experiments/trends.py BEFORE AFTER --reference mp20_bt.parquet --out FOLDER
+
+BEFORE and AFTER are folders of ``crysjepa evaluate``, such as ``judged-base`` and ``refined/…/judged-500`` of
+an experiment of refinement. The distance is 𝒟 of appendix D.4.2, which needs the extra ``fingerprints`` and,
+once, some tens of minutes for the fingerprints of the known crystals; or, with ``--by``, any column of the
+folders. Writes ``trends.json``, ``trends.md`` and ``trends.svg``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from figures import draw_trends
+
+from crysjepa import api
+from crysjepa.nn.parallel import default_processes
+from crysjepa.run import read_json, write_json, write_text
+
+SHOWN = (10, 25, 50, 75, 100)
+RATES = {"stable": "S", "novel": "N", "vsun": "V.S.U.N."}
+
+
+def curves_of(folder: Path, reference: Path, by: str) -> dict[str, Any]:
+    """Cumulative rates along the distance; what ``crysjepa tradeoff`` found before is taken as it is."""
+    saved = folder / "tradeoff.json"
+    wanted = "fingerprint_distance" if by == "fingerprint" else by
+    if not saved.exists() or read_json(saved)["curves"]["column"] != wanted:
+        api.tradeoff(folder, reference=reference, by=by, processes=default_processes("cpu"))
+    curves: dict[str, Any] = read_json(saved)["curves"]
+    return curves
+
+
+def table(found: dict[str, dict[str, Any]]) -> str:
+    """Rates among the nearest crystals, a row for each set and share."""
+    head = ["", "nearest", "crystals", "up to a distance of", *RATES.values()]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for name, curves in found.items():
+        for percentile in SHOWN:
+            at = curves["percentiles"].index(percentile)
+            rates = [
+                f"{100 * curves['rates'][rate][at]:.1f} ({{0:.0f}}–{{1:.0f}})".format(
+                    *(100 * end for end in curves["intervals"][rate][at])
+                )
+                for rate in RATES
+            ]
+            distance = f"{curves['distances'][at]:.3g}"
+            lines.append(
+                "| " + " | ".join([name, f"{percentile} %", str(curves["num"][at]), distance, *rates]) + " |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("before", type=Path)
+    parser.add_argument("after", type=Path)
+    parser.add_argument("--reference", type=Path, required=True, help="what the generator was trained on")
+    parser.add_argument("--by", default="fingerprint")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    found = {n: curves_of(getattr(args, n), args.reference, args.by) for n in ("before", "after")}
+    write_json(args.out / "trends.json", found)
+    write_text(args.out / "trends.md", table(found))
+    draw_trends(found, args.out / "trends.svg")
+    sys.stdout.write(table(found))
+
+
+if __name__ == "__main__":
+    main()

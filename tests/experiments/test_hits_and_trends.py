@@ -1,0 +1,61 @@
+"""Hits by hand, and trends along a distance, on a few salts."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crysjepa import api
+from crysjepa.candidates import CandidateTable
+from crysjepa.evaluate.presets import Protocol
+from crysjepa.run import read_json
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+
+@pytest.fixture
+def experiment(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    yield __import__
+    for name in ("hits", "trends", "figures", "steps"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.filterwarnings("ignore")  # CHGNet's optimiser as its documentation has it, warnings and all
+def test_by_hand_relaxes_what_it_can_and_says_what_it_cannot(experiment, salts, tmp_path):
+    heavy = dataclasses.replace(salts[:1], ids=("heavy",), atomic_numbers=salts[:1].atomic_numbers + 90)
+    drawn, out = tmp_path / "drawn.parquet", tmp_path / "relaxed.parquet"
+    table = CandidateTable.from_crystals(type(salts).concatenate([salts[:1], heavy]))
+    table.write(drawn)
+    experiment("hits").relax_by_hand(drawn, out, threads=1)
+    found = CandidateTable.read(out)
+    assert sorted(found.ids) == sorted(table.ids)
+    (kept,) = found.ok_ids
+    assert kept == salts.ids[0]
+    volumes = [abs(np.linalg.det(c.lattices[0])) for c in (found.crystals([kept]), salts[:1])]
+    assert volumes[0] != pytest.approx(volumes[1], rel=1e-6)
+
+
+def test_trends_of_two_sets_stand_side_by_side(experiment, tiny, salts, tmp_path, monkeypatch):
+    sets = []
+    for name, crystals in (("a", salts[:3]), ("b", salts[1:])):
+        source = tmp_path / f"{name}.parquet"
+        CandidateTable.from_crystals(crystals).write(source)
+        protocol = Protocol.model_validate(tiny.protocol)
+        api.evaluate(
+            source, tmp_path / name, reference=tiny.reference, hull=tiny.reference, protocol=protocol
+        )
+        sets.append(str(tmp_path / name))
+    out = tmp_path / "out"
+    options = ["--reference", str(tiny.reference), "--by", "e_above_hull", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["trends.py", *sets, *options])
+    experiment("trends").main()
+    found = read_json(out / "trends.json")
+    assert found["after"]["num_crystals"] == len(salts) - 1
+    text = (out / "trends.md").read_text(encoding="utf-8")
+    assert text.count("| before |") == text.count("| after |") == 5
+    assert (out / "trends.svg").stat().st_size > 1000
