@@ -45,6 +45,7 @@ from crysjepa.generate.registry import GeneratorOptions, make_generator
 from crysjepa.generate.substitution import SubstitutionGenerator
 from crysjepa.nn.checkpoint import file_hash
 from crysjepa.report.evaluation import save_figure
+from crysjepa.report.wording import rate_with_interval
 from crysjepa.run import read_json, write_json, write_text
 from crysjepa.weights import shipped
 
@@ -182,15 +183,6 @@ def judged(source: Source, args: argparse.Namespace) -> dict[str, Any]:
     return {"name": source.name, **about, "as_drawn": plain, "relaxed": relaxed}
 
 
-def percent(metrics: Mapping[str, Any], name: str, interval: bool = True) -> str:
-    """A rate in percent, with its interval."""
-    value = metrics.get(name)
-    if value is None:
-        return "–"
-    low, high = metrics["intervals"][name]
-    return f"{100 * value:.1f} %" + (f" ({100 * low:.0f}–{100 * high:.0f})" if interval else "")
-
-
 COLUMNS = ("valid", "unique", "novel")
 RELAXED = ("stable", "vsun", "vsun_at_0", "new_prototype")
 HEAD = (
@@ -206,14 +198,14 @@ def page(results: list[dict[str, Any]], args: argparse.Namespace) -> str:
         again = sum(r["rejected"].values())
         cells = [
             r["name"],
-            *(percent(r["as_drawn"], name) for name in COLUMNS),
+            *(rate_with_interval(r["as_drawn"], name) for name in COLUMNS),
             "–" if r["seconds"] is None else f"{r['asked'] / r['seconds']:.3g} ({r['processes']})",
             f"{again} ({100 * again / max(r['drawn'], 1):.0f} %)",
             f"{r['chemical_systems']}",
             f"{100 * r['lanthanides']:.0f} %"
             + (f" (parents: {100 * before:.0f} %)" if (before := r["lanthanides_of_parents"]) else ""),
             str(r["relaxed"]["num_crystals"]),
-            *(percent(r["relaxed"], name) for name in RELAXED),
+            *(rate_with_interval(r["relaxed"], name) for name in RELAXED),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     notes = [
@@ -221,7 +213,7 @@ def page(results: list[dict[str, Any]], args: argparse.Namespace) -> str:
         f"V, U, N and crystals a second are of {args.num} crystals as they were drawn, S and what follows of "
         f"the first {args.relax} after relaxation ({results[0]['relaxed']['protocol']['force_field']}, "
         f"at most {results[0]['relaxed']['protocol']['e_above_hull_max']} eV/atom above the hull). "
-        "In brackets: Wilson intervals of 95 %. "
+        "Rates in percent; in brackets, Wilson intervals of 95 %. "
         f"On {args.device}; nothing else should run where crystals a second count.",
     ]
     notes += [f"\n{r['name']}: {line}." for r in results for line in [*r["notes"], *r["drift"]]]

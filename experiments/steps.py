@@ -1,9 +1,8 @@
-"""What the experiments share: files in, files out, and how a rate is written."""
+"""What the experiments share: crystals from file to file."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -41,11 +40,3 @@ def keep_lessons(judged: Path, out: Path, *, learn_from: str, before: Path | Non
         earlier = CandidateTable.read(before)
         crystals = Crystals.concatenate([earlier.crystals(earlier.ok_ids), crystals])
     CandidateTable.from_crystals(crystals).write(out)
-
-
-def percent(row: dict[str, Any], name: str) -> str:
-    """A rate with its interval."""
-    if row.get(name) is None:
-        return "–"
-    low, high = row["intervals"][name]
-    return f"{100 * row[name]:.1f} ({100 * low:.0f}–{100 * high:.0f})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from steps import percent
+from crysjepa.report.wording import rate_with_interval
 
 RATES = {"valid": "V", "stable": "S", "unique": "U", "novel": "N", "sun": "S.U.N.", "vsun": "V.S.U.N."}
 
@@ -23,7 +23,11 @@ def page(found: dict[str, Any]) -> str:
     base = rows[0]["vsun"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row in rows:
-        cells = [row["name"], str(row["num_crystals"]), *(percent(row, n) for n in (*RATES, "vsun_at_0"))]
+        cells = [
+            row["name"],
+            str(row["num_crystals"]),
+            *(rate_with_interval(row, n) for n in (*RATES, "vsun_at_0")),
+        ]
         own = base and row["name"].startswith("refined")
         cells.append(f"{row['vsun'] / base:.2f}" if own else "–")
         share = row["hits_in_new_prototypes"]

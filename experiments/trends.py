@@ -19,6 +19,7 @@ from figures import draw_trends
 
 from crysjepa import api
 from crysjepa.nn.parallel import default_processes
+from crysjepa.report.wording import rate_with_interval
 from crysjepa.run import read_json, write_json, write_text
 
 SHOWN = (10, 25, 50, 75, 100)
@@ -42,12 +43,9 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     for name, curves in found.items():
         for percentile in SHOWN:
             at = curves["percentiles"].index(percentile)
-            rates = [
-                f"{100 * curves['rates'][rate][at]:.1f} ({{0:.0f}}–{{1:.0f}})".format(
-                    *(100 * end for end in curves["intervals"][rate][at])
-                )
-                for rate in RATES
-            ]
+            there = {rate: curves["rates"][rate][at] for rate in RATES}
+            there["intervals"] = {rate: curves["intervals"][rate][at] for rate in RATES}
+            rates = [rate_with_interval(there, rate) for rate in RATES]
             distance = f"{curves['distances'][at]:.3g}"
             lines.append(
                 "| " + " | ".join([name, f"{percentile} %", str(curves["num"][at]), distance, *rates]) + " |"

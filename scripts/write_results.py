@@ -23,22 +23,17 @@ from pathlib import Path
 from typing import Any
 
 from crysjepa.candidates import CandidateTable
+from crysjepa.report.wording import rate_with_interval
 from crysjepa.weights import shipped
 
 RATES = {"valid": "V", "stable": "S", "unique": "U", "novel": "N", "sun": "S.U.N.", "vsun": "V.S.U.N."}
-
-
-def percent(row: dict[str, Any], name: str) -> str:
-    """A rate with its interval."""
-    low, high = row["intervals"][name]
-    return f"{100 * row[name]:.1f} ({100 * low:.0f}–{100 * high:.0f})"
 
 
 def rates(rows: list[dict[str, Any]]) -> list[str]:
     """A Markdown table of the rates."""
     lines = [f"| | crystals | {' | '.join(RATES.values())} |", "|---" * (2 + len(RATES)) + "|"]
     for row in rows:
-        cells = " | ".join(percent(row, name) for name in RATES)
+        cells = " | ".join(rate_with_interval(row, name) for name in RATES)
         lines.append(f"| {row['name']} | {row['num_crystals']} | {cells} |")
     return lines
 
@@ -95,7 +90,7 @@ def evaluate_section(judged: Path) -> list[str]:
         *rates([{"name": "DiffCSP", **metrics}]),
         "",
         f"- Converged: {100 * metrics['converged']:.1f} % within {protocol['relaxation']['max_steps']} steps at "
-        f"{protocol['relaxation']['fmax']} eV/Å. On or below the hull: {percent(metrics, 'stable_at_0')} %.",
+        f"{protocol['relaxation']['fmax']} eV/Å. On or below the hull: {rate_with_interval(metrics, 'stable_at_0')} %.",
         f"- Novelty against {protocol['novelty_set_size']:,} crystals (the binary and ternary part of MP-20's "
         f"validation and test sets, not DiffCSP's training set); hull of {protocol['hull_compounds']:,} compounds.",
         f"- What became of every crystal: {', '.join(f'{k} {v}' for k, v in metrics['counts'].items())}.",

@@ -13,9 +13,9 @@ from shared import say
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from figures import draw_refinement
-from steps import percent
 
 from crysjepa.candidates import CandidateTable
+from crysjepa.report.wording import rate_with_interval
 
 
 def page(out: Path, judged: list[Path]) -> None:
@@ -71,7 +71,7 @@ def rates_table(rows: list[dict[str, Any]], tables: list[CandidateTable]) -> lis
     columns = ["", "crystals", *names.values(), "hits in new prototypes", "median steps"]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for row, table in zip(rows, tables, strict=True):
-        rates = [percent(row, name) for name in names]
+        rates = [rate_with_interval(row, name) for name in names]
         fresh = [bool(v) for v in table.column("new_prototype", table.ok_ids)]
         steps = np.median([s for s in table.column("relax_steps") if s is not None])
         hits = f"{100 * np.mean(fresh):.0f} %" if fresh else "–"

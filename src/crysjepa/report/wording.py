@@ -134,6 +134,14 @@ def percent(value: Any) -> str:
     return "–" if fraction is None else f"{100 * fraction:.1f} %"
 
 
+def rate_with_interval(metrics: Mapping[str, Any], name: str) -> str:
+    """A rate of ``metrics.json`` in percent, "51.4 (47–56)"; "–" if it was not judged."""
+    if metrics.get(name) is None:
+        return "–"
+    low, high = metrics["intervals"][name]
+    return f"{100 * metrics[name]:.1f} ({100 * low:.0f}–{100 * high:.0f})"
+
+
 def formula(text: str) -> Markup:
     """A formula with its numbers as subscripts; any other text as it is."""
     if not re.fullmatch(r"(?:[A-Z][a-z]?|[()\[\]\d.])+", text):  # no part can match in two ways: never slow
