@@ -4,8 +4,9 @@
 
 BEFORE and AFTER are folders of ``crysjepa evaluate``, such as ``judged-base`` and ``refined/…/judged-500`` of
 an experiment of refinement. The distance is 𝒟 of appendix D.4.2, which needs the extra ``fingerprints`` and,
-once, some tens of minutes for the fingerprints of the known crystals; or, with ``--by``, any column of the
-folders. Writes ``trends.json``, ``trends.md`` and ``trends.svg``.
+once, some tens of minutes for the fingerprints of the known crystals; with ``--by embedding``, that to the
+nearest known crystal in the embedding of Crys-JEPA, in seconds; or any column of the folders. Writes
+``trends.json``, ``trends.md`` and ``trends.svg``.
 """
 
 from __future__ import annotations
@@ -15,25 +16,36 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from figures import draw_trends
 
-from crysjepa import api
+from crysjepa import api, datasets
+from crysjepa.candidates import CandidateTable
+from crysjepa.evaluate.tradeoff import nearest_squares, tradeoff_curves
+from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.nn.parallel import default_processes
 from crysjepa.report.wording import rate_with_interval
 from crysjepa.run import read_json, write_json, write_text
+from crysjepa.screen.embedders import JepaEmbedder
 
 SHOWN = (10, 25, 50, 75, 100)
 RATES = {"stable": "S", "novel": "N", "vsun": "V.S.U.N."}
 
 
 def curves_of(folder: Path, reference: Path, by: str) -> dict[str, Any]:
-    """Cumulative rates along the distance; what ``crysjepa tradeoff`` found before is taken as it is."""
-    saved = folder / "tradeoff.json"
-    wanted = "fingerprint_distance" if by == "fingerprint" else by
-    if not saved.exists() or read_json(saved)["curves"]["column"] != wanted:
+    """Cumulative rates along the distance."""
+    if by != "embedding":
         api.tradeoff(folder, reference=reference, by=by, processes=default_processes("cpu"))
-    curves: dict[str, Any] = read_json(saved)["curves"]
-    return curves
+        curves: dict[str, Any] = read_json(folder / "tradeoff.json")["curves"]
+        return curves
+    table, known = CandidateTable.read(folder / "crystals.parquet"), datasets.load(str(reference))
+    embedder, crystals = JepaEmbedder(CrysJepa.load()), table.crystals()
+    own, others = embedder.embed(crystals), embedder.embed(known.crystals(known.ok_ids))
+    nearest = np.sqrt(nearest_squares(own.vectors.astype(float), others.vectors.astype(float)))
+    distances = {crystals.ids[row]: float(d) for row, d in zip(own.rows, nearest, strict=True)}
+    return tradeoff_curves(
+        table.with_column("embedding_distance", distances, "Float64"), "embedding_distance"
+    )
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:
@@ -61,7 +73,7 @@ def main() -> None:
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
     parser.add_argument("--reference", type=Path, required=True, help="what the generator was trained on")
-    parser.add_argument("--by", default="fingerprint")
+    parser.add_argument("--by", default="fingerprint", help="fingerprint, embedding, or a column")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     found = {n: curves_of(getattr(args, n), args.reference, args.by) for n in ("before", "after")}

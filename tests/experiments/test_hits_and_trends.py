@@ -41,7 +41,7 @@ def test_by_hand_relaxes_what_it_can_and_says_what_it_cannot(experiment, salts, 
 
 
 def test_trends_of_two_sets_stand_side_by_side(experiment, tiny, salts, tmp_path, monkeypatch):
-    sets = []
+    sets, known = [], tiny.reference
     for name, crystals in (("a", salts[:3]), ("b", salts[1:])):
         source = tmp_path / f"{name}.parquet"
         CandidateTable.from_crystals(crystals).write(source)
@@ -50,12 +50,18 @@ def test_trends_of_two_sets_stand_side_by_side(experiment, tiny, salts, tmp_path
             source, tmp_path / name, reference=tiny.reference, hull=tiny.reference, protocol=protocol
         )
         sets.append(str(tmp_path / name))
-    out = tmp_path / "out"
-    options = ["--reference", str(tiny.reference), "--by", "e_above_hull", "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", ["trends.py", *sets, *options])
-    experiment("trends").main()
-    found = read_json(out / "trends.json")
+
+    def trends(by, out):
+        options = ["--reference", str(known), "--by", by, "--out", str(out)]
+        monkeypatch.setattr(sys, "argv", ["trends.py", *sets, *options])
+        experiment("trends").main()
+        text = (out / "trends.md").read_text(encoding="utf-8")
+        assert text.count("| before |") == text.count("| after |") == 5
+        assert (out / "trends.svg").stat().st_size > 1000
+        return read_json(out / "trends.json")
+
+    found = trends("e_above_hull", tmp_path / "by-energy")
     assert found["after"]["num_crystals"] == len(salts) - 1
-    text = (out / "trends.md").read_text(encoding="utf-8")
-    assert text.count("| before |") == text.count("| after |") == 5
-    assert (out / "trends.svg").stat().st_size > 1000
+    found = trends("embedding", tmp_path / "by-embedding")
+    # relaxed a little, they are still nearest to themselves as they are known
+    assert 0 < found["before"]["distances"][-1] < 1
