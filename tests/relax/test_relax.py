@@ -276,6 +276,15 @@ def test_chunks_are_bounded_by_their_sites() -> None:
     assert [len(c) for c in _chunks(crystals, RelaxSettings(chunk_size=2))] == [2, 2, 1]
 
 
+def test_the_largest_crystals_are_relaxed_first() -> None:
+    done = []
+    relax_crystals(
+        alloys(), force_field=EMT_PATH, settings=RelaxSettings(max_steps=1, chunk_sites=5),
+        processes=1, progress=lambda so_far, total: done.append(so_far),
+    )  # fmt: skip
+    assert done == [0, 1, 2, 5]  # chunks of 8, 4 and 1 + 2 + 2 sites
+
+
 def untimed(records: dict[str, RelaxRecord]) -> dict[str, RelaxRecord]:
     return {i: dataclasses.replace(r, seconds=None) for i, r in records.items()}
 

@@ -169,7 +169,7 @@ class _Job:
         return len(self.outcomes)
 
     def submit_to(self, pool: WorkerPool) -> None:
-        for number in self.todo:
+        for number in reversed(self.todo):  # the longest first: at the end, workers wait for a short one
             limit = self.settings.time_limit
             chunk = self.chunks[number]
             pool.submit((number, None), chunk, limit and limit * len(chunk))
