@@ -89,7 +89,7 @@ def trends_figure(found: dict[str, dict[str, Any]]) -> Figure:
 
 
 def draw_sweep(rows: list[dict[str, Any]], path: Path) -> None:
-    """V.S.U.N. and S.U.N. after refinement against how many were chosen, and how many were drawn (Fig. 7)."""
+    """V.S.U.N. after refinement against how many were chosen, and how many were drawn (Fig. 7)."""
     save_figure(sweep_figure(rows), path)
 
 
@@ -103,7 +103,8 @@ def sweep_figure(rows: list[dict[str, Any]]) -> Figure:
         (("select", "of {pool}", "chosen and learnt from, k"), ("pool", "{select} chosen", "drawn, 𝒩")),
         strict=True,
     ):
-        for colour, line in zip(ROUND_COLOURS, sweep_lines(rows, field), strict=False):
+        for number, line in enumerate(sweep_lines(rows, field)):
+            colour = ROUND_COLOURS[number % len(ROUND_COLOURS)]
             y = [100 * row["vsun"] for row in line]
             ends = [[100 * end for end in row["intervals"]["vsun"]] for row in line]
             bars = [
@@ -122,10 +123,10 @@ def sweep_figure(rows: list[dict[str, Any]]) -> Figure:
 
 
 def sweep_lines(rows: list[dict[str, Any]], field: str) -> list[list[dict[str, Any]]]:
-    """Rows of refined generators that differ in nothing but a field and the number judged, in its order."""
+    """Rows of generators refined in one round that differ in nothing but a field, in its order."""
     groups: dict[tuple[Any, ...], dict[Any, dict[str, Any]]] = {}
     for row in rows:
         if row["name"].startswith("refined") and row["arm"]["rounds"] == 1:
-            rest = {k: v for k, v in row["arm"].items() if k not in (field, "label", "sample")}
+            rest = {k: v for k, v in row["arm"].items() if k not in (field, "label", "choice")}
             groups.setdefault(tuple(sorted(rest.items())), {})[row["arm"][field]] = row
     return [[group[v] for v in sorted(group)] for group in groups.values() if len(group) > 1]

@@ -3,13 +3,13 @@
     python experiments/hits.py --data FOLDER --out FOLDER
 
 On the same cores, one way after the other, everything counted from the first draw to the last verdict
-(known crystals are indexed before). First what one would do without crysjepa: substitution into known
-crystals, each relaxed by CHGNet's own StructOptimizer in a loop, with torch's threads on all cores. Then
-substitution and the flow with everything relaxed by crysjepa; and the same drawn --more times over, the
-valid, unique and novel ranked by what they are expected to relax to, and only the best relaxed. Judged by
-the preset default with CHGNet against mp20_hull; FOLDER holds mp20_bt.parquet and mp20_hull.parquet. Into
---out go hits.json, hits.md, hits.svg and what is done: a way that ended is not done again. Nothing else
-should run meanwhile.
+(known crystals are indexed before; of the first way, verdicts are not counted). First what one would do
+without crysjepa: substitution into known crystals, each relaxed by CHGNet's own StructOptimizer in a loop,
+with torch's threads on all cores. Then substitution and the flow with everything relaxed by crysjepa; and
+the same drawn --more times over, the valid, unique and novel ranked by what they are expected to relax to,
+and only the best relaxed. Judged by the preset default with CHGNet against mp20_hull; FOLDER holds
+mp20_bt.parquet and mp20_hull.parquet. Into --out go hits.json, hits.md, hits.svg and what is done: a way
+that ended is not done again. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from typing import TYPE_CHECKING, Any, cast
 from figures import draw_hits
 from steps import keep_best, keep_ok
 
-from crysjepa import api
+from crysjepa import __version__, api
 from crysjepa.candidates import CandidateTable
 from crysjepa.crystals import Crystals
 from crysjepa.evaluate.presets import Protocol
 from crysjepa.evaluate.rates import wilson_interval
 from crysjepa.generate.registry import GeneratorOptions
+from crysjepa.nn.checkpoint import file_hash
 from crysjepa.nn.parallel import default_processes
 from crysjepa.run import read_json, write_json, write_text
 
@@ -84,14 +85,14 @@ def relax_by_hand(source: Path, out: Path, threads: int) -> None:
     table, settings = CandidateTable.read(source), Protocol().relaxation
     crystals = table.crystals(table.ok_ids)
     relaxed: list[tuple[str, Structure]] = []
-    failures = {}
+    failures = {i: "it could not be drawn" for i in table.ids if i not in set(crystals.ids)}
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         relaxer = StructOptimizer(use_device="cpu")
         for id_, structure in zip(crystals.ids, crystals.to_structures(), strict=True):
             try:
                 found = relaxer.relax(structure, fmax=settings.fmax, steps=settings.max_steps, verbose=False)
-            except (RuntimeError, ValueError) as error:  # an atom without neighbours, say
+            except Exception as error:  # noqa: BLE001 - whatever CHGNet makes of it is this crystal's reason
                 failures[id_] = str(error)
                 continue
             relaxed.append((id_, cast("Structure", found["final_structure"])))
@@ -125,7 +126,7 @@ def measured(way: Way, num: int, data: Path, out: Path, cores: int) -> dict[str,
     return read_json(path)
 
 
-def page(rows: list[dict[str, Any]], cores: int) -> str:
+def page(rows: list[dict[str, Any]], num: int, more: int, cores: int) -> str:
     """A table."""
     by = {row["name"]: 3600 * row["hits"] / row["seconds"] for row in rows}
     best = {r["name"]: 3600 * r["vsun_at_0"] * r["num_crystals"] / r["seconds"] for r in rows}
@@ -133,7 +134,7 @@ def page(rows: list[dict[str, Any]], cores: int) -> str:
         *("way", "drawn", "relaxed", "hits", "V.S.U.N. of the relaxed", "minutes", "hits an hour"),
         *("times the first way", "on the hull", "of these an hour", "times the first way"),
     )
-    lines = ["`python experiments/hits.py --data FOLDER --out FOLDER`", ""]
+    lines = [f"`python experiments/hits.py --data FOLDER --out FOLDER --num {num} --more {more}`", ""]
     lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row in rows:
         low, high = wilson_interval(row["hits"], row["num_crystals"])
@@ -170,14 +171,22 @@ def main() -> None:
         Way("substitution, screened", "substitution", args.more),
         Way("flow, screened", None, args.more),
     ]
+    own = {
+        "num": args.num, "more": args.more, "cores": args.cores, "crysjepa": __version__,
+        "data": {n: file_hash(args.data / n) for n in ("mp20_bt.parquet", "mp20_hull.parquet")},
+    }  # fmt: skip
+    saved = args.out / "plan.json"
+    if saved.exists() and read_json(saved) != own:
+        sys.exit(f"{args.out} holds other hits: name another folder")
+    write_json(saved, own)
     measured(Way("index", "substitution", more=2), 4, args.data, args.out, args.cores)
     rows = []
     for way in ways:
         rows.append(measured(way, args.num, args.data, args.out, args.cores))
         write_json(args.out / "hits.json", {"cores": args.cores, "rows": rows})
-        write_text(args.out / "hits.md", page(rows, args.cores))
+        write_text(args.out / "hits.md", page(rows, args.num, args.more, args.cores))
     draw_hits(rows, args.out / "hits.svg")
-    sys.stdout.write(page(rows, args.cores))
+    sys.stdout.write(page(rows, args.num, args.more, args.cores))
 
 
 if __name__ == "__main__":

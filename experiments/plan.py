@@ -19,12 +19,12 @@ class Arm(BaseModel):
 
     ranker: str
     source: Source = Field(description="who draws the first round; the refined generator draws the others")
-    pool: int = Field(description="crystals drawn for each round")
+    pool: int = Field(description="crystals drawn for each round: of the plan's, the first, for the first")
     select: int = Field(description="of them chosen and relaxed, each round")
     steps: int = Field(description="of fine-tuning, each round")
-    sample: int = Field(description="drawn of the refined generator and judged")
     rounds: int = Field(1, ge=1)
     label: str = Field(description="the ranker, and in what the arm differs from the plan")
+    choice: str = Field(description="of that what matters to the choice of the first round")
 
     def slug(self, round_: int) -> str:
         """Folder of what a round chooses: arms that have taken the same path so far share it."""
@@ -65,22 +65,27 @@ class Plan(BaseModel):
     @classmethod
     def _fill_arms(cls, values: dict[str, Any]) -> dict[str, Any]:
         fields = cls.model_fields
-        own = {n: values.get(n, fields[n].default) for n in ("source", "pool", "select", "sample")}
+        own = {n: values.get(n, fields[n].default) for n in ("source", "pool", "select")}
         own["steps"] = TrainSettings.model_validate(values.get("finetune", fields["finetune"].default)).steps
         arms = [a if isinstance(a, dict) else a.model_dump() for a in values.get("arms", ())]
-        return {**values, "arms": [{**own, **a, "label": _label(a, own)} for a in arms]}
+        return {**values, "arms": [{**own, **a, **_labels(a, own)} for a in arms]}
 
-    def first_pool(self, source: Source) -> int:
-        """Crystals that are drawn for the first round: smaller pools are the first of the largest."""
-        return max(arm.pool for arm in self.arms if arm.source == source)
+    @model_validator(mode="after")
+    def _pools(self) -> Plan:
+        if any(arm.pool > self.pool for arm in self.arms):
+            raise ValueError(f"an arm's pool is a part of the plan's: at most {self.pool}")
+        return self
 
 
-def _label(arm: dict[str, Any], plan: dict[str, Any]) -> str:
-    if "label" in arm:
-        return str(arm["label"])
-    words = {
-        "source": "{}", "select": "{} chosen", "pool": "of {}", "steps": "{} steps", "rounds": "{} rounds",
-    }  # fmt: skip
+def _labels(arm: dict[str, Any], plan: dict[str, Any]) -> dict[str, str]:
+    if "label" in arm:  # it was a plan already
+        return {}
+    choosing = {"source": "{}", "select": "{} chosen", "pool": "of {}"}
+    learning = {"steps": "{} steps", "rounds": "{} rounds"}
     own = {**plan, "rounds": 1}
-    differs = [text.format(arm[n]) for n, text in words.items() if n in arm and arm[n] != own[n]]
-    return ", ".join([arm["ranker"], *differs])
+
+    def told(words: dict[str, str]) -> str:
+        differs = [text.format(arm[n]) for n, text in words.items() if n in arm and arm[n] != own[n]]
+        return ", ".join([arm["ranker"], *differs])
+
+    return {"label": told(choosing | learning), "choice": told(choosing)}

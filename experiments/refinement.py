@@ -15,7 +15,6 @@ where arms differ in k or 𝒩 alone, sweep.svg.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 import tomllib
@@ -124,9 +123,8 @@ class Experiment:
     def candidates(self, arm: Arm, round_: int) -> Path:
         """The valid, unique and novel of what is drawn for a round, as they were drawn."""
         if round_ == 0:  # one for all arms
-            num = self.plan.first_pool(arm.source)
-            name, lessons = f"pool of {num} by {arm.source}", None
-            folder = self.out / "pools" / f"{arm.source}-{num}"
+            name, lessons, num = f"pool by {arm.source}", None, self.plan.pool
+            folder = self.out / "pools" / arm.source
             source = self.base() if arm.source == "base" else arm.source
         else:
             folder, name, num = self.folder(arm, round_), f"pool of {arm.slug(round_)}", arm.pool
@@ -216,8 +214,8 @@ class Experiment:
                 out = self.chosen(arm, round_)
                 if out not in listed:
                     listed.add(out)
-                    name = f"chosen by {arm.label}" + (f", round {round_ + 1}" if arm.rounds > 1 else "")
-                    rows.append(row(name, out, arm=arm.model_dump()))
+                    name = f"{arm.label}, round {round_ + 1}" if round_ else arm.choice
+                    rows.append(row(f"chosen by {name}", out, arm=arm.model_dump()))
                     self.write(rows)
             rows.append(row(f"refined by {arm.label}", self.refined_judged(arm), arm=arm.model_dump()))
             self.write(rows)
@@ -226,10 +224,10 @@ class Experiment:
     def refined_judged(self, arm: Arm) -> Path:
         """What the arm's generator draws, judged."""
         generator, folder = self.refined(arm, arm.rounds), self.out / "refined" / arm.refined_slug
-        name, seed = f"refined by {arm.label}", self.plan.seed + 3
-        sample = self.drawn(name, folder / f"{arm.sample}.parquet", arm.sample, generator, seed)
+        name, seed = f"refined {arm.refined_slug}", self.plan.seed + 3
+        sample = self.drawn(name, folder / "sample.parquet", self.plan.sample, generator, seed)
         lessons = self.lessons(arm, arm.rounds - 1)
-        return self.judged(name, sample, folder / f"judged-{arm.sample}", finetuned_on=lessons)
+        return self.judged(name, sample, folder / "judged", finetuned_on=lessons)
 
     def write(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """The tables so far."""
@@ -244,7 +242,7 @@ class Experiment:
 
 def row(name: str, folder: Path, **more: Any) -> dict[str, Any]:
     """One line of the table."""
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics = read_json(folder / "metrics.json")
     kept = ("num_crystals", "intervals", *RATES, "vsun_at_0", "new_prototype", "protocol")
     table = CandidateTable.read(folder / "crystals.parquet")
     hits = [i for i, s in zip(table.ids, table.column("status"), strict=True) if s == "ok"]

@@ -19,12 +19,17 @@ def keep_ok(judged: Path, out: Path) -> None:
 def keep_best(
     candidates: Path, ranked: Path, num: int, out: Path, *, among: Path | None = None, num_drawn: int = 0
 ) -> None:
-    """The first ``num`` of a ranking; of the first ``num_drawn`` of ``among``, if that is named."""
+    """The first ``num`` of a ranking; of the first ``num_drawn`` of ``among``, if that is named.
+
+    Raises ValueError if there are fewer.
+    """
     rows = pq.read_table(ranked, columns=["id", "rank"]).to_pylist()
     if among is not None:
         drawn = set(pq.read_table(among, columns=["id"])["id"].to_pylist()[:num_drawn])
         rows = [r for r in rows if r["id"] in drawn]
     best = sorted((r["rank"], r["id"]) for r in rows if r["rank"] is not None)[:num]
+    if len(best) < num:
+        raise ValueError(f"{num} crystals are to be chosen, and only {len(best)} are fit: draw more")
     table = CandidateTable.read(candidates)
     CandidateTable.from_crystals(table.crystals([id_ for _, id_ in best])).write(out)
 

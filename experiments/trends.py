@@ -20,13 +20,14 @@ import numpy as np
 from figures import draw_trends
 
 from crysjepa import api, datasets
-from crysjepa.candidates import CandidateTable
+from crysjepa.evaluate.results import read_result
 from crysjepa.evaluate.tradeoff import nearest_squares, tradeoff_curves
 from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.nn.parallel import default_processes
 from crysjepa.report.wording import rate_with_interval
 from crysjepa.run import read_json, write_json, write_text
 from crysjepa.screen.embedders import JepaEmbedder
+from crysjepa.screen.reference import ReferenceIndex
 
 SHOWN = (10, 25, 50, 75, 100)
 RATES = {"stable": "S", "novel": "N", "vsun": "V.S.U.N."}
@@ -38,14 +39,16 @@ def curves_of(folder: Path, reference: Path, by: str) -> dict[str, Any]:
         api.tradeoff(folder, reference=reference, by=by, processes=default_processes("cpu"))
         curves: dict[str, Any] = read_json(folder / "tradeoff.json")["curves"]
         return curves
-    table, known = CandidateTable.read(folder / "crystals.parquet"), datasets.load(str(reference))
+    table, known = read_result(folder)[-1].table, datasets.load(str(reference))
     embedder, crystals = JepaEmbedder(CrysJepa.load()), table.crystals()
-    own, others = embedder.embed(crystals), embedder.embed(known.crystals(known.ok_ids))
-    nearest = np.sqrt(nearest_squares(own.vectors.astype(float), others.vectors.astype(float)))
+    cache = datasets.cache_folder() / "indexes"
+    cache.mkdir(parents=True, exist_ok=True)
+    index = ReferenceIndex.build(embedder, known.crystals(known.ok_ids), cache=cache)
+    own = embedder.embed(crystals)
+    nearest = np.sqrt(nearest_squares(own.vectors.astype(float), index.embeddings.astype(float)))
     distances = {crystals.ids[row]: float(d) for row, d in zip(own.rows, nearest, strict=True)}
-    return tradeoff_curves(
-        table.with_column("embedding_distance", distances, "Float64"), "embedding_distance"
-    )
+    column = "embedding_distance"
+    return tradeoff_curves(table.with_column(column, distances, "Float64"), column)
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:

@@ -28,6 +28,7 @@ def config(tiny):
         num=16,
         num_refined=8,
         oversample=1,
+        keep=0.5,
         drift=None,
         finetune={"steps": 4, "batch_size": 4, "warmup": 1, "record_every": 1, "checkpoint_every": 1},
         protocol={**tiny.protocol, "e_above_hull_max": 50.0},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -12,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from crysjepa.candidates import CandidateTable
+from crysjepa.generate.base import load_generator
+from crysjepa.run import read_json
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
@@ -44,11 +45,12 @@ def test_every_step_ends_in_the_table_and_is_done_once(refinement, tiny, data, t
             "sample": 4,
             "arms": [{"ranker": "random", "rounds": 2}],
             "finetune": {"steps": 2, "batch_size": 2, "warmup": 1},
-            "judging": {**tiny.protocol, "preset": "strict", "prototypes": True},
+            # at these forces all of them have converged, and are lessons
+            "judging": {**tiny.protocol, "preset": "strict", "relaxation": {"fmax": 1e4, "max_steps": 1}},
         }
     )
 
-    def run():
+    def run(plan=plan):
         experiment = refinement.Experiment(plan, data, out, "cpu")
         experiment.base = lambda: tiny.generator
         return experiment.run()
@@ -56,7 +58,7 @@ def test_every_step_ends_in_the_table_and_is_done_once(refinement, tiny, data, t
     found = run()
     assert [r["name"] for r in found["rows"]] == [
         "base",
-        "chosen by random, 2 rounds, round 1",
+        "chosen by random",
         "chosen by random, 2 rounds, round 2",
         "refined by random, 2 rounds",
     ]
@@ -68,17 +70,27 @@ def test_every_step_ends_in_the_table_and_is_done_once(refinement, tiny, data, t
         return pq.read_table(out / path)["id"].to_pylist()
 
     first, second = "chosen/random-4-of-12", "chosen/random-4-of-12-2-steps-round-2"
-    chosen = ids(f"{first}/chosen.parquet")
-    assert set(ids(f"{first}/lessons.parquet")) <= set(chosen) <= set(ids("pools/base-12/candidates.parquet"))
+    chosen, again = ids(f"{first}/chosen.parquet"), ids(f"{second}/chosen.parquet")
     earlier, lessons = ids(f"{first}/lessons.parquet"), ids(f"{second}/lessons.parquet")
-    again = ids(f"{second}/chosen.parquet")
-    assert again and lessons[: len(earlier)] == earlier
-    assert set(lessons[len(earlier) :]) <= {f"round-2-{i}" for i in again}
-    saved = json.loads((out / "refinement.json").read_text(encoding="utf-8"))
+    assert set(earlier) <= set(chosen) <= set(ids("pools/base/candidates.parquet")) and len(earlier) > 1
+    later = lessons[len(earlier) :]
+    assert lessons[: len(earlier)] == earlier and later and set(later) <= {f"round-2-{i}" for i in again}
+    judged = read_json(out / "refined/random-4-of-12-2-steps-2-rounds/judged/metrics.json")
+    assert judged["protocol"]["finetuning_set_size"] == len(lessons)
+    once, twice = (out / f"refined/random-4-of-12-2-steps-{n}-rounds/generator.safetensors" for n in (1, 2))
+    assert load_generator(twice).origin["finetuned_from"] == load_generator(once).origin
+
     stamps = {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
-    assert run()["rows"] == saved["rows"]
-    assert stamps
-    assert {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")} == stamps
+    assert len(stamps) == 2 and run()["rows"] == found["rows"]
+    more = {**plan.model_dump(), "arms": [*plan.model_dump()["arms"], {"ranker": "random", "select": 2}]}
+    added = run(refinement.Plan.model_validate(more))
+    assert [r["name"] for r in added["rows"][4:]] == [
+        "chosen by random, 2 chosen",
+        "refined by random, 2 chosen",
+    ]
+    assert added["rows"][:4] == found["rows"]
+    assert stamps.items() < {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}.items()
+    assert (out / "sweep.svg").exists() is False  # the two differ in rounds as well
     with pytest.raises(SystemExit, match="another experiment"):
         refinement.Experiment(plan.model_copy(update={"pool": 13}), data, out, "cpu")
 
@@ -93,9 +105,11 @@ def test_a_smaller_pool_is_the_first_of_a_larger_one(refinement, salts, tmp_path
     assert CandidateTable.read(out).ids == [ids[3], ids[2]]
     refinement.keep_best(pool, ranked, 2, out, among=pool, num_drawn=3)
     assert CandidateTable.read(out).ids == [ids[2], ids[0]]
+    with pytest.raises(ValueError, match="only 2 are fit"):
+        refinement.keep_best(pool, ranked, 3, out, among=pool, num_drawn=3)
 
 
-def test_arms_are_named_by_what_they_differ_in(refinement):
+def test_arms_are_named_by_what_they_differ_in(refinement, tmp_path):
     plan = refinement.Plan.model_validate(
         {
             "select": 40,
@@ -114,6 +128,7 @@ def test_arms_are_named_by_what_they_differ_in(refinement):
         "random, 20 chosen",
         "random, 2 rounds",
     ]
+    assert plan.arms[3].choice == "random"
     assert len({arm.slug(0) for arm in plan.arms}) == 3  # the last goes on from the first
     assert refinement.Plan.model_validate(plan.model_dump()) == plan
     interval = {"vsun": [0.2, 0.4]}
@@ -124,6 +139,10 @@ def test_arms_are_named_by_what_they_differ_in(refinement):
     (line,) = refinement.sweep_lines(rows, "select")
     assert [row["arm"]["select"] for row in line] == [20, 40]
     assert refinement.sweep_lines(rows, "pool") == []
+    refinement.draw_sweep(rows, tmp_path / "sweep.svg")
+    assert (tmp_path / "sweep.svg").stat().st_size > 1000
+    with pytest.raises(ValueError, match="at most 4000"):
+        refinement.Plan.model_validate({"arms": [{"ranker": "random", "pool": 4001}]})
 
 
 def test_the_plans_that_ship_can_be_read(refinement):

@@ -38,7 +38,7 @@ class DiscoverConfig(BaseModel):
         None, ge=1, description="stop after so many rounds in a row whose V.S.U.N. is no better"
     )
     keep: float | Literal["auto"] = Field(
-        0.5, description="share of the V.U.N. crystals to fine-tune on; auto: the largest that does no harm"
+        1.0, description="share of the V.U.N. crystals to fine-tune on; auto: the largest that does no harm"
     )
     replay: float = Field(0.0, ge=0, lt=1, description="share of known crystals in what is learnt from")
     drift: float | None = Field(
