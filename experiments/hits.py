@@ -167,8 +167,8 @@ def main() -> None:
     ways = [
         Way("substitution, all relaxed by CHGNet's own loop", "substitution", by_hand=True),
         Way("substitution, all relaxed", "substitution"),
-        Way("flow, all relaxed", None),
         Way("substitution, screened", "substitution", args.more),
+        Way("flow, all relaxed", None),
         Way("flow, screened", None, args.more),
     ]
     own = {

@@ -50,6 +50,9 @@ class Plan(BaseModel):
     pool: int = Field(4000, description="crystals that are drawn and ranked")
     select: int = Field(300, description="of them chosen by each ranker")
     sample: int = Field(500, description="drawn and judged of the base and of each refined generator")
+    distinct: bool = Field(
+        False, description="what is judged of the base and of the refined has no formula twice"
+    )
     peers: int = Field(500, description="of DiffCSP's crystals judged")
     arms: tuple[Arm, ...] = Field(description='such as { ranker = "random", select = 100 }')
     learn_from: Literal["chosen", "vsun"] = Field(

@@ -30,6 +30,7 @@ from tables import RATES, page
 
 from crysjepa import __version__, api, datasets
 from crysjepa.candidates import CandidateTable
+from crysjepa.generate.constraints import Constraints
 from crysjepa.generate.registry import GeneratorOptions
 from crysjepa.nn.checkpoint import file_hash
 from crysjepa.nn.parallel import default_processes
@@ -86,7 +87,9 @@ class Experiment:
             lambda: api.train(self.known, path, settings=settings, seed=self.plan.seed, device=self.device),
         )
 
-    def drawn(self, name: str, path: Path, num: int, generator: Path | str | None, seed: int) -> Path:
+    def drawn(
+        self, name: str, path: Path, num: int, generator: Path | str | None, seed: int, distinct: bool = False
+    ) -> Path:
         """Crystals of a generator."""
         return self.step(
             f"draw {name}",
@@ -96,6 +99,7 @@ class Experiment:
                 path,
                 generator=generator,
                 options=GeneratorOptions(parents=self.known),
+                constraints=Constraints(distinct=distinct),
                 seed=seed,
                 device=self.device,
                 processes=self.processes,
@@ -202,7 +206,8 @@ class Experiment:
     def run(self) -> dict[str, Any]:
         """Every row of the tables."""
         plan, rows = self.plan, []
-        sample = self.drawn("base", self.out / "base.parquet", plan.sample, self.base(), plan.seed + 2)
+        path, seed = self.out / "base.parquet", plan.seed + 2
+        sample = self.drawn("base", path, plan.sample, self.base(), seed, plan.distinct)
         rows.append(row("base", self.judged("base", sample, self.out / "judged-base")))
         if plan.peers and self.peer.exists():
             path = self.out / "DiffCSP.parquet"
@@ -225,7 +230,8 @@ class Experiment:
         """What the arm's generator draws, judged."""
         generator, folder = self.refined(arm, arm.rounds), self.out / "refined" / arm.refined_slug
         name, seed = f"refined {arm.refined_slug}", self.plan.seed + 3
-        sample = self.drawn(name, folder / "sample.parquet", self.plan.sample, generator, seed)
+        path, num = folder / "sample.parquet", self.plan.sample
+        sample = self.drawn(name, path, num, generator, seed, self.plan.distinct)
         lessons = self.lessons(arm, arm.rounds - 1)
         return self.judged(name, sample, folder / "judged", finetuned_on=lessons)
 

@@ -33,9 +33,8 @@ def page(found: dict[str, Any]) -> str:
         share = row["hits_in_new_prototypes"]
         cells.append("–" if share is None else f"{100 * share:.0f} %")
         lines.append("| " + " | ".join(cells) + " |")
-    times = "; ".join(
-        f"{n.removeprefix('rank by ')} {s:.0f}" for n, s in seconds.items() if n.startswith("rank by ")
-    )
+    first = {n.removeprefix("rank by "): s for n, s in seconds.items() if n.startswith("rank by ")}
+    times = ", ".join(f"{n} {s:.0f}" for n, s in first.items() if n.endswith((" base", " substitution")))
     protocol, learning = rows[0]["protocol"], plan["finetune"]
     who = "substitution" if plan["source"] == "substitution" else "the base"
     base_is = f"a flow trained for {plan['base_steps']} steps" if plan["base_steps"] else "the shipped flow"
@@ -48,6 +47,8 @@ def page(found: dict[str, Any]) -> str:
         "was chosen in all rounds. In percent of all crystals of the row (those chosen were valid, unique "
         "and novel before they were relaxed), with Wilson intervals of 95 %. "
         f"Preset {protocol['preset']}, {protocol['force_field']}, hull {protocol['hull']}; what matches a "
-        f"crystal that the generator was fine-tuned on is not novel. Seconds of ranking: {times}.",
+        f"crystal that the generator was fine-tuned on is not novel. "
+        + ("No formula is judged twice of the base and of the refined. " if plan["distinct"] else "")
+        + f"Seconds of ranking, with an index of the known crystals that was there: {times}.",
     ]
     return "\n".join(lines) + "\n"

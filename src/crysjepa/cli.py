@@ -164,6 +164,7 @@ def generate(
     exclude_elements: console.ExcludeElements = None,
     chemical_system: console.ChemicalSystem = None,
     max_sites: console.MaxSites = None,
+    distinct: console.Distinct = False,
     parents: console.Parents = "flla",
     temperature: console.Temperature = None,
     pick: console.Pick = "first",
@@ -178,7 +179,7 @@ def generate(
     from crysjepa import api
     from crysjepa.generate.constraints import Constraints
 
-    constraints = Constraints.parse(elements, exclude_elements, chemical_system, max_sites)
+    constraints = Constraints.parse(elements, exclude_elements, chemical_system, max_sites, distinct)
     options = console.generator_options(parents, temperature, pick)
     with console.progress() as report:
         done = api.generate(

@@ -98,6 +98,7 @@ ChemicalSystem = Annotated[
     str | None, typer.Option("--chemical-system", help="exactly these elements, such as Li-Mg-O")
 ]
 MaxSites = Annotated[int | None, typer.Option("--max-sites", help="most sites in the cell")]
+Distinct = Annotated[bool, typer.Option("--distinct", help="no formula twice: it is drawn again")]
 Parents = Annotated[
     str, typer.Option("--parents", help="known crystals for substitution: a file or a data set's name")
 ]

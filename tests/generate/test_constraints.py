@@ -125,6 +125,25 @@ def test_what_does_not_obey_is_drawn_again_and_counted():
     assert not same(samples, draw(Anything(range(3, 20)), 40, constraints, seed=4))
 
 
+def test_no_formula_comes_twice_where_they_are_to_be_distinct():
+    few = Anything([3, 8, 11])
+    plain = draw(few, 300, seed=1)
+    assert len(set(plain.crystals.reduced_formulas())) < 300
+    asked = Constraints(distinct=True)
+    samples = draw(few, 300, asked, seed=1)
+    formulas = samples.crystals.reduced_formulas()
+    assert len(set(formulas)) == len(formulas) and len(formulas) + len(samples.failures) == 300
+    assert set(plain.crystals.reduced_formulas()) <= set(formulas)
+    kept = dict(zip(samples.crystals.ids, formulas, strict=True))
+    met = set()
+    for id_, formula in zip(plain.crystals.ids, plain.crystals.reduced_formulas(), strict=True):
+        assert formula in met or kept[id_] == formula, "the first of each formula stays where it was"
+        met.add(formula)
+    assert samples.counts.rejected["formula that was drawn before"] == samples.counts.drawn_again
+    assert same(samples, draw(few, 300, asked, seed=1))
+    assert "no formula twice" in asked.describe()
+
+
 def test_a_failed_draw_keeps_its_place_and_is_not_drawn_again():
     samples = draw(Anything([3, 8], bad=(2, 5)), 10, Constraints.parse(elements="Li,O"))
     assert samples.failures == {"gen-2": "it broke", "gen-5": "it broke"}

@@ -24,7 +24,7 @@ class ConstraintError(ValueError):
 
 @dataclass(frozen=True)
 class Constraints:
-    """What a crystal may be made of, and how large it may be; by default only the excluded elements count.
+    """What crystals may be made of, and how large they may be; by default only the excluded elements count.
 
     Parameters
     ----------
@@ -36,6 +36,8 @@ class Constraints:
         A crystal has exactly these elements, no fewer and no more.
     max_sites
         Sites of the cell, at most.
+    distinct
+        No two crystals have the same reduced formula.
 
     Raises
     ------
@@ -47,6 +49,7 @@ class Constraints:
     excluded: frozenset[int] = EXCLUDED_BY_DEFAULT
     system: frozenset[int] | None = None
     max_sites: int | None = None
+    distinct: bool = False
 
     def __post_init__(self) -> None:
         if not self.allowed:
@@ -69,6 +72,7 @@ class Constraints:
         exclude_elements: str | None = None,
         chemical_system: str | None = None,
         max_sites: int | None = None,
+        distinct: bool = False,
     ) -> Constraints:
         """From text such as ``"Li,Mg,O"`` and ``"Li-O"``.
 
@@ -83,7 +87,7 @@ class Constraints:
         default = frozenset() if none else EXCLUDED_BY_DEFAULT
         named = frozenset() if none or exclude_elements is None else _numbers(exclude_elements)
         wanted = (only or frozenset()) | (system or frozenset())
-        return cls(only, (default - wanted) | named, system, max_sites)
+        return cls(only, (default - wanted) | named, system, max_sites, distinct)
 
     @property
     def allowed(self) -> frozenset[int]:
@@ -114,6 +118,20 @@ class Constraints:
                 reasons[id_] = f"more than {self.max_sites} sites"
         return reasons
 
+    def repeated(self, crystals: Crystals, taken: set[str]) -> dict[str, str]:
+        """If they are to be ``distinct``, those whose reduced formula is ``taken`` or that of an earlier one.
+
+        The formulas of the others are taken from then on.
+        """
+        if not self.distinct:
+            return {}
+        reasons: dict[str, str] = {}
+        for id_, formula in zip(crystals.ids, crystals.reduced_formulas(), strict=True):
+            if formula in taken:
+                reasons[id_] = "formula that was drawn before"
+            taken.add(formula)
+        return reasons
+
     def describe(self) -> list[str]:
         """What is asked for, a sentence each."""
         said = []
@@ -123,6 +141,8 @@ class Constraints:
             said.append(f"exactly the elements {_names(self.system)}")
         if self.max_sites is not None:
             said.append(f"at most {self.max_sites} sites in the cell")
+        if self.distinct:
+            said.append("no formula twice")
         by_default, named = self.excluded & EXCLUDED_BY_DEFAULT, self.excluded - EXCLUDED_BY_DEFAULT
         open_to_all = self.only is None and self.system is None
         if by_default == EXCLUDED_BY_DEFAULT and open_to_all:

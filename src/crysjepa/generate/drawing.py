@@ -58,7 +58,8 @@ def draw(
         )
     else:
         samples = _draw_blocks(generator, num, constraints, seed, device, prefix, processes, progress)
-    broken = constraints.broken(samples.crystals)  # trust nobody's generator: nothing leaks
+    # trust nobody's generator: nothing leaks
+    broken = constraints.broken(samples.crystals) | constraints.repeated(samples.crystals, set())
     if not broken:
         return samples
     kept = [i for i in samples.crystals.ids if i not in broken]
@@ -81,7 +82,7 @@ def _draw_blocks(
     failures: dict[str, str] = {}
     columns: dict[str, dict[str, str]] = {}
     rejected: Counter[str] = Counter()
-    drawn, reasons = 0, dict[int, str]()
+    drawn, reasons, taken = 0, dict[int, str](), set[str]()
     block = BLOCK if device == "cpu" else GPU_BLOCK
     for round_ in range(MAX_ROUNDS + 1):
         if not missing or (drawn >= _HOPELESS and drawn == sum(rejected.values())):
@@ -91,6 +92,8 @@ def _draw_blocks(
         tasks = [(len(s), _seed(seed, round_, k), f"draw-{round_}-{k}") for k, s in enumerate(spans)]
         for k, samples in _run(generator, tasks, device, processes, progress if round_ == 0 else None):
             broken = constraints.broken(samples.crystals)
+            obey = samples.crystals.select([i for i in samples.crystals.ids if i not in broken])
+            broken |= constraints.repeated(obey, taken)
             new = {f"draw-{round_}-{k}-{j}": f"{prefix}-{place}" for j, place in enumerate(spans[k])}
             drawn += samples.counts.drawn
             rejected.update(samples.counts.rejected)
