@@ -85,7 +85,7 @@ def relax_by_hand(source: Path, out: Path, threads: int) -> None:
     table, settings = CandidateTable.read(source), Protocol().relaxation
     crystals = table.crystals(table.ok_ids)
     relaxed: list[tuple[str, Structure]] = []
-    failures = {i: "it could not be drawn" for i in table.ids if i not in set(crystals.ids)}
+    failures = dict.fromkeys(sorted(set(table.ids) - set(crystals.ids)), "it could not be drawn")
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         relaxer = StructOptimizer(use_device="cpu")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,15 +118,17 @@ class Constraints:
                 reasons[id_] = f"more than {self.max_sites} sites"
         return reasons
 
-    def repeated(self, crystals: Crystals, taken: set[str]) -> dict[str, str]:
+    def repeated(self, crystals: Crystals, taken: set[str], besides: Collection[str] = ()) -> dict[str, str]:
         """If they are to be ``distinct``, those whose reduced formula is ``taken`` or that of an earlier one.
 
-        The formulas of the others are taken from then on.
+        The formulas of the others are taken from then on; crystals ``besides`` do not count.
         """
         if not self.distinct:
             return {}
         reasons: dict[str, str] = {}
         for id_, formula in zip(crystals.ids, crystals.reduced_formulas(), strict=True):
+            if id_ in besides:
+                continue
             if formula in taken:
                 reasons[id_] = "formula that was drawn before"
             taken.add(formula)

@@ -92,8 +92,7 @@ def _draw_blocks(
         tasks = [(len(s), _seed(seed, round_, k), f"draw-{round_}-{k}") for k, s in enumerate(spans)]
         for k, samples in _run(generator, tasks, device, processes, progress if round_ == 0 else None):
             broken = constraints.broken(samples.crystals)
-            obey = samples.crystals.select([i for i in samples.crystals.ids if i not in broken])
-            broken |= constraints.repeated(obey, taken)
+            broken |= constraints.repeated(samples.crystals, taken, besides=broken)
             new = {f"draw-{round_}-{k}-{j}": f"{prefix}-{place}" for j, place in enumerate(spans[k])}
             drawn += samples.counts.drawn
             rejected.update(samples.counts.rejected)
