@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,17 @@ from matplotlib.figure import Figure
 from crysjepa.evaluate.rates import wilson_interval
 from crysjepa.report.evaluation import save_figure
 from crysjepa.report.style import ROUND_COLOURS, in_house_style
+
+_THIN: dict[str, Any] = {"color": "0.2", "capsize": 2}
+
+
+def whiskers(rates: Sequence[float], intervals: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Lengths in percent of the bars of intervals, below the rates and above: what matplotlib wants."""
+    pairs = list(zip(rates, intervals, strict=True))
+    return [
+        [100 * (rate - low) for rate, (low, _) in pairs],
+        [100 * (high - rate) for rate, (_, high) in pairs],
+    ]
 
 
 def draw_refinement(found: dict[str, Any], path: Path) -> None:
@@ -23,11 +35,10 @@ def refinement_figure(rows: list[dict[str, Any]]) -> Figure:
     figure = Figure(figsize=(6.4, 0.34 * len(rows) + 0.9), layout="constrained")
     panel = figure.subplots()
     for y, row in enumerate(rows):
-        low, high = row["intervals"]["vsun"]
         kind = 1 if row["name"].startswith("chosen") else 2 if row["name"].startswith("refined") else 0
         value = 100 * row["vsun"]
         panel.barh(y, value, color=ROUND_COLOURS[kind % len(ROUND_COLOURS)], height=0.7)
-        panel.errorbar(value, y, xerr=[[value - 100 * low], [100 * high - value]], color="0.2", capsize=2)
+        panel.errorbar(value, y, xerr=whiskers([row["vsun"]], [row["intervals"]["vsun"]]), **_THIN)
     panel.set_yticks(range(len(rows)), [row["name"] for row in rows])
     panel.invert_yaxis()
     panel.set_xlim(0, 100)
@@ -48,9 +59,8 @@ def hits_figure(rows: list[dict[str, Any]]) -> Figure:
     for y, row in enumerate(rows):
         panel.barh(y, 100 * row["vsun"], color=ROUND_COLOURS[0], alpha=0.35, height=0.7)
         panel.barh(y, 100 * row["vsun_at_0"], color=ROUND_COLOURS[0], height=0.7)
-        ends = [100 * end for end in wilson_interval(row["hits"], row["num_crystals"])]
-        value = 100 * row["vsun"]
-        panel.errorbar(value, y, xerr=[[value - ends[0]], [ends[1] - value]], color="0.2", capsize=2)
+        interval = wilson_interval(row["hits"], row["num_crystals"])
+        panel.errorbar(100 * row["vsun"], y, xerr=whiskers([row["vsun"]], [interval]), **_THIN)
     panel.set_yticks(range(len(rows)), [row["name"] for row in rows])
     panel.invert_yaxis()
     panel.set_xlim(0, 100)
@@ -105,13 +115,11 @@ def sweep_figure(rows: list[dict[str, Any]]) -> Figure:
     ):
         for number, line in enumerate(sweep_lines(rows, field)):
             colour = ROUND_COLOURS[number % len(ROUND_COLOURS)]
-            y = [100 * row["vsun"] for row in line]
-            ends = [[100 * end for end in row["intervals"]["vsun"]] for row in line]
-            bars = [
-                [abs(v - pair[side]) for v, pair in zip(y, ends, strict=True)] for side in (0, 1)
-            ]  # matplotlib wants their lengths
+            rates = [row["vsun"] for row in line]
             panel.errorbar(
-                [row["arm"][field] for row in line], y, yerr=bars, fmt="o-", color=colour, capsize=2,
+                [row["arm"][field] for row in line], [100 * rate for rate in rates],
+                yerr=whiskers(rates, [row["intervals"]["vsun"] for row in line]),
+                fmt="o-", color=colour, capsize=2,
                 label=("{ranker}, " + other + ", {steps} steps").format(**line[0]["arm"]),
             )  # fmt: skip
         panel.set_xscale("log")

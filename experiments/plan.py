@@ -10,6 +10,7 @@ from crysjepa.evaluate.presets import Protocol, preset
 from crysjepa.nn.training import TrainSettings
 
 Source = Literal["base", "substitution"]
+NO_FORMULA_TWICE = "no formula twice"
 
 
 class Arm(BaseModel):
@@ -23,6 +24,7 @@ class Arm(BaseModel):
     select: int = Field(description="of them chosen and relaxed, each round")
     steps: int = Field(description="of fine-tuning, each round")
     rounds: int = Field(1, ge=1)
+    distinct: bool = Field(False, description="what it draws to be judged in the end has no formula twice")
     label: str = Field(description="the ranker, and in what the arm differs from the plan")
     choice: str = Field(description="of that what matters to the choice of the first round")
 
@@ -50,9 +52,6 @@ class Plan(BaseModel):
     pool: int = Field(4000, description="crystals that are drawn and ranked")
     select: int = Field(300, description="of them chosen by each ranker")
     sample: int = Field(500, description="drawn and judged of the base and of each refined generator")
-    distinct: bool = Field(
-        False, description="what is judged of the base and of the refined has no formula twice"
-    )
     peers: int = Field(500, description="of DiffCSP's crystals judged")
     arms: tuple[Arm, ...] = Field(description='such as { ranker = "random", select = 100 }')
     learn_from: Literal["chosen", "vsun"] = Field(
@@ -84,8 +83,8 @@ def _labels(arm: dict[str, Any], plan: dict[str, Any]) -> dict[str, str]:
     if "label" in arm:  # it was a plan already
         return {}
     choosing = {"source": "{}", "select": "{} chosen", "pool": "of {}"}
-    learning = {"steps": "{} steps", "rounds": "{} rounds"}
-    own = {**plan, "rounds": 1}
+    learning = {"steps": "{} steps", "rounds": "{} rounds", "distinct": NO_FORMULA_TWICE}
+    own = {**plan, "rounds": 1, "distinct": False}
 
     def told(words: dict[str, str]) -> str:
         differs = [text.format(arm[n]) for n, text in words.items() if n in arm and arm[n] != own[n]]

@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 from figures import draw_refinement, draw_sweep, sweep_lines
-from plan import Arm, Plan
+from plan import NO_FORMULA_TWICE, Arm, Plan
 from steps import keep_best, keep_lessons, keep_ok
-from tables import RATES, page
+from tables import page
 
 from crysjepa import __version__, api, datasets
 from crysjepa.candidates import CandidateTable
@@ -35,6 +35,7 @@ from crysjepa.generate.registry import GeneratorOptions
 from crysjepa.nn.checkpoint import file_hash
 from crysjepa.nn.parallel import default_processes
 from crysjepa.nn.training import TrainSettings
+from crysjepa.report.wording import RATE_LETTERS
 from crysjepa.run import read_json, write_json, write_text
 from crysjepa.weights import shipped
 
@@ -206,9 +207,9 @@ class Experiment:
     def run(self) -> dict[str, Any]:
         """Every row of the tables."""
         plan, rows = self.plan, []
-        path, seed = self.out / "base.parquet", plan.seed + 2
-        sample = self.drawn("base", path, plan.sample, self.base(), seed, plan.distinct)
-        rows.append(row("base", self.judged("base", sample, self.out / "judged-base")))
+        for distinct in sorted({False, *(arm.distinct for arm in plan.arms)}):
+            name = f"base, {NO_FORMULA_TWICE}" if distinct else "base"
+            rows.append(row(name, self.sample_judged(name, self.base(), self.out / "base", 2, distinct)))
         if plan.peers and self.peer.exists():
             path = self.out / "DiffCSP.parquet"
             self.step("read DiffCSP", path, lambda: first(self.peer, plan.peers, path))
@@ -219,7 +220,8 @@ class Experiment:
                 out = self.chosen(arm, round_)
                 if out not in listed:
                     listed.add(out)
-                    name = f"{arm.label}, round {round_ + 1}" if round_ else arm.choice
+                    learning = arm.label.removesuffix(f", {NO_FORMULA_TWICE}")  # which is of what is judged
+                    name = f"{learning}, round {round_ + 1}" if round_ else arm.choice
                     rows.append(row(f"chosen by {name}", out, arm=arm.model_dump()))
                     self.write(rows)
             rows.append(row(f"refined by {arm.label}", self.refined_judged(arm), arm=arm.model_dump()))
@@ -229,11 +231,23 @@ class Experiment:
     def refined_judged(self, arm: Arm) -> Path:
         """What the arm's generator draws, judged."""
         generator, folder = self.refined(arm, arm.rounds), self.out / "refined" / arm.refined_slug
-        name, seed = f"refined {arm.refined_slug}", self.plan.seed + 3
-        path, num = folder / "sample.parquet", self.plan.sample
-        sample = self.drawn(name, path, num, generator, seed, self.plan.distinct)
         lessons = self.lessons(arm, arm.rounds - 1)
-        return self.judged(name, sample, folder / "judged", finetuned_on=lessons)
+        return self.sample_judged(f"refined by {arm.label}", generator, folder, 3, arm.distinct, lessons)
+
+    def sample_judged(
+        self,
+        name: str,
+        generator: Path | str | None,
+        folder: Path,
+        seed: int,
+        distinct: bool,
+        lessons: Path | None = None,
+    ) -> Path:
+        """What a generator draws, judged: a folder of ``crysjepa evaluate``."""
+        ending = "-distinct" if distinct else ""
+        path, num = folder / f"sample{ending}.parquet", self.plan.sample
+        sample = self.drawn(name, path, num, generator, self.plan.seed + seed, distinct)
+        return self.judged(name, sample, folder / f"judged{ending}", finetuned_on=lessons)
 
     def write(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """The tables so far."""
@@ -249,7 +263,7 @@ class Experiment:
 def row(name: str, folder: Path, **more: Any) -> dict[str, Any]:
     """One line of the table."""
     metrics = read_json(folder / "metrics.json")
-    kept = ("num_crystals", "intervals", *RATES, "vsun_at_0", "new_prototype", "protocol")
+    kept = ("num_crystals", "intervals", *RATE_LETTERS, "vsun_at_0", "new_prototype", "protocol")
     table = CandidateTable.read(folder / "crystals.parquet")
     hits = [i for i, s in zip(table.ids, table.column("status"), strict=True) if s == "ok"]
     fresh = table.column("new_prototype", hits) if "new_prototype" in table else []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from crysjepa.report.wording import rate_with_interval
+from plan import NO_FORMULA_TWICE
 
-RATES = {"valid": "V", "stable": "S", "unique": "U", "novel": "N", "sun": "S.U.N.", "vsun": "V.S.U.N."}
+from crysjepa.report.wording import RATE_LETTERS, rate_with_interval
 
 
 def page(found: dict[str, Any]) -> str:
@@ -15,19 +15,22 @@ def page(found: dict[str, Any]) -> str:
     head = [
         "",
         "crystals",
-        *RATES.values(),
+        *RATE_LETTERS.values(),
         "V.S.U.N. on the hull",
         "times the base",
         "hits in new prototypes",
     ]
-    base = rows[0]["vsun"]
+    bases = {row["name"]: row["vsun"] for row in rows if row["name"].startswith("base")}
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row in rows:
         cells = [
             row["name"],
             str(row["num_crystals"]),
-            *(rate_with_interval(row, n) for n in (*RATES, "vsun_at_0")),
+            *(rate_with_interval(row, n) for n in (*RATE_LETTERS, "vsun_at_0")),
         ]
+        # drawn the same way: with no formula twice more of the base's are unique too
+        distinct = row.get("arm", {}).get("distinct")
+        base = bases[f"base, {NO_FORMULA_TWICE}" if distinct else "base"]
         own = base and row["name"].startswith("refined")
         cells.append(f"{row['vsun'] / base:.2f}" if own else "–")
         share = row["hits_in_new_prototypes"]
@@ -47,8 +50,7 @@ def page(found: dict[str, Any]) -> str:
         "was chosen in all rounds. In percent of all crystals of the row (those chosen were valid, unique "
         "and novel before they were relaxed), with Wilson intervals of 95 %. "
         f"Preset {protocol['preset']}, {protocol['force_field']}, hull {protocol['hull']}; what matches a "
-        f"crystal that the generator was fine-tuned on is not novel. "
-        + ("No formula is judged twice of the base and of the refined. " if plan["distinct"] else "")
-        + f"Seconds of ranking, with an index of the known crystals that was there: {times}.",
+        "crystal that the generator was fine-tuned on is not novel. "
+        f"Seconds of ranking, with an index of the known crystals that was there: {times}.",
     ]
     return "\n".join(lines) + "\n"

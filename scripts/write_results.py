@@ -23,17 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from crysjepa.candidates import CandidateTable
-from crysjepa.report.wording import rate_with_interval
+from crysjepa.report.wording import RATE_LETTERS, rate_with_interval
 from crysjepa.weights import shipped
-
-RATES = {"valid": "V", "stable": "S", "unique": "U", "novel": "N", "sun": "S.U.N.", "vsun": "V.S.U.N."}
 
 
 def rates(rows: list[dict[str, Any]]) -> list[str]:
     """A Markdown table of the rates."""
-    lines = [f"| | crystals | {' | '.join(RATES.values())} |", "|---" * (2 + len(RATES)) + "|"]
+    lines = [f"| | crystals | {' | '.join(RATE_LETTERS.values())} |", "|---" * (2 + len(RATE_LETTERS)) + "|"]
     for row in rows:
-        cells = " | ".join(rate_with_interval(row, name) for name in RATES)
+        cells = " | ".join(rate_with_interval(row, name) for name in RATE_LETTERS)
         lines.append(f"| {row['name']} | {row['num_crystals']} | {cells} |")
     return lines
 

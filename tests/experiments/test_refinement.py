@@ -91,6 +91,15 @@ def test_every_step_ends_in_the_table_and_is_done_once(refinement, tiny, data, t
     assert added["rows"][:4] == found["rows"]
     assert stamps.items() < {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}.items()
     assert (out / "sweep.svg").exists() is False  # the two differ in rounds as well
+    distinct = {**plan.model_dump(), "arms": [{"ranker": "random", "rounds": 2, "distinct": True}]}
+    again = run(refinement.Plan.model_validate(distinct))["rows"]
+    assert again[0] == found["rows"][0]
+    assert [r["name"] for r in again] == [
+        "base",
+        "base, no formula twice",
+        *(r["name"] for r in found["rows"][1:3]),
+        "refined by random, 2 rounds, no formula twice",
+    ]
     with pytest.raises(SystemExit, match="another experiment"):
         refinement.Experiment(plan.model_copy(update={"pool": 13}), data, out, "cpu")
 

@@ -13,6 +13,8 @@ from markupsafe import Markup, escape
 from crysjepa.report.funnel import oversample
 from crysjepa.report.results import Results, Round, numbers, plain, rate_interval, real, truths
 
+RATE_LETTERS = {"valid": "V", "stable": "S", "unique": "U", "novel": "N", "sun": "S.U.N.", "vsun": "V.S.U.N."}
+"""The rates as a table's columns have them."""
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
