@@ -1,3 +1,4 @@
+import pandas as pd
 import pytest
 
 from crysjepa.candidates import CandidateTable, Status
@@ -27,6 +28,17 @@ def test_undecided_forgets_decisions_but_not_what_was_unreadable(table):
     fresh = table.decide("novelty", {"NaCl": "known"}, Status.REJECTED).undecided()
     assert fresh.counts() == {"failed: read": 1, "ok": 7}
     assert fresh.content_hash() == table.content_hash() != table.with_column("x", {}, "Int64").content_hash()
+
+
+def test_a_table_is_the_same_however_pandas_keeps_its_strings(table):
+    for storage in (
+        "python",
+        "pyarrow",
+    ):  # the latter's are Arrow's large strings, and the default of pandas 3
+        strings = {n: pd.StringDtype(storage) for n in ("status", "stage", "reason")}
+        other = CandidateTable(table.frame.astype(strings))
+        assert other.content_hash() == table.content_hash()
+        assert "large" not in str(other.to_arrow().schema.remove_metadata())
 
 
 def test_columns_are_filled_by_id(table):

@@ -236,8 +236,10 @@ class CandidateTable:
 
     def to_arrow(self) -> pa.Table:
         """The table with Arrow types; its bytes on disk depend on nothing but its contents."""
-        schema = {f.name: f.type for f in ARROW_SCHEMA}
-        columns = [pa.array(self.frame[n], type=schema.get(n), from_pandas=True) for n in self.frame.columns]
+        types = {f.name: f.type for f in ARROW_SCHEMA}
+        # one type for strings, whatever this pandas keeps them as (large_string, since version 3)
+        types |= {n: pa.string() for n, d in self.frame.dtypes.items() if isinstance(d, pd.StringDtype)}
+        columns = [pa.array(self.frame[n], type=types.get(n), from_pandas=True) for n in self.frame.columns]
         return pa.Table.from_arrays(columns, names=[str(c) for c in self.frame.columns])
 
     def write(self, path: str | Path) -> None:
