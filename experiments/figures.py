@@ -110,7 +110,7 @@ def sweep_figure(rows: list[dict[str, Any]]) -> Figure:
     panels = figure.subplots(1, 2, sharey=True)
     for panel, (field, other, label) in zip(
         panels,
-        (("select", "of {pool}", "chosen and learnt from, k"), ("pool", "{select} chosen", "drawn, 𝒩")),
+        (("select", "of {pool}", "chosen and learnt from, k"), ("pool", "{select} chosen", "drawn, N")),
         strict=True,
     ):
         for number, line in enumerate(sweep_lines(rows, field)):
@@ -123,6 +123,9 @@ def sweep_figure(rows: list[dict[str, Any]]) -> Figure:
                 label=("{ranker}, " + other + ", {steps} steps").format(**line[0]["arm"]),
             )  # fmt: skip
         panel.set_xscale("log")
+        numbers = sorted({row["arm"][field] for line in sweep_lines(rows, field) for row in line})
+        panel.set_xticks(numbers, [str(number) for number in numbers])
+        panel.set_xticks([], minor=True)
         panel.set_xlabel(label)
         if panel.get_legend_handles_labels()[0]:
             panel.legend(fontsize="small")
