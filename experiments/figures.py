@@ -18,10 +18,8 @@ _THIN: dict[str, Any] = {"color": "0.2", "capsize": 2}
 def whiskers(rates: Sequence[float], intervals: Sequence[Sequence[float]]) -> list[list[float]]:
     """Lengths in percent of the bars of intervals, below the rates and above: what matplotlib wants."""
     pairs = list(zip(rates, intervals, strict=True))
-    return [
-        [100 * (rate - low) for rate, (low, _) in pairs],
-        [100 * (high - rate) for rate, (_, high) in pairs],
-    ]
+    # rounding may put a rate of 0 or 1 beyond its interval's end
+    return [[100 * abs(rate - ends[side]) for rate, ends in pairs] for side in (0, 1)]
 
 
 def draw_refinement(found: dict[str, Any], path: Path) -> None:
@@ -113,7 +111,8 @@ def sweep_figure(rows: list[dict[str, Any]]) -> Figure:
         (("select", "of {pool}", "chosen and learnt from, k"), ("pool", "{select} chosen", "drawn, N")),
         strict=True,
     ):
-        for number, line in enumerate(sweep_lines(rows, field)):
+        lines = sweep_lines(rows, field)
+        for number, line in enumerate(lines):
             colour = ROUND_COLOURS[number % len(ROUND_COLOURS)]
             rates = [row["vsun"] for row in line]
             panel.errorbar(
@@ -123,7 +122,7 @@ def sweep_figure(rows: list[dict[str, Any]]) -> Figure:
                 label=("{ranker}, " + other + ", {steps} steps").format(**line[0]["arm"]),
             )  # fmt: skip
         panel.set_xscale("log")
-        numbers = sorted({row["arm"][field] for line in sweep_lines(rows, field) for row in line})
+        numbers = sorted({row["arm"][field] for line in lines for row in line})
         panel.set_xticks(numbers, [str(number) for number in numbers])
         panel.set_xticks([], minor=True)
         panel.set_xlabel(label)

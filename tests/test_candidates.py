@@ -31,10 +31,7 @@ def test_undecided_forgets_decisions_but_not_what_was_unreadable(table):
 
 
 def test_a_table_is_the_same_however_pandas_keeps_its_strings(table):
-    for storage in (
-        "python",
-        "pyarrow",
-    ):  # the latter's are Arrow's large strings, and the default of pandas 3
+    for storage in ("python", "pyarrow"):  # the latter's are Arrow's large strings
         strings = {n: pd.StringDtype(storage) for n in ("status", "stage", "reason")}
         other = CandidateTable(table.frame.astype(strings))
         assert other.content_hash() == table.content_hash()
