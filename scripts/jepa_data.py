@@ -148,7 +148,7 @@ def make_variants(args: argparse.Namespace) -> None:
     known = Crystals.concatenate([Crystals.from_arrow(pq.read_table(p, columns=CRYSTAL)) for p in args.known])
     variants = Variants(known[np.flatnonzero(known.num_atoms <= 16)], args.wild)
     kind = "w" if args.wild else "v"
-    force_field = ChgnetForceField()
+    force_field = ChgnetForceField(args.device)
     model = CrysJepa.load(args.guide) if args.guide else None
     hull = LowerHull(Hull.read(args.hull)) if args.guide else None
     for shard in range(-(-args.num // 1000)):
@@ -170,7 +170,7 @@ def make_variants(args: argparse.Namespace) -> None:
 
 def relabel(args: argparse.Namespace) -> None:
     """Energies by site of labelled crystals: parents, rattled ones, the best of three volumes."""
-    force_field = ChgnetForceField()
+    force_field = ChgnetForceField(args.device)
     for path in args.labels:
         out = args.out / Path(path).name
         if out.exists():
@@ -300,6 +300,8 @@ def main() -> None:
     for name in ("--known", "--labels", "--sites"):
         packing.add_argument(name, type=Path, nargs="+", required=True)
     packing.add_argument("--references", type=Path, required=True)
+    for sub in (variants, again):
+        sub.add_argument("--device", default="cpu", help="of CHGNet; default: %(default)s")
     for sub in (variants, again, packing):
         sub.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()

@@ -36,7 +36,7 @@ from crysjepa.generate.flow_generator import FlowGenerator
 from crysjepa.jepa.invariant import InvariantConfig
 from crysjepa.jepa.model import SMALL as JEPA
 from crysjepa.jepa.model import JepaConfig
-from crysjepa.jepa.pretrain import CrysJepa
+from crysjepa.jepa.pretrain import CrysJepa, Progress
 from crysjepa.nn.training import Training, TrainSettings
 from crysjepa.weights import shipped
 
@@ -48,6 +48,10 @@ DDPM_SETTINGS = TrainSettings(
 )
 WIDE_JEPA = JepaConfig(InvariantConfig(channels=24, degrees=(128, 48, 48, 32), hidden=192), JEPA.objective)
 """What the small one is narrowed from."""
+LARGE_JEPA = JepaConfig(
+    InvariantConfig(layers=4, width=256, channels=32, degrees=(224, 80, 80, 48), hidden=320), JEPA.objective
+)
+"""For a GPU."""
 JEPA_SETTINGS = TrainSettings(
     batch_size=128, learning_rate=3e-3, warmup=300, checkpoint_every=500, record_every=100
 )
@@ -100,26 +104,40 @@ def train_ddpm(paths: list[Path], out: Path, seed: int, steps: int) -> None:
     _keep_curve(training, out)
 
 
-def train_jepa(data: Path, out: Path, seed: int, settings: TrainSettings, init: Path | None) -> None:
-    """On a table that ``scripts/jepa_data.py pack`` made."""
+def train_jepa(
+    data: Path,
+    out: Path | None,
+    seed: int,
+    settings: TrainSettings,
+    init: Path | None,
+    config: JepaConfig = WIDE_JEPA,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> None:
+    """On a table that ``scripts/jepa_data.py pack`` made; ``config`` is for random weights to start from.
+
+    Without ``out`` nothing is kept: for a trial.
+    """
     table = pq.read_table(data)
     crystals = Crystals.from_arrow(table.select(["id", "atomic_numbers", "frac_coords", "lattice"]))
     starting = CrysJepa.load(init) if init else None
     jepa, training = CrysJepa.pretrain(
         crystals,
         table["formation_energy_per_atom"].to_numpy(),
-        starting.model.config if starting else WIDE_JEPA,
+        starting.model.config if starting else config,
         settings,
         relaxed_energies=table["relaxed_formation_energy_per_atom"].to_numpy(),
         site_energies=table["site_energies"].combine_chunks().flatten().to_numpy(zero_copy_only=False),
         scale="materials_project",
         init=starting,
         seed=seed,
-        state=_state(out),
-        progress=_Printer(),
+        device=device,
+        state=out and _state(out),
+        progress=progress or _Printer(),
     )
-    jepa.save(out, card=_card(training, len(crystals), [data]))
-    _keep_curve(training, out)
+    if out is not None:
+        jepa.save(out, card=_card(training, len(crystals), [data]))
+        _keep_curve(training, out)
 
 
 class _Printer:

@@ -26,6 +26,12 @@ def name_of(device: str) -> str:
     return torch.cuda.get_device_name() if device != "cpu" else "cpu"
 
 
+def wait(path: Path | None) -> None:
+    """Until the file is there."""
+    while path is not None and not path.exists():
+        time.sleep(0.5)
+
+
 class Clock:
     """A progress callback that times steps from the ``skip``-th on."""
 

@@ -88,7 +88,7 @@ def ddpm_speed(
     """Training and sampling of the paper's generator at a size."""
     config = DiffusionConfig(size, timesteps=4 if toy else 256)
     parameters = sum(p.numel() for p in Denoiser(size).parameters())
-    settings = speed_settings(2048, toy)
+    settings = speed_settings(4096, toy)
     clock = Clock(settings.warmup)
     generator, _ = DiffusionGenerator.train(crystals, config, settings, device=device, progress=clock)
     row = training_row(name, parameters, crystals, settings, clock, top)
@@ -112,7 +112,7 @@ def jepa_speed(
     name: str, config: JepaConfig, crystals: Crystals, device: str, toy: bool, top: dict[str, float]
 ) -> dict[str, Any]:
     """Training of the paper's Crys-JEPA at a size; each crystal passes through it twice."""
-    settings = speed_settings(2048, toy)
+    settings = speed_settings(4096, toy)
     clock = Clock(settings.warmup)
     energies = np.random.default_rng(0).normal(size=len(crystals))
     jepa, _ = CrysJepa.pretrain(crystals, energies, config, settings, device=device, progress=clock)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from crysjepa._download import DatasetError
 from crysjepa.candidates import CandidateTable
 from crysjepa.generate.registry import load_checkpoint
+from crysjepa.jepa.pretrain import CrysJepa
 
 RUN = Path(__file__).parents[2] / "experiments" / "gpu" / "run.py"
 
@@ -29,7 +31,16 @@ def run(monkeypatch):
         monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments), "--device", "cpu", "--toy"]),
         module.main(),
     )
-    for name in ("train_default_weights", "narrow_jepa", "shared", "speed", "page", "figures", "steps"):
+    for name in (
+        "train_default_weights",
+        "narrow_jepa",
+        "shared",
+        "speed",
+        "page",
+        "rounds",
+        "figures",
+        "steps",
+    ):
         sys.modules.pop(name, None)
 
 
@@ -48,6 +59,25 @@ def data(tiny, tmp_path):
     return folder
 
 
+def test_crys_jepa_is_trained_for_some_minutes_and_goes_on_from_itself(run, data, tmp_path):
+    table = pq.read_table(data / "mp20_bt.parquet")
+    energies = table["formation_energy_per_atom"]
+    sites = [
+        [e] * len(v) for e, v in zip(energies.to_pylist(), table["atomic_numbers"].to_pylist(), strict=True)
+    ]
+    table = table.append_column("relaxed_formation_energy_per_atom", energies)
+    table = table.append_column("site_energies", pa.array(sites, pa.list_(pa.float32())))
+    packed, first, second = (tmp_path / name for name in ("packed.parquet", "a.safetensors", "b.safetensors"))
+    pq.write_table(table, packed)
+    run("jepa", packed, "--out", first, "--minutes", 0.002, "--large")
+    found = json.loads(first.with_suffix(".steps.json").read_text())
+    assert found["steps"] > 0 and found["ms_a_step"] > 0
+    run("jepa", packed, "--out", second, "--steps", 3, "--init", first)
+    once, twice = CrysJepa.load(first), CrysJepa.load(second)
+    assert twice.origin["init"]["steps"] == once.origin["steps"] == found["steps"]
+    assert twice.origin["steps"] == 3
+
+
 def test_every_stage(run, data, tmp_path, capsys):
     out = tmp_path / "out"
     run("measure", "--data", data, "--out", out)
@@ -58,16 +88,23 @@ def test_every_stage(run, data, tmp_path, capsys):
     model, samples = out / "flow.safetensors", out / "samples.parquet"
     run("sample", "--model", model, "--num", 6, "--out", samples)
     assert len(CandidateTable.read(samples).ids) == 6
-    chosen = out / "chosen.parquet"
-    run("screen", data / "mp20_bt.parquet", "--data", data, "--num", 3, "--out", chosen)
+    rounds, chosen = out / "rounds", out / "rounds" / "chosen-1.parquet"
+    rounds.mkdir()
+    for number in (1, 2):  # what there is was drawn; not all that an untrained flow draws is fit
+        shutil.copy(data / "mp20_bt.parquet", rounds / f"drawn-{number}.parquet")
+    options = ("--num", 6, 6, "--keep", 3, "--replay", 4, "--steps", 2)
+    run("rounds", "--model", model, "--data", data, "--out", rounds, *options)
     assert len(CandidateTable.read(chosen).ids) == 3
-    refined = out / "refined.safetensors"
-    replay = ("--replay", data / "mp20_bt.parquet")
-    run("refine", "--model", model, "--lessons", chosen, *replay, "--steps", 2, "--out", refined)
-    tuned, base = load_checkpoint(refined), load_checkpoint(model)
-    assert tuned.origin["num_crystals"] == 3 + base.origin["num_crystals"]
-    assert tuned.origin["finetuned_from"]["steps"] == base.origin["steps"]
+    once, twice, base = (
+        load_checkpoint(p) for p in (rounds / "round-1.safetensors", rounds / "round-2.safetensors", model)
+    )
+    assert (once.origin["num_crystals"], twice.origin["num_crystals"]) == (4 + 3, 4 + 3 + 3)
+    assert once.origin["finetuned_from"]["steps"] == base.origin["steps"]
+    assert twice.origin["finetuned_from"]["steps"] == once.origin["steps"] == 2
+    assert len(CandidateTable.read(rounds / "lessons.parquet").ids) == 6
     assert "refined in" in capsys.readouterr().out
+    run("rounds", "--model", model, "--data", data, "--out", rounds, *options)
+    assert "refined in" not in capsys.readouterr().out, "what is there is not made again"
     shards = out / "judged.shards"
     run("relax", chosen, "--out", shards, "--processes", 1)
     before = sorted(p.name for p in shards.glob("*.parquet"))
@@ -77,4 +114,4 @@ def test_every_stage(run, data, tmp_path, capsys):
     page = (out / "training_on_a_gpu.md").read_text()
     assert "| judged | 3 | 100.0" in page and (out / "vsun.svg").stat().st_size > 1000
     with pytest.raises(DatasetError, match=r"no\.parquet"):
-        run("refine", "--model", model, "--lessons", out / "no.parquet", "--out", refined)
+        run("rounds", "--model", model, "--data", data, "--lessons", out / "no.parquet", "--out", rounds)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from nasty_force_field import LIES, RAISES, Nasty
 from scipy.spatial.transform import Rotation
 
-from crysjepa.relax.chgnet import MAX_ANGLES, ChgnetForceField, _batches, crystal_graph
+from crysjepa.relax.chgnet import MAX_ANGLES, ChgnetForceField, Graph, _batches, crystal_graph
 from crysjepa.relax.force_fields import (
     AseForceField,
     force_field_info,
@@ -133,15 +133,14 @@ def test_graph_is_the_one_of_chgnets_converter(name: str) -> None:
 
     atoms = crystals()[name]
     ours = crystal_graph(atoms)
+    assert isinstance(ours, Graph)
     theirs = CrystalGraphConverter()(AseAtomsAdaptor.get_structure(atoms))
 
-    def describe(graph: object) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-        image = np.rint(graph.neighbor_image.numpy()).astype(int)  # type: ignore[attr-defined]
-        edges = np.column_stack([graph.atom_graph.numpy(), image])  # type: ignore[attr-defined]
-        undirected = graph.directed2undirected.numpy()  # type: ignore[attr-defined]
-        angles = graph.bond_graph.numpy().reshape(-1, 5)  # type: ignore[attr-defined]
+    def describe(
+        edges: np.ndarray, images: np.ndarray, undirected: np.ndarray, first: np.ndarray, angles: np.ndarray
+    ) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+        edges = np.column_stack([edges, images])
         assert np.array_equal(undirected[angles[:, [2, 4]]], angles[:, [1, 3]])
-        first = graph.undirected2directed.numpy()  # type: ignore[attr-defined]
         assert np.array_equal(undirected[first], np.arange(len(first)))
         for u in range(len(first)):  # the two directed edges of an undirected one are each other's reverse
             a, b = edges[undirected == u]
@@ -149,7 +148,13 @@ def test_graph_is_the_one_of_chgnets_converter(name: str) -> None:
         rows = np.column_stack([angles[:, 0], edges[angles[:, 2]], edges[angles[:, 4]]])
         return sorted(map(tuple, edges.tolist())), sorted(map(tuple, rows.tolist()))
 
-    assert describe(ours) == describe(theirs)
+    assert describe(ours.edges, ours.images, ours.undirected, ours.directed, ours.angles) == describe(
+        theirs.atom_graph.numpy(),
+        np.rint(theirs.neighbor_image.numpy()).astype(int),
+        theirs.directed2undirected.numpy(),
+        theirs.undirected2directed.numpy(),
+        theirs.bond_graph.numpy().reshape(-1, 5),
+    )
 
 
 def test_a_bad_crystal_gets_a_reason_and_the_others_what_they_get_alone(chgnet: ChgnetForceField) -> None:
@@ -181,9 +186,7 @@ def test_chgnet_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 120), st.integers(0, MAX_ANGLES)), max_size=30), st.integers(1, 100))
 def test_batches_are_bounded_and_lose_nothing(sizes: list[tuple[int, int]], limit: int) -> None:
-    graphs = {
-        i: SimpleNamespace(atomic_number=range(n), bond_graph=range(a)) for i, (n, a) in enumerate(sizes)
-    }
+    graphs = {i: SimpleNamespace(num_sites=n, angles=range(a)) for i, (n, a) in enumerate(sizes)}
     batches = list(_batches(graphs, limit))
     assert [i for batch in batches for i in batch] == list(graphs)
     for batch in batches:

@@ -14,7 +14,7 @@ from crysjepa.generate.base import ConstrainedSampler, Draws, NarrowedSampler, P
 from crysjepa.generate.constraints import ConstraintError, Constraints, element_shares, symbols
 from crysjepa.relax.pool import WorkerPool
 
-BLOCK, GPU_BLOCK = 128, 4096
+BLOCK, GPU_BLOCK = 128, 2048
 """Crystals drawn with one seed: the unit of work of a process. A GPU is only busy with many."""
 MAX_ROUNDS = 30
 """How often what did not obey is drawn again before it is given up."""

@@ -12,6 +12,8 @@ import contextlib
 import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,9 +23,12 @@ from crysjepa.relax.interface import Prediction, T, check_energy, describe_error
 
 if TYPE_CHECKING:
     from ase import Atoms
+    from torch import Tensor
 
 MAX_ATOMIC_NUMBER = 94
-MAX_SITES = {"cpu": 48, "cuda": 400}
+CUTOFF, BOND_CUTOFF = 6.0, 3.0
+"""Å: of edges, and of those between which angles are seen."""
+MAX_SITES = {"cpu": 48, "cuda": 2000}
 """Sites in one batch. On a CPU small batches are the faster ones: their features stay in the cache."""
 MAX_ANGLES = 200_000
 """Angles in one batch, and in one crystal: some 5 GB. Dense matter has about 300 for a site."""
@@ -52,7 +57,7 @@ class ChgnetForceField:
             model = CHGNet.load(model_name=self.version, verbose=False, use_device=device)
         self._model = model.eval().requires_grad_(False)
         self._device = device
-        self._max_sites = MAX_SITES.get(device.split(":")[0], 400)
+        self._max_sites = MAX_SITES.get(device.split(":")[0], 2000)
 
     def evaluate(self, atoms: Sequence[Atoms]) -> list[Prediction | str]:
         """A prediction or a reason for each crystal, computed in batches of bounded memory."""
@@ -67,10 +72,10 @@ class ChgnetForceField:
         return self._each(atoms, lambda graphs: evaluate_batch(graphs, self._site_energies, check_energy))
 
     def _each(
-        self, atoms: Sequence[Atoms], evaluate: Callable[[Sequence[Any]], list[T | str]]
+        self, atoms: Sequence[Atoms], evaluate: Callable[[Sequence[Graph]], list[T | str]]
     ) -> list[T | str]:
         results: list[T | str] = [""] * len(atoms)
-        graphs: dict[int, Any] = {}
+        graphs: dict[int, Graph] = {}
         for i, a in enumerate(atoms):
             try:
                 graph = crystal_graph(a)
@@ -85,45 +90,38 @@ class ChgnetForceField:
                 results[i] = result
         return results
 
-    def _energies(self, graphs: Sequence[Any]) -> list[float]:
-        import torch
+    def _energies(self, graphs: Sequence[Graph]) -> list[float]:
+        return [float(e.sum()) for e in self._site_energies(graphs)]
 
-        moved = [g.to(self._device) for g in graphs]
-        sites = torch.tensor([len(g.atomic_number) for g in moved], device=self._device)
-        with torch.inference_mode():
-            energies = self._model(moved, task="e")["e"] * sites
-        return [float(e) for e in energies.cpu().double()]
-
-    def _site_energies(self, graphs: Sequence[Any]) -> list[NDArray[np.float64]]:
+    def _site_energies(self, graphs: Sequence[Graph]) -> list[NDArray[np.float64]]:
         import torch
 
         with torch.inference_mode():
-            found = self._model([g.to(self._device) for g in graphs], task="e", return_site_energies=True)
-        return [torch.as_tensor(e).cpu().double().numpy() for e in found["site_energies"]]
+            found = self._forward(_Merged(graphs, self._device)).cpu().double().numpy()
+        starts = np.cumsum([0, *(g.num_sites for g in graphs)])
+        return [found[i:j] for i, j in pairwise(starts)]
 
-    def _predict(self, graphs: Sequence[Any]) -> list[Prediction]:
-        import torch
-
-        moved = [g.to(self._device) for g in graphs]
-        for graph in moved:
-            graph.atom_frac_coord = graph.atom_frac_coord.detach().requires_grad_(True)
-            graph.lattice = graph.lattice.detach().requires_grad_(True)
-        sites = torch.tensor([len(g.atomic_number) for g in moved], device=self._device)
-        with warnings.catch_warnings():  # chgnet makes plain numbers of the volumes, which we do not use
+    def _forward(self, merged: _Merged) -> Tensor:
+        """(N,) energies of all sites in eV."""
+        with warnings.catch_warnings():  # chgnet makes a plain number of the volume, which we do not use
             warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad=True")
-            energies = self._model(moved, task="e")["e"] * sites
-        variables = [g.atom_frac_coord for g in moved] + [g.lattice for g in moved]
-        gradients = [g.cpu().double().numpy() for g in torch.autograd.grad(energies.sum(), variables)]
-        lattices = [g.lattice.detach().cpu().double().numpy() for g in moved]
+            found: list[Tensor] = self._model([merged.graph()], task="e", return_site_energies=True)[
+                "site_energies"
+            ]
+        return found[0]
+
+    def _predict(self, graphs: Sequence[Graph]) -> list[Prediction]:
+        import torch
+
+        merged = _Merged(graphs, self._device)
+        variables = [merged.frac_coords.requires_grad_(), merged.lattices.requires_grad_()]
+        by_site = self._forward(merged)
+        gradients = torch.autograd.grad(by_site.sum(), variables)
+        starts = np.cumsum([0, *(g.num_sites for g in graphs)])
+        sites, by_coords, by_lattice = (x.detach().cpu().double().numpy() for x in (by_site, *gradients))
         return [
-            _prediction(float(energy), lattice, by_coords, by_lattice)
-            for energy, lattice, by_coords, by_lattice in zip(
-                energies.detach().cpu().double(),
-                lattices,
-                gradients[: len(moved)],
-                gradients[len(moved) :],
-                strict=True,
-            )
+            _prediction(float(sites[i:j].sum()), graph.lattice, by_coords[i:j], slope)
+            for graph, slope, (i, j) in zip(graphs, by_lattice, pairwise(starts), strict=True)
         ]
 
 
@@ -139,12 +137,12 @@ def _prediction(
     return Prediction(energy, forces, strain[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]])
 
 
-def _batches(graphs: dict[int, Any], max_sites: int) -> Iterator[list[int]]:
+def _batches(graphs: dict[int, Graph], max_sites: int) -> Iterator[list[int]]:
     """Neighbouring graphs in batches of at most ``max_sites`` sites and :data:`MAX_ANGLES` angles."""
     batch: list[int] = []
     sites = angles = 0
     for i, graph in graphs.items():
-        more_sites, more_angles = len(graph.atomic_number), len(graph.bond_graph)
+        more_sites, more_angles = graph.num_sites, len(graph.angles)
         if batch and (sites + more_sites > max_sites or angles + more_angles > MAX_ANGLES):
             yield batch
             batch, sites, angles = [], 0, 0
@@ -154,39 +152,114 @@ def _batches(graphs: dict[int, Any], max_sites: int) -> Iterator[list[int]]:
         yield batch
 
 
-def crystal_graph(atoms: Atoms, cutoff: float = 6.0, bond_cutoff: float = 3.0) -> Any:
-    """The ``chgnet`` CrystalGraph of a crystal, or the reason why it has none.
+@dataclass(frozen=True)
+class Graph:
+    """What CHGNet looks at of a crystal with n sites, E directed and E/2 undirected edges and A angles.
+
+    ``atomic_numbers`` (n,), ``frac_coords`` (n, 3), ``lattice`` (3, 3) in Å; ``edges`` (E, 2) from site to
+    site, into the cells ``images`` (E, 3); ``undirected`` (E,) each edge's undirected one, ``directed``
+    (E/2,) one edge of each of those; ``angles`` (A, 5) a site, and the undirected and the directed edge to
+    either side.
+    """
+
+    atomic_numbers: NDArray[np.int64]
+    frac_coords: NDArray[np.float64]
+    lattice: NDArray[np.float64]
+    edges: NDArray[np.int64]
+    images: NDArray[np.int64]
+    undirected: NDArray[np.int64]
+    directed: NDArray[np.int64]
+    angles: NDArray[np.int64]
+
+    @property
+    def num_sites(self) -> int:
+        """n."""
+        return len(self.atomic_numbers)
+
+
+class _Merged:
+    """Many crystals as one ``chgnet`` CrystalGraph, so that features are made of all of them at once.
+
+    Its coordinates are Cartesian, its lattice is the identity, and an edge's image is the vector from cell
+    to cell: to CHGNet that is the same, and each crystal keeps a lattice of its own to differentiate by.
+    """
+
+    def __init__(self, graphs: Sequence[Graph], device: str) -> None:
+        import torch
+
+        def stacked(name: str, dtype: torch.dtype, offsets: NDArray[np.int64] | None = None) -> Tensor:
+            parts = [getattr(g, name) for g in graphs]
+            if offsets is not None:
+                parts = [p + o for p, o in zip(parts, offsets, strict=True)]
+            return torch.as_tensor(np.concatenate(parts), dtype=dtype).to(device)
+
+        def before(counts: list[int]) -> NDArray[np.int64]:
+            return np.cumsum([0, *counts[:-1]])
+
+        def owner(counts: list[int]) -> Tensor:
+            return torch.as_tensor(np.repeat(np.arange(len(counts)), counts)).to(device)
+
+        num_sites, num_edges = [g.num_sites for g in graphs], [len(g.edges) for g in graphs]
+        sites, directed = before(num_sites), before(num_edges)
+        undirected = directed // 2
+        angle_offsets = np.column_stack([sites, undirected, directed, undirected, directed])
+        self.frac_coords = stacked("frac_coords", torch.float32)
+        self.lattices = torch.as_tensor(np.stack([g.lattice for g in graphs]), dtype=torch.float32).to(device)
+        self._images = stacked("images", torch.float32)
+        self._owner, self._edge_owner = owner(num_sites), owner(num_edges)
+        self._indices: dict[str, Any] = {
+            "atomic_number": stacked("atomic_numbers", torch.int32),
+            "atom_graph": stacked("edges", torch.int32, sites),
+            "directed2undirected": stacked("undirected", torch.int32, undirected),
+            "undirected2directed": stacked("directed", torch.int32, directed),
+            "bond_graph": stacked("angles", torch.int32, angle_offsets),
+        }
+
+    def graph(self) -> Any:
+        """For the model; a function of ``frac_coords`` (N, 3) and ``lattices`` (B, 3, 3)."""
+        import torch
+        from chgnet.graph.crystalgraph import CrystalGraph
+
+        def cartesian(rows: Tensor, owner: Tensor) -> Tensor:
+            return torch.einsum("ni,nij->nj", rows, self.lattices.index_select(0, owner))
+
+        return CrystalGraph(
+            atom_frac_coord=cartesian(self.frac_coords, self._owner),
+            neighbor_image=cartesian(self._images, self._edge_owner),
+            lattice=torch.eye(3, device=self.lattices.device),
+            atom_graph_cutoff=CUTOFF,
+            bond_graph_cutoff=BOND_CUTOFF,
+            **self._indices,
+        )
+
+
+def crystal_graph(atoms: Atoms) -> Graph | str:
+    """The graph of a crystal, or the reason why it has none.
 
     Two directed edges that are each other's reverse make an undirected one; an angle is an ordered pair
-    of different edges, both shorter than ``bond_cutoff`` (Å), that leave the same atom.
+    of different edges, both shorter than :data:`BOND_CUTOFF`, that leave the same atom.
     """
-    import torch
-    from chgnet.graph.crystalgraph import CrystalGraph
-
-    if reason := _not_computable(atoms, cutoff):
+    if reason := _not_computable(atoms, CUTOFF):
         return reason
-    center, neighbor, image, distance = _directed_edges(atoms, cutoff)
+    center, neighbor, image, distance = _directed_edges(atoms, CUTOFF)
     if alone := len(atoms) - len(np.unique(center)):
-        return f"{alone} of {len(atoms)} atoms have no neighbour within {cutoff:g} Å"
-    short = np.flatnonzero(distance < bond_cutoff)
+        return f"{alone} of {len(atoms)} atoms have no neighbour within {CUTOFF:g} Å"
+    short = np.flatnonzero(distance < BOND_CUTOFF)
     counts = np.bincount(center[short], minlength=len(atoms))
     if (angles := int((counts * (counts - 1)).sum())) > MAX_ANGLES:
-        return f"{angles} angles within {bond_cutoff:g} Å: too dense to evaluate"
+        return f"{angles} angles within {BOND_CUTOFF:g} Å: too dense to evaluate"
     undirected, first = _pair(center, neighbor, image)
     one, two = _pairs_within(center[short], counts)
     one, two = short[one], short[two]
-    bond_graph = np.column_stack([center[one], undirected[one], one, undirected[two], two])
-    return CrystalGraph(
-        atomic_number=torch.tensor(atoms.numbers, dtype=torch.int32),
-        atom_frac_coord=torch.tensor(atoms.cell.scaled_positions(atoms.positions), dtype=torch.float32),
-        atom_graph=torch.tensor(np.column_stack([center, neighbor]), dtype=torch.int32),
-        atom_graph_cutoff=cutoff,
-        neighbor_image=torch.tensor(image, dtype=torch.float32),
-        directed2undirected=torch.tensor(undirected, dtype=torch.int32),
-        undirected2directed=torch.tensor(first, dtype=torch.int32),
-        bond_graph=torch.tensor(bond_graph, dtype=torch.int32),
-        bond_graph_cutoff=bond_cutoff,
-        lattice=torch.tensor(atoms.cell.array, dtype=torch.float32),
+    return Graph(
+        atomic_numbers=atoms.numbers,
+        frac_coords=atoms.cell.scaled_positions(atoms.positions),
+        lattice=atoms.cell.array,
+        edges=np.column_stack([center, neighbor]),
+        images=image,
+        undirected=undirected,
+        directed=first,
+        angles=np.column_stack([center[one], undirected[one], one, undirected[two], two]),
     )
 
 

@@ -241,17 +241,23 @@ def set_up_worker(name: str, device: str, settings: RelaxSettings) -> Callable[[
 
 
 class _Remembering:
-    """A cell filter whose forces, costly matrix functions among them, are computed once a geometry."""
+    """A cell filter whose forces, costly matrix functions among them, are computed once a geometry, and
+    which knows where it was put without a logarithm of the cell.
+    """
 
     known: NDArray[np.float64] | None = None
+    put: NDArray[np.float64] | None = None
 
     def get_forces(self, **options: Any) -> NDArray[np.float64]:
         if self.known is None:
             self.known = super().get_forces(**options)  # type: ignore[misc]
         return self.known.copy()
 
+    def get_positions(self) -> NDArray[np.float64]:
+        return super().get_positions() if self.put is None else self.put.copy()  # type: ignore[misc]
+
     def set_positions(self, new: NDArray[np.float64], **options: Any) -> None:
-        self.known = None
+        self.known, self.put = None, new.copy()
         super().set_positions(new, **options)  # type: ignore[misc]
 
 

@@ -1,0 +1,141 @@
+"""Refinement on a GPU: draw, keep the best by Crys-JEPA, learn from them, and that again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from shared import keep, name_of, say
+from train_default_weights import generator_crystals
+
+from crysjepa import api, datasets
+from crysjepa.candidates import CandidateTable
+from crysjepa.canonical import canonicalise
+from crysjepa.crystals import Crystals
+from crysjepa.generate.constraints import Constraints
+from crysjepa.generate.flow_generator import FlowGenerator, settle_all
+from crysjepa.generate.orbits import Settled
+from crysjepa.generate.registry import load_checkpoint
+from crysjepa.nn.training import TrainSettings
+from crysjepa.screen.filters import reduced_formulas
+
+REFINING = TrainSettings(
+    batch_size=2048, learning_rate=1e-3, warmup=100, ema_decay=0.998, checkpoint_every=1000,
+    record_every=50,
+)  # fmt: skip
+TOO_GOOD = -0.3
+"""eV/atom; what is expected further below the hull is more likely an error."""
+
+
+def sample(
+    model: Path, num: int, out: Path, device: str, seed: int, processes: int | None, distinct: bool = False
+) -> None:
+    """Crystals as Parquet."""
+    started = time.perf_counter()
+    done = api.generate(
+        num, out, generator=model, seed=seed, device=device, processes=processes,
+        constraints=Constraints(distinct=distinct),
+    )  # fmt: skip
+    seconds = time.perf_counter() - started
+    found = {"num": num, "seconds": seconds, "processes": processes, "device": name_of(device)}
+    keep(out.with_suffix(".json"), found)
+    say(f"{num} drawn in {seconds:.0f} s: {done.counts()}")
+
+
+def screen(source: Path, data: Path, out: Path, num: int, by: str) -> None:
+    """The best by a ranker, each formula once; none that the hull says too little about."""
+    ranked = out.with_name(f"{out.stem}-ranked.parquet")
+    reference, hull = data / "mp20_bt.parquet", data / "mp20_hull.parquet"
+    api.screen(source, reference, ranked, by=by, hull=hull, device="cpu")
+    table = datasets.load(str(source))
+    rows = pq.read_table(ranked, columns=["id", "score", "rank"]).to_pylist()
+    likely = sorted((r["rank"], r["id"]) for r in rows if r["score"] is not None and r["score"] > TOO_GOOD)
+    crystals = table.crystals([id_ for _, id_ in likely])
+    first: dict[object, str] = {}
+    for id_, formula in zip(crystals.ids, reduced_formulas(crystals), strict=True):
+        first.setdefault(formula, id_)
+    kept = list(first.values())[:num]
+    CandidateTable.from_crystals(table.crystals(kept)).write(out)
+    say(f"kept {len(kept)} of {len(table.ids)}")
+
+
+class Lessons:
+    """Crystals to learn from, on their orbits, where they came from in their ids."""
+
+    def __init__(self, symmetric: bool) -> None:
+        self.symmetric = symmetric
+        self.parts: list[Crystals] = []
+        self.settled: list[Settled] = []
+        self.names: list[str] = []
+
+    def add(self, path: Path) -> None:
+        """Those of a table of candidates that are ``ok``."""
+        table = datasets.load(str(path))
+        self._take(canonicalise(table.crystals(table.ok_ids))[0], path.name)
+
+    def replay(self, paths: Sequence[Path], num: int | None = None) -> None:
+        """What generators learn first; ``num`` of them, chosen at random."""
+        crystals = generator_crystals(list(paths))
+        if num is not None and num < len(crystals):
+            crystals = crystals[np.sort(np.random.default_rng(0).permutation(len(crystals))[:num])]
+        self._take(crystals, ", ".join(p.name for p in paths))
+
+    def _take(self, crystals: Crystals, name: str) -> None:
+        self.parts.append(crystals.with_ids([f"{len(self.parts)}-{id_}" for id_ in crystals.ids]))
+        self.settled += settle_all(crystals, symmetric=self.symmetric)
+        self.names.append(name)
+        say(f"{len(crystals)} of {name}")
+
+
+def refine(model: Path, lessons: Lessons, out: Path, device: str, steps: int) -> None:
+    """The model, trained on with these crystals."""
+    crystals = Crystals.concatenate(lessons.parts)
+    settings = REFINING.model_copy(update={"steps": steps, "checkpoint_every": max(steps // 50 * 50, 50)})
+    tuned, training = _flow(model).finetune(crystals, settings, settled=lessons.settled, device=device)
+    card = {
+        "num_crystals": len(crystals),
+        "data": lessons.names,
+        "seconds": round(training.seconds),
+        "device": name_of(device),
+        "last": training.curve[-1],
+    }
+    tuned.save(out, dtype=torch.bfloat16, card=card)
+    keep(out.with_suffix(".curve.json"), {"seconds": round(training.seconds), "curve": training.curve})
+    say(f"refined in {training.seconds:.0f} s: {training.curve[-1]}")
+
+
+def rounds(
+    model: Path, data: Path, replay: Sequence[Path], lessons: Sequence[Path], out: Path, device: str,
+    nums: Sequence[int], num_kept: int, num_replayed: int, steps: int, by: str, processes: int | None,
+) -> None:  # fmt: skip
+    """One round for each of ``nums``, the crystals drawn in it; files that are there are not made again.
+
+    Each round's model learns from ``lessons``, from all that was kept so far, and from some of ``replay``.
+    """
+    learnt = Lessons(_flow(model).flow.config.symmetric)
+    learnt.replay(replay, num_replayed)
+    for path in lessons:
+        learnt.add(path)
+    for number, num in enumerate(nums, start=1):
+        drawn, chosen = out / f"drawn-{number}.parquet", out / f"chosen-{number}.parquet"
+        refined = out / f"round-{number}.safetensors"
+        if not drawn.exists():
+            sample(model, num, drawn, device, number, processes)
+        if not chosen.exists():
+            screen(drawn, data, chosen, num_kept, by)
+        learnt.add(chosen)
+        if not refined.exists():
+            refine(model, learnt, refined, device, steps)
+        model = refined
+    everything = Crystals.concatenate(learnt.parts[1:])
+    CandidateTable.from_crystals(everything).write(out / "lessons.parquet")
+
+
+def _flow(path: Path) -> FlowGenerator:
+    found = load_checkpoint(path)
+    assert isinstance(found, FlowGenerator)
+    return found
