@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from shared import keep, name_of, say
+from shared import keep, name_of, say, wait
 from train_default_weights import generator_crystals
 
 from crysjepa import api, datasets
@@ -111,6 +111,7 @@ def refine(model: Path, lessons: Lessons, out: Path, device: str, steps: int) ->
 def rounds(
     model: Path, data: Path, replay: Sequence[Path], lessons: Sequence[Path], out: Path, device: str,
     nums: Sequence[int], num_kept: int, num_replayed: int, steps: int, by: str, processes: int | None,
+    after: Path | None,
 ) -> None:  # fmt: skip
     """One round for each of ``nums``, the crystals drawn in it; files that are there are not made again.
 
@@ -120,6 +121,7 @@ def rounds(
     learnt.replay(replay, num_replayed)
     for path in lessons:
         learnt.add(path)
+    wait(after)
     for number, num in enumerate(nums, start=1):
         drawn, chosen = out / f"drawn-{number}.parquet", out / f"chosen-{number}.parquet"
         refined = out / f"round-{number}.safetensors"

@@ -164,7 +164,7 @@ def relaxed(source: Path, shards: Path, device: str, processes: int | None) -> N
 def strict() -> Protocol:
     """The preset, in chunks that keep a GPU busy."""
     found = preset("strict")
-    chunks = RelaxSettings(**found.relaxation.model_dump() | {"chunk_size": 128, "chunk_sites": 2000})
+    chunks = RelaxSettings(**found.relaxation.model_dump() | {"chunk_size": 200, "chunk_sites": 2000})
     return found.model_copy(update={"relaxation": chunks})
 
 
@@ -201,7 +201,8 @@ def main() -> None:
     embedding.add_argument("--init", type=Path, help="to go on from, of the same size")
     embedding.add_argument("--large", action="store_true")
     embedding.add_argument("--peak", type=float, default=3e-3, help="learning rate; default: %(default)s")
-    training.add_argument("--after", type=Path, help="wait for this file before the GPU is used")
+    for stage in (training, refining):
+        stage.add_argument("--after", type=Path, help="wait for this file before the GPU is used")
     for stage in (sampling, refining):
         stage.add_argument("--model", type=Path, required=True)
     sampling.add_argument("--num", type=int, default=20_000)
@@ -239,7 +240,7 @@ def main() -> None:
     elif args.stage == "rounds":
         rounds(
             args.model, args.data, tables(args.data), args.lessons, args.out, args.device, args.num,
-            args.keep, args.replay, args.steps, args.by, args.processes,
+            args.keep, args.replay, args.steps, args.by, args.processes, args.after,
         )  # fmt: skip
     elif args.stage == "relax":
         relaxed(args.source, args.out, args.device, args.processes)

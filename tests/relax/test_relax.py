@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.calculator import Calculator
+from ase.calculators.emt import EMT
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
 from hypothesis import given, settings
@@ -22,6 +24,7 @@ from nasty_force_field import KILLS, LIES, RAISES, SLEEPS, Constant
 from crysjepa.candidates import CandidateTable, Status
 from crysjepa.crystals import Crystals
 from crysjepa.relax.force_fields import AseForceField, get_force_field
+from crysjepa.relax.interface import Prediction
 from crysjepa.relax.lockstep import Outcome, RelaxRecord, relax_in_lockstep
 from crysjepa.relax.pool import WorkerPool
 from crysjepa.relax.relax import PAPER, RelaxSettings, _chunks, relax_crystals
@@ -266,23 +269,41 @@ def shards(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.parquet"))
 
 
-def test_chunks_are_bounded_by_their_sites() -> None:
+def test_chunks_are_of_crystals_alike_in_size() -> None:
     crystals = alloys()
     assert sorted(crystals.num_atoms) == [1, 2, 2, 4, 8]
-    for most, sizes in ((5, [3, 1, 1]), (100, [5]), (1, [1, 1, 1, 1, 1])):
-        chunks = _chunks(crystals, RelaxSettings(chunk_sites=most))
-        assert [len(c) for c in chunks] == sizes
-        assert sorted(i for c in chunks for i in c.ids) == sorted(crystals.ids)
-    assert [len(c) for c in _chunks(crystals, RelaxSettings(chunk_size=2))] == [2, 2, 1]
+    chunks = _chunks(crystals, RelaxSettings(chunk_size=2))
+    assert [c.num_atoms.tolist() for c in chunks] == [[1, 2], [2, 4], [8]]
+    assert sorted(i for c in chunks for i in c.ids) == sorted(crystals.ids)
+
+
+def test_so_many_move_together_as_have_at_most_so_many_sites() -> None:
+    crystals, calls = alloys(), []
+
+    class Watched(AseForceField):
+        def evaluate(self, atoms: Sequence[Atoms]) -> list[Prediction | str]:
+            calls.append([len(a) for a in atoms])
+            return super().evaluate(atoms)
+
+    found = {}
+    for most in (5, 100, 1):
+        calls.clear()
+        chosen = RelaxSettings(max_steps=7, chunk_sites=most)
+        outcomes = relax_in_lockstep(crystals, Watched(EMT(), name="emt"), chosen)
+        assert all(sum(sizes) <= most or len(sizes) == 1 for sizes in calls)
+        assert [o.id for o in outcomes] == list(crystals.ids)
+        found[most] = untimed({o.id: o.record for o in outcomes if o.record is not None})
+        assert sum(map(len, calls)) == sum(r.steps + 1 for r in found[most].values())
+    assert found[5] == found[100] == found[1] and len(found[1]) == 5
 
 
 def test_the_largest_crystals_are_relaxed_first() -> None:
     done = []
     relax_crystals(
-        alloys(), force_field=EMT_PATH, settings=RelaxSettings(max_steps=1, chunk_sites=5),
+        alloys(), force_field=EMT_PATH, settings=RelaxSettings(max_steps=1, chunk_size=2),
         processes=1, progress=lambda so_far, total: done.append(so_far),
     )  # fmt: skip
-    assert done == [0, 1, 2, 5]  # chunks of 8, 4 and 1 + 2 + 2 sites
+    assert done == [0, 1, 3, 5]  # chunks of 8, 2 + 4 and 1 + 2 sites
 
 
 def untimed(records: dict[str, RelaxRecord]) -> dict[str, RelaxRecord]:

@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -34,8 +35,8 @@ class RelaxSettings(BaseModel):
 
     ``fmax`` (eV/Å) bounds the norm of every row of the cell filter's forces, the atoms' and the cell's,
     which is ASE's criterion. ``time_limit`` is in seconds per crystal; None waits for ever. A chunk is of at
-    most ``chunk_size`` crystals, which move together, and so many that its sites are at most
-    ``chunk_sites``: what bounds the memory.
+    most ``chunk_size`` crystals; of them so many move together that their sites are at most ``chunk_sites``,
+    which bounds the memory, and where one has arrived, the next sets out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -211,22 +212,22 @@ def _max_displacement(before: NDArray[np.float64], after: Atoms) -> float:
 def relax_in_lockstep(crystals: Crystals, force_field: ForceField, settings: RelaxSettings) -> list[Outcome]:
     """Relax crystals together, in the calling process, and say what became of each, in their order.
 
-    Each step is one call of ``force_field.evaluate`` with every crystal that is still moving.
+    Each step is one call of ``force_field.evaluate`` with every crystal that is moving.
     """
     descents = [Descent(c, settings) for c in crystals]
-    moving = descents
-    for step in range(settings.max_steps + 1):
+    waiting, moving = deque(descents), list[Descent]()
+    while moving or waiting:
+        sites = sum(len(d.atoms) for d in moving)
+        while waiting and (not moving or sites + len(waiting[0].atoms) <= settings.chunk_sites):
+            sites += len(waiting[0].atoms)
+            moving.append(waiting.popleft())
         began = time.perf_counter()
         predictions = force_field.evaluate([d.atoms for d in moving])
         still = [d for d, p in zip(moving, predictions, strict=True) if d.receive(p)]
-        if step < settings.max_steps:
-            still = [d for d in still if d.step()]
-        sites = sum(len(d.atoms) for d in moving)
+        still = [d for d in still if d.steps < settings.max_steps and d.step()]
         for d in moving:
             d.seconds += (time.perf_counter() - began) * len(d.atoms) / sites
         moving = still
-        if not moving:
-            break
     return [d.outcome() for d in descents]
 
 

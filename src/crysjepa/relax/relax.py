@@ -209,17 +209,8 @@ def _trouble(done: Done) -> str:
 def _chunks(crystals: Crystals, settings: RelaxSettings) -> list[Crystals]:
     """Chunks of like size of crystal, whatever the order the crystals came in."""
     order = sorted(range(len(crystals)), key=lambda i: (int(crystals.num_atoms[i]), crystals.ids[i]))
-    chunks: list[list[int]] = []
-    sites = 0
-    for i in order:
-        n = int(crystals.num_atoms[i])
-        if chunks and len(chunks[-1]) < settings.chunk_size and sites + n <= settings.chunk_sites:
-            chunks[-1].append(i)
-            sites += n
-        else:
-            chunks.append([i])
-            sites = n
-    return [crystals[chunk] for chunk in chunks]
+    size = settings.chunk_size
+    return [crystals[order[start : start + size]] for start in range(0, len(order), size)]
 
 
 def _collect(
