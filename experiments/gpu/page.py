@@ -39,17 +39,18 @@ def page(out: Path, judged: list[Path]) -> None:
             f"{row['trained_per_s']:.0f} | {row['ms_a_step']:.1f} | {100 * row['training_mfu']:.1f} % | "
             f"{drawn} |"
         )
-    for name, label in {"flow": "The flow", "refined": "Refined"}.items():
-        curve = out / f"{name}.curve.json"
-        if curve.exists():
-            found = json.loads(curve.read_text(encoding="utf-8"))
-            last = found["curve"][-1]
-            parts = ", ".join(f"{k} {v:.3f}" for k, v in last.items() if k != "step")
-            lines += ["", f"{label}: {last['step']} steps in {found['seconds']} s; {parts}."]
-    samples = out / "samples.json"
-    if samples.exists():
-        found = json.loads(samples.read_text(encoding="utf-8"))
-        lines += ["", f"{found['num']} crystals of the flow drawn in {found['seconds']:.0f} s."]
+    for path in sorted(out.rglob("*.curve.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        last = found["curve"][-1]
+        parts = ", ".join(f"{k} {v:.3f}" for k, v in last.items() if k != "step")
+        name = path.name.removesuffix(".curve.json").removesuffix(".safetensors")
+        lines += ["", f"`{name}`: {last['step']} steps in {found['seconds']} s; {parts}."]
+    for path in sorted(out.rglob("*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if {"num", "seconds", "processes"} <= found.keys():  # drawn, or relaxed
+            processes = found["processes"] or 1
+            line = f"{found['num']} crystals in {found['seconds']:.0f} s, {processes} processes"
+            lines += ["", f"`{path.stem}`: {line}, {found['device']}."]
     rows = [
         {"name": folder.name, **json.loads((folder / "metrics.json").read_text(encoding="utf-8"))}
         for folder in judged

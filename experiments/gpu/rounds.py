@@ -16,6 +16,7 @@ from crysjepa import api, datasets
 from crysjepa.candidates import CandidateTable
 from crysjepa.canonical import canonicalise
 from crysjepa.crystals import Crystals
+from crysjepa.discover.choosing import within_drift
 from crysjepa.generate.constraints import Constraints
 from crysjepa.generate.flow_generator import FlowGenerator, settle_all
 from crysjepa.generate.orbits import Settled
@@ -46,8 +47,11 @@ def sample(
     say(f"{num} drawn in {seconds:.0f} s: {done.counts()}")
 
 
-def screen(source: Path, data: Path, out: Path, num: int, by: str) -> None:
-    """The best by a ranker, each formula once; none that the hull says too little about."""
+def screen(source: Path, data: Path, out: Path, num: int, by: str, drift: float) -> None:
+    """The best by a ranker, each formula once; none that the hull says too little about.
+
+    No element is in more of them than ``drift`` times its share of the known crystals.
+    """
     ranked = out.with_name(f"{out.stem}-ranked.parquet")
     reference, hull = data / "mp20_bt.parquet", data / "mp20_hull.parquet"
     api.screen(source, reference, ranked, by=by, hull=hull, device="cpu")
@@ -58,7 +62,9 @@ def screen(source: Path, data: Path, out: Path, num: int, by: str) -> None:
     first: dict[object, str] = {}
     for id_, formula in zip(crystals.ids, reduced_formulas(crystals), strict=True):
         first.setdefault(formula, id_)
-    kept = list(first.values())[:num]
+    known = datasets.load(str(reference))
+    best = crystals.select(list(first.values()))
+    kept = within_drift(best, num, known.crystals(known.ok_ids), drift)
     CandidateTable.from_crystals(table.crystals(kept)).write(out)
     say(f"kept {len(kept)} of {len(table.ids)}")
 
@@ -111,7 +117,7 @@ def refine(model: Path, lessons: Lessons, out: Path, device: str, steps: int) ->
 def rounds(
     model: Path, data: Path, replay: Sequence[Path], lessons: Sequence[Path], out: Path, device: str,
     nums: Sequence[int], num_kept: int, num_replayed: int, steps: int, by: str, processes: int | None,
-    after: Path | None,
+    drift: float, after: Path | None,
 ) -> None:  # fmt: skip
     """One round for each of ``nums``, the crystals drawn in it; files that are there are not made again.
 
@@ -128,7 +134,7 @@ def rounds(
         if not drawn.exists():
             sample(model, num, drawn, device, number, processes)
         if not chosen.exists():
-            screen(drawn, data, chosen, num_kept, by)
+            screen(drawn, data, chosen, num_kept, by, drift)
         learnt.add(chosen)
         if not refined.exists():
             refine(model, learnt, refined, device, steps)

@@ -211,6 +211,7 @@ def main() -> None:
     refining.add_argument("--num", type=int, nargs="+", default=[20_000], help="drawn in each round")
     refining.add_argument("--keep", type=int, default=3000, help="of them, in each round")
     refining.add_argument("--by", default="jepa-hull", help="ranker; default: %(default)s")
+    refining.add_argument("--drift", type=float, default=1.0, help="of elements; default: %(default)s")
     refining.add_argument("--lessons", type=Path, nargs="*", default=[], help="crystals to learn beside them")
     refining.add_argument("--replay", type=int, default=6000, help="known crystals to learn beside them")
     refining.add_argument("--steps", type=int, default=500, help="in each round")
@@ -240,7 +241,7 @@ def main() -> None:
     elif args.stage == "rounds":
         rounds(
             args.model, args.data, tables(args.data), args.lessons, args.out, args.device, args.num,
-            args.keep, args.replay, args.steps, args.by, args.processes, args.after,
+            args.keep, args.replay, args.steps, args.by, args.processes, args.drift, args.after,
         )  # fmt: skip
     elif args.stage == "relax":
         relaxed(args.source, args.out, args.device, args.processes)
