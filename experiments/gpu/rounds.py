@@ -28,8 +28,8 @@ REFINING = TrainSettings(
     batch_size=2048, learning_rate=1e-3, warmup=100, ema_decay=0.998, checkpoint_every=1000,
     record_every=50,
 )  # fmt: skip
-TOO_GOOD = -0.3
-"""eV/atom; what is expected further below the hull is more likely an error."""
+TOO_GOOD, GOOD = -0.3, 0.05
+"""eV/atom above the hull: what is expected lower is more likely an error, what is higher is no lesson."""
 
 
 def sample(
@@ -57,7 +57,8 @@ def screen(source: Path, data: Path, out: Path, num: int, by: str, drift: float)
     api.screen(source, reference, ranked, by=by, hull=hull, device="cpu")
     table = datasets.load(str(source))
     rows = pq.read_table(ranked, columns=["id", "score", "rank"]).to_pylist()
-    likely = sorted((r["rank"], r["id"]) for r in rows if r["score"] is not None and r["score"] > TOO_GOOD)
+    fit = (r for r in rows if r["score"] is not None and TOO_GOOD < r["score"] < GOOD)
+    likely = sorted((r["rank"], r["id"]) for r in fit)
     crystals = table.crystals([id_ for _, id_ in likely])
     first: dict[object, str] = {}
     for id_, formula in zip(crystals.ids, reduced_formulas(crystals), strict=True):
