@@ -11,7 +11,7 @@ from crysjepa.crystals import Crystals
 from crysjepa.generate.constraints import ConstraintError, Constraints
 from crysjepa.generate.drawing import draw
 from crysjepa.generate.flow import Flow, FlowConfig, FlowLoss, Start, arrange, compose, draw_noise
-from crysjepa.generate.flow_generator import FlowGenerator
+from crysjepa.generate.flow_generator import TRIES, FlowGenerator, formula_keys
 from crysjepa.generate.flow_network import MASKED, Guess
 from crysjepa.generate.orbit_batches import PackedOrbits
 from crysjepa.generate.orbits import settle
@@ -250,6 +250,20 @@ def test_what_is_unwanted_is_chosen_again_and_counted(trained):
     ):
         assert samples.counts.drawn - 60 == samples.counts.rejected[reason] > 0
     assert draw(strict, 60, seed=2).counts.rejected.keys() >= {"composition not charge-balanced"}
+
+
+def test_where_a_template_has_nothing_new_another_is_tried(trained):
+    """One template in seven is of five sites; with all that the other can make known, four are tried."""
+    generator, _ = trained
+    known = [((z, 1), (y, 1)) for y in range(1, 101) for z in range(1, y)]
+    known += [((z, 1),) for z in range(1, 101)]
+    parts = (generator.flow, generator.templates, generator.element_shares)
+    free = FlowGenerator(*parts, balanced=False, steps=2).sample(60, seed=3)
+    samples = FlowGenerator(*parts, formula_keys(known), balanced=False, steps=2).sample(60, seed=3)
+    assert samples.crystals.ids == free.crystals.ids and len(free.crystals) == 60
+    large, before = (np.mean(s.crystals.num_atoms == 5) for s in (samples, free))
+    assert before < 0.2 < 0.3 < large
+    assert samples.counts.rejected["formula of a training crystal"] == samples.counts.drawn - 60 >= TRIES
 
 
 def test_elements_and_sizes_are_never_drawn_where_they_may_not_be(trained):

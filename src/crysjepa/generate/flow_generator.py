@@ -39,8 +39,9 @@ STEPS = 64
 """From noise to crystal."""
 TEMPERATURE = 0.5
 """Of the choice of elements."""
-TRIES = 20
-"""How often elements are chosen, at most, before those that are not wanted are taken all the same."""
+TRIES, TEMPLATES = 20, 4
+"""How often elements are chosen, at most, for a template, and how many templates are tried, before elements
+that are not wanted are taken all the same."""
 _BATCH, _GPU_BATCH = 64, 1024
 _SHARD, _GPU_SHARD = 256, 4096
 
@@ -61,9 +62,9 @@ class FlowGenerator:
     fresh
         Noise is drawn anew in each step (:func:`crysjepa.generate.flow.arrange`).
     novel
-        Choose elements again where a training crystal has the same formula.
+        Choose elements again where a training crystal has the same formula, in the end on another template.
     balanced
-        Choose elements again where no oxidation states make the composition neutral (the rule ``paper`` of
+        The same where no oxidation states make the composition neutral (the rule ``paper`` of
         :func:`crysjepa.screen.filters.composition_validity`).
     constraints
         What sampling tries to obey (:meth:`within`).
@@ -262,39 +263,64 @@ class FlowGenerator:
     def _sample_shard(
         self, ids: Sequence[str], seed: tuple[int, int], device: str, again: Counter[str]
     ) -> Iterator[tuple[Crystals, dict[str, str], int]]:
-        rng = np.random.default_rng(seed)
-        rows = rng.choice(len(self.templates), size=len(ids), p=self._template_shares())
+        rng, shares = np.random.default_rng(seed), self._template_shares()
+        rows = rng.choice(len(self.templates), size=len(ids), p=shares)
         noise = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
         flow = self.flow.to(device)
-        data = PackedOrbits([self.templates.settled(int(row)) for row in rows])
         allowed = torch.zeros(NUM_ELEMENTS, dtype=torch.bool, device=device)
         allowed[[z - 1 for z in self.constraints.allowed if z <= NUM_ELEMENTS]] = True
-        times = torch.linspace(1.0, 0.0, self.steps + 1, device=device)
-        done = 0
-        for chosen in sorted_batches(data.num_atoms.numpy(), _BATCH if device == "cpu" else _GPU_BATCH):
-            batch = data.batch(chosen).to(device)
-            start = draw_noise(batch, noise)
-            numbers = self._compose(flow, batch, start, allowed, noise, again)
-            end = arrange(flow, batch, numbers, start, times, noise if self.fresh else None)
-            strain = flow.centre(batch, numbers) + flow.spread * end.shape
-            host = batch.to("cpu")
-            lattices = host.lattices(strain.cpu().double()).numpy()
-            coords = host.sites(end.free_coords.cpu().double()).numpy()
-            by_site = torch.gather(numbers.cpu(), 1, host.owner).numpy()
-            images = num_images(lattices)
-            found, failures = [], {}
-            for i, row in enumerate(chosen):
-                sites = slice(0, int(host.num_sites[i]))
-                x, cell = coords[i, sites], lattices[i]
-                if np.isfinite(x).all() and np.isfinite(cell).all() and images[i] <= MAX_IMAGES:
-                    cell_of = np.array([len(x)])
-                    found.append(Crystals(by_site[i, sites], x % 1.0, cell[None], cell_of, (ids[row],)))
-                else:
-                    failures[ids[row]] = (
-                        "the generator went astray: no cell, or coordinates that are not finite"
-                    )
-            done += len(chosen)
-            yield Crystals.concatenate(found), failures, done
+        todo, done = list(ids), 0
+        for left in range(TEMPLATES - 1, -1, -1):
+            data = PackedOrbits([self.templates.settled(int(row)) for row in rows])
+            elsewhere: list[int] = []
+            for chosen in sorted_batches(data.num_atoms.numpy(), _BATCH if device == "cpu" else _GPU_BATCH):
+                batch = data.batch(chosen).to(device)
+                start = draw_noise(batch, noise)
+                numbers, good = self._compose(flow, batch, start, allowed, noise, again, last=not left)
+                if left and not good.all():  # on another template there is more to be found
+                    elsewhere += chosen[~good.cpu().numpy()].tolist()
+                    chosen = chosen[good.cpu().numpy()]
+                    batch, numbers = batch.rows(good), numbers[good]
+                    start = Start(start.free_coords[good], start.shape[good])
+                if not len(chosen):
+                    continue
+                found, failures = self._arranged(
+                    flow, batch, numbers, start, noise, [todo[i] for i in chosen]
+                )
+                done += len(chosen)
+                yield found, failures, done
+            todo = [todo[i] for i in sorted(elsewhere)]
+            if not todo:
+                break
+            rows = rng.choice(len(self.templates), size=len(todo), p=shares)
+
+    def _arranged(
+        self,
+        flow: Flow,
+        batch: OrbitBatch,
+        numbers: Tensor,
+        start: Start,
+        noise: torch.Generator,
+        ids: Sequence[str],
+    ) -> tuple[Crystals, dict[str, str]]:
+        """Sites and lattices for elements (B, R): crystals, and why others have none."""
+        times = torch.linspace(1.0, 0.0, self.steps + 1, device=numbers.device)
+        end = arrange(flow, batch, numbers, start, times, noise if self.fresh else None)
+        strain = flow.centre(batch, numbers) + flow.spread * end.shape
+        host = batch.to("cpu")
+        lattices = host.lattices(strain.cpu().double()).numpy()
+        coords = host.sites(end.free_coords.cpu().double()).numpy()
+        by_site = torch.gather(numbers.cpu(), 1, host.owner).numpy()
+        images = num_images(lattices)
+        found, failures = [], {}
+        for i, id_ in enumerate(ids):
+            sites = slice(0, int(host.num_sites[i]))
+            x, cell = coords[i, sites], lattices[i]
+            if np.isfinite(x).all() and np.isfinite(cell).all() and images[i] <= MAX_IMAGES:
+                found.append(Crystals(by_site[i, sites], x % 1.0, cell[None], np.array([len(x)]), (id_,)))
+            else:
+                failures[id_] = "the generator went astray: no cell, or coordinates that are not finite"
+        return Crystals.concatenate(found), failures
 
     def _compose(
         self,
@@ -304,8 +330,13 @@ class FlowGenerator:
         allowed: Tensor,
         noise: torch.Generator,
         again: Counter[str],
-    ) -> Tensor:
-        """Elements (B, R) of a batch; what is not wanted is chosen again and counted."""
+        *,
+        last: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Elements (B, R) of a batch, and which are wanted (B,).
+
+        What is not is chosen again and counted; in the end too, where there is a template left to try.
+        """
         numbers = torch.zeros_like(batch.atomic_numbers)
         todo = torch.arange(len(batch), device=numbers.device)
         for left in range(TRIES - 1, -1, -1):
@@ -313,10 +344,12 @@ class FlowGenerator:
             numbers[todo] = compose(flow, part, begin, allowed, self.temperature, noise)
             reasons = self._unwanted(numbers[todo].cpu().numpy(), part.multiplicity.cpu().numpy())
             todo = todo[[r is not None for r in reasons]]
-            if not len(todo) or not left:
+            if not len(todo) or (last and not left):
                 break
             again.update(r for r in reasons if r is not None)
-        return numbers
+        good = torch.ones(len(batch), dtype=torch.bool, device=numbers.device)
+        good[todo] = False
+        return numbers, good
 
     def _unwanted(self, numbers: NDArray[np.int64], multiplicities: NDArray[np.int64]) -> list[str | None]:
         system, reasons = self.constraints.system, list[str | None]()
