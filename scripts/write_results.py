@@ -208,7 +208,10 @@ def curves_section() -> list[str]:
     lines = ["## Ends of the training curves", ""]
     script = "`python scripts/train_default_weights.py"
     commands = {
-        "generator": ("one H100", "`python experiments/gpu/run.py train`, then `refine`, from step 3911 on"),
+        "generator": (
+            "one H100",
+            "`python experiments/gpu/run.py train`, then one of its `rounds`, from step 3911 on",
+        ),
         "ddpm": ("one busy core", f"{script} ddpm MP20.parquet MPTS52.parquet --out D`"),
         "jepa": ("one busy core", f"{script} jepa PACKED.parquet --init J --steps 4500 --out JEPA`"),
     }

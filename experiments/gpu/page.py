@@ -45,12 +45,10 @@ def page(out: Path, judged: list[Path]) -> None:
         parts = ", ".join(f"{k} {v:.3f}" for k, v in last.items() if k != "step")
         name = path.name.removesuffix(".curve.json").removesuffix(".safetensors")
         lines += ["", f"`{name}`: {last['step']} steps in {found['seconds']} s; {parts}."]
-    for path in sorted(out.rglob("*.json")):
+    for path in sorted(out.rglob("*.time.json")):
         found = json.loads(path.read_text(encoding="utf-8"))
-        if {"num", "seconds", "processes"} <= found.keys():  # drawn, or relaxed
-            processes = found["processes"] or 1
-            line = f"{found['num']} crystals in {found['seconds']:.0f} s, {processes} processes"
-            lines += ["", f"`{path.stem}`: {line}, {found['device']}."]
+        line = f"{found['num']} crystals in {found['seconds']:.0f} s, {found['processes']} processes"
+        lines += ["", f"`{path.name.removesuffix('.time.json')}`: {line}, {found['device']}."]
     rows = [
         {"name": folder.name, **json.loads((folder / "metrics.json").read_text(encoding="utf-8"))}
         for folder in judged

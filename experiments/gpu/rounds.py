@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from shared import keep, name_of, say, wait
+from shared import keep, keep_time, name_of, say, wait
 from train_default_weights import generator_crystals
 
 from crysjepa import api, datasets
@@ -21,6 +21,7 @@ from crysjepa.generate.constraints import Constraints
 from crysjepa.generate.flow_generator import FlowGenerator, settle_all
 from crysjepa.generate.orbits import Settled
 from crysjepa.generate.registry import load_checkpoint
+from crysjepa.nn.parallel import default_processes
 from crysjepa.nn.training import TrainSettings
 from crysjepa.screen.filters import reduced_formulas
 
@@ -36,21 +37,21 @@ def sample(
     model: Path, num: int, out: Path, device: str, seed: int, processes: int | None, distinct: bool = False
 ) -> None:
     """Crystals as Parquet."""
-    started = time.perf_counter()
+    started, processes = time.perf_counter(), processes or default_processes(device)
     done = api.generate(
         num, out, generator=model, seed=seed, device=device, processes=processes,
         constraints=Constraints(distinct=distinct),
     )  # fmt: skip
     seconds = time.perf_counter() - started
-    found = {"num": num, "seconds": seconds, "processes": processes, "device": name_of(device)}
-    keep(out.with_suffix(".json"), found)
+    keep_time(out, num, seconds, processes, device)
     say(f"{num} drawn in {seconds:.0f} s: {done.counts()}")
 
 
 def screen(source: Path, data: Path, out: Path, num: int, by: str, drift: float) -> None:
-    """The best by a ranker, each formula once; none that the hull says too little about.
+    """The best by a ranker, each formula once, from :data:`TOO_GOOD` to :data:`GOOD`.
 
-    No element is in more of them than ``drift`` times its share of the known crystals.
+    Their elements keep to :func:`crysjepa.discover.choosing.within_drift`. Ranking is on the CPU: beside what
+    else runs on a GPU it is no slower there.
     """
     ranked = out.with_name(f"{out.stem}-ranked.parquet")
     reference, hull = data / "mp20_bt.parquet", data / "mp20_hull.parquet"

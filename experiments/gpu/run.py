@@ -11,7 +11,7 @@
     python experiments/gpu/run.py relax   OUT/refined.parquet --out OUT/refined.shards --processes 14
     python experiments/gpu/run.py judge   OUT/refined.parquet --data FOLDER --out OUT/refined \\
         --finetuned-on OUT/rounds/lessons.parquet
-    python experiments/gpu/run.py page    OUT/flow OUT/refined --out OUT
+    python experiments/gpu/run.py page    OUT/refined --out OUT
 
 FOLDER holds mp20_bt.parquet, mpts52.parquet and mp20_hull.parquet. ``measure`` gives the speed of training
 and sampling at the paper's sizes and at a quarter of them, beside what the chip can do. ``train`` first times
@@ -20,7 +20,8 @@ of the ``rounds`` draws, keeps the best by Crys-JEPA and trains on with all that
 crystals; what is there is not made again. ``relax`` does so under the preset ``strict``, in batches on the
 GPU, and keeps finished chunks: it can be stopped on one machine, and ``judge`` goes on from there on another.
 ``jepa`` trains as ``train`` does, on a table that ``scripts/jepa_data.py`` and
-``scripts/jepa_teacher.py`` made. ``--device cpu --toy`` tries all of it at toy size.
+``scripts/jepa_teacher.py`` made. ``--device cpu --toy`` tries all of it with toy networks; how much is drawn
+and learnt from is for the numbers to say.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 from page import page
 from rounds import rounds, sample
-from shared import Clock, keep, name_of, say, wait
+from shared import Clock, keep, keep_time, name_of, say, wait
 from speed import measure
 from train_default_weights import LARGE_JEPA, generator_crystals, train_jepa
 
@@ -147,18 +148,21 @@ def relaxed(source: Path, shards: Path, device: str, processes: int | None) -> N
     """Relax under the preset ``strict``, finished chunks into a folder."""
     table = datasets.load(str(source))
     started, last = time.perf_counter(), [0.0]
+    found: list[int] = []  # how many are done after each chunk; the first, those of an earlier run
 
     def report(done: int, total: int) -> None:
+        found.append(done)
         if time.perf_counter() - last[0] > 5 or done == total:
             last[0] = time.perf_counter()
             say(f"{source.stem}: relaxed {done} of {total}, {time.perf_counter() - started:.0f} s")
 
+    processes = processes or default_processes(device)
     relax_crystals(
         table.crystals(table.ok_ids), settings=strict().relaxation, device=device, processes=processes,
         shards=shards, progress=report,
     )  # fmt: skip
-    found = {"num": len(table.ok_ids), "seconds": time.perf_counter() - started, "processes": processes}
-    keep(shards.with_suffix(".json"), {**found, "device": name_of(device)})
+    if new := found[-1] - found[0]:
+        keep_time(shards, new, time.perf_counter() - started, processes, device)
 
 
 def strict() -> Protocol:
@@ -198,7 +202,7 @@ def main() -> None:
         stage.add_argument("--minutes", type=float, default=3.0)
         stage.add_argument("--steps", type=int, help="instead of as many as fit into the minutes")
     embedding.add_argument("table", type=Path)
-    embedding.add_argument("--init", type=Path, help="to go on from, of the same size")
+    embedding.add_argument("--init", type=Path, help="to go on from; its size is the size")
     embedding.add_argument("--large", action="store_true")
     embedding.add_argument("--peak", type=float, default=3e-3, help="learning rate; default: %(default)s")
     for stage in (training, refining):

@@ -21,6 +21,12 @@ def keep(path: Path, found: dict[str, Any]) -> None:
     path.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
+def keep_time(what: Path, num: int, seconds: float, processes: int, device: str) -> None:
+    """How long it took to draw or relax so many crystals, beside the file or folder with them."""
+    found = {"num": num, "seconds": seconds, "processes": processes, "device": name_of(device)}
+    keep(what.with_name(f"{what.name}.time.json"), found)
+
+
 def name_of(device: str) -> str:
     """What a result says it ran on."""
     return torch.cuda.get_device_name() if device != "cpu" else "cpu"

@@ -297,6 +297,22 @@ def test_so_many_move_together_as_have_at_most_so_many_sites() -> None:
     assert found[5] == found[100] == found[1] and len(found[1]) == 5
 
 
+def test_where_one_has_arrived_the_next_sets_out() -> None:
+    """Two may move at once. Three of four are at rest: one by one they are seen beside the fourth."""
+    atoms, calls = [bulk("Cu", a=a) for a in (3.59, 3.59, 3.59, 3.2)], []
+
+    class Watched(AseForceField):
+        def evaluate(self, atoms: Sequence[Atoms]) -> list[Prediction | str]:
+            calls.append(len(atoms))
+            return super().evaluate(atoms)
+
+    chosen = RelaxSettings(max_steps=2, chunk_sites=2, fmax=0.2)
+    crystals = Crystals.from_atoms(atoms, ["a", "b", "c", "moves"])
+    found = relax_in_lockstep(crystals, Watched(EMT(), name="emt"), chosen)
+    assert [o.record.steps for o in found if o.record is not None] == [0, 0, 0, 2]
+    assert calls == [2, 2, 2]
+
+
 def test_the_largest_crystals_are_relaxed_first() -> None:
     done = []
     relax_crystals(

@@ -207,8 +207,9 @@ class FlowGenerator:
     def within(self, constraints: Constraints) -> FlowGenerator:
         """The same generator, which draws no element and no cell that ``constraints`` forbid.
 
-        Elements are chosen again where one of a chemical system is lacking, up to :data:`TRIES` times. Raises
-        ConstraintError if no template is small enough, or no element is left that the model knows.
+        Elements are chosen again where one of a chemical system is lacking, :data:`TRIES` times on each of
+        :data:`TEMPLATES` templates. Raises ConstraintError if no template is small enough, or no element is
+        left that the model knows.
         """
         if not any(z <= NUM_ELEMENTS for z in constraints.allowed):
             raise ConstraintError(
@@ -335,7 +336,7 @@ class FlowGenerator:
     ) -> tuple[Tensor, Tensor]:
         """Elements (B, R) of a batch, and which are wanted (B,).
 
-        What is not is chosen again and counted; in the end too, where there is a template left to try.
+        What is not is chosen again and counted; where ``last``, what comes in the end is taken as it is.
         """
         numbers = torch.zeros_like(batch.atomic_numbers)
         todo = torch.arange(len(batch), device=numbers.device)

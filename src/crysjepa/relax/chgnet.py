@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -57,7 +56,7 @@ class ChgnetForceField:
             model = CHGNet.load(model_name=self.version, verbose=False, use_device=device)
         self._model = model.eval().requires_grad_(False)
         self._device = device
-        self._max_sites = MAX_SITES.get(device.split(":")[0], 2000)
+        self._max_sites = MAX_SITES.get(device.split(":")[0], MAX_SITES["cuda"])
 
     def evaluate(self, atoms: Sequence[Atoms]) -> list[Prediction | str]:
         """A prediction or a reason for each crystal, computed in batches of bounded memory."""
@@ -103,12 +102,8 @@ class ChgnetForceField:
 
     def _forward(self, merged: _Merged) -> Tensor:
         """(N,) energies of all sites in eV."""
-        with warnings.catch_warnings():  # chgnet makes a plain number of the volume, which we do not use
-            warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad=True")
-            found: list[Tensor] = self._model([merged.graph()], task="e", return_site_energies=True)[
-                "site_energies"
-            ]
-        return found[0]
+        (found,) = self._model([merged.graph()], task="e", return_site_energies=True)["site_energies"]
+        return found
 
     def _predict(self, graphs: Sequence[Graph]) -> list[Prediction]:
         import torch

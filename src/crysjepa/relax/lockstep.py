@@ -36,7 +36,7 @@ class RelaxSettings(BaseModel):
     ``fmax`` (eV/Å) bounds the norm of every row of the cell filter's forces, the atoms' and the cell's,
     which is ASE's criterion. ``time_limit`` is in seconds per crystal; None waits for ever. A chunk is of at
     most ``chunk_size`` crystals; of them so many move together that their sites are at most ``chunk_sites``,
-    which bounds the memory, and where one has arrived, the next sets out.
+    which bounds the memory (one alone may have more), and where one has arrived, the next sets out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -215,12 +215,12 @@ def relax_in_lockstep(crystals: Crystals, force_field: ForceField, settings: Rel
     Each step is one call of ``force_field.evaluate`` with every crystal that is moving.
     """
     descents = [Descent(c, settings) for c in crystals]
-    waiting, moving = deque(descents), list[Descent]()
+    waiting, moving = deque(reversed(descents)), list[Descent]()  # of a chunk, the largest first
     while moving or waiting:
         sites = sum(len(d.atoms) for d in moving)
         while waiting and (not moving or sites + len(waiting[0].atoms) <= settings.chunk_sites):
-            sites += len(waiting[0].atoms)
             moving.append(waiting.popleft())
+            sites += len(moving[-1].atoms)
         began = time.perf_counter()
         predictions = force_field.evaluate([d.atoms for d in moving])
         still = [d for d, p in zip(moving, predictions, strict=True) if d.receive(p)]
