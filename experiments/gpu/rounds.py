@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-import torch
-from shared import keep, keep_time, name_of, say, wait
+from shared import keep_generator, keep_time, say, wait
 from train_default_weights import generator_crystals
 
 from crysjepa import api, datasets
@@ -25,10 +24,7 @@ from crysjepa.nn.parallel import default_processes
 from crysjepa.nn.training import TrainSettings
 from crysjepa.screen.filters import reduced_formulas
 
-REFINING = TrainSettings(
-    batch_size=2048, learning_rate=1e-3, warmup=100, ema_decay=0.998, checkpoint_every=1000,
-    record_every=50,
-)  # fmt: skip
+REFINING = TrainSettings(batch_size=2048, learning_rate=1e-3, warmup=100, ema_decay=0.998, record_every=50)
 TOO_GOOD, GOOD = -0.3, 0.05
 """eV/atom above the hull: what is expected lower is more likely an error, what is higher is no lesson."""
 
@@ -67,7 +63,7 @@ def screen(source: Path, data: Path, out: Path, num: int, by: str, drift: float)
     known = datasets.load(str(reference))
     best = crystals.select(list(first.values()))
     kept = within_drift(best, num, known.crystals(known.ok_ids), drift)
-    CandidateTable.from_crystals(table.crystals(kept)).write(out)
+    CandidateTable.from_crystals(best.select(kept)).write(out)
     say(f"kept {len(kept)} of {len(table.ids)}")
 
 
@@ -85,12 +81,11 @@ class Lessons:
         table = datasets.load(str(path))
         self._take(canonicalise(table.crystals(table.ok_ids))[0], path.name)
 
-    def replay(self, paths: Sequence[Path], num: int | None = None) -> None:
-        """What generators learn first; ``num`` of them, chosen at random."""
+    def replay(self, paths: Sequence[Path], num: int) -> None:
+        """Of what generators learn first ``num``, if there are so many, chosen at random."""
         crystals = generator_crystals(list(paths))
-        if num is not None and num < len(crystals):
-            crystals = crystals[np.sort(np.random.default_rng(0).permutation(len(crystals))[:num])]
-        self._take(crystals, ", ".join(p.name for p in paths))
+        some = np.sort(np.random.default_rng(0).permutation(len(crystals))[:num])
+        self._take(crystals[some], ", ".join(p.name for p in paths))
 
     def _take(self, crystals: Crystals, name: str) -> None:
         self.parts.append(crystals.with_ids([f"{len(self.parts)}-{id_}" for id_ in crystals.ids]))
@@ -102,17 +97,9 @@ class Lessons:
 def refine(model: Path, lessons: Lessons, out: Path, device: str, steps: int) -> None:
     """The model, trained on with these crystals."""
     crystals = Crystals.concatenate(lessons.parts)
-    settings = REFINING.model_copy(update={"steps": steps, "checkpoint_every": max(steps // 50 * 50, 50)})
+    settings = REFINING.model_copy(update={"steps": steps})
     tuned, training = _flow(model).finetune(crystals, settings, settled=lessons.settled, device=device)
-    card = {
-        "num_crystals": len(crystals),
-        "data": lessons.names,
-        "seconds": round(training.seconds),
-        "device": name_of(device),
-        "last": training.curve[-1],
-    }
-    tuned.save(out, dtype=torch.bfloat16, card=card)
-    keep(out.with_suffix(".curve.json"), {"seconds": round(training.seconds), "curve": training.curve})
+    keep_generator(tuned, training, out, len(crystals), lessons.names, device)
     say(f"refined in {training.seconds:.0f} s: {training.curve[-1]}")
 
 

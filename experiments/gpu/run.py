@@ -33,13 +33,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 from page import page
 from rounds import rounds, sample
-from shared import Clock, keep, keep_time, name_of, say, wait
+from shared import Clock, keep, keep_generator, keep_time, say, wait
 from speed import measure
 from train_default_weights import LARGE_JEPA, generator_crystals, train_jepa
 
@@ -52,7 +50,7 @@ from crysjepa.jepa.invariant import InvariantConfig
 from crysjepa.jepa.model import SMALL as SMALL_JEPA
 from crysjepa.nn.parallel import default_processes
 from crysjepa.nn.training import TrainSettings
-from crysjepa.relax.relax import RelaxSettings, relax_crystals
+from crysjepa.relax.relax import relax_crystals
 
 FLOW = FlowConfig(InvariantConfig(layers=6, width=224, channels=28, degrees=(192, 72, 72, 40), hidden=320))
 """Some four times the parameters of the flow that a laptop trains."""
@@ -77,7 +75,6 @@ def train(
     data: Path, out: Path, device: str, toy: bool, minutes: float, wanted: int | None, after: Path | None
 ) -> None:
     """The flow, for so many minutes, or for so many steps."""
-    path = out / "flow.safetensors"
     crystals = generator_crystals(tables(data)[: 1 if toy else 2])
     if toy:
         crystals = crystals[:200]
@@ -94,15 +91,8 @@ def train(
     wait(after)
     settings = _within(minutes, wanted, settings, fit, out / "steps.json", toy)
     generator, training = fit(settings, _tell, out / "flow.state")
-    card = {
-        "num_crystals": len(crystals),
-        "data": [p.name for p in tables(data)],
-        "seconds": round(training.seconds),
-        "device": name_of(device),
-        "last": training.curve[-1],
-    }
-    generator.save(path, dtype=torch.bfloat16, card=card)
-    keep(out / "flow.curve.json", {"seconds": round(training.seconds), "curve": training.curve})
+    names = [p.name for p in tables(data)]
+    keep_generator(generator, training, out / "flow.safetensors", len(crystals), names, device)
     say(f"trained in {training.seconds:.0f} s: {training.curve[-1]}")
 
 
@@ -168,7 +158,7 @@ def relaxed(source: Path, shards: Path, device: str, processes: int | None) -> N
 def strict() -> Protocol:
     """The preset, in chunks that keep a GPU busy."""
     found = preset("strict")
-    chunks = RelaxSettings(**found.relaxation.model_dump() | {"chunk_size": 200, "chunk_sites": 2000})
+    chunks = found.relaxation.model_copy(update={"chunk_size": 200, "chunk_sites": 2000})
     return found.model_copy(update={"relaxation": chunks})
 
 

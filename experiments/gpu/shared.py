@@ -9,6 +9,9 @@ from typing import Any
 
 import torch
 
+from crysjepa.generate.flow_generator import FlowGenerator
+from crysjepa.nn.training import Training
+
 
 def say(line: str) -> None:
     """One line of progress, with the time."""
@@ -25,6 +28,22 @@ def keep_time(what: Path, num: int, seconds: float, processes: int, device: str)
     """How long it took to draw or relax so many crystals, beside the file or folder with them."""
     found = {"num": num, "seconds": seconds, "processes": processes, "device": name_of(device)}
     keep(what.with_name(f"{what.name}.time.json"), found)
+
+
+def keep_generator(
+    generator: FlowGenerator, training: Training, out: Path, num_crystals: int, data: list[str], device: str
+) -> None:
+    """The weights as bfloat16, with a card of what they were trained on, and the curve beside them."""
+    seconds = round(training.seconds)
+    card = {
+        "num_crystals": num_crystals,
+        "data": data,
+        "seconds": seconds,
+        "device": name_of(device),
+        "last": training.curve[-1],
+    }
+    generator.save(out, dtype=torch.bfloat16, card=card)
+    keep(out.with_suffix(".curve.json"), {"seconds": seconds, "curve": training.curve})
 
 
 def name_of(device: str) -> str:

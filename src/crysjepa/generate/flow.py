@@ -85,6 +85,10 @@ class Start:
     free_coords: Tensor
     shape: Tensor
 
+    def rows(self, index: Tensor) -> Start:
+        """That of some crystals."""
+        return Start(self.free_coords[index], self.shape[index])
+
 
 def draw_noise(batch: OrbitBatch, noise: torch.Generator) -> Start:
     """Where sampling starts."""

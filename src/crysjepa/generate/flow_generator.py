@@ -279,10 +279,10 @@ class FlowGenerator:
                 start = draw_noise(batch, noise)
                 numbers, good = self._compose(flow, batch, start, allowed, noise, again, last=not left)
                 if left and not good.all():  # on another template there is more to be found
-                    elsewhere += chosen[~good.cpu().numpy()].tolist()
-                    chosen = chosen[good.cpu().numpy()]
-                    batch, numbers = batch.rows(good), numbers[good]
-                    start = Start(start.free_coords[good], start.shape[good])
+                    kept = good.cpu().numpy()
+                    elsewhere += chosen[~kept].tolist()
+                    chosen = chosen[kept]
+                    batch, numbers, start = batch.rows(good), numbers[good], start.rows(good)
                 if not len(chosen):
                     continue
                 found, failures = self._arranged(
@@ -341,8 +341,8 @@ class FlowGenerator:
         numbers = torch.zeros_like(batch.atomic_numbers)
         todo = torch.arange(len(batch), device=numbers.device)
         for left in range(TRIES - 1, -1, -1):
-            part, begin = batch.rows(todo), Start(start.free_coords[todo], start.shape[todo])
-            numbers[todo] = compose(flow, part, begin, allowed, self.temperature, noise)
+            part = batch.rows(todo)
+            numbers[todo] = compose(flow, part, start.rows(todo), allowed, self.temperature, noise)
             reasons = self._unwanted(numbers[todo].cpu().numpy(), part.multiplicity.cpu().numpy())
             todo = todo[[r is not None for r in reasons]]
             if not len(todo) or (last and not left):

@@ -12,7 +12,6 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,10 +94,9 @@ class ChgnetForceField:
     def _site_energies(self, graphs: Sequence[Graph]) -> list[NDArray[np.float64]]:
         import torch
 
+        merged = _Merged(graphs, self._device)
         with torch.inference_mode():
-            found = self._forward(_Merged(graphs, self._device)).cpu().double().numpy()
-        starts = np.cumsum([0, *(g.num_sites for g in graphs)])
-        return [found[i:j] for i, j in pairwise(starts)]
+            return merged.by_crystal(self._forward(merged))
 
     def _forward(self, merged: _Merged) -> Tensor:
         """(N,) energies of all sites in eV."""
@@ -111,12 +109,14 @@ class ChgnetForceField:
         merged = _Merged(graphs, self._device)
         variables = [merged.frac_coords.requires_grad_(), merged.lattices.requires_grad_()]
         by_site = self._forward(merged)
-        gradients = torch.autograd.grad(by_site.sum(), variables)
-        starts = np.cumsum([0, *(g.num_sites for g in graphs)])
-        sites, by_coords, by_lattice = (x.detach().cpu().double().numpy() for x in (by_site, *gradients))
+        by_coords, by_lattice = torch.autograd.grad(by_site.sum(), variables)
+        found = zip(
+            merged.by_crystal(by_site.detach()), merged.by_crystal(by_coords),
+            by_lattice.cpu().double().numpy(), strict=True,
+        )  # fmt: skip
         return [
-            _prediction(float(sites[i:j].sum()), graph.lattice, by_coords[i:j], slope)
-            for graph, slope, (i, j) in zip(graphs, by_lattice, pairwise(starts), strict=True)
+            _prediction(float(energies.sum()), graph.lattice, slopes, slope)
+            for graph, (energies, slopes, slope) in zip(graphs, found, strict=True)
         ]
 
 
@@ -198,6 +198,7 @@ class _Merged:
         sites, directed = before(num_sites), before(num_edges)
         undirected = directed // 2
         angle_offsets = np.column_stack([sites, undirected, directed, undirected, directed])
+        self._starts = sites
         self.frac_coords = stacked("frac_coords", torch.float32)
         self.lattices = torch.as_tensor(np.stack([g.lattice for g in graphs]), dtype=torch.float32).to(device)
         self._images = stacked("images", torch.float32)
@@ -209,6 +210,10 @@ class _Merged:
             "undirected2directed": stacked("directed", torch.int32, directed),
             "bond_graph": stacked("angles", torch.int32, angle_offsets),
         }
+
+    def by_crystal(self, rows: Tensor) -> list[NDArray[np.float64]]:
+        """Rows (N, …) of the sites, as many arrays (n, …) as there are crystals."""
+        return np.split(rows.cpu().double().numpy(), self._starts[1:])
 
     def graph(self) -> Any:
         """For the model; a function of ``frac_coords`` (N, 3) and ``lattices`` (B, 3, 3)."""

@@ -6,7 +6,6 @@ import contextlib
 import sys
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -215,11 +214,12 @@ def relax_in_lockstep(crystals: Crystals, force_field: ForceField, settings: Rel
     Each step is one call of ``force_field.evaluate`` with every crystal that is moving.
     """
     descents = [Descent(c, settings) for c in crystals]
-    waiting, moving = deque(reversed(descents)), list[Descent]()  # of a chunk, the largest first
+    waiting, moving = descents.copy(), list[Descent]()
     while moving or waiting:
         sites = sum(len(d.atoms) for d in moving)
-        while waiting and (not moving or sites + len(waiting[0].atoms) <= settings.chunk_sites):
-            moving.append(waiting.popleft())
+        # from the end, where the largest of a chunk are
+        while waiting and (not moving or sites + len(waiting[-1].atoms) <= settings.chunk_sites):
+            moving.append(waiting.pop())
             sites += len(moving[-1].atoms)
         began = time.perf_counter()
         predictions = force_field.evaluate([d.atoms for d in moving])
