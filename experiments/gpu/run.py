@@ -50,7 +50,7 @@ from crysjepa.jepa.invariant import InvariantConfig
 from crysjepa.jepa.model import SMALL as SMALL_JEPA
 from crysjepa.nn.parallel import default_processes
 from crysjepa.nn.training import TrainSettings
-from crysjepa.relax.relax import relax_crystals
+from crysjepa.relax.relax import default_workers, relax_crystals
 
 FLOW = FlowConfig(InvariantConfig(layers=6, width=224, channels=28, degrees=(192, 72, 72, 40), hidden=320))
 """Some four times the parameters of the flow that a laptop trains."""
@@ -146,7 +146,7 @@ def relaxed(source: Path, shards: Path, device: str, processes: int | None) -> N
             last[0] = time.perf_counter()
             say(f"{source.stem}: relaxed {done} of {total}, {time.perf_counter() - started:.0f} s")
 
-    processes = processes or default_processes(device)
+    processes = processes or default_workers(device)
     relax_crystals(
         table.crystals(table.ok_ids), settings=strict().relaxation, device=device, processes=processes,
         shards=shards, progress=report,
@@ -156,10 +156,9 @@ def relaxed(source: Path, shards: Path, device: str, processes: int | None) -> N
 
 
 def strict() -> Protocol:
-    """The preset, in chunks that keep a GPU busy."""
+    """The preset, in the chunks of a GPU wherever it goes on."""
     found = preset("strict")
-    chunks = found.relaxation.model_copy(update={"chunk_size": 200, "chunk_sites": 2000})
-    return found.model_copy(update={"relaxation": chunks})
+    return found.model_copy(update={"relaxation": found.relaxation.on("cuda")})
 
 
 def judge(

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from crysjepa.nn import transformer
 from crysjepa.nn.transformer import Transformer, TransformerConfig, sinusoidal
 
 
@@ -33,6 +34,33 @@ def test_the_condition_reaches_every_layer(network):
     network(x, None, condition)
     torch.testing.assert_close(seen[0], x + condition[:, None])
     torch.testing.assert_close(seen[1], outputs[0] + condition[:, None])
+
+
+@pytest.mark.parametrize("batch", [1, 6, 7])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("conditioned", [False, True])
+def test_sets_that_attend_side_by_side_do_not_see_each_other(
+    network, monkeypatch, batch, masked, conditioned
+):
+    """As on a GPU, where three sets of five tokens make a row; gradients too."""
+    x = torch.randn(batch, 5, 16)
+    mask = torch.arange(5) < torch.randint(1, 6, (batch, 1)) if masked else None
+    condition = torch.randn(batch, 16) if conditioned else None
+
+    def found():
+        network.zero_grad()
+        out = network(x, mask, condition) * (1 if mask is None else mask[..., None])
+        out.square().sum().backward()
+        return [out, *(p.grad.clone() for p in network.parameters())]
+
+    alone = found()
+    monkeypatch.setitem(transformer.TOGETHER, "cpu", 17)
+    rows = []
+    network.blocks[0].register_forward_hook(lambda module, args, out: rows.append(out.shape))
+    together = found()
+    assert rows == [(-(-batch // 3), 15, 16)]
+    for a, b in zip(alone, together, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
 def test_width_must_divide():

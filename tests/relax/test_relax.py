@@ -277,6 +277,12 @@ def test_chunks_are_of_crystals_alike_in_size() -> None:
     assert sorted(i for c in chunks for i in c.ids) == sorted(crystals.ids)
 
 
+def test_a_gpu_has_chunks_of_its_own_unless_others_are_chosen() -> None:
+    default, chosen = RelaxSettings(max_steps=3), RelaxSettings(max_steps=3, chunk_sites=100)
+    assert default.on("cpu") is default and chosen.on("cuda") is chosen
+    assert default.on("cuda") == RelaxSettings(max_steps=3, chunk_size=200, chunk_sites=2000)
+
+
 def test_so_many_move_together_as_have_at_most_so_many_sites() -> None:
     crystals, calls = alloys(), []
 

@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+TOGETHER = {"cuda": 64}
+"""Tokens that attend as one sequence: a GPU's kernels work on so many at once, and a crystal has some ten."""
+
 
 @dataclass(frozen=True)
 class TransformerConfig:
@@ -41,12 +44,38 @@ class Transformer(nn.Module):
         condition
             (B, D) added to the input of every layer (the diffusion timestep, appendix B.2).
         """
-        attend = None if mask is None else mask[:, None, None, :]
+        batch, tokens, _ = x.shape
+        together = max(1, TOGETHER.get(x.device.type, 0) // tokens)
+        x, attend = side_by_side(x, mask, together)
+        if condition is not None:
+            condition = _fill(condition, together, 0.0).unflatten(0, (-1, together)).unsqueeze(2)
         for block in self.blocks:
             if condition is not None:
-                x = x + condition[:, None, :]
+                x = (x.unflatten(1, (together, tokens)) + condition).flatten(1, 2)
             x = block(x, attend)
+        x = x.reshape(-1, tokens, x.shape[-1])[:batch]
         return self.norm(x)
+
+
+def side_by_side(x: Tensor, mask: Tensor | None, together: int) -> tuple[Tensor, Tensor | None]:
+    """Sets of tokens (B, N, D) as rows of ``together`` sets (R, together × N, D), and who may look at whom,
+    which is as before: (R or 1, 1, 1 or together × N, together × N), None when all may.
+    """
+    if together == 1:
+        return x, None if mask is None else mask[:, None, None, :]
+    _, tokens, width = x.shape
+    owner = torch.arange(together, device=x.device).repeat_interleave(tokens)
+    own = (owner[:, None] == owner[None, :])[None, None]
+    if mask is not None:
+        # what fills the last row is seen by itself: a softmax over nothing has no gradient
+        own = own & _fill(mask, together, True).reshape(-1, 1, 1, together * tokens)
+    return _fill(x, together, 0.0).reshape(-1, together * tokens, width), own
+
+
+def _fill(rows: Tensor, multiple: int, value: float) -> Tensor:
+    """Rows (B, …) with more of ``value`` up to a multiple."""
+    missing = -len(rows) % multiple
+    return torch.cat([rows, rows.new_full((missing, *rows.shape[1:]), value)]) if missing else rows
 
 
 class Block(nn.Module):
@@ -64,7 +93,7 @@ class Block(nn.Module):
         self.down = nn.Linear(4 * config.width, config.width)
 
     def forward(self, x: Tensor, attend: Tensor | None) -> Tensor:
-        """(B, N, D) → (B, N, D); ``attend`` (B, 1, 1, N) is True where a key may be looked at."""
+        """(B, N, D) → (B, N, D); ``attend`` (B or 1, 1, 1 or N, N) is True where a key may be looked at."""
         batch, tokens, width = x.shape
         qkv = self.qkv(self.norm1(x)).view(batch, tokens, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)

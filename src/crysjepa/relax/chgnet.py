@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crysjepa.relax.interface import Prediction, T, check_energy, describe_error, evaluate_batch
+from crysjepa.relax.sanity import spacings
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -270,11 +271,11 @@ def _not_computable(atoms: Atoms, cutoff: float) -> str | None:
         return f"CHGNet knows the elements 1 to {MAX_ATOMIC_NUMBER}, not Z = {unknown[0]}"
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
         return "a coordinate or lattice vector is not finite"
-    a, b, c = atoms.cell.array
-    sides = np.linalg.norm([np.cross(b, c), np.cross(c, a), np.cross(a, b)], axis=1)
-    if atoms.cell.volume < 1e-6 * sides.max():
+    with np.errstate(divide="ignore", invalid="ignore"):
+        across = spacings(atoms.cell.array)
+    if not across.min() > 1e-6:
         return "the cell has no volume"
-    images = np.prod(2 * np.ceil(cutoff * sides / atoms.cell.volume) + 1)
+    images = np.prod(2 * np.ceil(cutoff / across) + 1)
     if images * len(atoms) > MAX_IMAGES:
         return f"over {MAX_IMAGES} periodic images within {cutoff:g} Å: the cell is too small or too skewed"
     return None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
+import scipy.linalg
 from ase import filters, units
 from ase.calculators.calculator import Calculator, all_changes
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ from crysjepa.relax.sanity import astray
 if TYPE_CHECKING:
     from ase import Atoms
 
+GPU_CHUNKS = {"chunk_size": 200, "chunk_sites": 2000}
+"""With few crystals at a time, a GPU waits for the launch of thousands of small operations a step."""
 MAX_ENERGY_FALL = 50.0
 """eV/atom: a force field that promises more has left the ground it was trained on."""
 
@@ -35,7 +38,8 @@ class RelaxSettings(BaseModel):
     ``fmax`` (eV/Å) bounds the norm of every row of the cell filter's forces, the atoms' and the cell's,
     which is ASE's criterion. ``time_limit`` is in seconds per crystal; None waits for ever. A chunk is of at
     most ``chunk_size`` crystals; of them so many move together that their sites are at most ``chunk_sites``,
-    which bounds the memory (one alone may have more), and where one has arrived, the next sets out.
+    which bounds the memory (one alone may have more), and where one has arrived, the next sets out. Where
+    both have their defaults, a GPU has :data:`GPU_CHUNKS`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +51,12 @@ class RelaxSettings(BaseModel):
     chunk_size: int = Field(default=12, ge=1)
     chunk_sites: int = Field(default=600, ge=1)
     time_limit: float | None = Field(default=300.0, gt=0)
+
+    def on(self, device: str) -> RelaxSettings:
+        """What they are on a device."""
+        fields = type(self).model_fields
+        chosen = any(getattr(self, name) != fields[name].default for name in GPU_CHUNKS)
+        return self if chosen or device == "cpu" else self.model_copy(update=GPU_CHUNKS)
 
 
 PAPER = RelaxSettings(optimizer="fire", cell_filter="exp", fmax=0.05, max_steps=500)
@@ -117,6 +127,13 @@ class Mailbox(Calculator):
             "forces": prediction.forces,
             "stress": prediction.stress,
         }
+
+    def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
+        """What changed since: here only atoms and cell can."""
+        was = self.atoms
+        if was is None or not np.array_equal(atoms.positions, was.positions):
+            return ["positions"]
+        return [] if np.array_equal(atoms.cell, was.cell) else ["cell"]
 
     def calculate(
         self,
@@ -241,18 +258,36 @@ def set_up_worker(name: str, device: str, settings: RelaxSettings) -> Callable[[
     return lambda chunk: relax_in_lockstep(chunk, loaded, settings)
 
 
-class _Remembering:
-    """A cell filter whose forces, costly matrix functions among them, are computed once a geometry, and
-    which knows where it was put without a logarithm of the cell.
+class _CellFilter:
+    """What ASE's two cell filters have in common: coordinates are X and, scaled and shifted, U, with sites at
+    x = X exp(U)ᵀ.
+
+    ASE's own take a logarithm of the cell whenever they are asked where they are or what drives them, and one
+    of them nine derivatives of an exponential. Here U is remembered, and forces are computed once a geometry.
     """
 
     known: NDArray[np.float64] | None = None
     put: NDArray[np.float64] | None = None
+    cell_factor: float
+    """Whose logarithm is the shift."""
+
+    @property
+    def scale(self) -> float:
+        return float(getattr(self, "exp_cell_factor", 1.0))
 
     def get_forces(self, **options: Any) -> NDArray[np.float64]:
         if self.known is None:
-            self.known = super().get_forces(**options)  # type: ignore[misc]
+            atoms: Atoms = self.atoms  # type: ignore[attr-defined]
+            log = self.get_positions()[len(atoms) :] / self.scale - np.log(self.cell_factor) * np.eye(3)
+            deformation = self.deform_grad()  # type: ignore[attr-defined]
+            virial = -atoms.get_volume() * atoms.get_stress(voigt=False)
+            by_log = self._by_log(log, virial, np.linalg.inv(deformation))
+            self.known = np.vstack([atoms.get_forces() @ deformation, by_log / self.scale])
         return self.known.copy()
+
+    def _by_log(self, log: NDArray, virial: NDArray, inverse: NDArray) -> NDArray[np.float64]:
+        """The force on U, from the virial and exp(−U)."""
+        raise NotImplementedError
 
     def get_positions(self) -> NDArray[np.float64]:
         return super().get_positions() if self.put is None else self.put.copy()  # type: ignore[misc]
@@ -262,12 +297,25 @@ class _Remembering:
         super().set_positions(new, **options)  # type: ignore[misc]
 
 
-class _FrechetCellFilter(_Remembering, filters.FrechetCellFilter):  # type: ignore[misc]
-    pass
+class _FrechetCellFilter(_CellFilter, filters.FrechetCellFilter):  # type: ignore[misc]
+    def _by_log(self, log: NDArray, virial: NDArray, inverse: NDArray) -> NDArray[np.float64]:
+        # With L(U, V) the derivative of exp at U along V, the force is ⟨L(U, E_ij), W⟩ = L(Uᵀ, W)_ij.
+        return _derivative_of_exp(log.T, virial @ inverse.T)
 
 
-class _ExpCellFilter(_Remembering, filters.ExpCellFilter):  # type: ignore[misc]
-    pass
+class _ExpCellFilter(_CellFilter, filters.ExpCellFilter):  # type: ignore[misc]
+    def _by_log(self, log: NDArray, virial: NDArray, inverse: NDArray) -> NDArray[np.float64]:
+        exact = _derivative_of_exp(log, virial @ inverse)
+        exact = (exact + exact.T) / 2
+        # ASE's rule: where the virial points much the same way, it is followed instead
+        norms = np.linalg.norm(exact) * np.linalg.norm(virial)
+        alike = np.isclose(exact, virial).all() or np.sum(exact * virial) > 0.8 * norms
+        return virial if alike else exact
+
+
+def _derivative_of_exp(at: NDArray[np.float64], along: NDArray[np.float64]) -> NDArray[np.float64]:
+    """d/dt exp(A + t V) at t = 0, (3, 3), a block of the exponential of [[A, V], [0, A]]."""
+    return scipy.linalg.expm(np.block([[at, along], [np.zeros((3, 3)), at]]))[:3, 3:]
 
 
 def _cell_filter(atoms: Atoms, name: str) -> Any:

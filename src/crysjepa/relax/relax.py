@@ -32,6 +32,8 @@ from crysjepa.relax.shards import read_shard, shard_path, write_shard
 __all__ = ["PAPER", "QUICK", "RelaxRecord", "RelaxSettings", "Relaxation", "relax_crystals"]
 
 STAGE = "relax"
+MEMORY_OF_WORKER = 6_000_000_000
+"""Bytes on a GPU: CHGNet takes up to 4.6 GB for 2,000 sites. What does not fit is done in halves."""
 _ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 """For the workers: OpenBLAS wakes its threads for each of the cell filter's 3×3 solves, for milliseconds."""
 _COLUMNS = {
@@ -109,7 +111,8 @@ def relax_crystals(
     device
         ``"cpu"`` or ``"cuda"``.
     processes
-        Worker processes, each on one thread; by default one for each core, or one on a GPU.
+        Worker processes, each on one thread; by default one for each core, on a GPU no more than its memory
+        is for.
     shards
         A folder for finished chunks. Those found there, of the same crystals, settings and force
         field, are not computed again.
@@ -125,7 +128,7 @@ def relax_crystals(
     RuntimeError
         When worker processes cannot be set up.
     """
-    settings = settings or RelaxSettings()
+    settings = (settings or RelaxSettings()).on(device)
     info = force_field_info(force_field)
     if len(set(crystals.ids)) != len(crystals):
         raise ValueError("an id appears twice")
@@ -135,13 +138,24 @@ def relax_crystals(
     report = progress or (lambda done, total: None)
     report(len(unfits) + job.done, len(crystals))
     if job.todo:
-        workers = min(processes or default_processes(device), len(job.todo))
+        workers = min(processes or default_workers(device), len(job.todo))
         with WorkerPool(set_up_worker, (force_field, device, settings), workers, _ONE_THREAD) as pool:
             job.submit_to(pool)
             for (number, position), done in pool.results():
                 job.take(number, position, done, pool)
                 report(len(unfits) + job.done, len(crystals))
     return _collect(crystals, job.outcomes, unfits, info)
+
+
+def default_workers(device: str) -> int:
+    """A GPU too has several: optimisers are on the CPU, and take longer than the force field."""
+    cores = default_processes("cpu")
+    if device == "cpu":
+        return cores
+    import torch
+
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return max(1, min(cores, memory // MEMORY_OF_WORKER))
 
 
 @dataclass

@@ -70,12 +70,12 @@ def shortest_distance(
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
     cell, cutoff = np.asarray(lattice, dtype=float), float(cutoff)
-    if _spacings(cell).min() < cutoff:  # many images within reach: perhaps only for a skewed choice of cell
+    if spacings(cell).min() < cutoff:  # many images within reach: perhaps only for a skewed choice of cell
         try:
             cell, _ = minkowski_reduce(cell)
         except (RuntimeError, ValueError, FloatingPointError):
             return None
-        if np.prod(2 * np.ceil(cutoff / _spacings(cell)) + 1) > 1e6:
+        if np.prod(2 * np.ceil(cutoff / spacings(cell)) + 1) > 1e6:
             return None
     positions = np.asarray(frac_coords, dtype=float) @ lattice
     wrapped = np.ascontiguousarray(np.linalg.solve(cell.T, positions.T).T % 1.0 @ cell)
@@ -91,7 +91,7 @@ def shortest_distance(
     return float(distance[other].min()) if other.any() else float("inf")
 
 
-def _spacings(cell: NDArray[np.float64]) -> NDArray[np.float64]:
-    a, b, c = cell
-    sides = np.linalg.norm([np.cross(b, c), np.cross(c, a), np.cross(a, b)], axis=1)
+def spacings(cell: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distances (3,) between opposite faces of a cell (3, 3)."""
+    sides = np.linalg.norm(np.cross(cell[[1, 2, 0]], cell[[2, 0, 1]]), axis=1)
     return np.asarray(abs(np.linalg.det(cell)) / sides)
