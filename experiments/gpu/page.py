@@ -17,6 +17,8 @@ from figures import draw_refinement
 from crysjepa.candidates import CandidateTable
 from crysjepa.report.wording import rate_with_interval
 
+BATCH = 500
+
 
 def page(out: Path, judged: list[Path]) -> None:
     """``training_on_a_gpu.md`` and ``vsun.svg``, from what lies in ``out`` and from folders of ``judge``.
@@ -67,12 +69,25 @@ def rates_table(rows: list[dict[str, Any]], tables: list[CandidateTable]) -> lis
         "valid": "V", "stable": "S", "unique": "U", "novel": "N", "vsun": "V.S.U.N.",
         "vsun_at_0": "V.S.U.N. on the hull", "new_prototype": "new prototypes",
     }  # fmt: skip
-    columns = ["", "crystals", *names.values(), "hits in new prototypes", "median steps"]
+    alone = f"V.S.U.N., each {BATCH} by themselves"
+    columns = ["", "crystals", *names.values(), alone, "hits in new prototypes", "median steps"]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for row, table in zip(rows, tables, strict=True):
         rates = [rate_with_interval(row, name) for name in names]
         fresh = [bool(v) for v in table.column("new_prototype", table.ok_ids)]
         steps = np.median([s for s in table.column("relax_steps") if s is not None])
         hits = f"{100 * np.mean(fresh):.0f} %" if fresh else "–"
+        rates.append(f"{100 * vsun_by_batch(table):.1f}")
         lines.append(f"| {row['name']} | {len(table)} | {' | '.join(rates)} | {hits} | {steps:.0f} |")
     return lines
+
+
+def vsun_by_batch(table: CandidateTable) -> float:
+    """The share that is V.S.U.N. where duplicates count among each :data:`BATCH` crystals alone: what is the
+    same in many is seldom the same in few, so that sets of different sizes can be compared.
+    """
+    rows = table.frame
+    first = rows["duplicate_of"].fillna(rows["id"])
+    again = first.groupby([np.arange(len(rows)) // BATCH, first]).cumcount() > 0
+    hits = rows[["valid", "stable", "novel"]].fillna(False).astype(bool).all(axis=1)
+    return float((hits & ~again).mean())

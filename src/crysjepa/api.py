@@ -77,7 +77,7 @@ def relax(
         progress=_stage(progress, "relax"),
     )
     relaxed = done.apply_to(table)
-    told = asdict(done.force_field) | {"relaxation": (settings or RelaxSettings()).model_dump()}
+    told = asdict(done.force_field) | {"relaxation": done.settings.model_dump()}
     metadata = {"crysjepa": json.dumps({"energies": told}, sort_keys=True)}
     write_parquet(relaxed.to_arrow().replace_schema_metadata(metadata), out)
     pd.Series(done.seconds(), name="seconds").rename_axis("id").to_csv(_beside(out, ".seconds.csv"))

@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -115,3 +116,17 @@ def test_every_stage(run, data, tmp_path, capsys):
     assert "| judged | 3 | 100.0" in page and (out / "vsun.svg").stat().st_size > 1000
     with pytest.raises(DatasetError, match=r"no\.parquet"):
         run("rounds", "--model", model, "--data", data, "--lessons", out / "no.parquet", "--out", rounds)
+
+
+def test_duplicates_count_among_a_batch_alone(run, tiny):
+    page = importlib.import_module("page")
+    row = CandidateTable.read(tiny.reference).frame.head(1)
+    rows = pd.concat([row] * (page.BATCH + 4), ignore_index=True)
+    rows["id"] = [str(i) for i in range(len(rows))]
+    rows = rows.assign(valid=True, stable=True, novel=True, duplicate_of=None)
+    rows.loc[page.BATCH, "duplicate_of"] = "0"  # of another batch
+    rows.loc[[1, 2], "duplicate_of"] = "0"
+    rows.loc[[page.BATCH + 1, page.BATCH + 2], "duplicate_of"] = "3"  # the first of its batch counts
+    rows.loc[4, "stable"] = False
+    hits = page.BATCH + 4 - 2 - 1 - 1
+    assert page.vsun_by_batch(CandidateTable(rows)) == pytest.approx(hits / len(rows))

@@ -42,7 +42,8 @@ def test_the_condition_reaches_every_layer(network):
 def test_sets_that_attend_side_by_side_do_not_see_each_other(
     network, monkeypatch, batch, masked, conditioned
 ):
-    """As on a GPU, where three sets of five tokens make a row; gradients too."""
+    """As in training on a GPU, here with up to three sets of five tokens in a row; gradients too."""
+    network.train()
     x = torch.randn(batch, 5, 16)
     mask = torch.arange(5) < torch.randint(1, 6, (batch, 1)) if masked else None
     condition = torch.randn(batch, 16) if conditioned else None
@@ -58,9 +59,16 @@ def test_sets_that_attend_side_by_side_do_not_see_each_other(
     rows = []
     network.blocks[0].register_forward_hook(lambda module, args, out: rows.append(out.shape))
     together = found()
-    assert rows == [(-(-batch // 3), 15, 16)]
+    assert rows == [(-(-batch // 3), 5 * min(batch, 3), 16)]
     for a, b in zip(alone, together, strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+def test_a_set_that_is_not_finite_costs_no_other(network, monkeypatch):
+    monkeypatch.setitem(transformer.TOGETHER, "cpu", 17)
+    x = torch.randn(3, 5, 16)
+    x[1, 2] = torch.nan
+    assert network(x).isfinite().all(dim=(1, 2)).tolist() == [True, False, True]
 
 
 def test_width_must_divide():

@@ -23,11 +23,12 @@ from nasty_force_field import KILLS, LIES, RAISES, SLEEPS, Constant
 
 from crysjepa.candidates import CandidateTable, Status
 from crysjepa.crystals import Crystals
+from crysjepa.nn.parallel import default_processes
 from crysjepa.relax.force_fields import AseForceField, get_force_field
 from crysjepa.relax.interface import Prediction
 from crysjepa.relax.lockstep import Outcome, RelaxRecord, relax_in_lockstep
 from crysjepa.relax.pool import WorkerPool
-from crysjepa.relax.relax import PAPER, RelaxSettings, _chunks, relax_crystals
+from crysjepa.relax.relax import PAPER, RelaxSettings, _chunks, default_workers, relax_crystals
 from crysjepa.relax.sanity import shortest_distance, unfit
 
 NASTY = "nasty_force_field:Nasty"
@@ -280,7 +281,9 @@ def test_chunks_are_of_crystals_alike_in_size() -> None:
 def test_a_gpu_has_chunks_of_its_own_unless_others_are_chosen() -> None:
     default, chosen = RelaxSettings(max_steps=3), RelaxSettings(max_steps=3, chunk_sites=100)
     assert default.on("cpu") is default and chosen.on("cuda") is chosen
-    assert default.on("cuda") == RelaxSettings(max_steps=3, chunk_size=200, chunk_sites=2000)
+    assert default.on("mps") is default
+    assert default.on("cuda:0") == RelaxSettings(max_steps=3, chunk_size=200, chunk_sites=2000)
+    assert (default_workers("mps"), default_workers("cpu")) == (1, default_processes("cpu"))
 
 
 def test_so_many_move_together_as_have_at_most_so_many_sites() -> None:

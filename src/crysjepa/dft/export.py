@@ -82,7 +82,8 @@ def dft_export(
         raise ValueError(f"no way {write!r} to export: choose from {', '.join(WRITES)}")
     flows = FlowWriter() if write != "folders" else None
     table, notes = _rows(source, every_row, failed_of, unfinished, pre_relax)
-    to, settings = Path(to), settings or RelaxSettings()
+    to, device = Path(to), resolve_device(device)
+    settings = (settings or RelaxSettings()).on(device)
     begin(to, _told(table, write, failed_of, pre_relax, settings))
     if pre_relax is not None:
         table = _pre_relaxed(table, to, pre_relax, settings, device, progress)
@@ -143,7 +144,7 @@ def _pre_relaxed(
         table.crystals(table.ok_ids),
         force_field=name,
         settings=settings,
-        device=resolve_device(device),
+        device=device,
         shards=to / "pre_relax",
         progress=stage(progress, "pre-relax"),
     )

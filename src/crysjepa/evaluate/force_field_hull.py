@@ -157,7 +157,7 @@ def force_field_hull(
         "scale": references.scale,
         "source": source,
         "functional": phases.force_field.functional,
-        "relaxation": settings.model_dump(),
+        "relaxation": phases.settings.model_dump(),
         "elemental_references": asdict(references),
     }
     rows = rows.replace_schema_metadata({"crysjepa": json.dumps(told, sort_keys=True, ensure_ascii=False)})

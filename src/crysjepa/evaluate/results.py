@@ -23,10 +23,11 @@ UNCOMPARED = frozenset(
         "elemental_references_mae",
         "hull_compounds",
     }
+    | {"relaxation.chunk_size", "relaxation.chunk_sites"}
     | {"finetuning_set", "finetuning_set_name", "finetuning_set_size", "novelty_set_size", "seed", "ranker"}
 )
-"""Parts of a protocol in which two results may differ: names of what is compared otherwise, and what belongs
-to the generator (its fine-tuning set)."""
+"""Parts of a protocol in which two results may differ: names of what is compared otherwise, what belongs to
+the generator (its fine-tuning set), and how the work was shared out."""
 
 
 _STABILITY = ("stable", "e_above_hull")
@@ -156,7 +157,7 @@ def differences(results: Sequence[Result]) -> list[str]:
     flat = [dict(_flat(r.protocol)) for r in results]
     lines = []
     for key in sorted(set().union(*flat) if flat else ()):
-        if key.split(".")[0] in UNCOMPARED:
+        if key.split(".")[0] in UNCOMPARED or key in UNCOMPARED:
             continue
         by_value: dict[str, list[str]] = {}
         for result, settings in zip(results, flat, strict=True):

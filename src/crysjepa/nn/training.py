@@ -165,7 +165,7 @@ def train_model(
         if not blocks:
             raise ValueError("compiled = true compiles Transformer blocks, and this model has none")
         for block in blocks:
-            block.compile(dynamic=True)  # all share one kernel, whatever the length of a batch
+            block.compile(dynamic=True)  # a few kernels do for batches of any length
     wrapped, optimizer = fabric.setup(Objective(model, loss), optimizer)
     wrapped.train()
     started = time.monotonic() - training.seconds

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 TOGETHER = {"cuda": 64}
-"""Tokens that attend as one sequence: a GPU's kernels work on so many at once, and a crystal has some ten."""
+"""Tokens that attend as one sequence in training: a GPU's kernels work on so many at once, and a crystal has
+some ten. Apart from training, where one crystal that is not finite would take its neighbours with it."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Transformer(nn.Module):
             (B, D) added to the input of every layer (the diffusion timestep, appendix B.2).
         """
         batch, tokens, _ = x.shape
-        together = max(1, TOGETHER.get(x.device.type, 0) // tokens)
+        together = TOGETHER.get(x.device.type, 0) // tokens if self.training else 1
+        together = max(1, min(batch, together))
         x, attend = side_by_side(x, mask, together)
         if condition is not None:
             condition = _fill(condition, together, 0.0).unflatten(0, (-1, together)).unsqueeze(2)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-import scipy.linalg
-from ase import filters, units
+from ase import units
 from ase.calculators.calculator import Calculator, all_changes
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from crysjepa.crystals import Crystals
+from crysjepa.relax.cell_filters import make_cell_filter
 from crysjepa.relax.force_fields import get_force_field
 from crysjepa.relax.interface import ForceField, Prediction, check, describe_error
 from crysjepa.relax.probe import probe
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 GPU_CHUNKS = {"chunk_size": 200, "chunk_sites": 2000}
-"""With few crystals at a time, a GPU waits for the launch of thousands of small operations a step."""
+"""Chunks on a GPU: with few crystals it waits for the launch of some 1,800 small operations a step."""
 MAX_ENERGY_FALL = 50.0
 """eV/atom: a force field that promises more has left the ground it was trained on."""
 
@@ -39,7 +39,7 @@ class RelaxSettings(BaseModel):
     which is ASE's criterion. ``time_limit`` is in seconds per crystal; None waits for ever. A chunk is of at
     most ``chunk_size`` crystals; of them so many move together that their sites are at most ``chunk_sites``,
     which bounds the memory (one alone may have more), and where one has arrived, the next sets out. Where
-    both have their defaults, a GPU has :data:`GPU_CHUNKS`.
+    both have their defaults, CUDA has :data:`GPU_CHUNKS`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,10 +53,10 @@ class RelaxSettings(BaseModel):
     time_limit: float | None = Field(default=300.0, gt=0)
 
     def on(self, device: str) -> RelaxSettings:
-        """What they are on a device."""
+        """With a GPU's chunks in place of the defaults, where the device is one."""
         fields = type(self).model_fields
         chosen = any(getattr(self, name) != fields[name].default for name in GPU_CHUNKS)
-        return self if chosen or device == "cpu" else self.model_copy(update=GPU_CHUNKS)
+        return self.model_copy(update=GPU_CHUNKS) if device.startswith("cuda") and not chosen else self
 
 
 PAPER = RelaxSettings(optimizer="fire", cell_filter="exp", fmax=0.05, max_steps=500)
@@ -160,7 +160,7 @@ class Descent:
         self.atoms.calc = self.mailbox
         self.initial_volume = float(self.atoms.cell.volume)
         self.initial_coords = self.atoms.cell.scaled_positions(self.atoms.positions)
-        self.filter = _cell_filter(self.atoms, settings.cell_filter)
+        self.filter = make_cell_filter(self.atoms, settings.cell_filter)
         self.optimizer = _optimizer(self.filter, settings.optimizer)
         self.steps = 0
         self.seconds = 0.0
@@ -256,74 +256,6 @@ def set_up_worker(name: str, device: str, settings: RelaxSettings) -> Callable[[
     if trouble := probe(loaded, must_know_any=False):
         raise RuntimeError(f"the force field {name!r} cannot be trusted: {trouble}")
     return lambda chunk: relax_in_lockstep(chunk, loaded, settings)
-
-
-class _CellFilter:
-    """What ASE's two cell filters have in common: coordinates are X and, scaled and shifted, U, with sites at
-    x = X exp(U)ᵀ.
-
-    ASE's own take a logarithm of the cell whenever they are asked where they are or what drives them, and one
-    of them nine derivatives of an exponential. Here U is remembered, and forces are computed once a geometry.
-    """
-
-    known: NDArray[np.float64] | None = None
-    put: NDArray[np.float64] | None = None
-    cell_factor: float
-    """Whose logarithm is the shift."""
-
-    @property
-    def scale(self) -> float:
-        return float(getattr(self, "exp_cell_factor", 1.0))
-
-    def get_forces(self, **options: Any) -> NDArray[np.float64]:
-        if self.known is None:
-            atoms: Atoms = self.atoms  # type: ignore[attr-defined]
-            log = self.get_positions()[len(atoms) :] / self.scale - np.log(self.cell_factor) * np.eye(3)
-            deformation = self.deform_grad()  # type: ignore[attr-defined]
-            virial = -atoms.get_volume() * atoms.get_stress(voigt=False)
-            by_log = self._by_log(log, virial, np.linalg.inv(deformation))
-            self.known = np.vstack([atoms.get_forces() @ deformation, by_log / self.scale])
-        return self.known.copy()
-
-    def _by_log(self, log: NDArray, virial: NDArray, inverse: NDArray) -> NDArray[np.float64]:
-        """The force on U, from the virial and exp(−U)."""
-        raise NotImplementedError
-
-    def get_positions(self) -> NDArray[np.float64]:
-        return super().get_positions() if self.put is None else self.put.copy()  # type: ignore[misc]
-
-    def set_positions(self, new: NDArray[np.float64], **options: Any) -> None:
-        self.known, self.put = None, new.copy()
-        super().set_positions(new, **options)  # type: ignore[misc]
-
-
-class _FrechetCellFilter(_CellFilter, filters.FrechetCellFilter):  # type: ignore[misc]
-    def _by_log(self, log: NDArray, virial: NDArray, inverse: NDArray) -> NDArray[np.float64]:
-        # With L(U, V) the derivative of exp at U along V, the force is ⟨L(U, E_ij), W⟩ = L(Uᵀ, W)_ij.
-        return _derivative_of_exp(log.T, virial @ inverse.T)
-
-
-class _ExpCellFilter(_CellFilter, filters.ExpCellFilter):  # type: ignore[misc]
-    def _by_log(self, log: NDArray, virial: NDArray, inverse: NDArray) -> NDArray[np.float64]:
-        exact = _derivative_of_exp(log, virial @ inverse)
-        exact = (exact + exact.T) / 2
-        # ASE's rule: where the virial points much the same way, it is followed instead
-        norms = np.linalg.norm(exact) * np.linalg.norm(virial)
-        alike = np.isclose(exact, virial).all() or np.sum(exact * virial) > 0.8 * norms
-        return virial if alike else exact
-
-
-def _derivative_of_exp(at: NDArray[np.float64], along: NDArray[np.float64]) -> NDArray[np.float64]:
-    """d/dt exp(A + t V) at t = 0, (3, 3), a block of the exponential of [[A, V], [0, A]]."""
-    return scipy.linalg.expm(np.block([[at, along], [np.zeros((3, 3)), at]]))[:3, 3:]
-
-
-def _cell_filter(atoms: Atoms, name: str) -> Any:
-    if name == "frechet":
-        return _FrechetCellFilter(atoms)
-    with warnings.catch_warnings():  # ASE advises the other; the paper's protocol has this one
-        warnings.filterwarnings("ignore", message="Use FrechetCellFilter", category=DeprecationWarning)
-        return _ExpCellFilter(atoms)
 
 
 def _optimizer(target: Any, name: str) -> _Optimizer:
