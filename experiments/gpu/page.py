@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from figures import draw_refinement
 
 from crysjepa.candidates import CandidateTable
+from crysjepa.evaluate.judging import batches_of
 from crysjepa.report.wording import rate_with_interval
 
 BATCH = 500
@@ -88,6 +89,6 @@ def vsun_by_batch(table: CandidateTable) -> float:
     """
     rows = table.frame
     first = rows["duplicate_of"].fillna(rows["id"])
-    again = first.groupby([np.arange(len(rows)) // BATCH, first]).cumcount() > 0
+    again = first.groupby([rows["id"].map(batches_of(table.ids, BATCH)), first]).cumcount() > 0
     hits = rows[["valid", "stable", "novel"]].fillna(False).astype(bool).all(axis=1)
     return float((hits & ~again).mean())

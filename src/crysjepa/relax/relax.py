@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from crysjepa.candidates import CandidateTable, Status
 from crysjepa.crystals import Crystals
@@ -158,8 +159,6 @@ def default_workers(device: str) -> int:
     """
     if not device.startswith("cuda"):
         return default_processes(device)
-    import torch
-
     free_device_memory()  # of this process, which will have no use for it meanwhile
     free, _ = torch.cuda.mem_get_info(device)
     return max(1, min(default_processes("cpu"), free // MEMORY_OF_WORKER))
