@@ -134,3 +134,22 @@ def test_when_to_stop():
     assert (
         not is_enough([0.5, 0.4], 2) and is_enough([0.5, 0.4, 0.5], 2) and not is_enough([0.5, 0.4, 0.6], 2)
     )
+
+
+def test_what_is_known_and_where_the_hull_is_blind_comes_later(drawn):
+    from crysjepa.energy.hull import Hull
+    from crysjepa.energy.support import HullSupport
+    from crysjepa.evaluate.grades import KnownFormulas
+
+    formulas = ["KCl", "NaBr", "KBr", "LiF"]
+    hull = Hull.from_entries(formulas, [-2.0] * 4, scale="s", source="h")
+    elsewhere = {(17, 19): 1, (11, 35): 1, (19, 35): 1, (3, 9): 1, (3, 17): 1, (8, 12): 1, (8, 20): 1}
+    support = HullSupport(hull, elsewhere)
+    known = KnownFormulas({((11, 1), (17, 1)): "mp-22862", ((3, 1), (9, 1)): "mp-1138"})
+    # NaCl and LiF are known; MgO, CaO and LiCl are where the hull has nothing and another set has.
+    scores = scored(drawn, [-0.05, 0.0, -0.4, 0.03, -0.09, -0.08, -0.07, -2.0, -0.05, 0.0, 0.0, None])
+    kept = worth_relaxing(drawn, scores, 3, known=known, support=support)
+    assert kept.ids == ["gen-1", "gen-2", "gen-3"]  # KCl, KBr, and NaBr, the last by its score too low
+    assert "gen-2" not in worth_relaxing(drawn, scores, 2, known=known, support=support).ids
+    more = worth_relaxing(drawn, scores, 6, known=known, support=support)
+    assert more.ids == ["gen-1", "gen-2", "gen-3", "gen-5", "gen-6", "gen-7"], "then the blind ones"

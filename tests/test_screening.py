@@ -18,6 +18,7 @@ from crysjepa.screen.rankers import RANKERS
 from crysjepa.screen.scores import ranks
 
 COLUMNS = ["id", "score", "rank", "status", "reason", "num_references", "support_distance"]
+COLUMNS += ["hull_support", "hull_warning"]
 
 
 def small_chunks(monkeypatch, name, size):
@@ -172,15 +173,45 @@ def test_a_hull_of_its_own(candidates, tiny, tmp_path):
         api.screen(
             candidates, tiny.reference, tmp_path / "o", by="jepa-hull", jepa=tiny.jepa, hull=h, device="cpu"
         ).head(20)
-        for h in (None, tmp_path / "deep.parquet")
+        for h in (tiny.reference, tmp_path / "deep.parquet")
     ]
     first, second = ({r["id"]: r["score"] for r in t} for t in tables)
     assert second["NaCl"] - first["NaCl"] == pytest.approx(9 - 2.1) and first["Pt"] == second["Pt"]
     bare = tmp_path / "bare.parquet"
     CandidateTable.from_crystals(deep.crystals()).write(bare)
-    with pytest.raises(ValueError, match=r"jepa-hull.*hull"):
-        api.screen(candidates, bare, tmp_path / "x", by="jepa-hull", jepa=tiny.jepa)
-    assert not (tmp_path / "x").exists()
+    by_known = [
+        {r["id"]: r["score"] for r in api.screen(
+            candidates, reference, tmp_path / "o", by="jepa-hull", jepa=tiny.jepa, hull=h, device="cpu"
+        ).head(20)}
+        for reference, h in ((bare, None), (bare, "known"))
+    ]  # fmt: skip
+    assert by_known[0] == by_known[1], "a reference without energies is judged by the bundled hull"
+
+
+def test_few_candidates_are_scored_as_many_are(candidates, tiny, tmp_path, monkeypatch):
+    """Of a few, only the known crystals of their chemical systems are embedded."""
+    for by in ("jepa-hull", "jepa-distance"):
+        few = screened(candidates, tiny, tmp_path / "few.parquet", by)[1]
+        monkeypatch.setattr(screening, "_FEW", 0)
+        many = screened(candidates, tiny, tmp_path / "many.parquet", by)[1]
+        monkeypatch.undo()
+        assert few.equals(many)
+
+
+def test_what_lies_too_far_below_the_hull_does_not_head_the_list(tiny, salts, tmp_path):
+    CandidateTable.from_crystals(salts).write(tmp_path / "in.parquet")
+    shallow = CandidateTable.read(tiny.reference)
+    energies = {i: -9.0 if i in ("NaCl", "KCl") else -0.1 for i in shallow.ids}
+    shallow.with_column("formation_energy_per_atom", energies, "Float64").write(tmp_path / "hull.parquet")
+    done = api.screen(
+        tmp_path / "in.parquet", tiny.reference, tmp_path / "o", hull=tmp_path / "hull.parquet",
+        jepa=tiny.jepa, device="cpu",
+    )  # fmt: skip
+    rows = done.head(10)
+    assert {r["id"] for r in rows if r["hull_warning"]} == set(salts.ids) - {"NaCl", "KCl"}
+    assert all("below the hull" in r["hull_warning"] for r in rows[:5])
+    assert {r["hull_support"] for r in rows} <= {"supported", "thin", "blind"}
+    assert [r["id"] for r in rows[:5]] == sorted(r["id"] for r in rows[:5]), "they tie, however deep they are"
 
 
 def test_embed_in_parts(candidates, tiny, tmp_path, monkeypatch):

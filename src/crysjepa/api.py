@@ -2,14 +2,12 @@
 
 >>> from crysjepa import api
 >>> api.generate(1000, out="new.parquet", seed=1)                                        # doctest: +SKIP
->>> api.screen("new.parquet", reference="flla", by="jepa-hull", out="ranked.parquet")  # doctest: +SKIP
+>>> api.screen("new.parquet", reference="known", by="jepa-hull", out="ranked.parquet")  # doctest: +SKIP
 """
 
 from __future__ import annotations
 
-import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +20,18 @@ from crysjepa._verbs import Report, Source, resolve_device
 from crysjepa._verbs import beside as _beside
 from crysjepa._verbs import check_file as _check_file
 from crysjepa._verbs import stage as _stage
-from crysjepa.candidates import CandidateTable, write_parquet
+from crysjepa.candidates import CandidateTable
 from crysjepa.dft.collect import dft_collect as dft_collect
 from crysjepa.dft.export import dft_export as dft_export
 from crysjepa.dft.run import dft_run as dft_run
 from crysjepa.diagnose import MAX_CRYSTALS, diagnose_table
 from crysjepa.discover.config import PRESETS, DiscoverConfig
 from crysjepa.discover.loop import discover_crystals
+from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluate.force_field_hull import force_field_hull
+from crysjepa.evaluate.given import energies_told
 from crysjepa.evaluating import compare as compare
+from crysjepa.evaluating import energies_in as energies_in
 from crysjepa.evaluating import evaluate as evaluate
 from crysjepa.evaluating import tradeoff as tradeoff
 from crysjepa.generating import Generated as Generated
@@ -77,9 +78,7 @@ def relax(
         progress=_stage(progress, "relax"),
     )
     relaxed = done.apply_to(table)
-    told = asdict(done.force_field) | {"relaxation": done.settings.model_dump()}
-    metadata = {"crysjepa": json.dumps({"energies": told}, sort_keys=True)}
-    write_parquet(relaxed.to_arrow().replace_schema_metadata(metadata), out)
+    relaxed.write(out, energies_told(done.force_field, done.settings))
     pd.Series(done.seconds(), name="seconds").rename_axis("id").to_csv(_beside(out, ".seconds.csv"))
     shutil.rmtree(shards, ignore_errors=True)
     return relaxed
@@ -110,7 +109,7 @@ def hull(
 
 def diagnose(
     model: Source | None = None,
-    source: Source = "flla",
+    source: Source = NAME,
     out: Source | None = None,
     *,
     max_crystals: int = MAX_CRYSTALS,

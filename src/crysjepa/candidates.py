@@ -8,6 +8,7 @@ and a reason. A decision is final; the first one stands.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -170,10 +171,15 @@ class CandidateTable:
 
     # -- changing --------------------------------------------------------------------------
 
-    def undecided(self) -> CandidateTable:
-        """The same crystals before any decision: ``ok`` again, but for those without a structure."""
+    def undecided(self, ids: Sequence[str] | None = None) -> CandidateTable:
+        """The same crystals before any decision: ``ok`` again, but for those without a structure.
+
+        With ``ids`` only these; the others keep their state.
+        """
         frame = self.frame.copy()
         rows = frame["lattice"].notna()
+        if ids is not None:
+            rows &= frame["id"].isin(list(ids))
         frame.loc[rows, "status"] = str(Status.OK)
         frame.loc[rows, ["stage", "reason"]] = None
         return CandidateTable(frame)
@@ -242,9 +248,13 @@ class CandidateTable:
         columns = [pa.array(self.frame[n], type=types.get(n), from_pandas=True) for n in self.frame.columns]
         return pa.Table.from_arrays(columns, names=[str(c) for c in self.frame.columns])
 
-    def write(self, path: str | Path) -> None:
-        """Write Parquet, all or nothing."""
-        write_parquet(self.to_arrow(), path)
+    def write(self, path: str | Path, about: Mapping[str, Any] | None = None) -> None:
+        """Write Parquet, all or nothing; ``about`` goes into the metadata key ``crysjepa`` as JSON."""
+        table = self.to_arrow()
+        if about is not None:
+            metadata = {"crysjepa": json.dumps(about, sort_keys=True)}
+            table = table.replace_schema_metadata(metadata)
+        write_parquet(table, path)
 
     @classmethod
     def read(cls, path: str | Path) -> CandidateTable:

@@ -57,6 +57,15 @@ def system_keys(fractions: NDArray[np.float64]) -> Keys:
     return np.packbits(present, axis=1, bitorder="little").view(np.uint64)
 
 
+def within_any(systems: Keys, others: Keys) -> NDArray[np.bool_]:
+    """Which of the ``systems`` (M, 2) are one of the ``others`` (K, 2), or lie within one: (M,)."""
+    own, inverse = np.unique(systems, axis=0, return_inverse=True)
+    found = np.zeros(len(own), dtype=bool)
+    for key in np.unique(others, axis=0):
+        found |= ((own & ~key) == 0).all(axis=1)
+    return found[inverse.reshape(-1)]
+
+
 def keys_of_names(chemical_systems: Sequence[str]) -> Keys:
     """Keys (M, 2) of systems such as ``"Li-O"``. Raises KeyError for what is no element."""
     numbers = atomic_numbers()

@@ -48,12 +48,14 @@ def data_list() -> None:
 def data_info(name: console.DataSet) -> None:
     """Tell where a data set comes from, its licence and its hash.
 
-    Example: crysjepa data info flla
+    Example: crysjepa data info known
     """
     from crysjepa import datasets
 
     for key, value in asdict(datasets.info(name)).items():
         console.say(f"{key:>12}  {value}", soft_wrap=True)
+    for line in datasets.contents(name):
+        console.say(f"{'holds':>12}  {line}", soft_wrap=True)
 
 
 @data_app.command("fetch")
@@ -165,7 +167,7 @@ def generate(
     chemical_system: console.ChemicalSystem = None,
     max_sites: console.MaxSites = None,
     distinct: console.Distinct = False,
-    parents: console.Parents = "flla",
+    parents: console.Parents = "known",
     temperature: console.Temperature = None,
     pick: console.Pick = "first",
     seed: console.Seed = 0,
@@ -263,7 +265,7 @@ def embed(
 def screen(
     source: console.Source,
     out: console.Out,
-    reference: console.Reference = "flla",
+    reference: console.Reference = "known",
     by: console.By = "jepa-hull",
     hull: console.HullSource = None,
     jepa: console.Jepa = None,
@@ -274,7 +276,7 @@ def screen(
 ) -> None:
     """Rank crystals, the most promising first; an interrupted run goes on.
 
-    Example: crysjepa screen new.parquet --reference flla --by jepa-hull --out ranked.parquet
+    Example: crysjepa screen new.parquet --by jepa-hull --out ranked.parquet
     """
     from crysjepa import api
 
@@ -289,7 +291,7 @@ def screen(
 @app.command()
 def diagnose(
     model: console.Model = None,
-    data: console.Data = "flla",
+    data: console.Data = "known",
     out: console.OutIfAny = None,
     max_crystals: console.MaxCrystals = 5000,
     seed: console.Seed = 0,
@@ -297,7 +299,7 @@ def diagnose(
 ) -> None:
     """Tell whether a Crys-JEPA model's embedding is collapsed, and what it is worth.
 
-    Example: crysjepa diagnose jepa.safetensors --data flla --out diagnosis
+    Example: crysjepa diagnose jepa.safetensors --data known --out diagnosis
     """
     from crysjepa import api
 
@@ -311,43 +313,54 @@ def diagnose(
 @app.command()
 def evaluate(
     source: console.Source,
-    out: console.Out,
-    reference: console.Reference = "flla",
+    out: console.OutOfJudging = None,
+    reference: console.Reference = "known",
     hull: console.HullSource = None,
     preset: console.Judging = "default",
     finetuned_on: console.FinetunedOn = None,
     force_field: console.ForceField = None,
-    relaxed: console.Relaxed = True,
+    relaxed: console.Relaxed = None,
     processes: console.MatchingProcesses = 1,
     device: console.Device = "auto",
     config: console.Config = None,
 ) -> None:
-    """Judge anyone's crystals: valid, stable, unique, novel, S.U.N. and V.S.U.N.
+    """Judge anyone's crystals, or a finished run anew: valid, stable, unique, novel, S.U.N. and V.S.U.N.
 
-    Example: crysjepa evaluate samples.pt --reference mp20.csv --hull hull.parquet --out judged
+    Example: crysjepa evaluate samples.pt --out judged; crysjepa evaluate run --hull better.parquet
     """
     from crysjepa import api
 
-    protocol = console.judging_settings(preset, config, force_field, relaxed)
+    folder = console.judging_folder(source, out, hull)
+    origin = api.energies_in(source)
+    protocol = console.judging_settings(
+        preset, config, force_field, relaxed, origin.force_field if origin else None
+    )
+    anew = relaxed is True
+    if origin is not None and origin.fits(protocol) and not anew:
+        console.say(f"judged by the energies of {origin.force_field} that are there; nothing is relaxed")
+    earlier = len(list(folder.glob("earlier-*")))
     with console.progress() as report:
         metrics = api.evaluate(
-            source, out, reference=reference, hull=hull, protocol=protocol, finetuned_on=finetuned_on,
-            device=device, processes=processes, progress=report,
+            source, folder, reference=reference, hull=hull, protocol=protocol, finetuned_on=finetuned_on,
+            anew=anew, device=device, processes=processes, progress=report,
         )  # fmt: skip
-    console.show_metrics([{"name": Path(source).name, **metrics}])
-    console.say(metrics["citation"], soft_wrap=True)
-    console.say(f"wrote {out}/metrics.json, {out}/crystals.parquet and {out}/evaluation.html", soft_wrap=True)
+    console.show_judged(Path(source).name, metrics)
+    if len(list(folder.glob("earlier-*"))) > earlier:
+        console.say(f"judged anew; the results that were there are in {folder}/earlier-{earlier + 1}")
+    console.say(
+        f"wrote {folder}/metrics.json, {folder}/crystals.parquet and {folder}/evaluation.html", soft_wrap=True
+    )
 
 
 @app.command()
 def compare(
     sources: console.Sources,
     out: console.Out,
-    reference: console.Reference = "flla",
+    reference: console.Reference = "known",
     hull: console.HullSource = None,
     preset: console.Judging = "default",
     force_field: console.ForceField = None,
-    relaxed: console.Relaxed = True,
+    relaxed: console.Relaxed = None,
     anyway: console.Anyway = False,
     processes: console.MatchingProcesses = 1,
     device: console.Device = "auto",
@@ -430,7 +443,7 @@ def discover(
     with console.progress() as report:
         page = api.discover(out, config=chosen, device=device, progress=report)
     metrics = read_json(out / "metrics.json")
-    console.show_metrics(metrics["rounds"])
+    console.show_metrics(console.with_controls(metrics["rounds"]))
     console.say(f"{metrics['shortlist']} crystals on the short list; read {page}")
 
 

@@ -142,10 +142,25 @@ ForceField = Annotated[
 Fmax = Annotated[float | None, typer.Option("--fmax", help="eV/Å; largest force at the end")]
 MaxSteps = Annotated[int | None, typer.Option("--max-steps", help="most optimiser steps")]
 Static = Annotated[bool, typer.Option("--static", help="energies of the structures as they stand")]
-Relaxed = Annotated[bool, typer.Option("--relax/--no-relax", help="relax first, or judge as they are")]
+Relaxed = Annotated[
+    bool | None,
+    typer.Option(
+        "--relax/--no-relax",
+        help="relax anew, or judge without energies; by default, crystals that come with our energies are "
+        "judged by these, and others are relaxed",
+    ),
+]
+OutOfJudging = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="folder to write to; for a finished run, by default one inside it"),
+]
 HullSource = Annotated[
     str | None,
-    typer.Option("--hull", help="compositions with formation energies, or a data set with energies"),
+    typer.Option(
+        "--hull",
+        help="compositions with formation energies, or a data set with energies; by default known, and the "
+        "reference's own energies",
+    ),
 ]
 Preset = Annotated[str, typer.Option("--preset", help="quick, paper-mp20 or paper-alex-mp20")]
 Judging = Annotated[str, typer.Option("--preset", help="default, paper or strict")]
@@ -260,14 +275,38 @@ def train_settings(
     return read_settings(TrainSettings, config, base, steps=steps)
 
 
-def judging_settings(preset: str, config: Path | None, force_field: str | None, relaxed: bool) -> Protocol:
-    """The preset of that name, changed by the TOML file and by what was said on the command line."""
+def judging_settings(
+    preset: str,
+    config: Path | None,
+    force_field: str | None,
+    relaxed: bool | None,
+    given: str | None = None,
+) -> Protocol:
+    """The preset of that name, changed by the TOML file and by what was said on the command line.
+
+    ``given`` is the force field of energies that come with the crystals: it counts where none was named.
+    """
     from crysjepa.evaluate.presets import Protocol
     from crysjepa.evaluate.presets import preset as preset_of
 
-    return read_settings(
-        Protocol, config, preset_of(preset), force_field=force_field, relax=None if relaxed else False
-    )
+    base = preset_of(preset)
+    if given is not None and relaxed is None:
+        base = base.model_copy(update={"force_field": given})
+    return read_settings(Protocol, config, base, force_field=force_field, relax=relaxed)
+
+
+def judging_folder(source: str, out: Path | None, hull: str | None) -> Path:
+    """Where to write a judgement: ``out``, or a folder inside the finished run that is judged anew.
+
+    Raises ValueError where there is neither.
+    """
+    from crysjepa.evaluate.given import is_run
+
+    if out is not None:
+        return out
+    if not is_run(source):
+        raise ValueError("name a folder to write to: --out FOLDER")
+    return Path(source) / f"judged-by-{Path(hull or 'known').stem}"
 
 
 def known_size(size: str) -> Literal["small", "paper"]:
@@ -387,12 +426,22 @@ def show_training(training: Training, out: Path) -> None:
 
 def show_ranking(done: Screened, *, most: int = 20) -> None:
     """The first ``most`` rows of a ranking, what it is relative to, and where all of it was written."""
-    shown = Table("rank", "id", "score", "references", "status", "reason", box=None)
-    for row in done.head(most):
+    rows = done.head(most)
+    shown = Table("rank", "id", "score", "hull", "references", "status", "reason", box=None)
+    for row in rows:
         score = "" if row["score"] is None else f"{row['score']:.4f}"
-        cells = (row["rank"], row["id"], score, row["num_references"], row["status"], row["reason"])
-        shown.add_row(*(text(cell) for cell in cells))
+        hull = row["hull_support"] or ""
+        told = (row["reason"], row["hull_warning"])
+        cells = (row["rank"], row["id"], score, hull, row["num_references"], row["status"])
+        shown.add_row(*(text(cell) for cell in (*cells, "; ".join(t for t in told if t))))
     output.print(shown)
+    doubtful = sum(row["hull_support"] == "blind" or row["hull_warning"] is not None for row in rows)
+    if doubtful:
+        say(
+            f"note: of these {len(rows)}, {doubtful} are where the hull is blind or lie too far below it: a "
+            "score there says what the hull lacks rather than what the crystal is worth",
+            soft_wrap=True,
+        )
     for note in done.notes:
         say(f"note: {note}", soft_wrap=True)
     states = ", ".join(f"{number} {state}" for state, number in sorted(done.counts().items()))
@@ -401,12 +450,41 @@ def show_ranking(done: Screened, *, most: int = 20) -> None:
 
 def show_metrics(rows: Sequence[Mapping[str, Any]]) -> None:
     """A line for each of the evaluated sets: its rates in percent, a dash where a rate is unknown."""
-    names = {"valid": "V", "stable": "S", "unique": "U", "novel": "N", "sun": "S.U.N.", "vsun": "V.S.U.N."}
-    table = Table("", "crystals", *names.values(), box=None)
+    from crysjepa.report.wording import RATE_LETTERS
+
+    table = Table("% of all", box=None, pad_edge=False)
+    for name in ("crystals", *RATE_LETTERS.values()):  # words are not broken, however narrow the window
+        table.add_column(name, justify="right", min_width=max(map(len, name.split())))
     for row in rows:
-        cells = ["–" if row[n] is None else f"{100 * row[n]:.1f} %" for n in names]
+        cells = ["–" if row.get(n) is None else f"{100 * row[n]:.1f}" for n in RATE_LETTERS]
         table.add_row(text(row["name"]), str(row["num_crystals"]), *cells)
     output.print(table)
+
+
+def with_controls(rounds: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rounds of a run, each control below the round that it belongs to."""
+    rows: list[Mapping[str, Any]] = []
+    for entry in rounds:
+        rows.append(entry)
+        if control := entry.get("control"):
+            rows.append({**control, "name": f"{entry['name']}, at random"})
+    return rows
+
+
+def show_judged(name: str, metrics: Mapping[str, Any]) -> None:
+    """Rates of one set of crystals and of its rounds, how its short list held up, relative to what."""
+    rounds = metrics.get("by_round") or []
+    show_metrics([{"name": name, **metrics}, *({"name": f"round {r['round']}", **r} for r in rounds)])
+    if listed := metrics.get("shortlist"):
+        order = "–" if listed["spearman"] is None else f"{listed['spearman']:.2f}"
+        say(
+            f"of the short list of {listed['num']}: {100 * listed['stable']:.0f} % stable, "
+            f"{100 * listed['vsun_new_formula']:.0f} % V.S.U.N. with a new formula (of all: "
+            f"{100 * listed['control']['vsun_new_formula']:.0f} %); Spearman between its energies above hull "
+            f"before and now: {order}",
+            soft_wrap=True,
+        )
+    say(metrics["citation"], soft_wrap=True)
 
 
 def show_diagnosis(result: Mapping[str, Any], out: Path | None) -> None:

@@ -12,7 +12,6 @@ then the SHA-256 of the first download, or of the file put there by hand, is wri
 from __future__ import annotations
 
 import difflib
-import importlib.resources
 import json
 import os
 from collections.abc import Callable
@@ -25,6 +24,7 @@ import pyarrow.parquet as pq
 
 from crysjepa._download import DatasetError, Progress, fetch_file, recorded_checksum
 from crysjepa.candidates import CandidateTable
+from crysjepa.energy.known_hull import NAME, bundled_file
 from crysjepa.imports import convert as formats
 from crysjepa.imports.registry import REGISTRY as _REGISTRY
 from crysjepa.imports.registry import Dataset, RemoteFile
@@ -34,7 +34,7 @@ __all__ = ["Dataset", "DatasetError", "RemoteFile", "available", "download", "fe
 
 
 def available() -> list[Dataset]:
-    """Every dataset in the registry, the bundled one first."""
+    """Every dataset in the registry, the bundled ones first."""
     return list(_REGISTRY.values())
 
 
@@ -170,6 +170,22 @@ def told_by(path: str | Path) -> dict[str, Any]:
         return {}
 
 
+def contents(name: str) -> list[str]:
+    """What a bundled data set holds, a line for each of its files; nothing for others."""
+    if not info(name).bundled:
+        return []
+    lines = []
+    for file in _BUNDLE.get(name, (f"{name}.parquet",)):
+        told = told_by(bundled_file(file))
+        parts = [f"{pq.read_metadata(bundled_file(file)).num_rows:,} rows"]
+        parts += [f"{n:,} of {source}" for source, n in told.get("rows_by_source", {}).items()]
+        parts += [f"{told['with_energy']:,} with an energy"] if "with_energy" in told else []
+        parts += [f"scale {told['scale']}"] if "scale" in told else []
+        parts += [told["note"]] if "note" in told else []
+        lines.append(f"{file}: {'; '.join(parts)}")
+    return lines
+
+
 def load(
     name_or_path: str | Path,
     *,
@@ -214,7 +230,7 @@ def _is_current(path: Path, dataset: Dataset) -> bool:
 
 
 def _bundled(name: str) -> Path:
-    with importlib.resources.as_file(
-        importlib.resources.files("crysjepa") / "data" / f"{name}.parquet"
-    ) as path:
-        return path
+    return bundled_file(f"{name}.parquet")
+
+
+_BUNDLE = {NAME: ("known.parquet", "known_hull.parquet", "lemat_systems.parquet")}

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from crysjepa import datasets
 from crysjepa._verbs import Report, Source, resolve_device
+from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluate.compare import compare_crystals
+from crysjepa.evaluate.given import EnergyOrigin, energies_of, read_given
 from crysjepa.evaluate.protocol import Protocol, evaluate_crystals
 from crysjepa.evaluate.tradeoff import tradeoff_of_result
 
@@ -17,10 +18,11 @@ def evaluate(
     source: Source,
     out: Source,
     *,
-    reference: Source = "flla",
+    reference: Source = NAME,
     hull: Source | None = None,
     protocol: Protocol | None = None,
     finetuned_on: Source | None = None,
+    anew: bool = False,
     shards: Source | None = None,
     device: str = "auto",
     processes: int = 1,
@@ -28,21 +30,29 @@ def evaluate(
 ) -> dict[str, Any]:
     """Judge crystals by V, S, U, N, S.U.N. and V.S.U.N.; writes its results into the folder ``out``.
 
-    See :func:`crysjepa.evaluate.protocol.evaluate_crystals`.
+    ``source`` may be a finished run, of ``discover`` or of ``evaluate``: its crystals are judged anew.
+    Energies that come with the crystals, of the protocol's force field, are used, and nothing is relaxed;
+    ``anew`` relaxes all the same. See :func:`crysjepa.evaluate.protocol.evaluate_crystals`.
     """
-    table = datasets.load(str(source))
+    given = read_given(source)
     return evaluate_crystals(
-        table, reference=reference, hull=hull, out=Path(out), protocol=protocol, finetuned_on=finetuned_on,
-        shards=None if shards is None else Path(shards), device=resolve_device(device), processes=processes,
-        progress=progress,
+        given.table, reference=reference, hull=hull, out=Path(out), protocol=protocol,
+        finetuned_on=finetuned_on,
+        origin=None if anew else given.origin, shards=None if shards is None else Path(shards),
+        device=resolve_device(device), processes=processes, progress=progress,
     )  # fmt: skip
+
+
+def energies_in(source: Source) -> EnergyOrigin | None:
+    """Of which force field the energies of crystals are, where their file says so; None where it does not."""
+    return energies_of(source)
 
 
 def compare(
     sources: Sequence[Source],
     out: Source,
     *,
-    reference: Source = "flla",
+    reference: Source = NAME,
     hull: Source | None = None,
     protocol: Protocol | None = None,
     anyway: bool = False,

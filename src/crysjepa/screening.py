@@ -6,20 +6,21 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crysjepa._verbs import Report, Source, beside, check_file, resolve_device, sound, stage
 from crysjepa.candidates import Status, write_parquet
-from crysjepa.chunks import open_chunks
+from crysjepa.chemical_systems import Keys, element_fractions, system_keys
+from crysjepa.chunks import Chunks, open_chunks
 from crysjepa.crystals import Crystals
 from crysjepa.datasets import cache_folder
-from crysjepa.energy.hull import Hull
-from crysjepa.evaluate.metrics import load_hull
+from crysjepa.energy.support import HullSupport
 from crysjepa.evaluate.protocol import Known, Protocol, find_references
 from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.screen.context import labels
@@ -28,6 +29,9 @@ from crysjepa.screen.rankers import RankerContext, RankerInfo, make_ranker, rank
 from crysjepa.screen.ranking import rank_shards, score_chunks
 
 _EMBEDDED_AT_ONCE = 2048
+_FEW = 4096
+"""Candidates for which only the known crystals of their chemical systems are embedded, and not kept: some
+seconds, where all of them would be a minute."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,11 @@ def screen(
     """Rank crystals, best first, into a Parquet file.
 
     Its columns are ``id``, ``score`` (lower is better), ``rank``, ``status``, ``reason``, ``num_references``
-    (known crystals in the chemical system and its subsystems) and ``support_distance`` (to the nearest of
-    them, in the embedding). A crystal that cannot be scored keeps its row, with the reason. One that has no
-    score is ranked after all that have; one that is not fit to be scored has no rank.
+    (known crystals in the chemical system and its subsystems), ``support_distance`` (to the nearest of
+    them, in the embedding), ``hull_support`` (what the hull's answer is worth there) and ``hull_warning``,
+    where the score is further below the hull than discoveries are. A crystal that cannot be scored keeps its
+    row, with the reason. One that has no score is ranked after all that have; one that is not fit to be
+    scored has no rank.
 
     Candidates are read, scored and forgotten a chunk at a time; a run that was interrupted goes on from
     ``OUT.shards``.
@@ -79,7 +85,9 @@ def screen(
     by
         A name from :data:`crysjepa.screen.rankers.RANKERS`.
     reference
-        Known crystals. Their column ``formation_energy_per_atom`` gives the hull, unless there is ``hull``.
+        Known crystals.
+    hull
+        By default the bundled one, joined with the energies of the reference.
     index
         File that keeps the embeddings of the reference; by default one in crysjepa's cache folder.
     min_hull_entries
@@ -95,6 +103,8 @@ def screen(
     info, chunks = ranker_info(by), open_chunks(source)
     chosen = resolve_device(device)
     context = _context(info, reference, hull, jepa, index, min_hull_entries, seed, chosen, progress)
+    if index is None and info.needs_reference and len(chunks) <= _FEW:
+        context = replace(context, systems=_systems(chunks))
     ranker = make_ranker(by, context)
     shards = beside(out, ".shards")
     paths = score_chunks(
@@ -102,6 +112,7 @@ def screen(
         ranker,
         shards,
         num_rows=len(chunks),
+        support=None if context.hull is None else HullSupport(context.hull),
         progress=stage(progress, f"screen by {by}"),
     )
     rows = rank_shards(paths)
@@ -166,7 +177,7 @@ def _context(
         return RankerContext(Crystals.empty(), seed=seed, device=device, progress=progress)
     known = Known.load(reference)
     crystals = known.table.crystals(known.table.ok_ids)
-    found = _hull(known, reference, hull) if info.needs_hull else None
+    found = known.hull_or_default(hull) if info.needs_hull else None
     references = None
     if info.force_field and found is not None:
         protocol = Protocol(force_field=info.name)
@@ -186,13 +197,12 @@ def _context(
     )
 
 
-def _hull(known: Known, reference: Source, hull: Source | None) -> Hull | None:
-    """Of the source that was named, else of the reference's own energies, else none."""
-    if hull is not None:
-        return load_hull(hull)
-    if "formation_energy_per_atom" not in known.table:
-        return None
-    return Hull.from_table(known.table, scale=known.scale, source=Path(reference).name)
+def _systems(chunks: Chunks) -> Keys:
+    """Chemical systems of the candidates: (M, 2)."""
+    found = [np.zeros((0, 2), dtype=np.uint64)]
+    for table in chunks.of(_FEW):
+        found.append(np.unique(system_keys(element_fractions(table.crystals(table.ok_ids))), axis=0))
+    return np.concatenate(found)
 
 
 def _index(index: Source | None) -> Path:

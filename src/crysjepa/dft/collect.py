@@ -18,9 +18,9 @@ from crysjepa.dft.outcome import Outcome, State, outcome
 from crysjepa.dft.vasp import read_folder
 from crysjepa.dft.verdicts import STAGE, Collected, write_verdicts
 from crysjepa.energy.hull import Hull
+from crysjepa.energy.known_hull import NAME
 from crysjepa.energy.references import MP2020, ElementalReferences, ScaleMismatch, check_scales
 from crysjepa.evaluate.columns import set_column
-from crysjepa.evaluate.hulls import load_hull
 from crysjepa.evaluate.judge import Judge
 from crysjepa.evaluate.known import Known
 from crysjepa.evaluate.presets import Protocol
@@ -32,7 +32,7 @@ def dft_collect(
     out: Source | None = None,
     *,
     hull: Source | None = None,
-    reference: Source = "flla",
+    reference: Source = NAME,
     elements: Source | None = None,
     protocol: Protocol | None = None,
     processes: int = 1,
@@ -52,7 +52,7 @@ def dft_collect(
     out
         By default the folder ``collected`` in the first of them. Results that are there are replaced.
     hull, reference
-        A file, folder or data set name. Without a hull, stability is not judged.
+        A file, folder or data set name; the hull is by default the bundled one and the reference's energies.
     elements
         Energies of the elements; see :func:`~crysjepa.dft.energies.vasp_references`.
     protocol
@@ -77,14 +77,15 @@ def dft_collect(
     """
     protocol = (protocol or Protocol()).model_copy(update={"relax": False})
     manifests = [Manifest.read(f) for f in folders]
-    found_hull = None if hull is None else load_hull(hull)
+    known = Known.load(reference)
+    found_hull = known.hull_or_default(hull)
     table, outcomes, notes = _outcomes(manifests, progress)
     table, energies = _with_energies(table, outcomes)
     references = vasp_references(elements, _lowest_of_elements(table, outcomes, energies))
     if found_hull is not None:
         _check_hull(found_hull, references, protocol.allow_mixed_scales)
     table, missing = _with_formation_energies(table, energies, references)
-    judge = Judge.prepare(protocol, Known.load(reference), found_hull, None, processes=processes)
+    judge = Judge.prepare(protocol, known, found_hull, None, processes=processes)
     about = {
         "num_exported": len(set().union(*(m.exported for m in manifests))),
         "corrections": MP2020,

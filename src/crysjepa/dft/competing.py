@@ -70,7 +70,7 @@ def compounds_near_hull(
     if "formation_energy_per_atom" not in table:
         raise ValueError(
             f"the reference {reference.name} has no formation energies, which say what competes: name one "
-            "that has, such as flla"
+            "that has, such as known"
         )
     systems = {frozenset(c.elements) for c in candidates.compositions()}
     crystals = table.crystals(table.ok_ids)

@@ -23,6 +23,7 @@ from crysjepa.dft.gpaw import GpawSettings
 from crysjepa.dft.outcome import State
 from crysjepa.dft.verdicts import STAGE, Collected, write_verdicts
 from crysjepa.energy.hull import Hull
+from crysjepa.energy.known_hull import NAME
 from crysjepa.energy.references import ElementalReferences
 from crysjepa.evaluate.columns import set_column
 from crysjepa.evaluate.judge import Judge
@@ -37,7 +38,7 @@ def dft_run(
     *,
     backend: str = "gpaw",
     settings: GpawSettings | None = None,
-    reference: Source = "flla",
+    reference: Source = NAME,
     within: float = 0.05,
     max_sites: int = 20,
     cache: Source | None = None,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from crysjepa.candidates import CandidateTable, Status
 from crysjepa.discover.config import DiscoverConfig
+from crysjepa.energy.support import TOO_LOW, Support
 from crysjepa.evaluate.metrics import crystal_metrics
 from crysjepa.evaluate.protocol import Judge
+from crysjepa.evaluate.results import judge_name
 
 
 def run_metrics(
@@ -18,10 +21,12 @@ def run_metrics(
     drawn: list[dict[str, int]],
     table: CandidateTable,
     about: list[str],
+    control: CandidateTable | None = None,
 ) -> dict[str, Any]:
     """For ``metrics.json``: from each round's own table, and from all of them joined.
 
-    ``drawn`` counts what became of all that each round drew; ``about`` are the rankers' own notes.
+    ``drawn`` counts what became of all that each round drew; ``about`` are the rankers' own notes;
+    ``control`` are crystals of the base that no ranker chose.
     """
     ended = list(zip(table.column("round"), table.column("status"), strict=True))
     before = [
@@ -36,20 +41,34 @@ def run_metrics(
         }
         for r, t in enumerate(rounds)
     ]
+    if control is not None:
+        before[0]["control"] = {"what": _control_says(control, drawn[0]), **crystal_metrics(control)}
     listed = [r for r in table.column("shortlist_rank") if r is not None]
     screened = {"oversample", "screen_by"} if config.oversample > 1 else set()
     settings = config.model_dump(mode="json", include={"ranker", "seed"} | screened)
     return {
         "rounds": before,
+        **{name: before[-1][name] for name in ("vsun", "vsun_new_formula")},
+        "hull": None if judge.hull is None else judge.hull.source,
+        "novelty_set": judge.names[0],
+        "judge": judge_name(judge.describe()),
         "shortlist": len(listed),
         "num_selected": [sum(bool(v) for v in t.column("selected")) for t in rounds[:-1]],
         "protocol": judge.describe() | settings,
-        "notes": [*_notes(judge, config, rounds, drawn), *(f"Ranking: {note}." for note in about)],
+        "notes": [*_notes(judge, config, rounds, drawn, table), *(f"Ranking: {note}." for note in about)],
     }
 
 
+def _control_says(control: CandidateTable, drawn: dict[str, int]) -> str:
+    return f"{len(control)} of the {sum(drawn.values())} crystals that the base drew, at random"
+
+
 def _notes(
-    judge: Judge, config: DiscoverConfig, rounds: list[CandidateTable], drawn: list[dict[str, int]]
+    judge: Judge,
+    config: DiscoverConfig,
+    rounds: list[CandidateTable],
+    drawn: list[dict[str, int]],
+    table: CandidateTable,
 ) -> list[str]:
     relaxation = judge.protocol.relaxation
     notes = [
@@ -81,11 +100,24 @@ def _notes(
         notes.append(
             f"Energies above hull are relative to {len(judge.hull)} compounds ({judge.hull.source}, scale "
             f"{judge.hull.scale}). A hull that lacks competing compounds makes crystals look more stable "
-            "than they are: the number of hull entries says how many each was judged against."
+            "than they are. Supported means: wherever LeMat-Bulk has a compound on its hull, in the "
+            "crystal's chemical system or a part of it, this hull has one too. Thin: one such place is empty "
+            "here. Blind: more are, or there is next to nothing to compare with."
         )
+        counts = Counter(table.column("hull_support")) if "hull_support" in table else Counter()
+        said = ", ".join(f"{counts[s]} {s}" for s in Support if counts[s])
+        warned = sum(w is not None for w in table.column("hull_warning")) if "hull_warning" in table else 0
+        if said:
+            notes.append(
+                f"Of all crystals that were relaxed: {said}. {warned} lie more than {-TOO_LOW} eV/atom "
+                "below the hull, further than discoveries do: a competitor is missing there or the energy is "
+                "wrong. They count as stable in the rates, and stand last on the short list or not at all."
+            )
     notes.append(
         f"Novel means: no match among the {len(judge.reference.crystals)} crystals of the reference "
-        f"({Path(config.reference).name}). It says nothing of crystals known elsewhere."
+        f"({Path(config.reference).name}). New formula means: nor is any compound of that reduced formula "
+        "known, in the reference, in the hull or in the bundled list. It says nothing of crystals known "
+        "elsewhere."
     )
     return notes
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from crysjepa.candidates import CandidateTable, Status
 from crysjepa.crystals import Crystals
+from crysjepa.energy.support import ORDER, TOO_LOW, HullSupport
+from crysjepa.evaluate.grades import KnownFormulas
 from crysjepa.screen.filters import composition_validity, invalid_structures, reduced_formulas
 from crysjepa.screen.scores import Score
 from crysjepa.screen.selection import ranked_vun, select_best
@@ -25,16 +27,31 @@ ALWAYS = 0.02
 LANTHANIDES = range(57, 72)
 
 
-def worth_relaxing(drawn: CandidateTable, scores: Mapping[str, Score], num: int) -> CandidateTable:
+def worth_relaxing(
+    drawn: CandidateTable,
+    scores: Mapping[str, Score],
+    num: int,
+    *,
+    known: KnownFormulas | None = None,
+    support: HullSupport | None = None,
+) -> CandidateTable:
     """The ``num`` rows to go on with; those of the others say why not (:func:`narrowed`).
 
-    Valid crystals before others, each formula once before any twice, and then by score.
+    Valid crystals before others, each formula once before any twice; then new formulas before ``known`` ones,
+    those where the hull's answer is worth more before others, and then by score. A score further below the
+    hull than any discovery is no promise but a sign of a missing competitor: it comes after the others.
     """
     crystals = drawn.crystals(drawn.ok_ids)
     composition = composition_validity(crystals)
     bad = invalid_structures(crystals) | {i: r for i, r in composition.items() if r is not None}
     formulas = dict(zip(crystals.ids, reduced_formulas(crystals), strict=True))
-    order = sorted(crystals.ids, key=lambda i: (i in bad, _value(scores.get(i))))
+    first = {}
+    for id_, formula in formulas.items():
+        value = _value(scores.get(id_))
+        trust = 0 if support is None else ORDER[support.of(tuple(z for z, _ in formula)).verdict]
+        is_known = known is not None and known.compound(formula) is not None
+        first[id_] = (id_ in bad, is_known, trust, value < TOO_LOW, value)
+    order = sorted(crystals.ids, key=first.__getitem__)
     seen: Counter[object] = Counter()
     keys = {}
     for place, id_ in enumerate(order):

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluate.protocol import Protocol
 from crysjepa.nn.training import TrainSettings
 from crysjepa.relax.relax import PAPER as PAPER_RELAXATION
@@ -19,8 +20,11 @@ class DiscoverConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     preset: str = "quick"
-    reference: str = Field("flla", description="known crystals: a data set's name or a path")
-    hull: str | None = Field(None, description="reference for energies above hull; by default the reference")
+    reference: str = Field(NAME, description="known crystals: a data set's name or a path")
+    hull: str | None = Field(
+        None,
+        description="of energies above hull; by default the bundled one with the reference's energies",
+    )
     generator: str | None = Field(None, description="checkpoint; by default the shipped one")
     source: Literal["generator", "substitution"] = Field(
         "generator", description="who draws the first round: substitution, too, teaches the generator"
@@ -33,6 +37,9 @@ class DiscoverConfig(BaseModel):
         4, ge=1, description="drawn for each that is relaxed: the best by `screen_by` are"
     )
     screen_by: str = Field("jepa-relaxed", description="ranks what was drawn, before anything is relaxed")
+    control: int = Field(
+        60, ge=0, description="crystals of the base, drawn at random, relaxed to compare the chosen ones with"
+    )
     rounds: int = Field(1, ge=0, description="refinements")
     patience: int | None = Field(
         None, ge=1, description="stop after so many rounds in a row whose V.S.U.N. is no better"

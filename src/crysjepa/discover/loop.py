@@ -22,7 +22,7 @@ from crysjepa.discover.account import round_name, run_metrics
 from crysjepa.discover.choosing import is_enough, lessons, narrowed, with_replay, worth_relaxing
 from crysjepa.discover.config import DiscoverConfig
 from crysjepa.energy.references import ElementalReferences, read_references
-from crysjepa.evaluate.metrics import load_hull
+from crysjepa.energy.support import HullSupport
 from crysjepa.evaluate.protocol import Judge, Known, Report, find_references, protocol_inputs
 from crysjepa.generate.base import Generator, Sampler, load_generator
 from crysjepa.generate.drawing import draw
@@ -65,6 +65,8 @@ def discover_crystals(
         loop.narrow(round_)
         loop.relax(round_)
         loop.judge(round_)
+        if round_ == 0 and config.oversample > 1 and config.control:
+            loop.control()
         if round_ == config.rounds or loop.enough(round_):
             break
         loop.refine(round_)
@@ -80,7 +82,7 @@ class _Loop:
         self.generator_path = Path(config.generator) if config.generator else shipped("generator")
         self.jepa_path = Path(config.jepa) if config.jepa else shipped("jepa")
         self.known = Known.load(config.reference)
-        self.hull = load_hull(config.hull or config.reference)
+        self.hull = self.known.hull_or_default(config.hull)
         inputs = protocol_inputs(config.protocol, self.known, self.hull, device)
         models = {"generator": file_hash(self.generator_path), "jepa": file_hash(self.jepa_path)}
         self.run = Run(out, config.model_dump(mode="json"), inputs | models)
@@ -132,7 +134,13 @@ class _Loop:
                 kept = drawn
             else:
                 scores = self.screener.score(drawn.crystals(drawn.ok_ids))
-                kept = worth_relaxing(drawn, scores, self._num(round_))
+                kept = worth_relaxing(
+                    drawn,
+                    scores,
+                    self._num(round_),
+                    known=self.judge_by.known,
+                    support=HullSupport(self.hull),
+                )
                 drawn = narrowed(drawn, kept, scores, self.config.screen_by)
             kept.write(self.run.path(targets[0]))
             drawn.write(self.run.path(targets[1]))
@@ -149,6 +157,21 @@ class _Loop:
             self.judge_by.relax(table, shards, self._staged(round_)).write(self.run.path(target))
 
         self.run.stage(f"relax-{round_}", [target], work)
+
+    def control(self) -> None:
+        """What the ranker is compared with: some of what the base drew, at random, judged alike."""
+        target = "round-0/control.parquet"
+
+        def work() -> None:
+            drawn = CandidateTable.read(self.run.path("round-0/generated.parquet"))
+            rng = np.random.default_rng((self.config.seed, 3))
+            rows = np.sort(rng.permutation(len(drawn))[: self.config.control])
+            table = CandidateTable(drawn.frame.iloc[rows].reset_index(drop=True))
+            report: Report = lambda stage, done, total: self.report(f"{stage} (control)", done, total)  # noqa: E731
+            relaxed = self.judge_by.relax(table, self.run.path("round-0/control-relax"), report)
+            self.judge_by.judge(relaxed, report).write(self.run.path(target), self.judge_by.energies())
+
+        self.run.stage("control", [target], work)
 
     def judge(self, round_: int) -> None:
         """V, U and N, and S for the record; scores, nearest known crystals and embeddings."""
@@ -208,10 +231,14 @@ class _Loop:
             table = self._map(with_shortlist(joined, self.config.shortlist), rounds)
             drawn = [CandidateTable.read(self.run.path(f"round-{r}/drawn.parquet")) for r in range(rounds)]
             counts = [t.counts() for t in drawn]
-            found = run_metrics(self.config, self.judge_by, tables, counts, table, self._ranker_notes())
+            at_random = self.run.path("round-0/control.parquet")
+            control = CandidateTable.read(at_random) if at_random.exists() else None
+            found = run_metrics(
+                self.config, self.judge_by, tables, counts, table, self._ranker_notes(), control
+            )
             write_json(self.run.path("metrics.json"), found)
             self._write_shortlist(table)
-            table.write(self.run.path("candidates.parquet"))
+            table.write(self.run.path("candidates.parquet"), self.judge_by.energies())
 
         self.run.stage("conclude", ["candidates.parquet", "metrics.json", "reference_map.parquet"], work)
         self.run.stage("report", ["report.html"], lambda: write_report(self.run.folder))

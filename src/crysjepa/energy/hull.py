@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.optimize import LinearConstraint, milp
 
-from crysjepa.energy.references import ElementalReferences
+from crysjepa.energy.references import ElementalReferences, check_scales
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition
@@ -189,6 +189,24 @@ class Hull:
             ids=table["id"].to_pylist() if "id" in columns else None,
             scale_stated=stated is not None,
             references=None if references is None else ElementalReferences(**references),
+        )
+
+    def joined(self, other: Hull) -> Hull:
+        """The hull of both: of a compound that both have, the lower energy.
+
+        Raises ScaleMismatch if they are on different scales.
+        """
+        check_scales(self.scale, other.scale)
+        both = dict(self.compounds)
+        for compound, energy in other.compounds.items():
+            both[compound] = min(energy, both.get(compound, math.inf))
+        return Hull(
+            both,
+            self.scale,
+            f"{self.source} + {other.source}",
+            self.scale_stated and other.scale_stated,
+            {**self.skipped, **other.skipped},
+            self.references or other.references,
         )
 
     # -- asking it -------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from crysjepa import datasets
+from crysjepa.energy.known_hull import NAME
+from crysjepa.evaluate.given import read_given
 from crysjepa.evaluate.presets import Protocol
 from crysjepa.evaluate.protocol import Report, evaluate_crystals
 from crysjepa.evaluate.rates import METRICS, flag_columns
@@ -24,7 +25,7 @@ def compare_crystals(
     sources: Sequence[str | Path],
     out: str | Path,
     *,
-    reference: str | Path = "flla",
+    reference: str | Path = NAME,
     hull: str | Path | None = None,
     protocol: Protocol | None = None,
     anyway: bool = False,
@@ -64,9 +65,10 @@ def compare_crystals(
             progress("sets of crystals", number, len(named))
         if not is_result(path):
             folder = out / _folder(name)
+            given = read_given(path)
             evaluate_crystals(
-                datasets.load(str(path)), reference=reference, hull=hull, out=folder, protocol=protocol,
-                device=device, processes=processes, progress=_named(progress, name),
+                given.table, reference=reference, hull=hull, out=folder, protocol=protocol,
+                origin=given.origin, device=device, processes=processes, progress=_named(progress, name),
             )  # fmt: skip
             path = folder
         results += read_result(path, name)

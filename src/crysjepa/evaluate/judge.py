@@ -11,7 +11,10 @@ from crysjepa import __version__
 from crysjepa.candidates import CandidateTable
 from crysjepa.crystals import Crystals
 from crysjepa.energy.hull import Hull
+from crysjepa.energy.known_hull import NAME
 from crysjepa.energy.references import ElementalReferences
+from crysjepa.evaluate.given import energies_told
+from crysjepa.evaluate.grades import KnownFormulas
 from crysjepa.evaluate.judging import evaluate_table
 from crysjepa.evaluate.known import Known, Report
 from crysjepa.evaluate.presets import Protocol
@@ -41,6 +44,7 @@ class Judge:
     finetuned_on: FormulaIndex | HashIndex | None = None
     names: tuple[str, str] = ("", "")
     processes: int = 1
+    known: KnownFormulas | None = None
 
     @classmethod
     def prepare(
@@ -58,7 +62,10 @@ class Judge:
         known = _index(reference.crystals(), protocol)
         tuned = None if finetuned_on is None else _index(finetuned_on.crystals(), protocol)
         names = (reference.name, "" if finetuned_on is None else finetuned_on.name)
-        return cls(protocol, known, hull, references, device, tuned, names, processes)
+        own = None if reference.name == NAME else known.crystals
+        return cls(
+            protocol, known, hull, references, device, tuned, names, processes, KnownFormulas.of(own, hull)
+        )
 
     def relax(self, table: CandidateTable, shards: Path, progress: Report | None = None) -> CandidateTable:
         """Relax every row that is still ``ok``."""
@@ -72,12 +79,17 @@ class Judge:
         )
         return done.apply_to(table)
 
+    def energies(self) -> dict[str, Any]:
+        """Where the energies of :meth:`relax` are from: for a file's metadata."""
+        return energies_told(force_field_info(self.protocol.force_field), self.protocol.relaxation)
+
     def judge(self, table: CandidateTable, progress: Report | None = None) -> CandidateTable:
         """Decide validity, uniqueness, novelty and, given energies and a hull, stability."""
         judged = evaluate_table(
             table,
             reference=self.reference,
             finetuned_on=self.finetuned_on,
+            known=self.known,
             hull=self.hull,
             references=self.references,
             e_above_hull_max=self.protocol.e_above_hull_max,

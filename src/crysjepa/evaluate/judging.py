@@ -14,6 +14,7 @@ from crysjepa.energy.hull import Hull
 from crysjepa.energy.references import ElementalReferences, check_scales
 from crysjepa.evaluate.columns import set_column
 from crysjepa.evaluate.energies import check_energy_column, decide_stability, with_formation_energies
+from crysjepa.evaluate.grades import KnownFormulas, with_grades, with_support
 from crysjepa.evaluate.symmetry import space_groups, symbol
 from crysjepa.screen.filters import Progress, composition_validity, structure_validity
 from crysjepa.screen.hashing import HashIndex, novel_by_hash, unique_by_hash
@@ -56,6 +57,7 @@ def evaluate_table(
     *,
     reference: Crystals | FormulaIndex | HashIndex | None = None,
     finetuned_on: Crystals | FormulaIndex | HashIndex | None = None,
+    known: KnownFormulas | None = None,
     hull: Hull | None = None,
     references: ElementalReferences | None = None,
     e_above_hull_max: float = 0.1,
@@ -74,6 +76,9 @@ def evaluate_table(
         Known crystals for novelty; without them ``novel`` is not computed.
     finetuned_on
         What the generator was fine-tuned on: a crystal that matches one of these is not novel either.
+    known
+        Formulas of known compounds, for ``novelty_grade``; by default the bundled ones, the reference's and
+        the hull's.
     hull
         For stability; without it ``stable`` is not computed.
     references
@@ -102,8 +107,9 @@ def evaluate_table(
         With the columns ``formula``, ``chemical_system``, ``space_group``, ``space_group_number``,
         ``invalid_structure`` and ``invalid_composition`` (reasons), ``valid``, ``unique``,
         ``duplicate_of``, and where they were asked for ``batch``, ``novel``, ``matches``,
-        ``matches_finetuning``, ``formation_energy_per_atom``, ``e_above_hull``, ``hull_entries`` and
-        ``stable``.
+        ``matches_finetuning``, ``novelty_grade``, ``known_compound``, ``formation_energy_per_atom``,
+        ``e_above_hull``, ``hull_entries``, ``stable``, ``hull_support``, ``hull_gaps``, ``hull_systems`` and
+        ``hull_warning`` (:mod:`crysjepa.evaluate.grades`).
 
         A crystal that was rejected earlier is judged all the same. One that had failed (a relaxation gone
         astray, say) is not judged for uniqueness and stability, and makes no other a duplicate: it is null
@@ -141,15 +147,22 @@ def evaluate_table(
     duplicates = _duplicates(table, intact, rules, matcher, _stage(progress, "uniqueness"))
     table = _decide_matching(table, duplicates, "uniqueness", "unique", "duplicate_of", "duplicate of")
     if reference is not None:
-        known = _known(sound, reference, rules, matcher, _stage(progress, "novelty"))
-        table = _decide_matching(table, known, "novelty", "novel", "matches", "matches")
+        matches = _known(sound, reference, rules, matcher, _stage(progress, "novelty"))
+        table = _decide_matching(table, matches, "novelty", "novel", "matches", "matches")
     if finetuned_on is not None:
         tuned = _known(sound, finetuned_on, rules, matcher, _stage(progress, "novelty (fine-tuning set)"))
         table = _decide_against_finetuning(table, tuned)
+    if "novel" in table and reference is not None:
+        if known is None:
+            known = KnownFormulas.of(
+                reference if isinstance(reference, Crystals) else reference.crystals, hull
+            )
+        table = with_grades(table, sound, known)
     if references is not None:
         table = with_formation_energies(table, intact, references)
     if hull is not None:
         table = decide_stability(table, intact, hull, references, e_above_hull_max, min_hull_entries)
+        table = with_support(table, intact, hull)
     return table
 
 

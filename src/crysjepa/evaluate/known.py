@@ -13,6 +13,7 @@ from crysjepa.candidates import CandidateTable
 from crysjepa.crystals import Crystals
 from crysjepa.energy.corrections import corrections_by
 from crysjepa.energy.hull import ASSUMED_SCALE, Hull
+from crysjepa.energy.known_hull import NAME, SCALE
 from crysjepa.energy.references import (
     MP2020,
     ElementalReferences,
@@ -22,7 +23,7 @@ from crysjepa.energy.references import (
     load_references,
     read_references,
 )
-from crysjepa.evaluate.hulls import scale_of
+from crysjepa.evaluate.hulls import hull_or_default, scale_of
 from crysjepa.evaluate.presets import Protocol
 from crysjepa.relax.force_fields import force_field_info, get_force_field
 
@@ -45,11 +46,17 @@ class Known:
     @classmethod
     def load(cls, name_or_path: str | Path) -> Known:
         """From a data set's name or a path; the scale is what a Parquet file states, or the assumed one."""
+        path = Path(name_or_path)
+        own = path.exists() and path.name == NAME  # a path that is called as the bundled data set is
         return cls(
             datasets.load(str(name_or_path)),
             scale_of(name_or_path) or ASSUMED_SCALE,
-            Path(name_or_path).name,
+            f"./{NAME}" if own else path.name,
         )
+
+    def hull_or_default(self, hull: str | Path | None) -> Hull:
+        """The hull of that name or path; by default the bundled one and this reference's energies."""
+        return hull_or_default(hull, self.table, self.scale, self.name)
 
     def crystals(self) -> Crystals:
         """Those that could be read. Raises ValueError if there are none."""
@@ -63,7 +70,7 @@ def find_references(
     protocol: Protocol, hull: Hull, known: Known, *, device: str = "cpu", progress: Report | None = None
 ) -> ElementalReferences:
     """Elemental references on the hull's scale: from a file, the hull's own, shipped, or fitted on the known
-    crystals.
+    crystals (on the bundled ones, if these have no energies on that scale).
 
     The fit evaluates up to 600 of them (those with ``formation_energy_per_atom``) with the force field, as
     they are, and is only as good as their labels; its error is recorded. Where the force field speaks of
@@ -85,7 +92,10 @@ def find_references(
     try:
         return load_references(protocol.force_field, hull.scale)
     except FileNotFoundError:
-        if "formation_energy_per_atom" not in known.table:
+        without = "formation_energy_per_atom" not in known.table
+        if (without or known.scale != hull.scale) and hull.scale == SCALE:
+            known = Known.load(NAME)
+        elif without:
             raise
     check_scales(known.scale, hull.scale, allow_mixed=protocol.allow_mixed_scales)
     return _fitted(protocol.force_field, known, device, progress)

@@ -6,19 +6,28 @@ numbers can be compared.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
-from crysjepa import datasets
+from crysjepa import __version__, datasets
 from crysjepa.candidates import CandidateTable
 from crysjepa.energy.hull import Hull
+from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluate.diversity import diversity
-from crysjepa.evaluate.hulls import load_hull
+from crysjepa.evaluate.given import EnergyOrigin, with_given_energies
 from crysjepa.evaluate.judge import Judge
 from crysjepa.evaluate.known import Known, Report, find_references
 from crysjepa.evaluate.presets import PRESETS, Protocol, preset
-from crysjepa.evaluate.rates import METRICS, batch_metrics, bootstrap_intervals, crystal_metrics
-from crysjepa.evaluate.results import citation, scored, seal
+from crysjepa.evaluate.rates import (
+    METRICS,
+    batch_metrics,
+    bootstrap_intervals,
+    by_round,
+    crystal_metrics,
+)
+from crysjepa.evaluate.results import citation, judge_name, scored, seal
+from crysjepa.evaluate.shortlist import shortlist_again
 from crysjepa.nn.checkpoint import file_hash
 from crysjepa.relax.force_fields import force_field_info
 from crysjepa.report.evaluation import write_evaluation
@@ -37,18 +46,31 @@ __all__ = [
     "protocol_inputs",
 ]
 
-_STABILITY = {"stable": "boolean", "e_above_hull": "Float64"}
+_STABILITY = {
+    "stable": "boolean",
+    "e_above_hull": "Float64",
+    "hull_entries": "Int64",
+    "hull_support": "string",
+    "hull_gaps": "string",
+    "hull_systems": "string",
+    "hull_warning": "string",
+}
 ARTEFACTS = ("crystals.parquet", "metrics.json")
+_RELAXING = ("relax", "relaxation", "force_field")
+"""Settings of a protocol that relaxation depends on: all others may change, and nothing is relaxed again."""
+_CRYSTALS = ("crystals", "force_field", "device")
+"""Inputs likewise."""
 
 
 def evaluate_crystals(
     table: CandidateTable,
     *,
-    reference: str | Path,
-    hull: str | Path | None,
+    reference: str | Path = NAME,
+    hull: str | Path | Hull | None = None,
     out: Path,
     protocol: Protocol | None = None,
     finetuned_on: str | Path | None = None,
+    origin: EnergyOrigin | None = None,
     shards: Path | None = None,
     device: str = "cpu",
     processes: int = 1,
@@ -56,16 +78,24 @@ def evaluate_crystals(
 ) -> dict[str, Any]:
     """Judge crystals; write ``crystals.parquet``, ``metrics.json`` and ``evaluation.html`` into ``out``.
 
-    A run that was stopped goes on where it stood. The known crystals, reduced for the matcher, are kept in
-    the cache folder, so that the next set of crystals finds them ready.
+    A run that was stopped goes on where it stood. With another hull, reference or threshold the crystals in
+    ``out`` are judged anew, from the energies that are there; the earlier results go to ``out/earlier-1``.
+    The known crystals, reduced for the matcher, are kept in the cache folder, so that the next set of
+    crystals finds them ready.
 
     Parameters
     ----------
-    reference, hull
-        A file, folder or data set name. Without a hull, or without relaxation, stability is not computed
+    reference
+        A file, folder or data set name.
+    hull
+        Likewise, or a hull; by default the bundled one and the energies of the reference
+        (:func:`~crysjepa.evaluate.hulls.hull_or_default`). Without relaxation stability is not computed
         (null), and neither are S.U.N. and V.S.U.N.
     finetuned_on
         What the generator was fine-tuned on: nothing that matches it is novel.
+    origin
+        Where the column ``energy_per_atom`` is from: such crystals are judged by these energies, as they are.
+        A row without an energy keeps its state.
     shards
         Where finished chunks of the relaxation are kept and looked for, as those that another machine
         relaxed; by default in ``out``.
@@ -78,17 +108,33 @@ def evaluate_crystals(
         What ``metrics.json`` holds: ``num_crystals``, every rate of
         :data:`~crysjepa.evaluate.rates.METRICS` as a fraction of all crystals, their Wilson ``intervals`` and
         ``bootstrap`` intervals, ``batches`` (mean and standard deviation; None unless the protocol has
-        batches), ``diversity``, ``metrics`` (version of each), the ``protocol``, its ``citation``, and hashes
-        by which a change is noticed.
+        batches), ``by_round`` (the same rates of each round of a run), ``shortlist`` (how a run's short list
+        held up), ``hull``, ``novelty_set`` and ``judge`` by name, ``diversity``, ``metrics`` (version of
+        each), the ``protocol``, its ``citation``, and hashes by which a change is noticed.
+
+    Raises
+    ------
+    ValueError
+        Before anything is relaxed, if crystals relaxed so cannot be compared with the hull.
     """
     protocol = protocol or Protocol()
+    if origin is not None and not origin.fits(protocol):
+        origin = None
+    if origin is not None:
+        protocol = protocol.model_copy(update={"relaxation": origin.relaxation})
     known = Known.load(reference)
     tuned = None if finetuned_on is None else Known.load(finetuned_on)
-    found_hull = load_hull(hull) if hull is not None and protocol.relax else None
+    found_hull = None
+    if protocol.relax:
+        found_hull = hull if isinstance(hull, Hull) else known.hull_or_default(hull)
     own = protocol_inputs(protocol, known, found_hull, device) | {"crystals": table.content_hash()}
+    if origin is not None:
+        own["force_field"] = origin.version
     if tuned is not None:
         own["finetuning_set"] = tuned.table.content_hash()
-    run = Run(out, {"evaluate": protocol.model_dump(mode="json")}, own)
+    settings = protocol.model_dump(mode="json")
+    _set_aside(out, settings, own)
+    run = Run(out, {"evaluate": settings}, own)
 
     def work() -> None:
         references = None
@@ -99,22 +145,56 @@ def evaluate_crystals(
             device=device, finetuned_on=tuned, processes=processes,
         )  # fmt: skip
         cache = _restored(judge)
-        fresh = table.undecided()
-        relaxed = judge.relax(fresh, shards or out / "relax", progress) if protocol.relax else fresh
+        if origin is not None:
+            relaxed = with_given_energies(table)
+        elif protocol.relax:
+            relaxed = judge.relax(table.undecided(), shards or out / "relax", progress)
+        else:
+            relaxed = table.undecided()
         judged = judge.judge(relaxed, progress)
         if judge.hull is None:
             judged = CandidateTable(judged.frame.drop(columns=[c for c in _STABILITY if c in judged]))
         for name, dtype in _STABILITY.items():
             judged = judged if name in judged else judged.with_column(name, {}, dtype)
-        judged.write(run.path("crystals.parquet"))
-        written = CandidateTable.read(run.path("crystals.parquet"))
         described = {**judge.describe(), "stability_judged": judge.hull is not None}
-        write_json(run.path("metrics.json"), seal(_metrics(written, described, device), written))
+        told = judge.energies()
+        if origin is not None:
+            described["force_field_version"] = told["energies"]["version"] = origin.version
+        judged.write(run.path("crystals.parquet"), told if protocol.relax else None)
+        written = CandidateTable.read(run.path("crystals.parquet"))
+        metrics = _metrics(written, described, device)
+        if listed := shortlist_again(table, written):
+            metrics["shortlist"] = listed
+        write_json(run.path("metrics.json"), seal(metrics, written))
         _save(judge, cache)
 
     run.stage("evaluate", ARTEFACTS, work)
     run.stage("report", ["evaluation.html"], lambda: write_evaluation(out))
     return read_json(run.path("metrics.json"))
+
+
+def _set_aside(out: Path, settings: dict[str, Any], inputs: dict[str, str]) -> None:
+    """Move results of the same relaxed crystals under another judgement out of the way."""
+    if not (out / "run.json").is_file() or not (out / "config.json").is_file():
+        return
+    record, before = read_json(out / "run.json"), read_json(out / "config.json").get("evaluate")
+    if not record["stages"] or not isinstance(before, dict) or record["versions"]["crysjepa"] != __version__:
+        return
+    then, now = ({k: s.get(k) for k in _RELAXING} for s in (before, settings))
+    if then != now or any(record["inputs"].get(k) != inputs.get(k) for k in _CRYSTALS):
+        return  # another relaxation: the run says so
+    if before == settings and record["inputs"] == inputs:
+        return
+    number = 1 + len(list(out.glob("earlier-*")))
+    folder = out / f"earlier-{number}"
+    folder.mkdir()
+    for name in ("config.json", "run.json"):
+        shutil.copy(out / name, folder / name)
+    for name in (*ARTEFACTS, "evaluation.html"):
+        if (out / name).is_file():
+            (out / name).rename(folder / name)
+    # A run of which no stage is done may have any settings; until this is written, it is the old one.
+    write_json(out / "run.json", {**record, "stages": {}})
 
 
 def _metrics(table: CandidateTable, protocol: dict[str, Any], device: str) -> dict[str, Any]:
@@ -125,6 +205,10 @@ def _metrics(table: CandidateTable, protocol: dict[str, Any], device: str) -> di
         **numbers,
         "bootstrap": bootstrap_intervals(table),
         "batches": batch_metrics(table, size, wanted) if size else None,
+        "by_round": by_round(table),
+        "hull": protocol.get("hull"),
+        "novelty_set": protocol["novelty_set_name"],
+        "judge": judge_name(protocol),
         "diversity": diversity(table),
         "metrics": {name: metric.version for name, metric in METRICS.items()},
         "protocol": protocol,

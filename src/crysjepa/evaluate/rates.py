@@ -13,6 +13,8 @@ import numpy as np
 from scipy.stats import binomtest
 
 from crysjepa.candidates import CandidateTable
+from crysjepa.energy.support import Support
+from crysjepa.evaluate.grades import Grade
 
 AT_HULL = 1e-6
 """eV/atom; the hull's linear programme is exact to about 1e-8."""
@@ -42,11 +44,21 @@ METRICS = {
     "stable_at_0": Metric(1, ("stable_at_0",), "energy above hull at most 0"),
     "sun_at_0": Metric(1, ("stable_at_0", "unique", "novel"), "S.U.N. with stable_at_0"),
     "vsun_at_0": Metric(1, ("valid", "stable_at_0", "unique", "novel"), "V.S.U.N. with stable_at_0"),
+    "new_formula": Metric(1, ("unique", "novel", "new_formula"), "unique, novel, of a formula not known"),
+    "vsun_new_formula": Metric(
+        1, ("valid", "stable", "unique", "novel", "new_formula"), "V.S.U.N., of a formula not known"
+    ),
+    "vsun_supported": Metric(
+        1,
+        ("valid", "stable", "unique", "novel", "new_formula", "hull_supported"),
+        "V.S.U.N., of a formula not known, where the hull is supported and gives no warning",
+    ),
     "new_prototype": Metric(
         1, ("unique", "novel", "new_prototype"), "unique, novel, and no known crystal matches without species"
     ),
 }
-"""``stable_at_0`` is taken from the column ``e_above_hull``; the others are columns."""
+"""``stable_at_0``, ``new_formula`` and ``hull_supported`` are taken from the columns ``e_above_hull``,
+``novelty_grade``, ``hull_support`` and ``hull_warning``; the others are columns."""
 
 
 def crystal_metrics(table: CandidateTable) -> dict[str, Any]:
@@ -135,17 +147,26 @@ def batch_metrics(table: CandidateTable, size: int, wanted: int | None = None) -
     }
 
 
+def by_round(table: CandidateTable) -> list[dict[str, Any]] | None:
+    """:func:`crystal_metrics` of each round of a run, with its number; None where there are no rounds."""
+    if "round" not in table:
+        return None
+    found = []
+    for number in sorted({r for r in table.column("round") if r is not None}):
+        rows = (table.frame["round"] == number).fillna(False).to_numpy(dtype=bool)
+        part = CandidateTable(table.frame[rows].reset_index(drop=True))
+        found.append({"round": number, **crystal_metrics(part)})
+    return found
+
+
 def flag_columns(table: CandidateTable) -> dict[str, list[bool] | None]:
     """Whether each row is a hit of each rate of :data:`METRICS`; None for a rate that was not judged."""
     return _flags(table)
 
 
 def _flags(table: CandidateTable) -> dict[str, list[bool] | None]:
-    values = {c: table.column(c) for m in METRICS.values() for c in m.columns if c in table}
-    if "e_above_hull" in table:
-        values["stable_at_0"] = [None if e is None else e <= AT_HULL for e in table.column("e_above_hull")]
-    else:
-        values.pop("stable_at_0", None)
+    plain = {c for m in METRICS.values() for c in m.columns} - set(_DERIVED_COLUMNS)
+    values = {c: table.column(c) for c in plain if c in table} | _derived(table)
     found: dict[str, list[bool] | None] = {}
     for name, metric in METRICS.items():
         columns = [values.get(c) for c in metric.columns]
@@ -154,6 +175,24 @@ def _flags(table: CandidateTable) -> dict[str, list[bool] | None]:
             if any(c is None for c in columns)
             else [all(v is not None and bool(v) for v in row) for row in zip(*columns, strict=True)]
         )
+    return found
+
+
+_DERIVED_COLUMNS = ("stable_at_0", "new_formula", "hull_supported")
+
+
+def _derived(table: CandidateTable) -> dict[str, list[bool | None]]:
+    """What is told by another column than its own."""
+    found: dict[str, list[bool | None]] = {}
+    if "e_above_hull" in table:
+        found["stable_at_0"] = [None if e is None else e <= AT_HULL for e in table.column("e_above_hull")]
+    if "novelty_grade" in table:
+        found["new_formula"] = [g == Grade.NEW_FORMULA for g in table.column("novelty_grade")]
+    if "hull_support" in table and "hull_warning" in table:
+        found["hull_supported"] = [
+            s == Support.SUPPORTED and w is None
+            for s, w in zip(table.column("hull_support"), table.column("hull_warning"), strict=True)
+        ]
     return found
 
 

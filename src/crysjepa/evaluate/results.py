@@ -30,7 +30,7 @@ UNCOMPARED = frozenset(
 the generator (its fine-tuning set), and how the work was shared out."""
 
 
-_STABILITY = ("stable", "e_above_hull")
+_STABILITY = ("stable", "e_above_hull", "hull_support", "hull_warning")
 
 
 class ResultError(ValueError):
@@ -194,6 +194,13 @@ def _said(value: Any) -> str:
 
 
 # -- saying it -------------------------------------------------------------------------------
+
+
+def judge_name(protocol: Mapping[str, Any]) -> str | None:
+    """The force field whose energies decide stability, with its version; None if none does."""
+    if not protocol.get("relax"):
+        return None
+    return f"{protocol['force_field']} {protocol.get('force_field_version', '')}".rstrip()
 
 
 def citation(protocol: Mapping[str, Any]) -> str:

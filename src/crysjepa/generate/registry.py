@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from crysjepa import datasets
+from crysjepa.energy.known_hull import NAME
 from crysjepa.generate import diffusion, flow_generator
 from crysjepa.generate.base import Generator, Sampler, Samples, Untrained
 from crysjepa.generate.diffusion import DiffusionGenerator
@@ -46,7 +47,7 @@ class GeneratorOptions:
     """
 
     source: Path | None = None
-    parents: str | Path = "flla"
+    parents: str | Path = NAME
     pick: Pick = "first"
     substitution: SubstitutionConfig = field(default_factory=SubstitutionConfig)
 

@@ -30,6 +30,11 @@ class Card:
     nearest_distance: float | None
     score: float | None
     hull_entries: str
+    hull_support: str
+    hull_gaps: str
+    hull_warning: str
+    grade: str
+    known_compound: str
     round_name: str
     cif: str
     cif_href: str
@@ -64,6 +69,11 @@ def make_card(results: Results, row: int, missed: Sequence[str], name: str) -> C
         nearest_distance=value("nearest_known_distance"),
         score=value("score"),
         hull_entries="" if entries is None else f"{entries:.0f}",
+        hull_support=text("hull_support", 20),
+        hull_gaps=text("hull_gaps", 200),
+        hull_warning=text("hull_warning", 200),
+        grade=text("novelty_grade", 20),
+        known_compound=text("known_compound", 80),
         round_name=next((r.name for r in results.rounds if r.rows[row]), ""),
         cif=cif,
         cif_href=href,

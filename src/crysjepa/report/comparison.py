@@ -28,6 +28,8 @@ COLUMNS = {
     "valid": "V",
     "sun": "S.U.N.",
     "vsun": "V.S.U.N.",
+    "vsun_new_formula": "V.S.U.N., new formula",
+    "vsun_supported": "and supported",
     "sun_at_0": "S.U.N. at 0",
     "vsun_at_0": "V.S.U.N. at 0",
     "new_prototype": "new prototypes",

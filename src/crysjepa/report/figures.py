@@ -35,7 +35,10 @@ def rates_figure(rounds: Sequence[Round]) -> Figure | None:
     """
     if not any(_measured(part) for part in rounds):
         return None
-    groups = (("valid", "stable", "unique", "novel"), ("sun", "vsun"))
+    groups = (
+        ("valid", "stable", "unique", "novel"),
+        ("sun", "vsun", "vsun_new_formula", "vsun_supported"),
+    )
     figure = Figure(figsize=(9.2, 1.5 + 0.62 * max(4, 1 + len(rounds))), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
     for axes, keys in zip((left, right), groups, strict=True):

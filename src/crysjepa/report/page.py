@@ -26,6 +26,7 @@ from crysjepa.report.results import (
     rate_interval,
     read_results,
     real,
+    with_controls,
 )
 from crysjepa.report.style import INK, LINE, MUTED, PAPER, house_style
 from crysjepa.report.wording import (
@@ -40,6 +41,7 @@ from crysjepa.report.wording import (
     listed_notes,
     number,
     percent,
+    plainly,
     significant,
     space_group,
 )
@@ -101,14 +103,20 @@ def render(results: Results) -> str:
     missed = [] if listed else near_misses(results)
     shown = missed or [(row, ()) for row in listed[:MAX_ROWS]]
     cards = [make_card(results, row, texts, f"c{i}") for i, (row, texts) in enumerate(shown)]
-    survivors = int(passed(results.frame)["stable"].sum())
+    survived = passed(results.frame)["stable"]
+    survivors = int(survived.sum())
+    new = None
+    if "novelty_grade" in results.frame:
+        new = int((results.frame["novelty_grade"] == "new formula").fillna(False)[survived].sum())
     return environment.get_template("report.html.j2").render(
-        headline=headline(results, survivors, len(listed)),
+        headline=headline(results, survivors, len(listed), new),
         total=len(results.frame),
         listed=len(listed),
         survivors=survivors,
         cards=cards,
         rounds=results.rounds,
+        rows=with_controls(results.rounds),
+        plainly=plainly(results, listed),
         funnels=[(part, funnel(results, part)) for part in results.rounds],
         reasons=reasons(results),
         max_reasons=_MAX_REASONS,
@@ -146,7 +154,7 @@ def _figures(results: Results, listed: Sequence[int]) -> Figures:
     for i, row in enumerate(listed[:_MAX_LABELS]):
         name = drawn_formula(formula_of(results, row)) if i < _MAX_FORMULAS else ""
         labels[row] = f"{i + 1} {name}".strip()
-    rates = rates_figure(results.rounds)
+    rates = rates_figure(with_controls(results.rounds))
     hull = hull_figure(results.frame, results.rounds, results.threshold)
     plane = map_figure(results.frame, results.rounds, results.reference_map, labels)
     return Figures(

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ RATES = {
     "novel": "Novel",
     "sun": "S.U.N.",
     "vsun": "V.S.U.N.",
+    "vsun_new_formula": "V.S.U.N., new formula",
+    "vsun_supported": "…, hull supported",
 }
 """The rates of a round in ``metrics.json``, each a fraction of all its crystals."""
 
@@ -163,6 +165,18 @@ def _rounds(frame: pd.DataFrame, metrics: Mapping[str, Any], path: Path) -> tupl
     if not np.isfinite(present).all():
         rounds.append(Round(None, "no round recorded", ~np.isfinite(present), {}))
     return tuple(rounds)
+
+
+def with_controls(rounds: Sequence[Round]) -> list[Round]:
+    """The rounds, each control, which has no rows in the table, after the round that it belongs to."""
+    found = []
+    for part in rounds:
+        found.append(part)
+        control = part.rates.get("control")
+        if isinstance(control, Mapping):
+            nothing = np.zeros(len(part.rows), dtype=bool)
+            found.append(Round(None, f"{part.name}, at random", nothing, control))
+    return found
 
 
 def round_name(number: int, entry: Mapping[str, Any]) -> str:

@@ -13,13 +13,22 @@ from markupsafe import Markup, escape
 from crysjepa.report.funnel import oversample
 from crysjepa.report.results import Results, Round, numbers, plain, rate_interval, real, truths
 
-RATE_LETTERS = {"valid": "V", "stable": "S", "unique": "U", "novel": "N", "sun": "S.U.N.", "vsun": "V.S.U.N."}
+RATE_LETTERS = {
+    "valid": "V",
+    "stable": "S",
+    "unique": "U",
+    "novel": "N",
+    "sun": "S.U.N.",
+    "vsun": "V.S.U.N.",
+    "vsun_new_formula": "new formula",
+    "vsun_supported": "and supported",
+}
 """The rates as a table's columns have them."""
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
-def headline(results: Results, survivors: int, listed: int) -> str:
-    """What was done and what came of it, in a sentence or two."""
+def headline(results: Results, survivors: int, listed: int, new: int | None = None) -> str:
+    """What was done and what came of it, in a sentence or two; ``new`` survivors have an unknown formula."""
     total, rounds = len(results.frame), len(results.rounds)
     if not total:
         return "No crystal was generated, so there is nothing to screen."
@@ -35,7 +44,44 @@ def headline(results: Results, survivors: int, listed: int) -> str:
     if not survivors:
         return f"{start}. None of them is valid, stable, unique and novel at once." + _listed(listed)
     many = f"{survivors:,} of them are" if survivors > 1 else "One of them is"
+    if new is not None:
+        return (
+            f"{start}. {many} valid, stable, unique and novel, {new:,} with a formula not known."
+            + _listed(listed)
+        )
     return f"{start}. {many} valid, stable, unique and novel." + _listed(listed)
+
+
+def plainly(results: Results, listed: Sequence[int]) -> list[str]:
+    """Whose numbers these are, rates beside their control, and what the short list is worth."""
+    judge, hull = (plain(results.metrics.get(k)) for k in ("judge", "hull"))
+    lines = []
+    if judge and hull:
+        known = plain(results.metrics.get("novelty_set"))
+        lines.append(
+            f"Judge: {judge}, a force field, not DFT, and the teacher of the ranker that ships. "
+            f"Hull: {hull}. Novelty: against {known}."
+        )
+    for part in results.rounds:
+        control = part.rates.get("control")
+        if isinstance(control, Mapping) and real(control.get("vsun_new_formula")) is not None:
+            chosen, chance = (rate_with_interval(r, "vsun_new_formula") for r in (part.rates, control))
+            many = f"{part.rates['num_crystals']:,}"
+            lines.append(
+                f"V.S.U.N. with a formula not known: {chosen} % of the {many} chosen, "
+                f"{chance} % of {plain(control['what'])}."
+            )
+    if len(listed) and "hull_support" in results.frame:
+        part = results.frame.iloc[list(listed)]
+        supported = int((part["hull_support"] == "supported").sum())
+        warned = int(part["hull_warning"].notna().sum()) if "hull_warning" in part else 0
+        polymorphs = int((part["novelty_grade"] == "known formula").sum()) if "novelty_grade" in part else 0
+        lines.append(
+            f"Of the short list's {len(listed)}: the hull is supported for {supported}; {polymorphs} are "
+            f"polymorphs of known formulas, marked so; {warned} lie too far below the hull to be believed, "
+            "marked so, and stand last."
+        )
+    return lines
 
 
 def _listed(listed: int) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crysjepa.candidates import CandidateTable
+from crysjepa.chemical_systems import Keys, element_fractions, system_keys, within_any
 from crysjepa.crystals import Crystals
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.lower_hull import LowerHull
@@ -55,6 +56,9 @@ class RankerContext:
         Compare energies of different scales all the same.
     index
         File that keeps the reference's embeddings; made anew when it belongs to another model or reference.
+    systems
+        (M, 2) chemical systems of all candidates, where these are few: known crystals of no other system are
+        embedded then, for no score depends on them.
     """
 
     reference: Crystals
@@ -66,6 +70,7 @@ class RankerContext:
     min_hull_entries: int = 0
     allow_mixed_scales: bool = False
     index: Path | None = None
+    systems: Keys | None = None
     seed: int = 0
     device: str = "cpu"
     progress: Report | None = None
@@ -78,10 +83,16 @@ class RankerContext:
     @cached_property
     def jepa_index(self) -> ReferenceIndex:
         """The reference's embeddings by the model, shared by all rankers of this context."""
+        embedder, reference, cache = JepaEmbedder(self.model, self.device), self.reference, self.index
+        # A fit of shifts between scales takes any known crystals, and more of them than a few systems have.
+        if self.systems is not None and (self.hull is None or self.hull.scale == self.model.scale):
+            inside = within_any(system_keys(element_fractions(reference)), self.systems)
+            if inside.any():
+                reference, cache = reference[inside], None
         return ReferenceIndex.build(
-            JepaEmbedder(self.model, self.device),
-            self.reference,
-            cache=self.index,
+            embedder,
+            reference,
+            cache=cache,
             progress=self.stage("embed reference"),
         )
 

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from crysjepa.candidates import CandidateTable, Status, write_parquet
-from crysjepa.screen.filters import invalid_structures
+from crysjepa.energy.support import HullSupport, systems_of, warning
+from crysjepa.screen.filters import invalid_structures, reduced_formulas
 from crysjepa.screen.scores import Ranker
 
 _SHARD = pa.schema(
@@ -27,23 +28,30 @@ _SHARD = pa.schema(
         ("reason", pa.string()),
         ("num_references", pa.int64()),
         ("support_distance", pa.float64()),
+        ("hull_support", pa.string()),
+        ("hull_warning", pa.string()),
         ("placed", pa.bool_()),
     ]
 )
-RANKED = pa.schema([_SHARD.field("id"), _SHARD.field("score"), ("rank", pa.int64()), *list(_SHARD)[2:6]])
+RANKED = pa.schema([_SHARD.field("id"), _SHARD.field("score"), ("rank", pa.int64()), *list(_SHARD)[2:8]])
 """Columns of a ranking."""
 
 
-def score_table(table: CandidateTable, ranker: Ranker) -> pa.Table:
+def score_table(table: CandidateTable, ranker: Ranker, support: HullSupport | None = None) -> pa.Table:
     """A row for every row of ``table``, in its order, with the columns of a shard.
 
     Rows that are not ``ok`` keep their state and reason; invalid crystals are rejected; what the ranker
-    cannot score has failed, and is ``placed`` all the same: after all that have a score.
+    cannot score has failed, and is ``placed`` all the same: after all that have a score. With ``support``
+    scores are energies above a hull, and it is told what that hull knows there.
     """
     crystals = table.crystals(table.ok_ids)
     invalid = invalid_structures(crystals)
     sound = crystals[[row for row, i in enumerate(crystals.ids) if i not in invalid]] if invalid else crystals
     scores = ranker.score(sound)
+    worth: dict[str, str] = {}
+    if support is not None:
+        systems = systems_of(reduced_formulas(sound))
+        worth = {i: str(support.of(s).verdict) for i, s in zip(sound.ids, systems, strict=True)}
     columns: dict[str, list[object]] = {name: [] for name in _SHARD.names}
     state = zip(table.ids, table.column("status"), table.column("reason"), strict=True)
     for id_, status, reason in state:
@@ -58,6 +66,9 @@ def score_table(table: CandidateTable, ranker: Ranker) -> pa.Table:
         columns["reason"].append(reason)
         columns["num_references"].append(None if score is None else score.num_references)
         columns["support_distance"].append(None if score is None else score.support_distance)
+        columns["hull_support"].append(worth.get(id_))
+        above = None if score is None or support is None else score.value
+        columns["hull_warning"].append(warning(above))
         columns["placed"].append(score is not None)
     return pa.table(columns, schema=_SHARD)
 
@@ -68,16 +79,17 @@ def score_chunks(
     shards: Path,
     *,
     num_rows: int = 0,
+    support: HullSupport | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Score every chunk into a file of ``shards``, but for those that are there; the files in their order."""
     paths, done = [], 0
     for number, table in enumerate(chunks):
-        what = "\0".join([ranker.name, ranker.key, table.content_hash()])
+        what = "\0".join([ranker.name, ranker.key, table.content_hash(), *_SHARD.names])
         name = f"chunk-{number:06d}-{hashlib.sha256(what.encode()).hexdigest()[:16]}.parquet"
         paths.append(shards / name)
         if _read_shard(paths[-1]) is None:
-            write_parquet(score_table(table, ranker), paths[-1])
+            write_parquet(score_table(table, ranker, support), paths[-1])
         done += len(table)
         if progress is not None:
             progress(done, num_rows)
@@ -85,12 +97,17 @@ def score_chunks(
 
 
 def rank_shards(paths: Iterable[Path]) -> pa.Table:
-    """All rows, best first: by score, ties by id; then those without one, then those not placed, by id."""
+    """All rows, best first: by score, ties by id; then those without one, then those not placed, by id.
+
+    One with a ``hull_warning`` is ranked as if it were on the hull, at 0: how far below it lies says what the
+    hull lacks, and must not bring it to the head of the list.
+    """
     rows = pa.concat_tables([pq.read_table(path, schema=_SHARD) for path in paths] or [_SHARD.empty_table()])
     # Arrow sorts nulls last, and text by its bytes, as Python does.
+    credited = pc.if_else(pc.is_valid(rows["hull_warning"]), pa.scalar(0.0), rows["score"])
     order = pc.sort_indices(
-        rows.append_column("last", pc.invert(rows["placed"])),
-        sort_keys=[("last", "ascending"), ("score", "ascending"), ("id", "ascending")],
+        rows.append_column("last", pc.invert(rows["placed"])).append_column("credited", credited),
+        sort_keys=[("last", "ascending"), ("credited", "ascending"), ("id", "ascending")],
     )
     rows = rows.take(order)
     ranks = pa.array(np.arange(1, len(rows) + 1))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from crysjepa.candidates import CandidateTable, Status
 from crysjepa.crystals import Crystals
+from crysjepa.energy.support import ORDER
 from crysjepa.screen.matching import unique
 from crysjepa.screen.reference import ReferenceIndex
 
@@ -70,14 +71,22 @@ def mark_repeats(table: CandidateTable) -> CandidateTable:
 
 
 def with_shortlist(table: CandidateTable, longest: int) -> CandidateTable:
-    """Column ``shortlist_rank`` of what is still ``ok``: by energy above hull, lowest first.
+    """Column ``shortlist_rank`` of what is still ``ok``, ordered by what missing competitors cannot inflate.
 
-    Crystals whose chemical system has no known compound come last: they were judged against nothing but
-    their elements.
+    First those without a warning, then where the hull is supported before thin before blind, then new
+    formulas before known ones; then by energy above hull, where all that lies below the hull counts as on it;
+    then where the hull has more compounds. Crystals with a warning come last, and are no more than the
+    others: they never are in the first half.
     """
-    rows = zip(
-        table.ok_ids, *(table.column(c, table.ok_ids) for c in ("hull_entries", "e_above_hull")), strict=True
-    )
-    order = sorted((not entries, math.inf if above is None else above, id_) for id_, entries, above in rows)
-    ranks = {id_: rank for rank, (_, _, id_) in enumerate(order[:longest], start=1)}
+    ids = table.ok_ids
+    columns = ("hull_warning", "hull_support", "novelty_grade", "e_above_hull", "hull_entries")
+    values = (table.column(c, ids) if c in table else [None] * len(ids) for c in columns)
+    keys = {}
+    for id_, warned, support, grade, above, entries in zip(ids, *values, strict=True):
+        height = math.inf if above is None else max(above, 0.0)
+        polymorph = grade == "known formula"
+        keys[id_] = (warned is not None, ORDER.get(support, 3), polymorph, height, -(entries or 0), id_)
+    order = sorted(ids, key=keys.__getitem__)
+    trusted = sum(not keys[i][0] for i in ids)
+    ranks = {id_: rank for rank, id_ in enumerate(order[: min(longest, 2 * trusted)], start=1)}
     return table.with_column("shortlist_rank", ranks, "Int64")
