@@ -1,16 +1,18 @@
 """Write docs/results.md from saved runs, so that no figure in it is typed in by hand.
 
 crysjepa discover --out run
-crysjepa evaluate samples.pt --reference MP20.parquet --hull HULL.parquet --out judged
+crysjepa relax run/shortlist --force-field sevennet --max-steps 0 --out s.parquet
+crysjepa evaluate s.parquet --force-field sevennet --out second
+crysjepa evaluate samples.pt --preset strict --out judged
+python benchmarks/held_out_hull.py --relaxed RELAXED.parquet ... --out H
+python scripts/yardstick.py ... --out Y
 python benchmarks/screening.py --data FOLDER --out S
-python benchmarks/generators.py --data FOLDER --out G
 python benchmarks/evaluation.py --data FOLDER --out E
 python scripts/screen_million.py > million.txt
-python benchmarks/flow_choices.py --data FOLDER --out C
 crysjepa dft run docs/examples/mg-si --out mg-si --processes 2
-crysjepa evaluate docs/examples/mg-si --reference flla --hull flla --out ff
-python scripts/write_results.py --dft mg-si ff --discover run --evaluate judged --screening S/screening.json --million million.txt \
-    --include G/generators.md C/flow_choices.md E/evaluation.md --out docs/results.md
+crysjepa evaluate docs/examples/mg-si --out ff
+python scripts/write_results.py --dft mg-si ff --discover run --second second --evaluate judged --screening S/screening.json --million million.txt \
+    --include Y/yardstick.md H/held_out_hull.md E/evaluation.md --out docs/results.md
 
 A section whose run is not named stays as it is in --out.
 """
@@ -19,12 +21,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from scipy.stats import spearmanr
 
 from crysjepa.candidates import CandidateTable
 from crysjepa.report.wording import RATE_LETTERS, rate_with_interval
 from crysjepa.weights import shipped
+
+FIRST = ("The quick run", "Before and after", "Sources side by side", "A third of the hull held out")
+"""Sections that come first, in this order; the others stand as they stood."""
 
 
 def rates(rows: list[dict[str, Any]]) -> list[str]:
@@ -36,42 +44,66 @@ def rates(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def discover_section(run: Path) -> list[str]:
-    """The quick run."""
+def discover_section(run: Path, second: Path | None = None) -> list[str]:
+    """The quick run, its controls, and what another force field says of its short list (``second``)."""
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     protocol, rounds = metrics["protocol"], metrics["rounds"]
     seconds = {name: stage["seconds"] for name, stage in record["stages"].items()}
     beyond = ", ".join(f"{r['name']} {100 * r['vsun_beyond_earlier_rounds']:.1f} %" for r in rounds)
-    alone = ", ".join(f"{r['name']} {r['num_vsun_without_hull_entries']}" for r in rounds)
     ends = "; ".join(f"{r['name']}: {', '.join(f'{k} {v}' for k, v in r['counts'].items())}" for r in rounds)
-    return [
+    rows: list[dict[str, Any]] = []
+    eligible = []
+    for r in rounds:
+        control = r["control"]
+        rows += [r, {**control, "name": f"{r['name']}, at random"}]
+        part = control["eligible"]
+        eligible.append(f"{r['name']} {rate_with_interval(part, 'vsun')} % of {part['num_crystals']}")
+    table = CandidateTable.read(run / "candidates.parquet")
+    listed = [i for i, r in zip(table.ids, table.column("shortlist_rank"), strict=True) if r is not None]
+    above = [e for e in table.column("e_above_hull", listed) if e is not None]
+    support = Counter(table.column("hull_support", listed))
+    warned = sum(w is not None for w in table.column("hull_warning", listed))
+    lines = [
         "## The quick run",
         "",
         "`crysjepa discover --out run` on two cores of a shared machine, no GPU. Rates are percent of all crystals "
-        f"that were {'relaxed, one of ' + str(protocol['oversample']) + ' drawn' if 'oversample' in protocol else 'drawn'}, "
-        "with Wilson 95 % intervals.",
+        f"that were relaxed, one of {protocol['oversample']} drawn, with Wilson 95 % intervals; at random: of what was "
+        "drawn, whatever the ranker thinks of it.",
         "",
-        *rates(rounds),
+        *rates(rows),
         "",
+        f"- Judge: {metrics['judge']}, at most {protocol['relaxation']['max_steps']} steps of "
+        f"{protocol['relaxation']['optimizer'].upper()}. CHGNet labelled most of what the ranker learnt from. Hull: "
+        f"`{metrics['hull']}`, {protocol['hull_compounds']:,} compounds, scale `{protocol['hull_scale']}`. Novelty: "
+        f"against `{metrics['novelty_set']}`, {protocol['novelty_set_size']:,} crystals.",
+        "- What is relaxed first is valid, of a formula not known, and where the hull is supported. V.S.U.N. of the crystals "
+        f"at random that are so too, which is what the ranker has to beat: {'; '.join(eligible)}.",
         f"- V.S.U.N. that repeats no earlier round: {beyond}.",
-        f"- A compound that only seems stable because the hull knows fewer than {protocol['min_hull_entries']} compounds in "
-        "its chemical system is not counted as stable (`failed: stability`). V.S.U.N. crystals judged against elements "
-        f"alone: {alone}.",
-        f"- Fine-tuned on {', '.join(map(str, metrics['num_selected']))} crystals; {metrics['shortlist']} on the short "
-        "list.",
+        f"- Fine-tuned on {', '.join(map(str, metrics['num_selected']))} crystals.",
+        f"- Short list of {len(listed)}: {min(above):.3f} to {max(above):.3f} eV/atom above the hull; "
+        f"{', '.join(f'{n} {s}' for s, n in support.items())}; {warned} with a warning.",
         f"- What became of every crystal: {ends}.",
-        f"- Relative to: {protocol['force_field']} {protocol['force_field_version']}, at most "
-        f"{protocol['relaxation']['max_steps']} steps of {protocol['relaxation']['optimizer'].upper()}; hull and "
-        f"novelty set `{protocol['hull']}` ({protocol['hull_compounds']} compounds, scale "
-        f"`{protocol['hull_scale']}`); elemental references fitted to {protocol['elemental_references_mae']:.3f} "
-        "eV/atom.",
         f"- Seconds by stage, {sum(seconds.values()):.0f} in all: "
         f"{', '.join(f'{name} {value:.0f}' for name, value in seconds.items())}.",
-        "",
-        "A hull of 2015 with few compounds in most systems still flatters S: the same crystals against a full hull would "
-        "fare worse.",
     ]
+    if second is not None:
+        other = json.loads((second / "metrics.json").read_text(encoding="utf-8"))
+        found = CandidateTable.read(second / "crystals.parquet")
+        named = {i.split("-", 2)[2]: i for i in found.ids}  # rank, formula and id make the name of a file
+        both = [i for i in listed if i in named]
+        ours = table.column("e_above_hull", both)
+        theirs = found.column("e_above_hull", [named[i] for i in both])
+        gaps = sorted(b - a for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None)
+        order = spearmanr(ours, theirs, nan_policy="omit").statistic
+        lines.append(
+            f"- A second judge, {other['judge']}, elemental references "
+            f"{other['protocol']['elemental_references']} to {other['protocol']['elemental_references_mae']:.3f} eV/atom, on "
+            f"the short list as CHGNet relaxed it: {rate_with_interval(other, 'stable')} % of {other['num_crystals']} at "
+            f"most 0.1 eV/atom above the same hull, {rate_with_interval(other, 'stable_at_0')} % on it; its energies above "
+            f"hull are {gaps[len(gaps) // 2]:+.3f} eV/atom from CHGNet's (median), Spearman {order:.2f}."
+        )
+    return lines
 
 
 def evaluate_section(judged: Path) -> list[str]:
@@ -82,20 +114,20 @@ def evaluate_section(judged: Path) -> list[str]:
         "## Someone else's crystals",
         "",
         f"The first {metrics['num_crystals']:,} of DiffCSP's samples (trained on MP-20, unrelaxed, as it publishes them): "
-        "`crysjepa evaluate SAMPLES --reference mp20_bt.parquet --hull mp20_hull.parquet --preset "
-        f"{protocol['preset']} --out e`.",
+        f"`crysjepa evaluate SAMPLES --preset {protocol['preset']} --out e`.",
         "",
         *rates([{"name": "DiffCSP", **metrics}]),
         "",
         f"- Converged: {100 * metrics['converged']:.1f} % within {protocol['relaxation']['max_steps']} steps at "
         f"{protocol['relaxation']['fmax']} eV/Å. On or below the hull: {rate_with_interval(metrics, 'stable_at_0')} %.",
-        f"- Novelty against {protocol['novelty_set_size']:,} crystals (the binary and ternary part of MP-20's "
-        f"validation and test sets, not DiffCSP's training set); hull of {protocol['hull_compounds']:,} compounds.",
+        f"- Judge: {metrics['judge']}. Novelty against `{metrics['novelty_set']}`, {protocol['novelty_set_size']:,} crystals, "
+        "which are not DiffCSP's training set: of that most structures are not at hand, only formulas, so N is too high "
+        f"and the new formulas are what to look at. Hull `{metrics['hull']}`, {protocol['hull_compounds']:,} compounds.",
         f"- What became of every crystal: {', '.join(f'{k} {v}' for k, v in metrics['counts'].items())}.",
         "",
-        "The paper reports S 45.9, N 83.6 and V.S.U.N. 25.6 % for DiffCSP with MatterSim, the hull of MP-2023 and all of "
-        "MP-20 as the novelty set. Another force field, a hull of MP-20's compounds alone and a smaller novelty set "
-        "all raise the numbers here: they are comparable with rows of this file only.",
+        "The paper reports S 45.9, N 83.6 and V.S.U.N. 25.6 % for DiffCSP with MatterSim, and MP-2023 as hull and as novelty "
+        "set. Another force field, a poorer hull and a smaller novelty set raise the numbers here: they are comparable "
+        "with rows of this page only.",
     ]
 
 
@@ -173,7 +205,7 @@ def dft_section(run: Path, judged: Path) -> list[str]:
         "## DFT without VASP",
         "",
         "`crysjepa dft run docs/examples/mg-si --out mg-si --processes 2`, and beside it `crysjepa evaluate docs/examples/mg-si "
-        "--reference flla --hull flla --out ff`; eV/atom.",
+        "--out ff`; eV/atom.",
         "",
         "| crystal | sites | steps | seconds | E_f by GPAW | above the hull | "
         f"E_f by {force_field['force_field']} | above the hull |",
@@ -195,12 +227,17 @@ def million_section(path: Path) -> list[str]:
     ]
 
 
-def included(path: Path) -> list[str]:
-    """A page that a benchmark wrote, one level down."""
+def included(path: Path) -> list[list[str]]:
+    """Sections of a page that a benchmark wrote, one level down."""
     lines = path.read_text(encoding="utf-8").strip().splitlines()
     title = path.stem.replace("_", " ").capitalize()
-    head = [] if lines[0].startswith("#") else [f"## {title}", ""]
-    return head + [f"#{line}" if line.startswith("#") else line for line in lines]
+    lines = lines if lines[0].startswith("#") else [f"# {title}", "", *lines]
+    parts: list[list[str]] = []
+    for line in lines:
+        if line.startswith("# "):
+            parts.append([])
+        parts[-1].append(f"#{line}" if line.startswith("#") else line)
+    return parts
 
 
 def curves_section() -> list[str]:
@@ -244,6 +281,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--discover", type=Path)
+    parser.add_argument("--second", type=Path, help="the short list as another force field judges it")
     parser.add_argument("--remark", help="what a reader must know of the quick run")
     parser.add_argument("--evaluate", type=Path)
     parser.add_argument("--screening", type=Path, help="screening.json")
@@ -255,12 +293,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args()
     made = [
-        *([discover_section(chosen.discover)] if chosen.discover else []),
+        *([discover_section(chosen.discover, chosen.second)] if chosen.discover else []),
         *([evaluate_section(chosen.evaluate)] if chosen.evaluate else []),
         *([screening_section(chosen.screening)] if chosen.screening else []),
         *([million_section(chosen.million)] if chosen.million else []),
         *([dft_section(*chosen.dft)] if chosen.dft else []),
-        *(included(path) for path in chosen.include),
+        *(part for path in chosen.include for part in included(path)),
         curves_section(),
     ]
     if chosen.discover and chosen.remark:
@@ -269,7 +307,13 @@ def main() -> None:
     sections |= {part[0]: "\n".join(part).rstrip() for part in made}
     last = curves_section()[0]
     sections[last] = sections.pop(last)
-    head = "# Results\n\nWritten by `scripts/write_results.py` from saved runs."
+    head = (
+        "# Results\n\nWritten by `scripts/write_results.py` from saved runs. Every rate of stability and novelty here is by the "
+        "bundled data set [`known`](../src/crysjepa/data/known.md) ([what grades and support mean](evaluate.md)). What was "
+        "measured by a poorer hull and a smaller novelty set, and not again since, is in [earlier.md](earlier.md)."
+    )
+    first = [f"## {name}" for name in FIRST if f"## {name}" in sections]
+    sections = {name: sections[name] for name in (*first, *(s for s in sections if s not in first))}
     chosen.out.write_text("\n\n".join([head, *sections.values()]) + "\n", encoding="utf-8")
 
 

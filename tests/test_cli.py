@@ -54,6 +54,8 @@ def test_version_and_data():
     assert __version__ in call("--version")
     assert "mptrj" in call("data", "list")
     assert "10.1002/qua.24917" in call("data", "info", "flla")
+    known = " ".join(call("data", "info", "known").split())
+    assert "27,708 rows" in known and "40,872 with an energy" in known and "lemat_systems.parquet" in known
     assert "mp_20" in call("data", "info", "nothing", status=1)
 
 
@@ -283,6 +285,10 @@ def test_compare_and_tradeoff(tiny, tmp_path):
     assert "batch_size" in refused and "--anyway" in refused
     assert "differs: batch_size" in call(*table, "--preset", "paper", "--anyway")
     assert (tmp_path / "c" / "comparison.html").exists() and (tmp_path / "c" / "B" / "metrics.json").exists()
+    again = call("evaluate", tmp_path / "e", *common[:-2])  # the force field is that of the energies
+    assert "nothing is relaxed" in again and "strict" not in again
+    assert (tmp_path / "e" / "judged-by-known" / "metrics.json").exists()
+    assert "--out FOLDER" in call("evaluate", tiny.reference, status=1)
     call("tradeoff", tmp_path / "e", "--by", "volume_change")
     assert (tmp_path / "e" / "tradeoff.html").exists()
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())

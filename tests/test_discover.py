@@ -8,6 +8,7 @@ import time
 import pyarrow.parquet as pq
 import pytest
 
+from crysjepa import api
 from crysjepa.candidates import CandidateTable
 from crysjepa.discover import loop
 from crysjepa.discover.config import PRESETS, DiscoverConfig
@@ -265,3 +266,39 @@ def _toml(config):
         lines += [f"[{name}]"] if name else []
         lines += [f"{k} = {json.dumps(v)}" for k, v in fields.items() if v is not None]
     return "\n".join(lines)
+
+
+def test_the_chosen_stand_beside_crystals_drawn_at_random(config, tmp_path):
+    """The control of each round is relaxed and judged alike, and its rates are beside the round's."""
+    small = config.model_copy(update={"oversample": 2, "num": 6, "num_refined": 4, "control": 5})
+    discover_crystals(small, tmp_path / "run")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    for number, (entry, drawn) in enumerate(zip(metrics["rounds"], (12, 8), strict=True)):
+        control = CandidateTable.read(tmp_path / "run" / f"round-{number}" / "control.parquet")
+        assert len(control) == 5 == entry["control"]["num_crystals"]
+        assert entry["control"]["what"] == f"5 of the {drawn} that were drawn, at random"
+        flags = zip(*(control.column(c) for c in ("valid", "stable", "unique", "novel")), strict=True)
+        assert entry["control"]["vsun"] == sum(all(f) for f in flags) / 5
+        passed = zip(*(control.column(c) for c in ("novelty_grade", "hull_support", "valid")), strict=True)
+        eligible = [p == ("new formula", "supported", True) for p in passed]
+        assert entry["control"]["eligible"]["num_crystals"] == sum(eligible)
+    assert metrics["vsun_new_formula"] == metrics["rounds"][-1]["vsun_new_formula"]
+    assert metrics["hull"] == "known + known.parquet" and metrics["novelty_set"] == "known.parquet"
+
+
+def test_a_finished_run_is_judged_anew_and_nothing_is_relaxed(whole, config, tiny, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("something was relaxed")
+
+    monkeypatch.setattr("crysjepa.evaluate.judge.relax_crystals", refuse)
+    metrics = api.evaluate(whole, tmp_path / "again", hull=tiny.reference, protocol=config.protocol)
+    before = CandidateTable.read(whole / "candidates.parquet")
+    after = CandidateTable.read(tmp_path / "again" / "crystals.parquet")
+    assert after.ids == before.ids
+    assert after.column("energy_per_atom") == before.column("energy_per_atom")
+    assert [r["num_crystals"] for r in metrics["by_round"]] == [16, 8]
+    listed = [i for i, r in zip(before.ids, before.column("shortlist_rank"), strict=True) if r is not None]
+    assert metrics["shortlist"]["num"] == len(listed)
+    stable = [bool(s) for s in after.column("stable", listed)]
+    assert metrics["shortlist"]["stable"] == sum(stable) / len(listed)
+    assert metrics["shortlist"]["spearman"] is None or -1 <= metrics["shortlist"]["spearman"] <= 1

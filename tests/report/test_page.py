@@ -238,6 +238,45 @@ def test_page_is_well_formed_and_self_contained(run: Path) -> None:
     assert not list(run.glob(".*partial"))
 
 
+def test_page_says_by_whom_against_what_and_beside_which_control(tmp_path: Path) -> None:
+    """A reader of the page alone is not misled: judge, hull, control, grade, support and warning."""
+    table = candidates()
+    chosen = [i for i, r in zip(table.ids, table.column("shortlist_rank"), strict=True) if r is not None]
+    last = table.ids[[r == 6 for r in table.column("shortlist_rank")].index(True)]
+    too_low = "0.40 eV/atom below the hull: a competing compound is missing there, or the energy is wrong"
+    table = columns(
+        table,
+        hull_support=("string", {i: "supported" if i != last else "blind" for i in chosen}),
+        hull_gaps=("string", {last: "F-Hf"}),
+        hull_warning=("string", {last: too_low}),
+        novelty_grade=("string", {i: "new formula" if i != last else "known formula" for i in chosen}),
+        known_compound=("string", {last: "mp-1234"}),
+    )
+    control = rates(vsun=0.1, vsun_new_formula=0.05, num_crystals=60) | {"what": "60 of 960 drawn, at random"}
+    eligible = rates(vsun_new_formula=0.5, num_crystals=12)
+    base = rates(vsun_new_formula=0.15) | {"control": control | {"eligible": eligible}}
+    protocol = METRICS["protocol"] | {"hull_compounds": 40784, "novelty_set_size": 27708}
+    metrics = METRICS | {
+        "rounds": [{"round": 0, "name": "base", **base}, METRICS["rounds"][1]],
+        "protocol": protocol,
+        "judge": "chgnet 0.3.0",
+        "hull": "known",
+        "novelty_set": "known",
+    }
+    page = read(write_report(write_run(tmp_path / "run", table, metrics)))
+    words = page.words()
+    assert "with a formula not known" in words
+    assert "Judge: chgnet 0.3.0, a force field, not DFT, and the first teacher of the ranker" in words
+    assert "Hull: known, 40,784 compounds. Novelty: against known, 27,708 crystals." in words
+    assert "15.0 (10–20) % of the" in words and "5.0 (0–10) % of 60 of 960 drawn, at random" in words
+    assert "50.0 (45–55) % of the 12 of these" in words and "base, at random" in words
+    assert (
+        "the hull is supported for 5; 1 are polymorphs" in words and "1 lie too far below the hull" in words
+    )
+    assert f"warning: {too_low}" in words and "polymorph of mp-1234" in words
+    assert "none in F-Hf, where LeMat-Bulk has some" in words
+
+
 def test_page_has_every_part(run: Path) -> None:
     page = read(write_report(run))
     assert [v for v in page.values("href") if v.endswith(".cif")] == [
@@ -251,7 +290,7 @@ def test_page_has_every_part(run: Path) -> None:
     assert "41 crystals were generated in 2 rounds, relaxed with CHGNet and screened" in words
     assert "V.S.U.N. rose from 20.0 % (base) to 35.0 % (refined); the intervals do not overlap." in words
     for text in (
-        "15.0 to 25.0",
+        "15–25",
         "Relaxation stops after 500 steps.",
         "relax.fmax",
         "versions.crysjepa",

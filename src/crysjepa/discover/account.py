@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from crysjepa.candidates import CandidateTable, Status
 from crysjepa.discover.config import DiscoverConfig
 from crysjepa.energy.support import TOO_LOW, Support
+from crysjepa.evaluate.grades import Grade
 from crysjepa.evaluate.metrics import crystal_metrics
 from crysjepa.evaluate.protocol import Judge
 from crysjepa.evaluate.results import judge_name
@@ -21,12 +25,12 @@ def run_metrics(
     drawn: list[dict[str, int]],
     table: CandidateTable,
     about: list[str],
-    control: CandidateTable | None = None,
+    controls: Sequence[CandidateTable | None] = (),
 ) -> dict[str, Any]:
     """For ``metrics.json``: from each round's own table, and from all of them joined.
 
     ``drawn`` counts what became of all that each round drew; ``about`` are the rankers' own notes;
-    ``control`` are crystals of the base that no ranker chose.
+    ``controls`` are crystals of each round that no ranker chose.
     """
     ended = list(zip(table.column("round"), table.column("status"), strict=True))
     before = [
@@ -41,8 +45,9 @@ def run_metrics(
         }
         for r, t in enumerate(rounds)
     ]
-    if control is not None:
-        before[0]["control"] = {"what": _control_says(control, drawn[0]), **crystal_metrics(control)}
+    for entry, control, ends in zip(before, controls, drawn, strict=False):
+        if control is not None:
+            entry["control"] = _control(control, ends)
     listed = [r for r in table.column("shortlist_rank") if r is not None]
     screened = {"oversample", "screen_by"} if config.oversample > 1 else set()
     settings = config.model_dump(mode="json", include={"ranker", "seed"} | screened)
@@ -59,8 +64,22 @@ def run_metrics(
     }
 
 
-def _control_says(control: CandidateTable, drawn: dict[str, int]) -> str:
-    return f"{len(control)} of the {sum(drawn.values())} crystals that the base drew, at random"
+def _control(control: CandidateTable, drawn: dict[str, int]) -> dict[str, Any]:
+    """Rates of crystals drawn at random; ``eligible`` are those that the filters before the ranker let pass.
+
+    Those are valid, of a formula not known, and where the hull is supported: what the ranker has to beat.
+    """
+    columns = (control.column(c) for c in ("valid", "novelty_grade", "hull_support"))
+    passed = [
+        bool(valid) and grade == Grade.NEW_FORMULA and support == Support.SUPPORTED
+        for valid, grade, support in zip(*columns, strict=True)
+    ]
+    eligible = CandidateTable(control.frame[np.array(passed, dtype=bool)].reset_index(drop=True))
+    return {
+        "what": f"{len(control)} of the {sum(drawn.values())} that were drawn, at random",
+        **crystal_metrics(control),
+        "eligible": crystal_metrics(eligible),
+    }
 
 
 def _notes(

@@ -38,7 +38,7 @@ class DiscoverConfig(BaseModel):
     )
     screen_by: str = Field("jepa-relaxed", description="ranks what was drawn, before anything is relaxed")
     control: int = Field(
-        60, ge=0, description="crystals of the base, drawn at random, relaxed to compare the chosen ones with"
+        60, ge=0, description="of each round, drawn crystals at random, relaxed to compare those chosen with"
     )
     rounds: int = Field(1, ge=0, description="refinements")
     patience: int | None = Field(

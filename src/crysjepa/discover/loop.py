@@ -65,8 +65,7 @@ def discover_crystals(
         loop.narrow(round_)
         loop.relax(round_)
         loop.judge(round_)
-        if round_ == 0 and config.oversample > 1 and config.control:
-            loop.control()
+        loop.control(round_)
         if round_ == config.rounds or loop.enough(round_):
             break
         loop.refine(round_)
@@ -158,20 +157,22 @@ class _Loop:
 
         self.run.stage(f"relax-{round_}", [target], work)
 
-    def control(self) -> None:
-        """What the ranker is compared with: some of what the base drew, at random, judged alike."""
-        target = "round-0/control.parquet"
+    def control(self, round_: int) -> None:
+        """What the chosen crystals are compared with: some of what was drawn, at random, judged alike."""
+        if self.config.oversample == 1 or not self.config.control:
+            return
+        target = f"round-{round_}/control.parquet"
 
         def work() -> None:
-            drawn = CandidateTable.read(self.run.path("round-0/generated.parquet"))
-            rng = np.random.default_rng((self.config.seed, 3))
+            drawn = CandidateTable.read(self.run.path(f"round-{round_}/generated.parquet"))
+            rng = np.random.default_rng((self.config.seed, 3, round_))
             rows = np.sort(rng.permutation(len(drawn))[: self.config.control])
             table = CandidateTable(drawn.frame.iloc[rows].reset_index(drop=True))
-            report: Report = lambda stage, done, total: self.report(f"{stage} (control)", done, total)  # noqa: E731
-            relaxed = self.judge_by.relax(table, self.run.path("round-0/control-relax"), report)
+            report = self._staged(round_, "at random")
+            relaxed = self.judge_by.relax(table, self.run.path(f"round-{round_}/control-relax"), report)
             self.judge_by.judge(relaxed, report).write(self.run.path(target), self.judge_by.energies())
 
-        self.run.stage("control", [target], work)
+        self.run.stage(f"control-{round_}", [target], work)
 
     def judge(self, round_: int) -> None:
         """V, U and N, and S for the record; scores, nearest known crystals and embeddings."""
@@ -231,10 +232,10 @@ class _Loop:
             table = self._map(with_shortlist(joined, self.config.shortlist), rounds)
             drawn = [CandidateTable.read(self.run.path(f"round-{r}/drawn.parquet")) for r in range(rounds)]
             counts = [t.counts() for t in drawn]
-            at_random = self.run.path("round-0/control.parquet")
-            control = CandidateTable.read(at_random) if at_random.exists() else None
+            at_random = (self.run.path(f"round-{r}/control.parquet") for r in range(rounds))
+            controls = [CandidateTable.read(p) if p.exists() else None for p in at_random]
             found = run_metrics(
-                self.config, self.judge_by, tables, counts, table, self._ranker_notes(), control
+                self.config, self.judge_by, tables, counts, table, self._ranker_notes(), controls
             )
             write_json(self.run.path("metrics.json"), found)
             self._write_shortlist(table)
@@ -397,5 +398,6 @@ class _Loop:
         label = stage if round_ is None else f"{stage} ({round_name(round_)})"
         return lambda done, total: self.report(label, done, total)
 
-    def _staged(self, round_: int) -> Report:
-        return lambda stage, done, total: self.report(f"{stage} ({round_name(round_)})", done, total)
+    def _staged(self, round_: int, which: str = "") -> Report:
+        name = ", ".join(filter(None, (round_name(round_), which)))
+        return lambda stage, done, total: self.report(f"{stage} ({name})", done, total)

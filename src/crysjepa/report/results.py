@@ -33,10 +33,11 @@ RATES = {
     "novel": "Novel",
     "sun": "S.U.N.",
     "vsun": "V.S.U.N.",
-    "vsun_new_formula": "V.S.U.N., new formula",
-    "vsun_supported": "…, hull supported",
+    "vsun_new_formula": "new formula",
+    "vsun_supported": "and supported",
 }
-"""The rates of a round in ``metrics.json``, each a fraction of all its crystals."""
+"""The rates of a round in ``metrics.json``, each a fraction of all its crystals; the last two are of V.S.U.N.
+crystals of a formula not known, and of those of them where the hull is supported and gives no warning."""
 
 
 @dataclass(frozen=True)

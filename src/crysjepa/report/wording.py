@@ -57,20 +57,30 @@ def plainly(results: Results, listed: Sequence[int]) -> list[str]:
     judge, hull = (plain(results.metrics.get(k)) for k in ("judge", "hull"))
     lines = []
     if judge and hull:
-        known = plain(results.metrics.get("novelty_set"))
+        known, protocol = plain(results.metrics.get("novelty_set")), results.protocol
+        teacher = ", and the first teacher of the ranker that ships" if judge.startswith("chgnet") else ""
+        sizes = [number(real(protocol.get(k)), 0) for k in ("hull_compounds", "novelty_set_size")]
         lines.append(
-            f"Judge: {judge}, a force field, not DFT, and the teacher of the ranker that ships. "
-            f"Hull: {hull}. Novelty: against {known}."
+            f"Judge: {judge}, a force field, not DFT{teacher}. Hull: {hull}, {sizes[0]} compounds. Novelty: "
+            f"against {known}, {sizes[1]} crystals."
         )
     for part in results.rounds:
         control = part.rates.get("control")
         if isinstance(control, Mapping) and real(control.get("vsun_new_formula")) is not None:
             chosen, chance = (rate_with_interval(r, "vsun_new_formula") for r in (part.rates, control))
             many = f"{part.rates['num_crystals']:,}"
-            lines.append(
-                f"V.S.U.N. with a formula not known: {chosen} % of the {many} chosen, "
-                f"{chance} % of {plain(control['what'])}."
+            line = (
+                f"V.S.U.N. with a formula not known, {plain(part.name)}: {chosen} % of the {many} chosen, "
+                f"{chance} % of {plain(control['what'])}"
             )
+            eligible = control.get("eligible")
+            if isinstance(eligible, Mapping) and eligible.get("num_crystals"):
+                rate = rate_with_interval(eligible, "vsun_new_formula")
+                line += (
+                    f" ({rate} % of the {eligible['num_crystals']} of these that are valid, of a formula not "
+                    "known and where the hull is supported, as those chosen are)"
+                )
+            lines.append(line + ".")
     if len(listed) and "hull_support" in results.frame:
         part = results.frame.iloc[list(listed)]
         supported = int((part["hull_support"] == "supported").sum())
