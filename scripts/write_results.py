@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,41 @@ def discover_section(run: Path, second: Path | None = None) -> list[str]:
             f"hull are {gaps[len(gaps) // 2]:+.3f} eV/atom from CHGNet's (median), Spearman {order:.2f}."
         )
     return lines
+
+
+def readme_lines(run: Path) -> list[str]:
+    """What the README says of the quick run."""
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    table = CandidateTable.read(run / "candidates.parquet")
+    listed = [i for i, r in zip(table.ids, table.column("shortlist_rank"), strict=True) if r is not None]
+    above = [e for e in table.column("e_above_hull", listed) if e is not None]
+    supported = table.column("hull_support", listed).count("supported")
+    new = table.column("novelty_grade", listed).count("new formula")
+    parts = []
+    for r in metrics["rounds"]:
+        rate, chance = (rate_with_interval(m, "vsun_new_formula") for m in (r, r["control"]))
+        parts.append(
+            f"of {r['num_crystals']} that it chooses to relax ({r['name']}) {rate} % are V.S.U.N. with a formula that is not "
+            f"known, of {r['control']['num_crystals']} drawn at random {chance} %"
+        )
+    text = (
+        f"What to expect, with 95 % intervals: {'; '.join(parts)}. Its short list of {len(listed)} lies "
+        f"{min(above):.3f} to {max(above):.3f} eV/atom above the hull; {supported} stand where the hull is supported, {new} "
+        f"have a new formula. Judge: {metrics['judge']}, a force field that also labelled most of what the ranker learnt from; "
+        f"hull and novelty: `{metrics['hull']}` ([all numbers](docs/results.md#the-quick-run), [what the words "
+        "mean](docs/evaluate.md#how-new-it-is))."
+    )
+    return textwrap.wrap(text.replace("-0.", "−0."), 118, break_long_words=False, break_on_hyphens=False)
+
+
+def write_readme(readme: Path, run: Path) -> None:
+    """Between its two marks."""
+    text = readme.read_text(encoding="utf-8")
+    begin, end = "<!-- quick run: written by scripts/write_results.py -->", "<!-- end -->"
+    before, rest = text.split(begin)
+    after = rest.split(end, 1)[1]
+    lines = "\n".join(readme_lines(run))
+    readme.write_text(f"{before}{begin}\n{lines}\n{end}{after}", encoding="utf-8")
 
 
 def evaluate_section(judged: Path) -> list[str]:
@@ -281,6 +317,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--discover", type=Path)
+    parser.add_argument("--readme", type=Path, help="whose words about the quick run are written anew")
     parser.add_argument("--second", type=Path, help="the short list as another force field judges it")
     parser.add_argument("--remark", help="what a reader must know of the quick run")
     parser.add_argument("--evaluate", type=Path)
@@ -314,6 +351,8 @@ def main() -> None:
     )
     first = [f"## {name}" for name in FIRST if f"## {name}" in sections]
     sections = {name: sections[name] for name in (*first, *(s for s in sections if s not in first))}
+    if chosen.readme and chosen.discover:
+        write_readme(chosen.readme, chosen.discover)
     chosen.out.write_text("\n\n".join([head, *sections.values()]) + "\n", encoding="utf-8")
 
 

@@ -452,8 +452,8 @@ def show_metrics(rows: Sequence[Mapping[str, Any]]) -> None:
     """A line for each of the evaluated sets: its rates in percent, a dash where a rate is unknown."""
     from crysjepa.report.wording import RATE_LETTERS
 
-    table = Table("% of all", box=None, pad_edge=False)
-    for name in ("crystals", *RATE_LETTERS.values()):  # words are not broken, however narrow the window
+    table = Table("% of all", box=None, pad_edge=False, collapse_padding=True)
+    for name in ("n", *RATE_LETTERS.values()):  # words are not broken, however narrow the window
         table.add_column(name, justify="right", min_width=max(map(len, name.split())))
     for row in rows:
         cells = ["–" if row.get(n) is None else f"{100 * row[n]:.1f}" for n in RATE_LETTERS]

@@ -70,7 +70,8 @@ def test_heights_are_those_of_a_phase_diagram(system):
 def test_what_was_left_out_as_a_duplicate_is_matched_by_what_was_kept():
     flla, kept = datasets.load("flla"), datasets.load(NAME)
     from_flla = [i for i, s in zip(kept.ids, kept.column("source"), strict=True) if s == "flla"]
-    others = [i for i in flla.ok_ids if i not in set(kept.ids)][:40]
+    here = set(kept.ids)
+    others = [i for i in flla.ok_ids if i not in here][:40]
     found = novel(flla.crystals(others), kept.crystals())
     assert others and from_flla
     assert all(match is not None for match in found.matches.values())
@@ -119,3 +120,22 @@ def test_a_hull_for_everyone_who_forgets_one(salts):
     assert joined.energy("NaCl") == pytest.approx(-9.0)
     assert joined.energy("BaTiO3") == known_hull().energy("BaTiO3")
     assert hull_or_default(None, deep, "another", "mine") is known_hull()  # never across scales
+
+
+def test_a_verb_that_needs_none_of_it_reads_none_of_it(tiny, tmp_path, monkeypatch):
+    from crysjepa import api
+    from crysjepa.relax.relax import RelaxSettings
+
+    def refuse(name):
+        raise AssertionError(f"{name} was read")
+
+    for module in ("energy.known_hull", "datasets"):
+        monkeypatch.setattr(f"crysjepa.{module}.bundled_file", refuse)
+    for cached in (known_hull, known_formulas, lemat_systems):
+        cached.cache_clear()
+    settings = RelaxSettings(max_steps=1, chunk_size=8)
+    field = tiny.protocol["force_field"]
+    api.generate(2, tmp_path / "g.parquet", generator=tiny.generator, device="cpu")
+    api.embed(tiny.reference, tmp_path / "e.parquet", jepa=tiny.jepa, device="cpu")
+    api.screen(tiny.reference, "nothing", tmp_path / "s.parquet", by="random")
+    api.relax(tiny.reference, tmp_path / "r.parquet", force_field=field, settings=settings)

@@ -5,6 +5,7 @@ from crysjepa.crystals import Crystals
 from crysjepa.energy.hull import Hull
 from crysjepa.evaluate.grades import Grade, KnownFormulas
 from crysjepa.evaluate.metrics import crystal_metrics, evaluate_table
+from crysjepa.report.evaluation import trust_tables
 from crysjepa.screen.filters import reduced_formulas
 from crysjepa.screen.selection import with_shortlist
 
@@ -105,6 +106,10 @@ def test_rates_with_a_new_formula_and_a_supported_hull():
     )
     metrics = crystal_metrics(table)
     assert (metrics["vsun"], metrics["vsun_new_formula"], metrics["vsun_supported"]) == (1.0, 0.75, 0.25)
+    assert metrics["novelty_grades"] == {"known formula": 1, "new formula": 3}
+    assert metrics["hull_support"] == {"blind": 1, "supported": 3} and metrics["num_hull_warnings"] == 1
+    [counted] = trust_tables(table.frame)
+    assert counted.rows == [("new formula", "2", "0", "1", "1"), ("known formula", "1", "0", "0", "0")]
     assert (
         crystal_metrics(CandidateTable(table.frame.drop(columns="novelty_grade")))["vsun_new_formula"] is None
     )

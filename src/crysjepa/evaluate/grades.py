@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
 from crysjepa.candidates import CandidateTable
 from crysjepa.chemical_systems import element_symbols
@@ -20,14 +19,9 @@ from crysjepa.energy.known_hull import known_formulas, known_hull
 from crysjepa.energy.support import HullSupport, name_of, systems_of, warning
 from crysjepa.evaluate.columns import set_column
 from crysjepa.screen.filters import Formula, reduced_formulas
+from crysjepa.screen.grades import Grade
 
-
-class Grade(StrEnum):
-    """How new a crystal is."""
-
-    KNOWN = "known"
-    KNOWN_FORMULA = "known formula"
-    NEW_FORMULA = "new formula"
+__all__ = ["Grade", "KnownFormulas", "with_grades", "with_support"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -73,7 +74,8 @@ def crystal_metrics(table: CandidateTable) -> dict[str, Any]:
         ``num_crystals``; every rate of :data:`METRICS` as a fraction; ``intervals`` with a Wilson 95 %
         interval ``[low, high]`` for each of these; ``num_vsun_without_hull_entries``, the number of
         V.S.U.N. rows for which the hull has no compound (``hull_entries`` 0), so that they were compared
-        with the elements only; ``counts``, the number of rows by state (:meth:`CandidateTable.counts`). A
+        with the elements only; ``counts``, the number of rows by state (:meth:`CandidateTable.counts`);
+        ``novelty_grades``, ``hull_support`` and ``num_hull_warnings`` count rows too. A
         rate is None if one of its columns is absent, or without rows; the number is None if one of its
         columns is absent.
     """
@@ -85,6 +87,11 @@ def crystal_metrics(table: CandidateTable) -> dict[str, Any]:
         "intervals": {name: interval for name, (_, interval) in rates.items()},
         "num_vsun_without_hull_entries": _without_hull_entries(table, flags["vsun"]),
         "counts": table.counts(),
+        "novelty_grades": _counted(table, "novelty_grade"),
+        "hull_support": _counted(table, "hull_support"),
+        "num_hull_warnings": (
+            sum(w is not None for w in table.column("hull_warning")) if "hull_warning" in table else None
+        ),
     }
 
 
@@ -194,6 +201,13 @@ def _derived(table: CandidateTable) -> dict[str, list[bool | None]]:
             for s, w in zip(table.column("hull_support"), table.column("hull_warning"), strict=True)
         ]
     return found
+
+
+def _counted(table: CandidateTable, column: str) -> dict[str, int] | None:
+    """Rows by the values of a column, those without one not counted; None where there is no column."""
+    if column not in table:
+        return None
+    return dict(sorted(Counter(v for v in table.column(column) if v is not None).items()))
 
 
 def _rate(hits: Sequence[bool] | None) -> tuple[float | None, list[float] | None]:

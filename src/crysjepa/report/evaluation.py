@@ -7,16 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from crysjepa.candidates import CandidateTable
+from crysjepa.energy.support import TOO_LOW, Support
 from crysjepa.report.embedding import Table
 from crysjepa.report.evaluation_figures import Point, energies_figure, plane_figure
 from crysjepa.report.page import inline_svg, page_environment
-from crysjepa.report.results import numbers, plain, real
+from crysjepa.report.results import numbers, plain, real, truths
 from crysjepa.report.style import PAPER, house_style
 from crysjepa.report.wording import flat, number, percent
 from crysjepa.run import read_json, write_text
+from crysjepa.screen.grades import Grade
 
 NAMES = {
     "valid": "V: valid",
@@ -59,7 +62,13 @@ def write_evaluation(folder: str | Path) -> Path:
         title="Evaluation of crystals",
         headline=headline(metrics),
         lines=[metrics["citation"]],
-        tables=[rates_table(metrics), *batch_tables(metrics), spread_table(metrics), ends_table(frame)],
+        tables=[
+            rates_table(metrics),
+            *batch_tables(metrics),
+            *trust_tables(frame),
+            spread_table(metrics),
+            ends_table(frame),
+        ],
         figures={
             name: inline_svg(figure, name, name) for name, figure in figures.items() if figure is not None
         },
@@ -154,6 +163,28 @@ def mean_std(entry: Mapping[str, Any] | None) -> str:
         return "–"
     spread = "" if entry["std"] is None else f" ± {100 * entry['std']:.1f}"
     return f"{100 * entry['mean']:.1f}{spread}"
+
+
+def trust_tables(frame: Any) -> list[Table]:
+    """V.S.U.N. crystals by how new they are and by what the hull is worth there, where both were judged."""
+    judged = ("valid", "stable", "unique", "novel")
+    if not {*judged, "novelty_grade", "hull_support", "hull_warning"} <= set(frame.columns):
+        return []
+    hits = frame[np.logical_and.reduce([truths(frame, name).fillna(False).astype(bool) for name in judged])]
+    rows = []
+    for grade in (Grade.NEW_FORMULA, Grade.KNOWN_FORMULA):
+        part = hits[(hits["novelty_grade"] == grade).fillna(False).astype(bool)]
+        counts = [int((part["hull_support"] == s).fillna(False).sum()) for s in Support]
+        counts.append(int(part["hull_warning"].notna().sum()))
+        rows.append((str(grade), *(f"{n:,}" for n in counts)))
+    note = (
+        "Supported: wherever LeMat-Bulk has a compound on its hull, in the chemical system or a part of it, "
+        "this hull has one too. Thin: one such place is empty. Blind: more are, or there is next to "
+        f"nothing to compare with. Too low: more than {-TOO_LOW} eV/atom below the hull, a sign that a "
+        "competitor is missing."
+    )
+    columns = ("V.S.U.N. crystals", *map(str, Support), "too low")
+    return [Table("How new, and what the hull is worth", columns, rows, note)]
 
 
 def spread_table(metrics: Mapping[str, Any]) -> Table:

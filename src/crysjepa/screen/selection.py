@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from crysjepa.candidates import CandidateTable, Status
 from crysjepa.crystals import Crystals
 from crysjepa.energy.support import ORDER
+from crysjepa.screen.grades import Grade
 from crysjepa.screen.matching import unique
 from crysjepa.screen.reference import ReferenceIndex
 
@@ -84,7 +85,7 @@ def with_shortlist(table: CandidateTable, longest: int) -> CandidateTable:
     keys = {}
     for id_, warned, support, grade, above, entries in zip(ids, *values, strict=True):
         height = math.inf if above is None else max(above, 0.0)
-        polymorph = grade == "known formula"
+        polymorph = grade == Grade.KNOWN_FORMULA
         keys[id_] = (warned is not None, ORDER.get(support, 3), polymorph, height, -(entries or 0), id_)
     order = sorted(ids, key=keys.__getitem__)
     trusted = sum(not keys[i][0] for i in ids)
