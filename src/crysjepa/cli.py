@@ -318,6 +318,7 @@ def evaluate(
     hull: console.HullSource = None,
     preset: console.Judging = "default",
     finetuned_on: console.FinetunedOn = None,
+    fetch_phases: console.FetchPhases = None,
     force_field: console.ForceField = None,
     relaxed: console.Relaxed = None,
     processes: console.MatchingProcesses = 1,
@@ -330,7 +331,7 @@ def evaluate(
     """
     from crysjepa import api
 
-    folder = console.judging_folder(source, out, hull)
+    folder = console.judging_folder(source, out, hull, fetch_phases)
     origin = api.energies_in(source)
     protocol = console.judging_settings(
         preset, config, force_field, relaxed, origin.force_field if origin else None
@@ -342,7 +343,7 @@ def evaluate(
     with console.progress() as report:
         metrics = api.evaluate(
             source, folder, reference=reference, hull=hull, protocol=protocol, finetuned_on=finetuned_on,
-            anew=anew, device=device, processes=processes, progress=report,
+            phases=fetch_phases, anew=anew, device=device, processes=processes, progress=report,
         )  # fmt: skip
     console.show_judged(Path(source).name, metrics)
     if len(list(folder.glob("earlier-*"))) > earlier:

@@ -162,6 +162,14 @@ HullSource = Annotated[
         "reference's own energies",
     ),
 ]
+FetchPhases = Annotated[
+    str | None,
+    typer.Option(
+        "--fetch-phases",
+        help="known phases over the network join the hull: mp, mp-api (with a key), alexandria, oqmd; mp=URL "
+        "for another address",
+    ),
+]
 Preset = Annotated[str, typer.Option("--preset", help="quick, paper-mp20 or paper-alex-mp20")]
 Judging = Annotated[str, typer.Option("--preset", help="default, paper or strict")]
 FinetunedOn = Annotated[
@@ -295,7 +303,7 @@ def judging_settings(
     return read_settings(Protocol, config, base, force_field=force_field, relax=relaxed)
 
 
-def judging_folder(source: str, out: Path | None, hull: str | None) -> Path:
+def judging_folder(source: str, out: Path | None, hull: str | None, phases: str | None = None) -> Path:
     """Where to write a judgement: ``out``, or a folder inside the finished run that is judged anew.
 
     Raises ValueError where there is neither.
@@ -306,7 +314,8 @@ def judging_folder(source: str, out: Path | None, hull: str | None) -> Path:
         return out
     if not is_run(source):
         raise ValueError("name a folder to write to: --out FOLDER")
-    return Path(source) / f"judged-by-{Path(hull or 'known').stem}"
+    names = [Path(hull or "known").stem, *([phases.partition("=")[0]] if phases else [])]
+    return Path(source) / f"judged-by-{'-'.join(names)}"
 
 
 def known_size(size: str) -> Literal["small", "paper"]:

@@ -6,10 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from crysjepa._verbs import Report, Source, resolve_device
+from crysjepa._verbs import Report, Source, resolve_device, stage
+from crysjepa.candidates import CandidateTable
+from crysjepa.chemical_systems import system_names
+from crysjepa.energy.hull import Hull
 from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluate.compare import compare_crystals
 from crysjepa.evaluate.given import EnergyOrigin, energies_of, read_given
+from crysjepa.evaluate.known import Known
+from crysjepa.evaluate.online import fetch_phases
 from crysjepa.evaluate.protocol import Protocol, evaluate_crystals
 from crysjepa.evaluate.tradeoff import tradeoff_of_result
 
@@ -22,6 +27,7 @@ def evaluate(
     hull: Source | None = None,
     protocol: Protocol | None = None,
     finetuned_on: Source | None = None,
+    phases: str | None = None,
     anew: bool = False,
     shards: Source | None = None,
     device: str = "auto",
@@ -32,15 +38,35 @@ def evaluate(
 
     ``source`` may be a finished run, of ``discover`` or of ``evaluate``: its crystals are judged anew.
     Energies that come with the crystals, of the protocol's force field, are used, and nothing is relaxed;
-    ``anew`` relaxes all the same. See :func:`crysjepa.evaluate.protocol.evaluate_crystals`.
+    ``anew`` relaxes all the same. ``phases`` names a provider of known phases (``"mp"``, or ``"mp=URL"``)
+    that are fetched over the network and join the hull: those of the short list's chemical systems where
+    there is a short list, else of all crystals. See :func:`crysjepa.evaluate.protocol.evaluate_crystals`.
     """
     given = read_given(source)
+    chosen: Source | Hull | None = hull
+    if phases is not None:
+        chosen = _with_phases(given.table, reference, hull, phases, progress)
     return evaluate_crystals(
-        given.table, reference=reference, hull=hull, out=Path(out), protocol=protocol,
+        given.table, reference=reference, hull=chosen, out=Path(out), protocol=protocol,
         finetuned_on=finetuned_on,
         origin=None if anew else given.origin, shards=None if shards is None else Path(shards),
         device=resolve_device(device), processes=processes, progress=progress,
     )  # fmt: skip
+
+
+def _with_phases(
+    table: CandidateTable, reference: Source, hull: Source | None, phases: str, progress: Report | None
+) -> Hull:
+    provider, _, url = phases.partition("=")
+    ids = table.ok_ids
+    if "shortlist_rank" in table:
+        ranks = zip(table.ids, table.column("shortlist_rank"), strict=True)
+        ids = [i for i, rank in ranks if rank is not None]
+    systems = system_names(table.crystals(ids)) if ids else []
+    fetched = fetch_phases(
+        systems, provider, base_url=url or None, progress=stage(progress, f"phases known to {provider}")
+    )
+    return Known.load(reference).hull_or_default(hull).joined(fetched)
 
 
 def energies_in(source: Source) -> EnergyOrigin | None:
