@@ -123,3 +123,23 @@ def test_nothing_to_compare_with_is_no_stability(salts):
     assert strict.column("e_above_hull") == [0.0, None, 0.5]
     assert strict.column("status") == ["ok", "failed", "rejected"]
     assert strict.column("reason", ["KCl"]) == ["the hull knows no compound in Cl-K"]
+
+
+def test_a_fit_of_elemental_references_is_kept(tiny, hull, monkeypatch, tmp_path):
+    """A second judgement of another force field's crystals does not wait for the fit again."""
+    from crysjepa.evaluate import known as module
+
+    monkeypatch.setenv("CRYSJEPA_DATA", str(tmp_path))
+    fits = []
+
+    def fitted(name, known, device, progress):
+        fits.append(name)
+        return ElementalReferences({"Na": -1.0}, name, known.scale, "a fit", None, None)
+
+    monkeypatch.setattr(module, "_fitted", fitted)
+    known = Known(CandidateTable.read(tiny.reference), "scheme A")
+    first, second = (find_references(Protocol(force_field="chgnet"), hull, known) for _ in range(2))
+    assert first == second and fits == ["chgnet"]
+    for kept in (tmp_path / "references").iterdir():
+        kept.write_text("{", encoding="utf-8")
+    assert find_references(Protocol(force_field="chgnet"), hull, known) == first and len(fits) == 2

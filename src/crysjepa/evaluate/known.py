@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from crysjepa.energy.references import (
 from crysjepa.evaluate.hulls import hull_or_default, scale_of
 from crysjepa.evaluate.presets import Protocol
 from crysjepa.relax.force_fields import force_field_info, get_force_field
+from crysjepa.run import write_text
 
 Report = Callable[[str, int, int], None]
 """progress(stage, done, total)"""
@@ -72,9 +74,10 @@ def find_references(
     """Elemental references on the hull's scale: from a file, the hull's own, shipped, or fitted on the known
     crystals (on the bundled ones, if these have no energies on that scale).
 
-    The fit evaluates up to 600 of them (those with ``formation_energy_per_atom``) with the force field, as
-    they are, and is only as good as their labels; its error is recorded. Where the force field speaks of
-    plain DFT energies and the labels have the Materials Project's corrections, those of 2020 are added first.
+    A fit is kept in the cache folder. It evaluates up to 600 of them (those with
+    ``formation_energy_per_atom``) with the force field, as they are, and is only as good as their labels; its
+    error is recorded. Where the force field speaks of plain DFT energies and the labels have the Materials
+    Project's corrections, those of 2020 are added first.
 
     Raises
     ------
@@ -98,7 +101,21 @@ def find_references(
         elif without:
             raise
     check_scales(known.scale, hull.scale, allow_mixed=protocol.allow_mixed_scales)
-    return _fitted(protocol.force_field, known, device, progress)
+    info = force_field_info(protocol.force_field)
+    what = "\0".join((info.name, info.version, info.scale, known.scale, known.table.content_hash()))
+    kept = datasets.cache_folder() / "references" / f"{hashlib.sha256(what.encode()).hexdigest()[:32]}.json"
+    if kept.is_file():
+        try:
+            return read_references(kept)
+        except (ValueError, TypeError, KeyError):  # cut short, or of another version
+            kept.unlink()
+    found = _fitted(protocol.force_field, known, device, progress)
+    if info.version != "unknown" and ":" not in info.name:  # a calculator by import path may have changed
+        try:
+            write_text(kept, found.to_json())
+        except OSError:  # a cache folder that cannot be written to costs time, not results
+            return found
+    return found
 
 
 def _own(found: ElementalReferences, protocol: Protocol, what: str) -> ElementalReferences:
