@@ -163,11 +163,9 @@ def quick_rows(
 def _first(table: CandidateTable, ids: list[str], ranked: CandidateTable | None = None) -> str:
     ranks = (ranked or table).column("shortlist_rank", ids)
     top = min(zip(ranks, ids, strict=True))[1]
-    found = {c: table.column(c, [top])[0] for c in ("formula", "e_above_hull", "hull_entries")}
+    formula, above, entries = (table.column(c, [top])[0] for c in ("formula", "e_above_hull", "hull_entries"))
     support = f", {table.column('hull_support', [top])[0]}" if "hull_support" in table else ""
-    return (
-        f"{found['formula']}, {found['e_above_hull']:.2f} eV/atom, {found['hull_entries']} entries{support}"
-    )
+    return f"{formula}, {above:.2f} eV/atom, hull entries {entries}{support}"
 
 
 def set_rows(
@@ -226,7 +224,7 @@ def figure(rows: list[dict[str, Any]]) -> Figure:
         axes.invert_yaxis()
         axes.set_xlim(0, 100)
         axes.set_xlabel("% of all crystals of the row, CHGNet, hull and novelty by known")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.18), ncols=3)
+        drawing.legend(loc="outside lower center", ncols=3)
     return drawing
 
 

@@ -11,6 +11,7 @@ ROOT = Path(crysjepa.__file__).parent
 FLOORS = [
     [
         "__init__",
+        "_bundle",
         "_download",
         "compiled",
         "crystals",

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from crysjepa import datasets
 from crysjepa._arrays import from_arrow
+from crysjepa._bundle import NAME
 from crysjepa._cif import ReadError, brief
 from crysjepa._tables import STATE, unique_names
 from crysjepa.candidates import CandidateTable
@@ -46,7 +47,7 @@ def open_chunks(name_or_path: str | Path) -> Chunks:
     Raises DatasetError or ReadError as :func:`crysjepa.datasets.load` does.
     """
     path = Path(name_or_path)
-    if not path.exists():
+    if not path.exists() or str(name_or_path) == NAME:
         path = datasets.fetch(str(name_or_path))
     if path.is_file() and path.suffix.lower() == ".parquet" and path.stat().st_size:
         return _parquet(path)

@@ -314,9 +314,9 @@ def diagnose(
 def evaluate(
     source: console.Source,
     out: console.OutOfJudging = None,
-    reference: console.Reference = "known",
+    reference: console.ReferenceIfAny = None,
     hull: console.HullSource = None,
-    preset: console.Judging = "default",
+    preset: console.JudgingIfAny = None,
     finetuned_on: console.FinetunedOn = None,
     fetch_phases: console.FetchPhases = None,
     force_field: console.ForceField = None,
@@ -332,13 +332,15 @@ def evaluate(
     from crysjepa import api
 
     folder = console.judging_folder(source, out, hull, fetch_phases)
-    origin = api.energies_in(source)
-    protocol = console.judging_settings(
-        preset, config, force_field, relaxed, origin.force_field if origin else None
-    )
-    anew = relaxed is True
+    protocol = console.judging_settings(preset, config, force_field, relaxed, source)
+    origin, anew = api.energies_in(source), relaxed is True
     if origin is not None and origin.fits(protocol) and not anew:
-        console.say(f"judged by the energies of {origin.force_field} that are there; nothing is relaxed")
+        steps, force = origin.relaxation.max_steps, origin.relaxation.fmax
+        console.say(
+            f"judged by the energies of {origin.force_field} that are there (to {force} eV/Å, at most "
+            f"{steps} steps); nothing is relaxed",
+            soft_wrap=True,
+        )
     earlier = len(list(folder.glob("earlier-*")))
     with console.progress() as report:
         metrics = api.evaluate(
@@ -377,8 +379,8 @@ def compare(
     protocol = console.judging_settings(preset, config, force_field, relaxed)
     with console.progress() as report:
         page = api.compare(
-            sources, out, reference=reference, hull=hull, protocol=protocol, anyway=anyway, device=device,
-            processes=processes, progress=report,
+            sources, out, reference=reference, hull=hull, protocol=protocol, anyway=anyway,
+            anew=relaxed is True, device=device, processes=processes, progress=report,
         )  # fmt: skip
     result = read_json(out / "comparison.json")
     console.show_metrics(result["rows"])

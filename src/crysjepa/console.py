@@ -172,6 +172,10 @@ FetchPhases = Annotated[
 ]
 Preset = Annotated[str, typer.Option("--preset", help="quick, paper-mp20 or paper-alex-mp20")]
 Judging = Annotated[str, typer.Option("--preset", help="default, paper or strict")]
+JudgingIfAny = Annotated[
+    str | None,
+    typer.Option("--preset", help="default, paper or strict; of a finished run, by default its own rules"),
+]
 FinetunedOn = Annotated[
     str | None,
     typer.Option("--finetuned-on", help="what the generator was fine-tuned on: a match is not novel"),
@@ -284,22 +288,27 @@ def train_settings(
 
 
 def judging_settings(
-    preset: str,
+    preset: str | None,
     config: Path | None,
     force_field: str | None,
     relaxed: bool | None,
-    given: str | None = None,
+    source: str | None = None,
 ) -> Protocol:
     """The preset of that name, changed by the TOML file and by what was said on the command line.
 
-    ``given`` is the force field of energies that come with the crystals: it counts where none was named.
+    Without a preset, ``source``, if it is a finished run, is judged as it was, and energies that come with it
+    are taken for what they are.
     """
+    from crysjepa.evaluate.given import energies_of, protocol_of
     from crysjepa.evaluate.presets import Protocol
     from crysjepa.evaluate.presets import preset as preset_of
 
-    base = preset_of(preset)
-    if given is not None and relaxed is None:
-        base = base.model_copy(update={"force_field": given})
+    base = preset_of(preset or "default")
+    if preset is None and source is not None:
+        base = protocol_of(source) or base
+        origin = energies_of(source)
+        if origin is not None and relaxed is None:
+            base = base.model_copy(update={"force_field": origin.force_field})
     return read_settings(Protocol, config, base, force_field=force_field, relax=relaxed)
 
 

@@ -22,9 +22,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from crysjepa._bundle import NAME, bundled_file
 from crysjepa._download import DatasetError, Progress, fetch_file, recorded_checksum
 from crysjepa.candidates import CandidateTable
-from crysjepa.energy.known_hull import NAME, bundled_file
 from crysjepa.imports import convert as formats
 from crysjepa.imports.registry import REGISTRY as _REGISTRY
 from crysjepa.imports.registry import Dataset, RemoteFile
@@ -194,7 +194,8 @@ def load(
 ) -> CandidateTable:
     """The crystals of a named dataset or of any path that :func:`crysjepa.io.read_crystals` reads.
 
-    An existing path always wins over a name. ``mp_20`` and ``alex_mp_20`` have a column ``split``.
+    An existing path always wins over a name, but for ``known``, which is the default in many places: a folder
+    that is called so is ``./known``. ``mp_20`` and ``alex_mp_20`` have a column ``split``.
 
     Raises
     ------
@@ -204,7 +205,7 @@ def load(
         If the path exists and holds nothing to read.
     """
     path = Path(name_or_path)
-    if path.exists():
+    if path.exists() and str(name_or_path) != NAME:
         return read_crystals(path, progress=progress)
     dataset = info(str(name_or_path))
     if dataset.format == formats.DIAGRAM:

@@ -12,7 +12,7 @@ from crysjepa.chemical_systems import system_names
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluate.compare import compare_crystals
-from crysjepa.evaluate.given import EnergyOrigin, energies_of, read_given
+from crysjepa.evaluate.given import EnergyOrigin, energies_of, protocol_of, read_given, reference_of
 from crysjepa.evaluate.known import Known
 from crysjepa.evaluate.online import fetch_phases
 from crysjepa.evaluate.protocol import Protocol, evaluate_crystals
@@ -23,7 +23,7 @@ def evaluate(
     source: Source,
     out: Source,
     *,
-    reference: Source = NAME,
+    reference: Source | None = None,
     hull: Source | None = None,
     protocol: Protocol | None = None,
     finetuned_on: Source | None = None,
@@ -38,17 +38,20 @@ def evaluate(
 
     ``source`` may be a finished run, of ``discover`` or of ``evaluate``: its crystals are judged anew.
     Energies that come with the crystals, of the protocol's force field, are used, and nothing is relaxed;
-    ``anew`` relaxes all the same. ``phases`` names a provider of known phases (``"mp"``, or ``"mp=URL"``)
-    that are fetched over the network and join the hull: those of the short list's chemical systems where
-    there is a short list, else of all crystals. See :func:`crysjepa.evaluate.protocol.evaluate_crystals`.
+    ``anew`` relaxes all the same. Without a ``protocol`` a run is judged by its own, without a
+    ``reference`` against that of its configuration, else against the bundled one. ``phases`` names a
+    provider of known phases (``"mp"``, or ``"mp=URL"``) that are fetched over the network and join the hull:
+    those of the short list's chemical systems where there is a short list, else of all crystals. See
+    :func:`crysjepa.evaluate.protocol.evaluate_crystals`.
     """
     given = read_given(source)
+    reference = reference or reference_of(source) or NAME
     chosen: Source | Hull | None = hull
     if phases is not None:
         chosen = _with_phases(given.table, reference, hull, phases, progress)
     return evaluate_crystals(
-        given.table, reference=reference, hull=chosen, out=Path(out), protocol=protocol,
-        finetuned_on=finetuned_on,
+        given.table, reference=reference, hull=chosen, out=Path(out),
+        protocol=protocol or protocol_of(source), finetuned_on=finetuned_on,
         origin=None if anew else given.origin, shards=None if shards is None else Path(shards),
         device=resolve_device(device), processes=processes, progress=progress,
     )  # fmt: skip
@@ -82,6 +85,7 @@ def compare(
     hull: Source | None = None,
     protocol: Protocol | None = None,
     anyway: bool = False,
+    anew: bool = False,
     device: str = "auto",
     processes: int = 1,
     progress: Report | None = None,
@@ -93,7 +97,7 @@ def compare(
     if Path(out).is_file():
         raise ValueError(f"{out} is a file: name a folder to write to")
     return compare_crystals(
-        sources, out, reference=reference, hull=hull, protocol=protocol, anyway=anyway,
+        sources, out, reference=reference, hull=hull, protocol=protocol, anyway=anyway, anew=anew,
         device=resolve_device(device), processes=processes, progress=progress,
     )  # fmt: skip
 

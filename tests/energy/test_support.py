@@ -1,9 +1,12 @@
 """What a hull's answer is worth: gaps, verdicts, warnings."""
 
+from itertools import combinations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crysjepa.chemical_systems import element_symbols
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.known_hull import known_hull
 from crysjepa.energy.support import ORDER, HullSupport, Support, systems_of, warning
@@ -79,3 +82,19 @@ def test_a_warning_is_for_what_lies_further_below_than_discoveries_do():
 
 def test_systems_of_formulas():
     assert systems_of([((3, 2), (8, 1)), ((26, 1),)]) == [(3, 8), (26,)]
+
+
+def test_a_system_of_many_elements_takes_no_time_and_the_same_verdict():
+    support = HullSupport(known_hull())
+    many = support.of(tuple(range(3, 30)))  # 2^27 subsystems
+    assert len(many.entries) > 500 and many.verdict == Support.BLIND and len(str(many)) < 1_000_000
+    system = (8, 20, 22, 38, 39, 40, 56, 57, 58)
+    listed = {s for k in range(2, 10) for s in combinations(system, k)}
+    few = {s: n for s in listed if (n := len([c for c in _within(s)]))}
+    assert {s: n for s, n in support.of(system).entries.items() if n} == few
+
+
+def _within(system):
+    """Compounds of the hull in exactly this chemical system."""
+    names = {element_symbols()[z] for z in system}
+    return [c for c in known_hull().entries(sorted(names)) if {e for e, _ in c} == names]

@@ -3,11 +3,17 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from crysjepa import api
+from crysjepa import api, datasets
 from crysjepa.candidates import CandidateTable
-from crysjepa.evaluate.given import energies_of, is_run, read_given
+from crysjepa.chunks import open_chunks
+from crysjepa.energy.known_hull import known_hull
+from crysjepa.evaluate.given import energies_of, is_run, protocol_of, read_given
+from crysjepa.evaluate.judging import NOT_CONVERGED
+from crysjepa.evaluate.known import Known
 from crysjepa.evaluate.presets import Protocol
 from crysjepa.relax.relax import RelaxSettings
 from crysjepa.run import RunError
@@ -98,3 +104,73 @@ def test_results_are_judged_again_from_their_folder(relaxed, tiny, protocol, tmp
     metrics = api.evaluate(first, first / "again", reference="known", protocol=protocol)
     assert metrics["novelty_set"] == "known" and metrics["num_crystals"] == 8
     assert "torn" in CandidateTable.read(first / "again" / "crystals.parquet").ids
+
+
+def test_a_relaxation_that_went_astray_stays_failed(relaxed, tiny, protocol, tmp_path, no_relaxation):
+    """It has the energy of where it went, and is judged by none."""
+    table = CandidateTable.read(relaxed)
+    frame = table.frame.copy()
+    for row, reason in ((0, "the cell grew"), (1, NOT_CONVERGED)):
+        frame.loc[row, ["status", "stage", "reason"]] = ["failed", "relax", reason]
+    told = json.loads(pq.read_schema(relaxed).metadata[b"crysjepa"])
+    CandidateTable(frame).write(tmp_path / "astray.parquet", told)
+    api.evaluate(tmp_path / "astray.parquet", tmp_path / "e", reference=tiny.reference, protocol=protocol)
+    after = CandidateTable.read(tmp_path / "e" / "crystals.parquet")
+    first, second = table.ids[:2]
+    assert after.column("reason", [first]) == ["the cell grew"] and after.column("stable", [first]) == [None]
+    assert after.column("stage", [second]) != ["relax"], "what merely stopped early is judged by these rules"
+
+
+def test_relaxing_anew_is_another_result(relaxed, tiny, protocol, tmp_path):
+    out = tmp_path / "e"
+    api.evaluate(relaxed, out, reference=tiny.reference, protocol=protocol)
+    with pytest.raises(RunError, match="energies"):
+        api.evaluate(relaxed, out, reference=tiny.reference, protocol=protocol, anew=True)
+
+
+def test_a_judgement_that_fails_moves_nothing(relaxed, tiny, protocol, tmp_path):
+    out = tmp_path / "e"
+    api.evaluate(relaxed, out, reference=tiny.reference, protocol=protocol)
+    hull = pa.table({"composition": ["NaCl"], "formation_energy_per_atom": [-2.0]})
+    hull = hull.replace_schema_metadata({b"crysjepa": b'{"scale": "another"}'})
+    pq.write_table(hull, tmp_path / "hull.parquet")
+    with pytest.raises(ValueError, match="another"):
+        api.evaluate(
+            relaxed, out, reference=tiny.reference, hull=tmp_path / "hull.parquet", protocol=protocol
+        )
+    assert (out / "metrics.json").is_file() and not (out / "earlier-1").exists()
+
+
+def test_energies_of_another_version_are_refused(relaxed, tiny, protocol, tmp_path):
+    told = json.loads(pq.read_schema(relaxed).metadata[b"crysjepa"])
+    told["energies"]["version"] = "0.0.1"
+    CandidateTable.read(relaxed).write(tmp_path / "old.parquet", told)
+    with pytest.raises(ValueError, match=r"0\.0\.1"):
+        api.evaluate(tmp_path / "old.parquet", tmp_path / "e", reference=tiny.reference, protocol=protocol)
+
+
+def test_a_run_is_judged_by_its_own_rules_and_columns_of_others_are_gone(relaxed, tiny, protocol, tmp_path):
+    own = protocol.model_copy(update={"min_hull_entries": 2, "prototypes": True})
+    api.evaluate(relaxed, tmp_path / "e", reference=tiny.reference, protocol=own, finetuned_on=tiny.reference)
+    assert protocol_of(tmp_path / "e") == own.model_copy(update={"relaxation": THREE_STEPS})
+    again = api.evaluate(tmp_path / "e", tmp_path / "f", reference=tiny.reference)
+    assert again["protocol"]["min_hull_entries"] == 2
+    plain = api.evaluate(tmp_path / "e", tmp_path / "g", reference=tiny.reference, protocol=protocol)
+    assert plain["new_prototype"] is None
+    assert "matches_finetuning" not in CandidateTable.read(tmp_path / "g" / "crystals.parquet")
+
+
+def test_a_force_fields_own_energies_do_not_join_the_hull(relaxed, tiny, protocol, tmp_path):
+    api.evaluate(relaxed, tmp_path / "e", reference=tiny.reference, protocol=protocol)
+    judged = Known.load(tmp_path / "e" / "crystals.parquet")
+    assert judged.computed and "formation_energy_per_atom" in judged.table
+    assert judged.hull_or_default(None) is known_hull()
+    assert not Known.load(tiny.reference).hull_or_default(None).scale_stated, "its scale was assumed"
+    assert Known.load("known").hull_or_default(None) is known_hull()
+
+
+def test_a_folder_called_known_is_not_the_data_set(salts, tmp_path, monkeypatch):
+    CandidateTable.from_crystals(salts[:1]).write(tmp_path / "known" / "mine.parquet")
+    monkeypatch.chdir(tmp_path)
+    assert len(datasets.load("known")) == 27_708 and len(datasets.load("./known")) == 1
+    assert Known.load("./known").name == "./known" and len(open_chunks("known")) == 27_708

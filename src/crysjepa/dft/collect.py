@@ -82,14 +82,13 @@ def dft_collect(
     table, outcomes, notes = _outcomes(manifests, progress)
     table, energies = _with_energies(table, outcomes)
     references = vasp_references(elements, _lowest_of_elements(table, outcomes, energies))
-    if found_hull is not None:
-        _check_hull(found_hull, references, protocol.allow_mixed_scales)
+    _check_hull(found_hull, references, protocol.allow_mixed_scales)
     table, missing = _with_formation_energies(table, energies, references)
     judge = Judge.prepare(protocol, known, found_hull, None, processes=processes)
     about = {
         "num_exported": len(set().union(*(m.exported for m in manifests))),
         "corrections": MP2020,
-        "hull": None if found_hull is None else _about(found_hull),
+        "hull": _about(found_hull),
         "elemental_references": {"source": references.source, "scale": references.scale},
         "missing_elemental_references": dict(Counter(e for found in missing.values() for e in found)),
         "notes": notes,

@@ -65,9 +65,9 @@ def run_metrics(
 
 
 def _control(control: CandidateTable, drawn: dict[str, int]) -> dict[str, Any]:
-    """Rates of crystals drawn at random; ``eligible`` are those that the filters before the ranker let pass.
+    """Rates of crystals drawn at random; ``eligible`` are those that come first, whatever the ranker says.
 
-    Those are valid, of a formula not known, and where the hull is supported: what the ranker has to beat.
+    They are valid, of a formula not known, and where the hull is supported: what the ranker has to beat.
     """
     columns = (control.column(c) for c in ("valid", "novelty_grade", "hull_support"))
     passed = [
@@ -121,7 +121,7 @@ def _notes(
             f"{judge.hull.scale}). A hull that lacks competing compounds makes crystals look more stable "
             "than they are. Supported means: wherever LeMat-Bulk has a compound on its hull, in the "
             "crystal's chemical system or a part of it, this hull has one too. Thin: one such place is empty "
-            "here. Blind: more are, or there is next to nothing to compare with."
+            "here, or no compound is known anywhere. Blind: more are, or one with fewer than three compounds."
         )
         counts = Counter(table.column("hull_support")) if "hull_support" in table else Counter()
         said = ", ".join(f"{counts[s]} {s}" for s in Support if counts[s])

@@ -5,28 +5,20 @@ Nothing here is read before it is asked for, and then once.
 
 from __future__ import annotations
 
-import importlib.resources
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from crysjepa._bundle import NAME, SCALE, bundled_file
 from crysjepa.chemical_systems import element_symbols
 from crysjepa.energy.hull import Fractions, Hull
 
-NAME = "known"
-"""The name of the data set, of its hull and of its crystals."""
-SCALE = "materials_project"
+__all__ = ["NAME", "SCALE", "bundled_file", "known_formulas", "known_hull", "lemat_systems"]
+
 _FILE = "known_hull.parquet"
-
-
-def bundled_file(name: str) -> Path:
-    """A file that comes with the package."""
-    with importlib.resources.as_file(importlib.resources.files("crysjepa") / "data" / name) as path:
-        return path
 
 
 @lru_cache(maxsize=1)

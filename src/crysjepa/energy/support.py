@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from itertools import combinations
 
 from crysjepa.chemical_systems import atomic_numbers, element_symbols
@@ -27,6 +28,9 @@ TOO_LOW = -0.1
 """eV/atom. Compounds that DFT has found since lie hundredths below the hull of their day. What lies further
 below lacks a competitor, or has a wrong energy."""
 TOO_LOW_SAYS = "{:.2f} eV/atom below the hull: a competing compound is missing there, or the energy is wrong"
+
+_LISTED = 8
+"""Elements up to which all subsystems are gone through."""
 
 System = tuple[int, ...]
 """A chemical system as atomic numbers in rising order."""
@@ -48,9 +52,11 @@ ORDER: Mapping[str | None, int] = {Support.SUPPORTED: 0, Support.THIN: 1, Suppor
 class SystemSupport:
     """A hull's knowledge of one chemical system and its subsystems of two or more elements.
 
-    ``entries`` and ``elsewhere`` count, by subsystem, the hull's compounds and those on LeMat-Bulk's hull.
+    ``entries`` and ``elsewhere`` count, by subsystem, the hull's compounds and those on LeMat-Bulk's hull; a
+    subsystem of which neither has any is not in them.
     """
 
+    system: System
     entries: Mapping[System, int]
     elsewhere: Mapping[System, int]
 
@@ -59,18 +65,20 @@ class SystemSupport:
         """The hull's compounds in the system and its subsystems."""
         return sum(self.entries.values())
 
-    @property
+    @cached_property
     def gaps(self) -> list[System]:
         """Subsystems of which the hull has nothing and LeMat-Bulk has a compound on its hull."""
         return [s for s, n in self.entries.items() if not n and self.elsewhere[s]]
 
     @property
     def verdict(self) -> Support:
-        """``supported``: no gap. ``blind``: two gaps or more, or one and fewer than three entries, or nothing
-        to compare a compound with. ``thin``: the rest.
+        """``supported``: no gap. ``blind``: two gaps or more, or one and fewer than three entries.
+
+        ``thin``: one gap, or no compound known anywhere. An element, where the hull is 0 by definition, is
+        supported.
         """
         gaps, entries = len(self.gaps), self.num_entries
-        if not self.entries:  # an element: the hull is 0 there by definition
+        if len(self.system) < 2:
             return Support.SUPPORTED
         if gaps > 1 or (gaps == 1 and entries < FEW_ENTRIES):
             return Support.BLIND
@@ -80,7 +88,8 @@ class SystemSupport:
 
     def __str__(self) -> str:
         """``F-Hf: 0 here, 1 in LeMat-Bulk; ...``, the gaps first."""
-        order = sorted(self.entries, key=lambda s: (s not in self.gaps, len(s), s))
+        gaps = set(self.gaps)
+        order = sorted(self.entries, key=lambda s: (s not in gaps, len(s), s))
         parts = [f"{name_of(s)}: {self.entries[s]} here, {self.elsewhere[s]} in LeMat-Bulk" for s in order]
         return "; ".join(parts)
 
@@ -96,10 +105,19 @@ class HullSupport:
 
     def of(self, system: System) -> SystemSupport:
         """Of the chemical system with these atomic numbers."""
-        inside = list(_subsystems(system))
+        inside = [s for s in self._subsystems(system) if s in self._entries or s in self._elsewhere]
         return SystemSupport(
-            {s: self._entries.get(s, 0) for s in inside}, {s: self._elsewhere.get(s, 0) for s in inside}
+            system,
+            {s: self._entries.get(s, 0) for s in inside},
+            {s: self._elsewhere.get(s, 0) for s in inside},
         )
+
+    def _subsystems(self, system: System) -> Iterable[System]:
+        """Those of two or more elements; of many elements, only those that one of both has at all."""
+        if len(system) <= _LISTED:
+            return (s for size in range(2, len(system) + 1) for s in combinations(system, size))
+        wanted, every = set(system), self._entries.keys() | self._elsewhere.keys()
+        return sorted((s for s in every if len(s) > 1 and wanted.issuperset(s)), key=lambda s: (len(s), s))
 
 
 def systems_of(formulas: Iterable[Sequence[tuple[int, int]]]) -> list[System]:
@@ -116,8 +134,3 @@ def name_of(system: System) -> str:
 def warning(e_above_hull: float | None) -> str | None:
     """What to beware of in an energy above hull, or None."""
     return None if e_above_hull is None or e_above_hull >= TOO_LOW else TOO_LOW_SAYS.format(-e_above_hull)
-
-
-def _subsystems(system: System) -> Iterable[System]:
-    for size in range(2, len(system) + 1):
-        yield from combinations(system, size)

@@ -29,6 +29,7 @@ def compare_crystals(
     hull: str | Path | None = None,
     protocol: Protocol | None = None,
     anyway: bool = False,
+    anew: bool = False,
     device: str = "cpu",
     processes: int = 1,
     progress: Report | None = None,
@@ -41,6 +42,8 @@ def compare_crystals(
         Folders that ``crysjepa evaluate`` or ``crysjepa discover`` wrote, and samples in any format that
         crysjepa reads; ``NAME=PATH`` gives one a name. Samples are evaluated first, each into ``out/NAME``,
         with ``reference``, ``hull`` and ``protocol``; what was evaluated by an earlier call is not again.
+    anew
+        Relax samples that come with energies all the same.
     anyway
         Compare results of different protocols all the same; the page says in what they differ.
 
@@ -68,7 +71,8 @@ def compare_crystals(
             given = read_given(path)
             evaluate_crystals(
                 given.table, reference=reference, hull=hull, out=folder, protocol=protocol,
-                origin=given.origin, device=device, processes=processes, progress=_named(progress, name),
+                origin=None if anew else given.origin, device=device, processes=processes,
+                progress=_named(progress, name),
             )  # fmt: skip
             path = folder
         results += read_result(path, name)

@@ -16,9 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crysjepa import datasets
-from crysjepa.candidates import CandidateTable
+from crysjepa.candidates import CandidateTable, Status
+from crysjepa.evaluate.judging import NOT_CONVERGED
 from crysjepa.evaluate.presets import Protocol
 from crysjepa.relax.force_fields import ForceFieldInfo
+from crysjepa.relax.relax import STAGE as RELAXATION
 from crysjepa.relax.relax import RelaxSettings
 from crysjepa.run import read_json
 
@@ -77,10 +79,40 @@ def energies_of(source: str | Path) -> EnergyOrigin | None:
     return _of_run(path) or _of_file(_results(path))
 
 
+def protocol_of(source: str | Path) -> Protocol | None:
+    """How a finished run was judged; None for what is no run, or was judged by rules of another version."""
+    config = Path(source) / "config.json"
+    if not is_run(source) or not config.is_file():
+        return None
+    told = read_json(config)
+    try:
+        return Protocol.model_validate(told.get("evaluate") or told.get("protocol"))
+    except ValueError:
+        return None
+
+
+def reference_of(source: str | Path) -> str | None:
+    """The reference that a finished run of ``discover`` was given, where it is still to be had."""
+    config = Path(source) / "config.json"
+    if not is_run(source) or not config.is_file():
+        return None
+    name = read_json(config).get("reference")
+    there = isinstance(name, str) and (Path(name).exists() or name in {d.name for d in datasets.available()})
+    return name if there else None
+
+
 def with_given_energies(table: CandidateTable) -> CandidateTable:
-    """The rows with an energy before any judgement; the others keep their state."""
-    energies = zip(table.ids, table.column("energy_per_atom"), strict=True)
-    return table.undecided([i for i, e in energies if e is not None])
+    """The rows with an energy before any judgement; the others keep their state.
+
+    So does one whose relaxation failed: it has the energy of where it went astray.
+    """
+    columns = (table.column(c) for c in ("energy_per_atom", "status", "stage", "reason"))
+    fit = [
+        id_
+        for id_, energy, status, stage, reason in zip(table.ids, *columns, strict=True)
+        if energy is not None and (status != Status.FAILED or stage != RELAXATION or reason == NOT_CONVERGED)
+    ]
+    return table.undecided(fit)
 
 
 def _results(run: Path) -> Path:

@@ -42,7 +42,7 @@ class KnownFormulas:
         if reference is not None:
             for id_, formula in zip(reference.ids, reduced_formulas(reference), strict=True):
                 own.setdefault(formula, id_)
-        return cls(ChainMap(dict(bundled), own), None if hull is known_hull() else hull)
+        return cls(ChainMap(dict(bundled), own), None if hull is None or hull is known_hull() else hull)
 
     def compound(self, formula: Formula) -> str | None:
         """The id of a known compound of this reduced formula, or the hull that has one; None if none is."""

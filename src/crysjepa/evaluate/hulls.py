@@ -26,7 +26,7 @@ def load_hull(name_or_path: str | Path, *, scale: str | None = None, use_e_above
         If the data have no column ``formation_energy_per_atom`` or no usable row.
     """
     path = Path(name_or_path)
-    if not path.exists() and str(name_or_path) == NAME:
+    if str(name_or_path) == NAME:
         return known_hull()
     if not path.exists() and datasets.info(str(name_or_path)).kind == "hull":
         path = datasets.fetch(str(name_or_path))
@@ -45,7 +45,7 @@ def load_hull(name_or_path: str | Path, *, scale: str | None = None, use_e_above
 
 
 def hull_or_default(
-    hull: str | Path | None, table: CandidateTable, scale: str, name: str, *, use_e_above_hull: bool = True
+    hull: str | Path | None, table: CandidateTable, scale: str, name: str, *, scale_stated: bool = True
 ) -> Hull:
     """The hull that was named; else the bundled one, joined with the energies of the reference ``table``.
 
@@ -58,7 +58,7 @@ def hull_or_default(
     if name == NAME or scale != bundled.scale or "formation_energy_per_atom" not in table:
         return bundled
     try:
-        own = Hull.from_table(table, scale=scale, source=name, use_e_above_hull=use_e_above_hull)
+        own = Hull.from_table(table, scale=scale, source=name, scale_stated=scale_stated)
     except ValueError:  # no compound with an energy
         return bundled
     return bundled.joined(own)
@@ -67,7 +67,8 @@ def hull_or_default(
 def scale_of(name_or_path: str | Path) -> str | None:
     """The energy scale that a data set's or file's own Parquet metadata state; None if they state none."""
     path = Path(name_or_path)
-    file = path if path.exists() else datasets.fetch(str(name_or_path))
+    is_path = path.exists() and str(name_or_path) != NAME
+    file = path if is_path else datasets.fetch(str(name_or_path))
     return stated_scale(file) if file.suffix == ".parquet" and file.is_file() else None
 
 

@@ -23,6 +23,8 @@ from crysjepa.screen.matching import FormulaIndex, Matching, natural_key, novel,
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
+NOT_CONVERGED = "the relaxation did not converge"
+"""Why such a row fails, where only converged ones count."""
 StageProgress = Callable[[str, int, int], None]
 
 
@@ -176,7 +178,7 @@ def _without_unconverged(table: CandidateTable) -> CandidateTable:
     if "converged" not in table:
         return table
     stopped = {
-        i: "the relaxation did not converge"
+        i: NOT_CONVERGED
         for i, converged in zip(table.ids, table.column("converged"), strict=True)
         if converged is False
     }

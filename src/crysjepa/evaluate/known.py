@@ -24,6 +24,7 @@ from crysjepa.energy.references import (
     load_references,
     read_references,
 )
+from crysjepa.evaluate.given import energies_of
 from crysjepa.evaluate.hulls import hull_or_default, scale_of
 from crysjepa.evaluate.presets import Protocol
 from crysjepa.relax.force_fields import force_field_info, get_force_field
@@ -39,26 +40,38 @@ _FITTED_ON = 600
 
 @dataclass(frozen=True)
 class Known:
-    """A reference: its table, the scale of its formation energies, and what it is called."""
+    """A reference: its table, the scale of its formation energies, and what it is called.
+
+    ``scale_stated`` is False where the file does not state the scale and it was assumed; ``computed`` is True
+    where the file says that its energies are a force field's: such are no competitors in a hull of DFT's.
+    """
 
     table: CandidateTable
     scale: str
     name: str = ""
+    scale_stated: bool = True
+    computed: bool = False
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Known:
         """From a data set's name or a path; the scale is what a Parquet file states, or the assumed one."""
         path = Path(name_or_path)
-        own = path.exists() and path.name == NAME  # a path that is called as the bundled data set is
+        own = path.name == NAME and str(name_or_path) != NAME  # called as the bundled data set is
+        scale = scale_of(name_or_path)
         return cls(
             datasets.load(str(name_or_path)),
-            scale_of(name_or_path) or ASSUMED_SCALE,
+            scale or ASSUMED_SCALE,
             f"./{NAME}" if own else path.name,
+            scale is not None,
+            str(name_or_path) != NAME and energies_of(name_or_path) is not None,
         )
 
     def hull_or_default(self, hull: str | Path | None) -> Hull:
         """The hull of that name or path; by default the bundled one and this reference's energies."""
-        return hull_or_default(hull, self.table, self.scale, self.name)
+        table = self.table
+        if self.computed:
+            table = CandidateTable(table.frame.drop(columns="formation_energy_per_atom", errors="ignore"))
+        return hull_or_default(hull, table, self.scale, self.name, scale_stated=self.scale_stated)
 
     def crystals(self) -> Crystals:
         """Those that could be read. Raises ValueError if there are none."""
@@ -121,7 +134,7 @@ def find_references(
 def _own(found: ElementalReferences, protocol: Protocol, what: str) -> ElementalReferences:
     """The references, if they belong to the protocol's force field."""
     info = force_field_info(protocol.force_field)
-    same = found.force_field == info.name and _model(found.version) in (None, _model(info.version))
+    same = found.force_field == info.name and model_of(found.version) in (None, model_of(info.version))
     if not (same or protocol.allow_mixed_scales):
         raise ScaleMismatch(
             f"{what} of the force field {found.force_field!r} {found.version or ''}, not of {info.name!r} "
@@ -130,7 +143,7 @@ def _own(found: ElementalReferences, protocol: Protocol, what: str) -> Elemental
     return found
 
 
-def _model(version: str | None) -> str | None:
+def model_of(version: str | None) -> str | None:
     """A force field's version without that of the library in brackets."""
     return None if version is None else version.rsplit(" (", 1)[0]
 

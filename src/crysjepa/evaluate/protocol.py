@@ -14,10 +14,11 @@ from crysjepa import __version__, datasets
 from crysjepa.candidates import CandidateTable
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.known_hull import NAME
+from crysjepa.energy.references import check_scales
 from crysjepa.evaluate.diversity import diversity
 from crysjepa.evaluate.given import EnergyOrigin, with_given_energies
 from crysjepa.evaluate.judge import Judge
-from crysjepa.evaluate.known import Known, Report, find_references
+from crysjepa.evaluate.known import Known, Report, find_references, model_of
 from crysjepa.evaluate.presets import PRESETS, Protocol, preset
 from crysjepa.evaluate.rates import (
     METRICS,
@@ -56,9 +57,14 @@ _STABILITY = {
     "hull_warning": "string",
 }
 ARTEFACTS = ("crystals.parquet", "metrics.json")
+_OPTIONAL = (
+    "novel", "matches", "matches_finetuning", "novelty_grade", "known_compound", "new_prototype",
+    "prototype_of", "prototype_unknown", "batch",
+)  # fmt: skip
+"""Columns that not every judgement has: those of an earlier one are not kept."""
 _RELAXING = ("relax", "relaxation", "force_field")
 """Settings of a protocol that relaxation depends on: all others may change, and nothing is relaxed again."""
-_CRYSTALS = ("crystals", "force_field", "device")
+_CRYSTALS = ("crystals", "force_field", "device", "energies")
 """Inputs likewise."""
 
 
@@ -128,29 +134,39 @@ def evaluate_crystals(
     if protocol.relax:
         found_hull = hull if isinstance(hull, Hull) else known.hull_or_default(hull)
     own = protocol_inputs(protocol, known, found_hull, device) | {"crystals": table.content_hash()}
+    own["energies"] = "computed" if origin is None else "given"
     if origin is not None:
+        _check_version(own.get("force_field"), origin)
         own["force_field"] = origin.version
     if tuned is not None:
         own["finetuning_set"] = tuned.table.content_hash()
     settings = protocol.model_dump(mode="json")
-    _set_aside(out, settings, own)
-    run = Run(out, {"evaluate": settings}, own)
 
-    def work() -> None:
+    def prepared() -> Judge:
         references = None
         if found_hull is not None:
             references = find_references(protocol, found_hull, known, device=device, progress=progress)
-        judge = Judge.prepare(
+            check_scales(references.scale, found_hull.scale, allow_mixed=protocol.allow_mixed_scales)
+        return Judge.prepare(
             protocol, known, found_hull, references,
             device=device, finetuned_on=tuned, processes=processes,
         )  # fmt: skip
+
+    ready = prepared() if _judged_otherwise(out, settings, own) else None  # what fails, fails before it moves
+    if ready is not None:
+        _set_aside(out)
+    run = Run(out, {"evaluate": settings}, own)
+
+    def work() -> None:
+        judge = ready or prepared()
         cache = _restored(judge)
+        fresh = CandidateTable(table.frame.drop(columns=[c for c in _OPTIONAL if c in table]))
         if origin is not None:
-            relaxed = with_given_energies(table)
+            relaxed = with_given_energies(fresh)
         elif protocol.relax:
-            relaxed = judge.relax(table.undecided(), shards or out / "relax", progress)
+            relaxed = judge.relax(fresh.undecided(), shards or out / "relax", progress)
         else:
-            relaxed = table.undecided()
+            relaxed = fresh.undecided()
         judged = judge.judge(relaxed, progress)
         if judge.hull is None:
             judged = CandidateTable(judged.frame.drop(columns=[c for c in _STABILITY if c in judged]))
@@ -173,20 +189,32 @@ def evaluate_crystals(
     return read_json(run.path("metrics.json"))
 
 
-def _set_aside(out: Path, settings: dict[str, Any], inputs: dict[str, str]) -> None:
-    """Move results of the same relaxed crystals under another judgement out of the way."""
+def _check_version(here: str | None, origin: EnergyOrigin) -> None:
+    """Raises ValueError if energies are of another model than the one whose references would be used."""
+    if here is not None and model_of(here) != model_of(origin.version):
+        raise ValueError(
+            f"the energies are of {origin.force_field} {origin.version}, and here is {here}, with other "
+            "elemental references: relax anew (--relax), or judge with the version that made them"
+        )
+
+
+def _judged_otherwise(out: Path, settings: dict[str, Any], inputs: dict[str, str]) -> bool:
+    """Whether ``out`` has results of the same relaxed crystals by another hull, reference or setting."""
     if not (out / "run.json").is_file() or not (out / "config.json").is_file():
-        return
+        return False
     record, before = read_json(out / "run.json"), read_json(out / "config.json").get("evaluate")
     if not record["stages"] or not isinstance(before, dict) or record["versions"]["crysjepa"] != __version__:
-        return
+        return False
     then, now = ({k: s.get(k) for k in _RELAXING} for s in (before, settings))
     if then != now or any(record["inputs"].get(k) != inputs.get(k) for k in _CRYSTALS):
-        return  # another relaxation: the run says so
-    if before == settings and record["inputs"] == inputs:
-        return
-    number = 1 + len(list(out.glob("earlier-*")))
-    folder = out / f"earlier-{number}"
+        return False  # another relaxation: the run says so
+    return bool(before != settings or record["inputs"] != inputs)
+
+
+def _set_aside(out: Path) -> None:
+    """Move the results out of the way, to ``earlier-N``."""
+    numbers = [int(p.name.rsplit("-", 1)[1]) for p in out.glob("earlier-*") if p.name[8:].isdecimal()]
+    folder = out / f"earlier-{1 + max(numbers, default=0)}"
     folder.mkdir()
     for name in ("config.json", "run.json"):
         shutil.copy(out / name, folder / name)
@@ -194,7 +222,7 @@ def _set_aside(out: Path, settings: dict[str, Any], inputs: dict[str, str]) -> N
         if (out / name).is_file():
             (out / name).rename(folder / name)
     # A run of which no stage is done may have any settings; until this is written, it is the old one.
-    write_json(out / "run.json", {**record, "stages": {}})
+    write_json(out / "run.json", {**read_json(out / "run.json"), "stages": {}})
 
 
 def _metrics(table: CandidateTable, protocol: dict[str, Any], device: str) -> dict[str, Any]:

@@ -179,9 +179,9 @@ def trust_tables(frame: Any) -> list[Table]:
         rows.append((str(grade), *(f"{n:,}" for n in counts)))
     note = (
         "Supported: wherever LeMat-Bulk has a compound on its hull, in the chemical system or a part of it, "
-        "this hull has one too. Thin: one such place is empty. Blind: more are, or there is next to "
-        f"nothing to compare with. Too low: more than {-TOO_LOW} eV/atom below the hull, a sign that a "
-        "competitor is missing."
+        "this hull has one too. Thin: one such place is empty, or no compound is known anywhere. Blind: more "
+        "are, or one with fewer than three entries. Too low: more than "
+        f"{-TOO_LOW} eV/atom below the hull, a sign that a competitor is missing."
     )
     columns = ("V.S.U.N. crystals", *map(str, Support), "too low")
     return [Table("How new, and what the hull is worth", columns, rows, note)]

@@ -78,7 +78,7 @@ def plainly(results: Results, listed: Sequence[int]) -> list[str]:
                 rate = rate_with_interval(eligible, "vsun_new_formula")
                 line += (
                     f" ({rate} % of the {eligible['num_crystals']} of these that are valid, of a formula not "
-                    "known and where the hull is supported, as those chosen are)"
+                    "known and where the hull is supported, which is what is relaxed first)"
                 )
             lines.append(line + ".")
     if len(listed) and "hull_support" in results.frame:

@@ -87,8 +87,8 @@ class RankerContext:
         # A fit of shifts between scales takes any known crystals, and more of them than a few systems have.
         if self.systems is not None and (self.hull is None or self.hull.scale == self.model.scale):
             inside = within_any(system_keys(element_fractions(reference)), self.systems)
-            if inside.any():
-                reference, cache = reference[inside], None
+            # With none inside, no score needs any; but an index has one at least.
+            reference, cache = reference[inside] if inside.any() else reference[:1], None
         return ReferenceIndex.build(
             embedder,
             reference,

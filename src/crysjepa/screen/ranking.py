@@ -35,6 +35,8 @@ _SHARD = pa.schema(
 )
 RANKED = pa.schema([_SHARD.field("id"), _SHARD.field("score"), ("rank", pa.int64()), *list(_SHARD)[2:8]])
 """Columns of a ranking."""
+CREDIT = 0.05
+"""eV/atom above the hull, at which a score too far below it is ranked."""
 
 
 def score_table(table: CandidateTable, ranker: Ranker, support: HullSupport | None = None) -> pa.Table:
@@ -99,16 +101,20 @@ def score_chunks(
 def rank_shards(paths: Iterable[Path]) -> pa.Table:
     """All rows, best first: by score, ties by id; then those without one, then those not placed, by id.
 
-    One with a ``hull_warning`` is ranked as if it were on the hull, at 0: how far below it lies says what the
-    hull lacks, and must not bring it to the head of the list.
+    One with a ``hull_warning`` is ranked as if it had the score :data:`CREDIT`, and after the best of those
+    without: how far below the hull it lies says what the hull lacks, and must not bring it to the head.
     """
     rows = pa.concat_tables([pq.read_table(path, schema=_SHARD) for path in paths] or [_SHARD.empty_table()])
     # Arrow sorts nulls last, and text by its bytes, as Python does.
-    credited = pc.if_else(pc.is_valid(rows["hull_warning"]), pa.scalar(0.0), rows["score"])
-    order = pc.sort_indices(
-        rows.append_column("last", pc.invert(rows["placed"])).append_column("credited", credited),
-        sort_keys=[("last", "ascending"), ("credited", "ascending"), ("id", "ascending")],
-    )
+    warned = pc.is_valid(rows["hull_warning"])
+    best = pc.min(rows["score"].filter(pc.invert(warned))).as_py()
+    credit = CREDIT if best is None else max(CREDIT, best)
+    credited = pc.if_else(warned, pa.scalar(credit), rows["score"])
+    keys = {"last": pc.invert(rows["placed"]), "credited": credited, "warned": warned}
+    sorting = rows
+    for name, column in keys.items():
+        sorting = sorting.append_column(name, column)
+    order = pc.sort_indices(sorting, sort_keys=[(name, "ascending") for name in (*keys, "id")])
     rows = rows.take(order)
     ranks = pa.array(np.arange(1, len(rows) + 1))
     ranks = pc.if_else(rows["placed"], ranks, pa.scalar(None, pa.int64()))
