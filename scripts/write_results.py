@@ -29,7 +29,7 @@ from typing import Any
 from scipy.stats import spearmanr
 
 from crysjepa.candidates import CandidateTable
-from crysjepa.report.wording import RATE_LETTERS, rate_with_interval
+from crysjepa.report.wording import RATE_LETTERS, number, rate_with_interval
 from crysjepa.weights import shipped
 
 FIRST = ("The quick run", "Before and after", "Sources side by side", "A third of the hull held out")
@@ -82,7 +82,7 @@ def discover_section(run: Path, second: Path | None = None) -> list[str]:
         f"at random that are so too, which is what the ranker has to beat: {'; '.join(eligible)}.",
         f"- V.S.U.N. that repeats no earlier round: {beyond}.",
         f"- Fine-tuned on {', '.join(map(str, metrics['num_selected']))} crystals.",
-        f"- Short list of {len(listed)}: {min(above):.3f} to {max(above):.3f} eV/atom above the hull; "
+        f"- Short list of {len(listed)}: energies above hull from {span(above)} eV/atom; "
         f"{', '.join(f'{n} {s}' for s, n in support.items())}; {warned} with a warning.",
         f"- What became of every crystal: {ends}.",
         f"- Seconds by stage, {sum(seconds.values()):.0f} in all: "
@@ -107,6 +107,11 @@ def discover_section(run: Path, second: Path | None = None) -> list[str]:
     return lines
 
 
+def span(values: list[float]) -> str:
+    """Lowest and highest, with proper minus signs."""
+    return f"{number(min(values))} to {number(max(values))}"
+
+
 def readme_lines(run: Path) -> list[str]:
     """What the README says of the quick run."""
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
@@ -123,13 +128,13 @@ def readme_lines(run: Path) -> list[str]:
             f"known, of {r['control']['num_crystals']} drawn at random {chance} %"
         )
     text = (
-        f"What to expect, with 95 % intervals: {'; '.join(parts)}. Its short list of {len(listed)} lies "
-        f"{min(above):.3f} to {max(above):.3f} eV/atom above the hull; {supported} stand where the hull is supported, {new} "
+        f"What to expect, with 95 % intervals: {'; '.join(parts)}. Its short list of {len(listed)} has "
+        f"energies above hull from {span(above)} eV/atom; {supported} stand where the hull is supported, {new} "
         f"have a new formula. Judge: {metrics['judge']}, a force field that also labelled most of what the ranker learnt from; "
         f"hull and novelty: `{metrics['hull']}` ([all numbers](docs/results.md#the-quick-run), [what the words "
         "mean](docs/evaluate.md#how-new-it-is))."
     )
-    return textwrap.wrap(text.replace("-0.", "−0."), 118, break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(text, 118, break_long_words=False, break_on_hyphens=False)
 
 
 def write_readme(readme: Path, run: Path) -> None:
@@ -259,7 +264,7 @@ def million_section(path: Path) -> list[str]:
     return [
         "## A million candidates",
         "",
-        f"`python scripts/screen_million.py`, synthetic candidates against the bundled reference: {said} of memory.",
+        f"`python scripts/screen_million.py`, synthetic candidates against the bundled data set: {said} of memory.",
     ]
 
 

@@ -91,7 +91,7 @@ def test_every_crystal_ends_where_it_should() -> None:
     reasons = values(judged(), "reason")
     assert reasons["twin"] == "duplicate of good"
     assert reasons["known"] == "matches mp-1"
-    assert reasons["high"] == "0.500 eV/atom above the hull"
+    assert reasons["high"] == "unstable: 0.500 eV/atom above the hull"
     assert "shortest distance 0.04 Å" in str(reasons["fused"])
     assert "cation" in str(reasons["odd"])
     assert reasons["gone"] == "no finite total energy"

@@ -256,6 +256,7 @@ def test_page_says_by_whom_against_what_and_beside_which_control(tmp_path: Path)
     eligible = rates(vsun_new_formula=0.5, num_crystals=12)
     base = rates(vsun_new_formula=0.15) | {"control": control | {"eligible": eligible}}
     protocol = METRICS["protocol"] | {"hull_compounds": 40784, "novelty_set_size": 27708}
+    protocol["elemental_references_mae"] = 0.0207
     metrics = METRICS | {
         "rounds": [{"round": 0, "name": "base", **base}, METRICS["rounds"][1]],
         "protocol": protocol,
@@ -267,12 +268,13 @@ def test_page_says_by_whom_against_what_and_beside_which_control(tmp_path: Path)
     words = page.words()
     assert "with a formula not known" in words
     assert "Judge: chgnet 0.3.0, a force field, not DFT, and the first teacher of the ranker" in words
-    assert "Hull: known, 40,784 compounds. Novelty: against known, 27,708 crystals." in words
+    assert "Hull: “known”, 40,784 compounds. Novelty: against “known”, 27,708 crystals." in words
     assert "15.0 (10–20) % of the" in words and "5.0 (0–10) % of 60 of 960 drawn, at random" in words
-    assert "50.0 (45–55) % of the 12 of these" in words and "base, at random" in words
-    assert (
-        "the hull is supported for 5; 1 are polymorphs" in words and "1 lie too far below the hull" in words
-    )
+    assert "50.0 (45–55) % of 12 at random among those like them" in words and "base, at random" in words
+    assert "the hull is supported for 5; 1 are polymorphs" in words
+    assert "1 lie more than 0.1 eV/atom below the hull" in words
+    assert "stable (at most 0.1 eV/atom above the hull)" in words and "not on the lists here" in words
+    assert "elemental references alone err by 0.021 eV/atom" in words
     assert f"warning: {too_low}" in words and "polymorph of mp-1234" in words
     assert "none in F-Hf, where LeMat-Bulk has some" in words
 
@@ -494,7 +496,8 @@ def test_what_was_not_worth_relaxing_is_a_step(tmp_path: Path) -> None:
         ("generated", 3 * num, 0),
         ("screened", num, 2 * num),
     ]
-    assert first[1].why == (("not among the best by jepa-relaxed, or failed", 2 * num),)
+    [(why, lost)] = first[1].why
+    assert why.endswith("or not among the best by jepa-relaxed") and lost == 2 * num
     told = headline(results, 1, 1)
     assert told.startswith(f"{3 * len(results.frame)} crystals were generated")
     assert f"the best {len(results.frame)} of them by jepa-relaxed chosen" in told

@@ -97,8 +97,11 @@ def _notes(
     if config.oversample > 1:
         notes.insert(
             0,
-            f"{config.oversample} crystals were drawn for each that was relaxed. All rates are of those "
-            f"relaxed, which {config.screen_by} ranks first, each formula once while there are others.",
+            f"{config.oversample} crystals were drawn for each that was relaxed. Rates are of those "
+            "relaxed, but for those at random. Relaxed are, each formula once while there are others, valid "
+            "crystals of formulas not known where the hull is supported, as long as there are some; of these "
+            f"those that {config.screen_by} expects most of. That they are valid, unique and novel was seen "
+            "to before, and is no result.",
         )
     astray = sum(counts.get("failed: generate", 0) for counts in drawn)
     if astray and config.oversample > 1:
@@ -110,8 +113,8 @@ def _notes(
         notes.append(
             f"Stopped after round {len(rounds) - 1}: no better V.S.U.N. in {config.patience} rounds."
         )
-    for round_, table in enumerate(rounds[:-1]):
-        if not any(table.column("selected")):
+    for round_, judged in enumerate(rounds[:-1]):
+        if not any(judged.column("selected")):
             notes.append(
                 f"Nothing in round {round_} was fit to fine-tune on: the next round has the same generator."
             )
@@ -135,8 +138,11 @@ def _notes(
     notes.append(
         f"Novel means: no match among the {len(judge.reference.crystals)} crystals of the reference "
         f"({Path(config.reference).name}). New formula means: nor is any compound of that reduced formula "
-        "known, in the reference, in the hull or in the bundled list. It says nothing of crystals known "
-        "elsewhere."
+        "known, in the reference, in the hull or in the bundled list. These lists lack "
+        "most of the Materials Project, and all of the ICSD that is not in it: a formula that is new to them "
+        "may "
+        "be in the literature, or an ordered cell of a known solid solution. Look each one up before you "
+        "spend DFT time on it (crysjepa evaluate RUN --fetch-phases mp asks the Materials Project)."
     )
     return notes
 

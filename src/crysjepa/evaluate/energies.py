@@ -87,7 +87,9 @@ def decide_stability(
     table = set_column(table, "stable", stable, "boolean")
     table = table.decide("stability", failures, Status.FAILED)
     unstable = {
-        i: f"{above[i]:.3f} eV/atom above the hull" for i, is_stable in stable.items() if is_stable is False
+        i: f"unstable: {above[i]:.3f} eV/atom above the hull"
+        for i, is_stable in stable.items()
+        if is_stable is False
     }
     return table.decide("stability", unstable, Status.REJECTED)
 

@@ -82,7 +82,10 @@ def funnel(results: Results, part: Round) -> list[Step]:
     kept, drawn = int(before.sum()), int(before.sum()) * oversample(results)
     steps = [Step("generated", drawn, 0, ())]
     if drawn > kept:
-        unfit = f"not among the best by {plain(results.protocol.get('screen_by'))}, or failed"
+        unfit = (
+            "failed; or a known formula, or where the hull is not supported, while there were others; or not "
+            f"among the best by {plain(results.protocol.get('screen_by'))}"
+        )
         steps.append(Step("screened", kept, drawn - kept, ((unfit, drawn - kept),)))
     for name, mask in passed(results.frame).items():
         now = before & mask

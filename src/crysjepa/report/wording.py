@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from crysjepa.report.funnel import oversample
-from crysjepa.report.results import Results, Round, numbers, plain, rate_interval, real, truths
+from crysjepa.report.results import Results, Round, numbers, plain, real, truths
 
 RATE_LETTERS = {
     "valid": "V",
@@ -44,10 +44,13 @@ def headline(results: Results, survivors: int, listed: int, new: int | None = No
     if not survivors:
         return f"{start}. None of them is valid, stable, unique and novel at once." + _listed(listed)
     many = f"{survivors:,} of them are" if survivors > 1 else "One of them is"
+    limit = results.threshold
+    stable = "stable" if limit is None else f"stable (at most {limit:g} eV/atom above the hull)"
     if new is not None:
         return (
-            f"{start}. {many} valid, stable, unique and novel, {new:,} with a formula not known."
-            + _listed(listed)
+            f"{start}. {many} valid, {stable}, unique and novel, {new:,} with a formula that is not on the "
+            "lists "
+            "here." + _listed(listed)
         )
     return f"{start}. {many} valid, stable, unique and novel." + _listed(listed)
 
@@ -61,26 +64,26 @@ def plainly(results: Results, listed: Sequence[int]) -> list[str]:
         teacher = ", and the first teacher of the ranker that ships" if judge.startswith("chgnet") else ""
         sizes = [number(real(protocol.get(k)), 0) for k in ("hull_compounds", "novelty_set_size")]
         lines.append(
-            f"Judge: {judge}, a force field, not DFT{teacher}. Hull: {hull}, {sizes[0]} compounds. Novelty: "
-            f"against {known}, {sizes[1]} crystals."
+            f"Judge: {judge}, a force field, not DFT{teacher}. Hull: “{hull}”, {sizes[0]} compounds. "
+            f"Novelty: against “{known}”, {sizes[1]} crystals."
         )
     for part in results.rounds:
         control = part.rates.get("control")
         if isinstance(control, Mapping) and real(control.get("vsun_new_formula")) is not None:
             chosen, chance = (rate_with_interval(r, "vsun_new_formula") for r in (part.rates, control))
-            many = f"{part.rates['num_crystals']:,}"
             line = (
-                f"V.S.U.N. with a formula not known, {plain(part.name)}: {chosen} % of the {many} chosen, "
-                f"{chance} % of {plain(control['what'])}"
+                f"V.S.U.N. with a formula not known, {plain(part.name)}: {chosen} % of the "
+                f"{part.rates['num_crystals']:,} chosen; "
             )
             eligible = control.get("eligible")
             if isinstance(eligible, Mapping) and eligible.get("num_crystals"):
                 rate = rate_with_interval(eligible, "vsun_new_formula")
                 line += (
-                    f" ({rate} % of the {eligible['num_crystals']} of these that are valid, of a formula not "
-                    "known and where the hull is supported, which is what is relaxed first)"
+                    f"{rate} % of {eligible['num_crystals']} at random among those like them, valid, of a "
+                    "formula not known and where the hull is supported: the difference is what the ranker "
+                    "adds; "
                 )
-            lines.append(line + ".")
+            lines.append(f"{line}{chance} % of {plain(control['what'])}, whatever they are.")
     if len(listed) and "hull_support" in results.frame:
         part = results.frame.iloc[list(listed)]
         supported = int((part["hull_support"] == "supported").sum())
@@ -88,9 +91,18 @@ def plainly(results: Results, listed: Sequence[int]) -> list[str]:
         polymorphs = int((part["novelty_grade"] == "known formula").sum()) if "novelty_grade" in part else 0
         lines.append(
             f"Of the short list's {len(listed)}: the hull is supported for {supported}; {polymorphs} are "
-            f"polymorphs of known formulas, marked so; {warned} lie too far below the hull to be believed, "
+            f"polymorphs of known formulas, marked so; {warned} lie more than 0.1 eV/atom below the hull, "
             "marked so, and stand last."
         )
+        above = numbers(part, "e_above_hull")
+        error = real(results.protocol.get("elemental_references_mae"))
+        if error is not None and np.isfinite(above).any():
+            lines.append(
+                f"Its energies above hull, {number(np.nanmin(above))} to {number(np.nanmax(above))} eV/atom, "
+                f"are uncertain: elemental references alone err by {error:.3f} eV/atom, and the force field "
+                "more. Differences of that size mean nothing. A formula new to the lists here may be in the "
+                "literature: look it up first."
+            )
     return lines
 
 
@@ -101,19 +113,28 @@ def _listed(listed: int) -> str:
 
 
 def change(rounds: Sequence[Round]) -> str:
-    """How V.S.U.N. went from the first round to the last, or "" if there is nothing to compare."""
+    """How V.S.U.N. went from the first round to the last, or "" if there is nothing to compare.
+
+    Where there are controls, it is theirs, of a formula not known: what was chosen tells of the choice as
+    well.
+    """
     measured = [r for r in rounds if real(r.rates.get("vsun")) is not None]
     if len(measured) < 2:
         return ""
+    key, what, rates = "vsun", "V.S.U.N.", [r.rates for r in measured]
+    controls = [c for r in rates if isinstance(c := r.get("control"), Mapping)]
+    if len(controls) == len(rates) and all(real(c.get("vsun_new_formula")) is not None for c in controls):
+        key, what, rates = "vsun_new_formula", "At random, V.S.U.N. with a formula not known", controls
     first, last = measured[0], measured[-1]
-    before, after = (float(r.rates["vsun"]) for r in (first, last))
+    before, after = float(rates[0][key]), float(rates[-1][key])
     verb = "rose" if after > before else "fell" if after < before else "did not change:"
-    text = f"V.S.U.N. {verb} from {percent(before)} ({first.name}) to {percent(after)} ({last.name})"
-    old, new = (rate_interval(r, "vsun") for r in (first, last))
-    if old is None or new is None:
+    text = f"{what} {verb} from {percent(before)} ({first.name}) to {percent(after)} ({last.name})"
+    old, new = ((r.get("intervals") or {}).get(key) for r in (rates[0], rates[-1]))
+    if not old or not new:
         return text + "; no intervals were recorded, so chance cannot be ruled out."
-    apart = old[1] < new[0] or new[1] < old[0]
-    return text + ("; the intervals do not overlap." if apart else "; the intervals overlap.")
+    if old[1] < new[0] or new[1] < old[0]:
+        return text + "; the intervals do not overlap."
+    return text + "; the intervals overlap, so that chance may have done it."
 
 
 def caveats(results: Results, listed: Sequence[int]) -> list[str]:
