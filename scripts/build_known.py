@@ -25,8 +25,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crysjepa.chemical_systems import atomic_numbers
+from crysjepa.chemical_systems import atomic_numbers, element_symbols
 from crysjepa.crystals import Crystals
+from crysjepa.energy.hull import Hull
 from crysjepa.screen.filters import Formula, reduced_formulas
 from crysjepa.screen.matching import novel, unique
 
@@ -152,6 +153,7 @@ def main() -> None:
         "sources": hashes, "duplicates_left_out": left_out,
     }  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
+    agreement([hull, bt, ts], lowest)
     _write_structures(args.out / "known.parquet", kept, about)
     _write_compounds(args.out / "known_hull.parquet", lowest, about)
     _write_systems(args.out / "lemat_systems.parquet", lemat, hashes["lemat_systems"])
@@ -159,6 +161,33 @@ def main() -> None:
     print(f"{total / 1e6:.2f} MB together")
     if total > LIMIT:
         raise SystemExit(f"the limit is {LIMIT / 1e6:.0f} MB")
+
+
+def agreement(sources: list[pd.DataFrame], lowest: pd.DataFrame, num: int = 6000) -> None:
+    """Print how far energies above hull are from those published, by the new hull and the first source."""
+    rows = pd.concat([part.assign(formula=formulas_of(part)) for part in sources])
+    rows = rows.iloc[np.random.default_rng(0).permutation(len(rows))[:num]]
+    symbols = element_symbols()
+
+    def hull_of(formulas: list[Formula], energies: list[float]) -> Hull:
+        texts = ["".join(f"{symbols[z]}{n}" for z, n in f) for f in formulas]
+        return Hull.from_entries(texts, energies, scale="materials_project", source="check")
+
+    first = sources[0]
+    hulls = {
+        "MP-20's compounds": hull_of(formulas_of(first), first[ENERGY].tolist()),
+        "known": hull_of(lowest["formula"].tolist(), lowest["hull_energy_per_atom"].tolist()),
+    }
+    for name, hull in hulls.items():
+        found = [
+            hull.e_above_hull({symbols[z]: n for z, n in f}, e).e_above_hull
+            for f, e in zip(rows["formula"], rows[ENERGY], strict=True)
+        ]
+        gaps = np.array(found, dtype=float) - rows[ABOVE].to_numpy(dtype=float)
+        print(
+            f"{name}: energies above hull of {len(gaps)} compounds, less those published: {gaps.min():.3f} "
+            f"to {gaps.max():.3f} eV/atom, {np.abs(gaps).mean():.4f} on average"
+        )
 
 
 def _write_structures(path: Path, kept: pd.DataFrame, about: dict[str, Any]) -> None:
