@@ -2,7 +2,7 @@
 
 crysjepa discover --out run
 crysjepa relax run/shortlist --force-field sevennet --max-steps 0 --out s.parquet
-crysjepa evaluate s.parquet --force-field sevennet --out second
+crysjepa evaluate s.parquet --out second    # and the structures of run/round-0/control.parquet likewise
 crysjepa evaluate samples.pt --preset strict --out judged
 python benchmarks/held_out_hull.py --relaxed RELAXED.parquet ... --out H
 python scripts/yardstick.py ... --out Y
@@ -11,7 +11,7 @@ python benchmarks/evaluation.py --data FOLDER --out E
 python scripts/screen_million.py > million.txt
 crysjepa dft run docs/examples/mg-si --out mg-si --processes 2
 crysjepa evaluate docs/examples/mg-si --out ff
-python scripts/write_results.py --dft mg-si ff --discover run --second second --evaluate judged --screening S/screening.json --million million.txt \
+python scripts/write_results.py --dft mg-si ff --discover run --second second control --evaluate judged --screening S/screening.json --million million.txt \
     --include Y/yardstick.md H/held_out_hull.md E/evaluation.md --out docs/results.md
 
 A section whose run is not named stays as it is in --out.
@@ -45,8 +45,8 @@ def rates(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def discover_section(run: Path, second: Path | None = None) -> list[str]:
-    """The quick run, its controls, and what another force field says of its short list (``second``)."""
+def discover_section(run: Path, second: Path | None = None, chance: Path | None = None) -> list[str]:
+    """The quick run, its controls, and what another force field says of its short list and the base's control."""
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     protocol, rounds = metrics["protocol"], metrics["rounds"]
@@ -104,6 +104,12 @@ def discover_section(run: Path, second: Path | None = None) -> list[str]:
             f"most 0.1 eV/atom above the same hull, {rate_with_interval(other, 'stable_at_0')} % on it; its energies above "
             f"hull are {gaps[len(gaps) // 2]:+.3f} eV/atom from CHGNet's (median), Spearman {order:.2f}."
         )
+    if chance is not None:
+        other = json.loads((chance / "metrics.json").read_text(encoding="utf-8"))
+        lines[-1] += (
+            f" Of the base's {other['num_crystals']} at random, likewise: {rate_with_interval(other, 'stable')} % and "
+            f"{rate_with_interval(other, 'stable_at_0')} %."
+        )
     return lines
 
 
@@ -131,7 +137,8 @@ def readme_lines(run: Path) -> list[str]:
         f"What to expect, with 95 % intervals: {'; '.join(parts)}. Its short list of {len(listed)} has "
         f"energies above hull from {span(above)} eV/atom; {supported} stand where the hull is supported, {new} "
         f"have a new formula. Judge: {metrics['judge']}, a force field that also labelled most of what the ranker learnt from; "
-        f"hull and novelty: `{metrics['hull']}` ([all numbers](docs/results.md#the-quick-run), [what the words "
+        f"hull and novelty: `{metrics['hull']}`. A formula that is new to its lists may be in the literature: look it up before "
+        f"you spend DFT time on it ([all numbers](docs/results.md#the-quick-run), [what the words "
         "mean](docs/evaluate.md#how-new-it-is))."
     )
     return textwrap.wrap(text, 118, break_long_words=False, break_on_hyphens=False)
@@ -323,7 +330,12 @@ def main() -> None:
     )
     parser.add_argument("--discover", type=Path)
     parser.add_argument("--readme", type=Path, help="whose words about the quick run are written anew")
-    parser.add_argument("--second", type=Path, help="the short list as another force field judges it")
+    parser.add_argument(
+        "--second",
+        type=Path,
+        nargs=2,
+        help="short list and control of the base, as another force field judges them",
+    )
     parser.add_argument("--remark", help="what a reader must know of the quick run")
     parser.add_argument("--evaluate", type=Path)
     parser.add_argument("--screening", type=Path, help="screening.json")
@@ -335,7 +347,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args()
     made = [
-        *([discover_section(chosen.discover, chosen.second)] if chosen.discover else []),
+        *([discover_section(chosen.discover, *(chosen.second or ()))] if chosen.discover else []),
         *([evaluate_section(chosen.evaluate)] if chosen.evaluate else []),
         *([screening_section(chosen.screening)] if chosen.screening else []),
         *([million_section(chosen.million)] if chosen.million else []),
