@@ -29,9 +29,9 @@ from crysjepa.discover.config import PRESETS, DiscoverConfig
 from crysjepa.discover.loop import discover_crystals
 from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluate.force_field_hull import force_field_hull
+from crysjepa.evaluate.given import energies_of as energies_of
 from crysjepa.evaluate.given import energies_told
 from crysjepa.evaluating import compare as compare
-from crysjepa.evaluating import energies_in as energies_in
 from crysjepa.evaluating import evaluate as evaluate
 from crysjepa.evaluating import tradeoff as tradeoff
 from crysjepa.generating import Generated as Generated

@@ -333,7 +333,7 @@ def evaluate(
 
     folder = console.judging_folder(source, out, hull, fetch_phases)
     protocol = console.judging_settings(preset, config, force_field, relaxed, source)
-    origin, anew = api.energies_in(source), relaxed is True
+    origin, anew = api.energies_of(source), relaxed is True
     if origin is not None and origin.fits(protocol) and not anew:
         steps, force = origin.relaxation.max_steps, origin.relaxation.fmax
         console.say(

@@ -12,7 +12,7 @@ from crysjepa.chemical_systems import system_names
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluate.compare import compare_crystals
-from crysjepa.evaluate.given import EnergyOrigin, energies_of, protocol_of, read_given, reference_of
+from crysjepa.evaluate.given import protocol_of, read_given, reference_of
 from crysjepa.evaluate.known import Known
 from crysjepa.evaluate.online import fetch_phases
 from crysjepa.evaluate.protocol import Protocol, evaluate_crystals
@@ -70,11 +70,6 @@ def _with_phases(
         systems, provider, base_url=url or None, progress=stage(progress, f"phases known to {provider}")
     )
     return Known.load(reference).hull_or_default(hull).joined(fetched)
-
-
-def energies_in(source: Source) -> EnergyOrigin | None:
-    """Of which force field the energies of crystals are, where their file says so; None where it does not."""
-    return energies_of(source)
 
 
 def compare(

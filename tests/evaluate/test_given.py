@@ -174,3 +174,15 @@ def test_a_folder_called_known_is_not_the_data_set(salts, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     assert len(datasets.load("known")) == 27_708 and len(datasets.load("./known")) == 1
     assert Known.load("./known").name == "./known" and len(open_chunks("known")) == 27_708
+
+
+@pytest.mark.parametrize("text", ["[]", "3", '{"protocol": []}', '{"protocol": {"relax": true}}'])
+def test_a_folder_of_somebody_elses_is_no_origin_of_energies(relaxed, tmp_path, text):
+    folder = tmp_path / "theirs"
+    CandidateTable.read(relaxed).write(folder / "crystals.parquet")
+    (folder / "metrics.json").write_text(text, encoding="utf-8")
+    (folder / "config.json").write_text("[]", encoding="utf-8")
+    assert read_given(folder).origin is None and protocol_of(folder) is None
+    (folder / "metrics.json").write_text("{", encoding="utf-8")
+    with pytest.raises(RunError, match="not valid JSON"):
+        read_given(folder)

@@ -11,7 +11,7 @@ import numpy as np
 
 from crysjepa.candidates import CandidateTable, Status
 from crysjepa.discover.config import DiscoverConfig
-from crysjepa.energy.support import TOO_LOW, Support
+from crysjepa.energy.support import SUPPORT_SAYS, TOO_LOW, Support
 from crysjepa.evaluate.grades import Grade
 from crysjepa.evaluate.metrics import crystal_metrics
 from crysjepa.evaluate.protocol import Judge
@@ -122,9 +122,7 @@ def _notes(
         notes.append(
             f"Energies above hull are relative to {len(judge.hull)} compounds ({judge.hull.source}, scale "
             f"{judge.hull.scale}). A hull that lacks competing compounds makes crystals look more stable "
-            "than they are. Supported means: wherever LeMat-Bulk has a compound on its hull, in the "
-            "crystal's chemical system or a part of it, this hull has one too. Thin: one such place is empty "
-            "here, or no compound is known anywhere. Blind: more are, or one with fewer than three compounds."
+            f"than they are. {SUPPORT_SAYS}"
         )
         counts = Counter(table.column("hull_support")) if "hull_support" in table else Counter()
         said = ", ".join(f"{counts[s]} {s}" for s in Support if counts[s])
@@ -138,11 +136,10 @@ def _notes(
     notes.append(
         f"Novel means: no match among the {len(judge.reference.crystals)} crystals of the reference "
         f"({Path(config.reference).name}). New formula means: nor is any compound of that reduced formula "
-        "known, in the reference, in the hull or in the bundled list. These lists lack "
-        "most of the Materials Project, and all of the ICSD that is not in it: a formula that is new to them "
-        "may "
-        "be in the literature, or an ordered cell of a known solid solution. Look each one up before you "
-        "spend DFT time on it (crysjepa evaluate RUN --fetch-phases mp asks the Materials Project)."
+        "known, in the reference, in the hull or in the bundled list. These lists lack most of the Materials "
+        "Project, and all of the ICSD that is not in it: a formula that is new to them may be in the "
+        "literature, or an ordered cell of a known solid solution. Look each one up before you spend DFT "
+        "time on it (crysjepa evaluate RUN --fetch-phases mp asks the Materials Project)."
     )
     return notes
 

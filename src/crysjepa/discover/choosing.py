@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from crysjepa.candidates import CandidateTable, Status
 from crysjepa.crystals import Crystals
-from crysjepa.energy.support import ORDER, TOO_LOW, HullSupport
+from crysjepa.energy.support import ORDER, TOO_LOW, HullSupport, systems_of
 from crysjepa.evaluate.grades import KnownFormulas
 from crysjepa.screen.filters import composition_validity, invalid_structures, reduced_formulas
 from crysjepa.screen.scores import Score
@@ -46,9 +46,10 @@ def worth_relaxing(
     bad = invalid_structures(crystals) | {i: r for i, r in composition.items() if r is not None}
     formulas = dict(zip(crystals.ids, reduced_formulas(crystals), strict=True))
     first = {}
-    for id_, formula in formulas.items():
+    systems = systems_of(formulas.values())
+    for (id_, formula), system in zip(formulas.items(), systems, strict=True):
         value = _value(scores.get(id_))
-        trust = 0 if support is None else ORDER[support.of(tuple(z for z, _ in formula)).verdict]
+        trust = 0 if support is None else ORDER[support.of(system).verdict]
         is_known = known is not None and known.compound(formula) is not None
         first[id_] = (id_ in bad, is_known, trust, value < TOO_LOW, value)
     order = sorted(crystals.ids, key=first.__getitem__)

@@ -44,6 +44,12 @@ class Support(StrEnum):
     BLIND = "blind"
 
 
+SUPPORT_SAYS = (
+    "Supported: wherever LeMat-Bulk has a compound on its hull, in the crystal's chemical system or a part "
+    "of it, this hull has one too. Thin: one such place is empty here, or no compound is known anywhere. "
+    "Blind: more are, or one with fewer than three compounds."
+)
+"""What the verdicts mean, for people."""
 ORDER: Mapping[str | None, int] = {Support.SUPPORTED: 0, Support.THIN: 1, Support.BLIND: 2, None: 3}
 """The most trustworthy first."""
 

@@ -43,11 +43,10 @@ class EnergyOrigin:
 
 @dataclass(frozen=True)
 class Given:
-    """Crystals as they came: the table, where its energies are from, and the file or folder's name."""
+    """Crystals as they came, and where their energies are from."""
 
     table: CandidateTable
     origin: EnergyOrigin | None
-    name: str
 
 
 def energies_told(info: ForceFieldInfo, settings: RelaxSettings) -> dict[str, Any]:
@@ -68,7 +67,7 @@ def read_given(source: str | Path) -> Given:
     """
     path = Path(source)
     table = CandidateTable.read(_results(path)) if is_run(path) else datasets.load(source)
-    return Given(table, energies_of(path) if "energy_per_atom" in table else None, path.name)
+    return Given(table, energies_of(path) if "energy_per_atom" in table else None)
 
 
 def energies_of(source: str | Path) -> EnergyOrigin | None:
@@ -84,7 +83,7 @@ def protocol_of(source: str | Path) -> Protocol | None:
     config = Path(source) / "config.json"
     if not is_run(source) or not config.is_file():
         return None
-    told = read_json(config)
+    told = _told(config)
     try:
         return Protocol.model_validate(told.get("evaluate") or told.get("protocol"))
     except ValueError:
@@ -96,7 +95,7 @@ def reference_of(source: str | Path) -> str | None:
     config = Path(source) / "config.json"
     if not is_run(source) or not config.is_file():
         return None
-    name = read_json(config).get("reference")
+    name = _told(config).get("reference")
     there = isinstance(name, str) and (Path(name).exists() or name in {d.name for d in datasets.available()})
     return name if there else None
 
@@ -119,11 +118,21 @@ def _results(run: Path) -> Path:
     return next(run / name for name in RESULTS if (run / name).is_file())
 
 
+def _told(path: Path) -> Mapping[str, Any]:
+    """An object of JSON; {} for a file that holds something else. Raises RunError for what is no JSON."""
+    told = read_json(path)
+    return told if isinstance(told, Mapping) else {}
+
+
 def _of_run(folder: Path) -> EnergyOrigin | None:
-    protocol = read_json(folder / "metrics.json").get("protocol", {})
-    if not protocol.get("relax") or "force_field_version" not in protocol:
+    protocol = _told(folder / "metrics.json").get("protocol")
+    if (
+        not isinstance(protocol, Mapping)
+        or not protocol.get("relax")
+        or "force_field_version" not in protocol
+    ):
         return None
-    return _origin(protocol["force_field"], protocol["force_field_version"], protocol["relaxation"])
+    return _origin(protocol.get("force_field"), protocol["force_field_version"], protocol.get("relaxation"))
 
 
 def _of_file(path: Path) -> EnergyOrigin | None:

@@ -7,7 +7,6 @@ formula``: neither.
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -37,12 +36,11 @@ class KnownFormulas:
     @classmethod
     def of(cls, reference: Crystals | None = None, hull: Hull | None = None) -> KnownFormulas:
         """From known crystals and a hull, either of which may be the bundled one."""
-        bundled = known_formulas()
         own: dict[Formula, str] = {}
         if reference is not None:
             for id_, formula in zip(reference.ids, reduced_formulas(reference), strict=True):
                 own.setdefault(formula, id_)
-        return cls(ChainMap(dict(bundled), own), None if hull is None or hull is known_hull() else hull)
+        return cls({**own, **known_formulas()}, None if hull is None or hull is known_hull() else hull)
 
     def compound(self, formula: Formula) -> str | None:
         """The id of a known compound of this reduced formula, or the hull that has one; None if none is."""

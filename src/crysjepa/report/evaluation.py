@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from crysjepa.candidates import CandidateTable
-from crysjepa.energy.support import TOO_LOW, Support
+from crysjepa.energy.support import SUPPORT_SAYS, TOO_LOW, Support
 from crysjepa.report.embedding import Table
 from crysjepa.report.evaluation_figures import Point, energies_figure, plane_figure
 from crysjepa.report.page import inline_svg, page_environment
@@ -178,10 +178,8 @@ def trust_tables(frame: Any) -> list[Table]:
         counts.append(int(part["hull_warning"].notna().sum()))
         rows.append((str(grade), *(f"{n:,}" for n in counts)))
     note = (
-        "Supported: wherever LeMat-Bulk has a compound on its hull, in the chemical system or a part of it, "
-        "this hull has one too. Thin: one such place is empty, or no compound is known anywhere. Blind: more "
-        "are, or one with fewer than three entries. Too low: more than "
-        f"{-TOO_LOW} eV/atom below the hull, a sign that a competitor is missing."
+        f"{SUPPORT_SAYS} Too low: more than {-TOO_LOW} eV/atom below the hull, a sign that a competitor is "
+        "missing."
     )
     columns = ("V.S.U.N. crystals", *map(str, Support), "too low")
     return [Table("How new, and what the hull is worth", columns, rows, note)]

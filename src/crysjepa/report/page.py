@@ -17,6 +17,7 @@ import jinja2
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from crysjepa.energy.support import SUPPORT_SAYS
 from crysjepa.report.cards import formula_of, make_card
 from crysjepa.report.figures import hull_figure, map_figure, rates_figure
 from crysjepa.report.funnel import funnel, near_misses, passed, reasons, shortlist
@@ -117,6 +118,7 @@ def render(results: Results) -> str:
         rounds=results.rounds,
         rows=with_controls(results.rounds),
         plainly=plainly(results, listed),
+        support_says=SUPPORT_SAYS,
         funnels=[(part, funnel(results, part)) for part in results.rounds],
         reasons=reasons(results),
         max_reasons=_MAX_REASONS,
