@@ -146,7 +146,7 @@ def get_force_field(name: str, device: str = "cpu") -> ForceField:
     if entry is None:
         calculator = _quietly(_from_path, name, device)
     else:
-        _require(name)
+        require_installed(name)
         if entry.adapter is None:
             return ChgnetForceField(device)
         make = importlib.import_module(f"crysjepa.relax.adapters.{entry.adapter}").calculator
@@ -177,7 +177,7 @@ def force_field_status() -> list[tuple[str, bool, str]]:
 def _status(name: str) -> tuple[bool, str]:
     entry = _ENTRIES[name]
     try:
-        _require(name)
+        require_installed(name)
         if entry.file is not None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of its dependencies; whether it loads is what is asked
@@ -200,7 +200,7 @@ def _entry(name: str) -> tuple[_Entry | None, Path | None]:
     return _ENTRIES[known], Path(path) if at else None
 
 
-def _require(name: str) -> None:
+def require_installed(name: str) -> None:
     entry, _ = _entry(name)
     assert entry is not None
     try:  # a folder of that name counts as a module: its package must be there, too
