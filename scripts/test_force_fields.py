@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[1]
 LEFT_OUT = re.compile(r"(mypy|ruff|librt|ast_ser|umap|pynndescent)", re.IGNORECASE)
 """Pins of constraints.txt that these tests do without."""
 EQUIVARIANT = ("opt_einsum", "opt_einsum_fx")
+SINCE_312 = "python_version >= '3.12'"
+"""What orb-models 0.7 needs: run this by such a Python to test it, by 3.11 to test 0.5."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,11 @@ LIBRARIES = {
         )
     ),
     "orb": Library(
-        ("orb-models>=0.5.5,<0.6", "cached_path", "dm-tree==0.1.8"),
+        (
+            *(f"orb-models>=0.7,<0.8; {SINCE_312}", "orb-models>=0.5.5,<0.6; python_version < '3.12'"),
+            *(f"nvalchemi-toolkit-ops>=0.3.1,<0.4; {SINCE_312}", f"warp-lang; {SINCE_312}"),
+            *("cached_path", "dm-tree==0.1.8"),
+        ),
         ("rich<14", "filelock<4", "huggingface-hub<2", "boto3", "google-cloud-storage"),
     ),
     "fairchem": Library(

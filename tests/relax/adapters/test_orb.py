@@ -45,16 +45,19 @@ def test_a_nasty_corpus(checkpoint: Path) -> None:
 
 
 def test_says_what_the_library_says(checkpoint: Path) -> None:
-    from orb_models.forcefield.calculator import ORBCalculator
     from orb_models.forcefield.pretrained import orb_v3_conservative_inf_mpa
 
+    try:
+        from orb_models.forcefield.inference.calculator import ORBCalculator
+    except ModuleNotFoundError:  # of orb-models 0.5
+        from orb_models.forcefield.calculator import ORBCalculator
     atoms = bulk("MgO", "rocksalt", a=4.3)
     atoms.rattle(0.05, seed=1)
     (found,) = get_force_field(f"orb@{checkpoint}").evaluate([atoms])
-    network = orb_v3_conservative_inf_mpa(
+    loaded = orb_v3_conservative_inf_mpa(
         str(checkpoint), device="cpu", precision="float32-highest", compile=False
     )
-    atoms.calc = ORBCalculator(network, device="cpu")
+    atoms.calc = ORBCalculator(*(loaded if isinstance(loaded, tuple) else (loaded,)), device="cpu")
     assert np.abs(found.forces).max() > 0.01  # the comparison says something
     assert found.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-5)
     np.testing.assert_allclose(found.forces, atoms.get_forces(), atol=1e-5)

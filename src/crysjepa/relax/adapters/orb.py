@@ -20,6 +20,8 @@ def calculator(model: str | Path, device: str) -> Calculator:
     architecture (the longest such name), any other for that of ``orb-v3-conservative-inf-mpa``. Read with
     ``weights_only``. In single precision without TF32, and uncompiled: crystals come in all sizes.
 
+    Of orb-models 0.7, which needs Python 3.12, or of 0.5 on an older one.
+
     Raises
     ------
     ValueError
@@ -28,8 +30,12 @@ def calculator(model: str | Path, device: str) -> Calculator:
         For weights that do not fit the architecture.
     """
     import torch
-    from orb_models.forcefield.calculator import ORBCalculator
     from orb_models.forcefield.pretrained import ORB_PRETRAINED_MODELS
+
+    try:
+        from orb_models.forcefield.inference.calculator import ORBCalculator
+    except ModuleNotFoundError:  # of orb-models 0.5
+        from orb_models.forcefield.calculator import ORBCalculator
 
     name = model if isinstance(model, str) else _architecture(model.name, list(ORB_PRETRAINED_MODELS))
     if name not in ORB_PRETRAINED_MODELS:
@@ -42,13 +48,16 @@ def calculator(model: str | Path, device: str) -> Calculator:
                 "ignore", message="Setting global torch default dtype", category=UserWarning
             )
             warnings.filterwarnings("ignore", message="Consider passing 'precision=", category=UserWarning)
-            network = ORB_PRETRAINED_MODELS[name](
+            loaded = ORB_PRETRAINED_MODELS[name](
                 device=device, precision="float32-highest", compile=False, **weights
             )
     finally:
         torch.set_default_dtype(before[0])
         torch.set_float32_matmul_precision(before[1])
-    return ORBCalculator(network, device=device)
+    parts = (
+        loaded if isinstance(loaded, tuple) else (loaded,)
+    )  # a network, and since 0.6 what makes its graphs
+    return ORBCalculator(*parts, device=device)
 
 
 def _architecture(file: str, known: list[str]) -> str:
