@@ -32,6 +32,7 @@ from crysjepa.evaluate.force_field_hull import force_field_hull
 from crysjepa.evaluate.given import energies_of as energies_of
 from crysjepa.evaluate.given import energies_told
 from crysjepa.evaluating import compare as compare
+from crysjepa.evaluating import compete as compete
 from crysjepa.evaluating import evaluate as evaluate
 from crysjepa.evaluating import tradeoff as tradeoff
 from crysjepa.generating import Generated as Generated

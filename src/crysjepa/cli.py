@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-from crysjepa import __version__, console
+from crysjepa import __version__, cli_trust, console
 from crysjepa.cli_dft import dft_app
 
 app = console.Verbs(
@@ -320,6 +320,8 @@ def evaluate(
     finetuned_on: console.FinetunedOn = None,
     fetch_phases: console.FetchPhases = None,
     force_field: console.ForceField = None,
+    close: cli_trust.Close = None,
+    judges: cli_trust.Judges = None,
     relaxed: console.Relaxed = None,
     processes: console.MatchingProcesses = 1,
     device: console.Device = "auto",
@@ -333,6 +335,7 @@ def evaluate(
 
     folder = console.judging_folder(source, out, hull, fetch_phases)
     protocol = console.judging_settings(preset, config, force_field, relaxed, source)
+    protocol = cli_trust.with_trust_asked(protocol, close, judges)
     origin, anew = api.energies_of(source), relaxed is True
     if origin is not None and origin.fits(protocol) and not anew:
         steps, force = origin.relaxation.max_steps, origin.relaxation.fmax
@@ -348,11 +351,49 @@ def evaluate(
             phases=fetch_phases, anew=anew, device=device, processes=processes, progress=report,
         )  # fmt: skip
     console.show_judged(Path(source).name, metrics)
+    if "trust" in metrics:
+        cli_trust.show_closed(folder, metrics)
     if len(list(folder.glob("earlier-*"))) > earlier:
         console.say(f"judged anew; the results that were there are in {folder}/earlier-{earlier + 1}")
     console.say(
         f"wrote {folder}/metrics.json, {folder}/crystals.parquet and {folder}/evaluation.html", soft_wrap=True
     )
+
+
+@app.command()
+def compete(
+    source: console.Source,
+    out: console.Out,
+    reference: console.ReferenceIfAny = None,
+    hull: console.HullSource = None,
+    preset: console.JudgingIfAny = None,
+    force_field: console.ForceField = None,
+    judges: cli_trust.Judges = None,
+    effort: cli_trust.Effort = None,
+    processes: console.MatchingProcesses = 1,
+    device: console.Device = "auto",
+    config: console.Config = None,
+) -> None:
+    """Search for what competes with crystals: energy above the closed hull, several judges, a chance.
+
+    Example: crysjepa compete candidates.cif --out closed
+    """
+    from crysjepa import api
+    from crysjepa.evaluate.presets import Trust
+
+    protocol = console.judging_settings(preset, config, force_field, None, source)
+    asked = protocol.trust or Trust(which="all", most=1_000)
+    trust = cli_trust.trust_settings(asked.model_copy(update={"which": "all"}), judges, effort)
+    with console.progress() as report:
+        metrics = api.compete(
+            source, out, reference=reference, hull=hull, protocol=protocol, trust=trust,
+            device=device, processes=processes, progress=report,
+        )  # fmt: skip
+    cli_trust.show_closed(out, metrics)
+    console.say(
+        f"wrote {out}/crystals.parquet, {out}/competitors.parquet, {out}/metrics.json and "
+        f"{out}/evaluation.html", soft_wrap=True,
+    )  # fmt: skip
 
 
 @app.command()

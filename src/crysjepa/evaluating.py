@@ -1,4 +1,4 @@
-"""The verbs ``evaluate``, ``compare`` and ``tradeoff`` as plain functions: files in, files out."""
+"""``evaluate``, ``compete``, ``compare`` and ``tradeoff`` as plain functions: files in, files out."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from crysjepa.evaluate.compare import compare_crystals
 from crysjepa.evaluate.given import protocol_of, read_given, reference_of
 from crysjepa.evaluate.known import Known
 from crysjepa.evaluate.online import fetch_phases
+from crysjepa.evaluate.presets import Trust
 from crysjepa.evaluate.protocol import Protocol, evaluate_crystals
 from crysjepa.evaluate.tradeoff import tradeoff_of_result
 
@@ -54,6 +55,34 @@ def evaluate(
         protocol=protocol or protocol_of(source), finetuned_on=finetuned_on,
         origin=None if anew else given.origin, shards=None if shards is None else Path(shards),
         device=resolve_device(device), processes=processes, progress=progress,
+    )  # fmt: skip
+
+
+def compete(
+    source: Source,
+    out: Source,
+    *,
+    reference: Source | None = None,
+    hull: Source | None = None,
+    protocol: Protocol | None = None,
+    trust: Trust | None = None,
+    shards: Source | None = None,
+    device: str = "auto",
+    processes: int = 1,
+    progress: Report | None = None,
+) -> dict[str, Any]:
+    """Search for what competes with crystals, and judge them by the hull that results.
+
+    As :func:`evaluate`, whose files it writes, with ``trust`` for every crystal that did not fail:
+    ``crystals.parquet`` has ``e_above_closed_hull``, ``decomposes_to`` and what else
+    :func:`crysjepa.evaluate.trust.with_trust` adds, ``competitors.parquet`` the competing crystals that were
+    found. Energies that come with the crystals are used.
+    """
+    chosen = protocol or protocol_of(source) or Protocol()
+    trust = trust or Trust(which="all", most=1_000)
+    return evaluate(
+        source, out, reference=reference, hull=hull, protocol=chosen.model_copy(update={"trust": trust}),
+        shards=shards, device=device, processes=processes, progress=progress,
     )  # fmt: skip
 
 

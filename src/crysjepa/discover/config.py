@@ -6,7 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from crysjepa.compete.search import CompeteSettings
 from crysjepa.energy.known_hull import NAME
+from crysjepa.evaluate.presets import Trust
 from crysjepa.evaluate.protocol import Protocol
 from crysjepa.nn.training import TrainSettings
 from crysjepa.relax.relax import PAPER as PAPER_RELAXATION
@@ -56,8 +58,9 @@ class DiscoverConfig(BaseModel):
         steps=120, batch_size=32, learning_rate=1e-4, warmup=10, ema_decay=0.98, checkpoint_every=50
     )
     protocol: Protocol = Protocol(
-        relaxation=RelaxSettings(fmax=0.1, max_steps=60, time_limit=120), min_hull_entries=1
-    )
+        relaxation=RelaxSettings(fmax=0.1, max_steps=60, time_limit=120), min_hull_entries=1,
+        trust=Trust(close=CompeteSettings(static=24, relaxed=4, rounds=2), most=60),
+    )  # fmt: skip
     shortlist: int = Field(50, ge=0, description="longest short list")
     seed: int = Field(0, ge=0)
 

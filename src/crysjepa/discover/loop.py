@@ -20,9 +20,12 @@ from crysjepa.canonical import canonicalise
 from crysjepa.crystals import Crystals
 from crysjepa.discover.account import round_name, run_metrics
 from crysjepa.discover.choosing import is_enough, lessons, narrowed, with_replay, worth_relaxing
+from crysjepa.discover.closing import last_look
 from crysjepa.discover.config import DiscoverConfig
 from crysjepa.energy.references import ElementalReferences, read_references
 from crysjepa.energy.support import HullSupport
+from crysjepa.evaluate.presets import Trust
+from crysjepa.evaluate.probability import expected_confirmations
 from crysjepa.evaluate.protocol import Judge, Known, Report, find_references, protocol_inputs
 from crysjepa.generate.base import Generator, Sampler, load_generator
 from crysjepa.generate.drawing import draw
@@ -34,7 +37,7 @@ from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.nn.checkpoint import file_hash
 from crysjepa.nn.parallel import default_processes
 from crysjepa.report.page import write_report
-from crysjepa.run import Run, write_json, write_text
+from crysjepa.run import Run, read_json, write_json, write_text
 from crysjepa.screen.context import labels
 from crysjepa.screen.embedders import JepaEmbedder
 from crysjepa.screen.jepa_rankers import HullEnergy, MeanDistance
@@ -226,9 +229,16 @@ class _Loop:
     def conclude(self, rounds: int) -> None:
         """One table, the metrics of each round, the short list and the page."""
 
+        trust = self.config.protocol.trust
+        if trust is not None:
+            self.run.stage("close", ["trusted.parquet", "trust.json"], lambda: self._close(trust, rounds))
+
         def work() -> None:
             tables = [self._judged(r) for r in range(rounds)]
-            joined = mark_repeats(self._joined(rounds))
+            if trust is None:
+                joined = mark_repeats(self._joined(rounds))
+            else:
+                joined = CandidateTable.read(self.run.path("trusted.parquet"))
             table = self._map(with_shortlist(joined, self.config.shortlist), rounds)
             drawn = [CandidateTable.read(self.run.path(f"round-{r}/drawn.parquet")) for r in range(rounds)]
             counts = [t.counts() for t in drawn]
@@ -237,6 +247,11 @@ class _Loop:
             found = run_metrics(
                 self.config, self.judge_by, tables, counts, table, self._ranker_notes(), controls
             )
+            if trust is not None:
+                told = read_json(self.run.path("trust.json"))
+                ranks = zip(table.ids, table.column("shortlist_rank"), strict=True)
+                told["expected"] = expected_confirmations(table, [i for i, r in ranks if r is not None])
+                found["trust"] = told
             write_json(self.run.path("metrics.json"), found)
             self._write_shortlist(table)
             table.write(self.run.path("candidates.parquet"), self.judge_by.energies())
@@ -245,6 +260,17 @@ class _Loop:
         self.run.stage("report", ["report.html"], lambda: write_report(self.run.folder))
 
     # -- their parts -----------------------------------------------------------------------
+
+    def _close(self, trust: Trust, rounds: int) -> None:
+        """The closed hull and further judges, for the most promising of all rounds."""
+        looked = last_look(
+            mark_repeats(self._joined(rounds)), self.judge_by, self.known, trust,
+            model=self.jepa, work=self.run.path("close"), progress=self.report,
+        )  # fmt: skip
+        if looked.competitors is not None:
+            looked.competitors.write(self.run.path("competitors.parquet"), self.judge_by.energies())
+        write_json(self.run.path("trust.json"), looked.told)
+        looked.table.write(self.run.path("trusted.parquet"))
 
     def _num(self, round_: int) -> int:
         return self.config.num if round_ == 0 else self.config.num_refined

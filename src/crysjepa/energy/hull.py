@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from scipy.optimize import LinearConstraint, milp
 
 from crysjepa.energy.references import ElementalReferences, check_scales
@@ -28,6 +29,8 @@ Fractions = tuple[tuple[str, float], ...]
 """A composition as sorted (element, atomic fraction) pairs: equal for Li2O and Li4O2."""
 
 ASSUMED_SCALE = "materials_project"
+_TRACE = 1e-6
+"""A phase of which a mixture has no more than this fraction of the atoms is not in it."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +238,23 @@ class Hull:
         assert formation_energy_per_atom is not None
         return HullResult(float(formation_energy_per_atom) - height, None, num_entries)
 
+    def decomposition(self, composition: Composition | str | Mapping[str, float]) -> dict[Fractions, float]:
+        """The mixture of compounds and elements that the hull is made of at a composition (Eq. 5).
+
+        Atomic fractions of each, which add up to 1; an element is ``((symbol, 1.0),)``. Empty when the
+        composition cannot be read.
+        """
+        fractions, _ = _read_composition(composition)
+        if fractions is None:
+            return {}
+        elements = [element for element, _ in fractions]
+        points = [m for m in self._within(elements) if self.compounds[m] < 0]
+        amounts = self._mixture(fractions, elements, points)
+        if amounts is None:
+            return {}
+        phases: list[Fractions] = [*(((e, 1.0),) for e in elements), *points]
+        return {p: float(a) for p, a in zip(phases, amounts, strict=True) if a > _TRACE}
+
     def entries(self, elements: Sequence[str]) -> dict[Fractions, float]:
         """Compounds in a chemical system and its subsystems, with their formation energies in eV/atom."""
         return {composition: self.compounds[composition] for composition in self._within(elements)}
@@ -280,7 +300,20 @@ class Hull:
         return self._solved[fractions]
 
     def _minimise(self, target: Fractions, elements: list[str], points: list[Fractions]) -> float | None:
-        """Eq. 5: min Σ λ_j E_j over λ ≥ 0 with Σ λ_j f_j = f. (Σ λ_j = 1 follows, as fractions sum to 1.)"""
+        amounts = self._mixture(target, elements, points)
+        if amounts is None:
+            return None
+        height = float(amounts[len(elements) :] @ np.array([self.compounds[p] for p in points]))
+        # The solver's tolerance must not put a compound above itself.
+        return min(height, self.compounds.get(target, 0.0), 0.0)
+
+    def _mixture(
+        self, target: Fractions, elements: list[str], points: list[Fractions]
+    ) -> NDArray[np.float64] | None:
+        """Eq. 5: min Σ λ_j E_j over λ ≥ 0 with Σ λ_j f_j = f. (Σ λ_j = 1 follows, as fractions sum to 1.)
+
+        λ of the elements, then of the compounds ``points``; None where the solver gives up.
+        """
         row = {element: i for i, element in enumerate(elements)}
         mixing = np.zeros((len(elements), len(elements) + len(points)))
         mixing[:, : len(elements)] = np.eye(len(elements))
@@ -291,10 +324,7 @@ class Hull:
         wanted = np.array([fraction for _, fraction in target])
         # milp without integer variables is the same HiGHS as linprog at half the set-up time.
         result = milp(energies, constraints=LinearConstraint(mixing, wanted, wanted))
-        if result.x is None:
-            return None
-        # The solver's tolerance must not put a compound above itself.
-        return float(min(result.fun, self.compounds.get(target, 0.0), 0.0))
+        return None if result.x is None else np.asarray(result.x)
 
 
 def _read_composition(composition: Any) -> tuple[Fractions | None, str]:

@@ -6,12 +6,38 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from crysjepa.compete.search import CompeteSettings
+from crysjepa.evaluate.judge_names import further_judges, parse_judges
 from crysjepa.evaluate.judging import Rules
 from crysjepa.relax.relax import PAPER as PAPER_RELAXATION
 from crysjepa.relax.relax import RelaxSettings
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher
+
+
+class Trust(BaseModel):
+    """How far stability is looked into, beyond one judge and the known hull."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    close: CompeteSettings | None = Field(
+        CompeteSettings(), description="the search for competing phases; null for none"
+    )
+    judges: str = Field(
+        "auto", description="further force fields, parted by commas; auto: the second if installed; or none"
+    )
+    most: int = Field(100, ge=0, description="crystals that are looked into, the most promising first")
+    which: Literal["vsun", "all"] = Field(
+        "vsun", description="look into V.S.U.N. crystals alone, or into all that did not fail"
+    )
+
+    def further(self, first: str) -> tuple[tuple[str, ...], str | None]:
+        """The judges beside the first, and a note where the default one is missing."""
+        if self.judges in ("", "none"):
+            return (), None
+        named = None if self.judges == "auto" else parse_judges(self.judges)
+        return further_judges(named, first)
 
 
 class Protocol(BaseModel):
@@ -37,6 +63,9 @@ class Protocol(BaseModel):
     angle_tol: float = Field(5.0, gt=0, description="StructureMatcher's tolerance of angles, degrees")
     symprec: float = Field(0.1, gt=0, description="Å; of space groups")
     prototypes: bool = Field(False, description="look for known prototypes: matches with species ignored")
+    trust: Trust | None = Field(
+        None, description="close the hull, ask further judges, and say how likely DFT is to agree"
+    )
 
     @property
     def rules(self) -> Rules:

@@ -29,6 +29,7 @@ from crysjepa.evaluate.rates import (
 )
 from crysjepa.evaluate.results import citation, judge_name, scored, seal
 from crysjepa.evaluate.shortlist import shortlist_again
+from crysjepa.evaluate.trust import close_hull, is_of_trust, with_trust, worth_a_bet
 from crysjepa.nn.checkpoint import file_hash
 from crysjepa.relax.force_fields import force_field_info
 from crysjepa.report.evaluation import write_evaluation
@@ -83,6 +84,9 @@ def evaluate_crystals(
     progress: Report | None = None,
 ) -> dict[str, Any]:
     """Judge crystals; write ``crystals.parquet``, ``metrics.json`` and ``evaluation.html`` into ``out``.
+
+    Where the protocol asks for ``trust``, the hull of the promising ones is closed, and the competing
+    crystals that were found are written to ``competitors.parquet``.
 
     A run that was stopped goes on where it stood. With another hull, reference or threshold the crystals in
     ``out`` are judged anew, from the energies that are there; the earlier results go to ``out/earlier-1``.
@@ -160,7 +164,8 @@ def evaluate_crystals(
     def work() -> None:
         judge = ready or prepared()
         cache = _restored(judge)
-        fresh = CandidateTable(table.frame.drop(columns=[c for c in _OPTIONAL if c in table]))
+        stale = [c for c in table.frame if c in _OPTIONAL or is_of_trust(c)]
+        fresh = CandidateTable(table.frame.drop(columns=stale))
         if origin is not None:
             relaxed = with_given_energies(fresh)
         elif protocol.relax:
@@ -176,9 +181,30 @@ def evaluate_crystals(
         told = judge.energies()
         if origin is not None:
             described["force_field_version"] = told["energies"]["version"] = origin.version
+        about_trust = None
+        if protocol.trust is not None and judge.hull is not None:
+            ids, closing = worth_a_bet(judged, protocol.trust), None
+            if protocol.trust.close is not None:
+                closing = close_hull(
+                    judged, ids, judge, known, protocol.trust.close, work=out / "trust", progress=progress
+                )
+                closing.competitors.write(run.path("competitors.parquet"), told)
+            trusted = with_trust(
+                judged,
+                ids,
+                judge,
+                known,
+                protocol.trust,
+                closing=closing,
+                work=out / "trust",
+                progress=progress,
+            )
+            judged, about_trust = trusted.table, trusted.told
         judged.write(run.path("crystals.parquet"), told if protocol.relax else None)
         written = CandidateTable.read(run.path("crystals.parquet"))
         metrics = _metrics(written, described, device)
+        if about_trust is not None:
+            metrics["trust"] = about_trust
         if listed := shortlist_again(table, written):
             metrics["shortlist"] = listed
         write_json(run.path("metrics.json"), seal(metrics, written))
@@ -218,7 +244,7 @@ def _set_aside(out: Path) -> None:
     folder.mkdir()
     for name in ("config.json", "run.json"):
         shutil.copy(out / name, folder / name)
-    for name in (*ARTEFACTS, "evaluation.html"):
+    for name in (*ARTEFACTS, "competitors.parquet", "evaluation.html"):
         if (out / name).is_file():
             (out / name).rename(folder / name)
     # A run of which no stage is done may have any settings; until this is written, it is the old one.

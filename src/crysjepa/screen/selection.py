@@ -74,19 +74,22 @@ def mark_repeats(table: CandidateTable) -> CandidateTable:
 def with_shortlist(table: CandidateTable, longest: int) -> CandidateTable:
     """Column ``shortlist_rank`` of what is still ``ok``, ordered by what missing competitors cannot inflate.
 
-    First those without a warning, then where the hull is supported before thin before blind, then new
-    formulas before known ones; then by energy above hull, where all that lies below the hull counts as on it;
-    then where the hull has more compounds. Crystals with a warning come last, and are no more than the
-    others: they never are in the first half.
+    First those without a warning, then new formulas before known ones; then by the chance that DFT agrees
+    (``p_stable``), where that was looked into. What was not comes after: where the hull is supported before
+    thin before blind, new formulas before known ones, by energy above hull, where all that lies below the
+    hull counts as on it, then where the hull has more compounds. Crystals with a warning come last, and are
+    no more than the others: they never are in the first half.
     """
     ids = table.ok_ids
-    columns = ("hull_warning", "hull_support", "novelty_grade", "e_above_hull", "hull_entries")
+    columns = ("hull_warning", "hull_support", "novelty_grade", "e_above_hull", "hull_entries", "p_stable")
     values = (table.column(c, ids) if c in table else [None] * len(ids) for c in columns)
     keys = {}
-    for id_, warned, support, grade, above, entries in zip(ids, *values, strict=True):
+    for id_, warned, support, grade, above, entries, chance in zip(ids, *values, strict=True):
         height = math.inf if above is None else max(above, 0.0)
         polymorph = grade == Grade.KNOWN_FORMULA
-        keys[id_] = (warned is not None, ORDER.get(support, 3), polymorph, height, -(entries or 0), id_)
+        likely = (1, False, 0.0) if chance is None else (0, polymorph, -chance)
+        trust = ORDER.get(support, 3)
+        keys[id_] = (warned is not None, likely, trust, polymorph, height, -(entries or 0), id_)
     order = sorted(ids, key=keys.__getitem__)
     trusted = sum(not keys[i][0] for i in ids)
     ranks = {id_: rank for rank, id_ in enumerate(order[: min(longest, 2 * trusted)], start=1)}

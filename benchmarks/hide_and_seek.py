@@ -1,0 +1,285 @@
+"""Hide all compounds of some chemical systems, search for them, and compare with the truth, DFT's.
+
+    python benchmarks/hide_and_seek.py run --data FOLDER --out FOLDER      # hours; goes on where it stood
+    python benchmarks/hide_and_seek.py table                               # from the kept rows
+
+The systems are drawn at random from the bundled hull's: half from the test split of MP-20, of which the
+embedding saw nothing in training, half from those in which WBM has crystals. All their compounds leave the
+hull and the prototypes. What is then found is compared at the composition of each hidden compound: the height
+of the hull without, with what was found, and as DFT has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from crysjepa import datasets
+from crysjepa.candidates import write_parquet
+from crysjepa.chemical_systems import atomic_numbers, element_fractions
+from crysjepa.compete.prototypes import Prototypes
+from crysjepa.compete.search import Closed, CompeteSettings, Search
+from crysjepa.crystals import Crystals
+from crysjepa.energy.corrections import corrections_by
+from crysjepa.energy.hull import Fractions, Hull
+from crysjepa.energy.known_hull import NAME, known_hull
+from crysjepa.energy.lower_hull import LowerHull
+from crysjepa.energy.references import ElementalReferences
+from crysjepa.energy.support import System, name_of
+from crysjepa.evaluate.known import Known, find_references
+from crysjepa.evaluate.presets import Protocol
+from crysjepa.generate.constraints import NOBLE_GASES, RADIOACTIVE
+from crysjepa.generate.parents import Parents
+from crysjepa.jepa.pretrain import CrysJepa
+from crysjepa.relax.relax import RelaxSettings, relax_crystals
+from crysjepa.run import write_json
+
+KEPT = Path(__file__).parent / "judging" / "hide_and_seek.parquet"
+DEEP = 0.02
+"""eV/atom: compounds hidden by more than this are to be found; hulls deeper than DFT's by more are false."""
+NEAR = 0.05
+"""eV/atom above the closed hull up to which a competitor is put to the second judge."""
+QUOTA = {"test split": {2: 30, 3: 70}, "with WBM crystals": {2: 20, 3: 45, 4: 35}}
+AT_ONCE = 10
+
+
+def chosen_systems(data: Path, seed: int = 1) -> dict[System, str]:
+    """The systems and where they were drawn from, kinds and sizes mixed so that any beginning is balanced."""
+    truth = known_hull()
+    by_system = compounds_by_system(truth)
+    split = pq.read_table(data / "mp20_bt.parquet", columns=["atomic_numbers", "split"]).to_pylist()
+    wbm = pq.read_table(data / "wbm_dev.parquet", columns=["atomic_numbers"]).to_pylist()
+    sources = {
+        "test split": {system_of(r["atomic_numbers"]) for r in split if r["split"] == "test"},
+        "with WBM crystals": {system_of(r["atomic_numbers"]) for r in wbm},
+    }
+    rng = np.random.default_rng(seed)
+    found: list[tuple[float, System, str]] = []
+    taken: set[System] = set()
+    for source, quota in QUOTA.items():
+        for size, wanted in quota.items():
+            fit = sorted(s for s in sources[source] if s in by_system and len(s) == size and s not in taken)
+            fit = [s for s in fit if not set(s) & (NOBLE_GASES | RADIOACTIVE)]
+            own: list[System] = []
+            for place in rng.permutation(len(fit)).tolist():
+                if len(own) < wanted and hidden_depth(fit[place], truth) > DEEP:
+                    own.append(fit[place])
+            taken |= set(own)
+            found += [((k + 0.5) / len(own), s, source) for k, s in enumerate(own)]
+    return {s: source for _, s, source in sorted(found)}
+
+
+def system_of(numbers: Iterable[int]) -> System:
+    """A chemical system, of atomic numbers."""
+    return tuple(sorted(set(numbers)))
+
+
+def compounds_by_system(hull: Hull) -> dict[System, list[Fractions]]:
+    """The hull's compounds by their chemical system."""
+    numbers, found = atomic_numbers(), defaultdict(list)
+    for compound in hull.compounds:
+        found[tuple(sorted(numbers[e] for e, _ in compound))].append(compound)
+    return dict(found)
+
+
+def without(hull: Hull, hidden: Iterable[System]) -> Hull:
+    """The hull without all compounds of exactly these systems."""
+    gone, numbers = set(hidden), atomic_numbers()
+    left = {c: e for c, e in hull.compounds.items() if tuple(sorted(numbers[x] for x, _ in c)) not in gone}
+    return Hull(left, hull.scale, "hidden")
+
+
+def hidden_depth(system: System, truth: Hull) -> float:
+    """How far the truth lies below the hull without the system's compounds, at most (eV/atom)."""
+    elements = name_of(system).split("-")
+    own = Hull(truth.entries(elements), truth.scale, "truth")
+    left = without(own, [system])
+    return max(
+        (left.energy(dict(c)) or 0.0) - (own.energy(dict(c)) or 0.0)
+        for c in own.compounds
+        if len(c) == len(system)
+    )
+
+
+def run(data: Path, out: Path, judge: str | None, settings: CompeteSettings, most: int | None) -> None:
+    """Close the hull of each system, ten at a time; what is there is not computed again."""
+    systems = chosen_systems(data)
+    truth = known_hull()
+    hull, known = without(truth, systems), Known.load(NAME)
+    references = find_references(Protocol(), truth, known)
+    second = None if judge is None else find_references(Protocol(force_field=judge), truth, known)
+    search = Search(
+        Prototypes.of(Parents.of(datasets.load(NAME), NAME), cache=out / "prototypes"),
+        CrysJepa.load(None),
+        hull,
+        references,
+        settings=settings,
+        hidden=frozenset(systems),
+        shards=out / "shards",
+    )
+    told = json.dumps([settings.model_dump(mode="json"), judge, sorted(systems)], sort_keys=True)
+    key = hashlib.sha256(told.encode()).hexdigest()[:12]
+    order = list(systems)[:most]
+    for start in range(0, len(order), AT_ONCE):
+        path = out / f"rows-{key}-{start:04d}.parquet"
+        if path.is_file():
+            continue
+        began, part = time.perf_counter(), order[start : start + AT_ONCE]
+        closed = search.close(part)
+        seconds = time.perf_counter() - began
+        judged = hull if judge is None or second is None else by_judge(closed, hull, judge, second, out)
+        both = time.perf_counter() - began
+        rows = [
+            row | {"source": systems[s], "seconds": seconds / len(part), "seconds_judge": both / len(part)}
+            for s in part
+            for row in compared(s, truth, hull, closed, judged)
+        ]
+        competitors = pa.table({"id": list(closed.crystals.ids), "energy": closed.energies})
+        write_parquet(competitors, out / f"competitors-{key}-{start:04d}.parquet")
+        write_parquet(pa.Table.from_pylist(rows), path)
+        print(f"{start + len(part)} of {len(order)} systems, {both / len(part):.1f} s each", flush=True)
+        done = sorted(out.glob(f"rows-{key}-*.parquet"))
+        about = {"settings": settings.model_dump(mode="json"), "judge": judge, "key": key}
+        joined = pa.concat_tables([pq.read_table(p) for p in done])
+        write_parquet(joined.replace_schema_metadata({"crysjepa": json.dumps(about)}), out / "rows.parquet")
+
+
+def by_judge(closed: Closed, hull: Hull, judge: str, references: ElementalReferences, out: Path) -> Hull:
+    """The hull with the second judge's energies of the competitors near the closed hull."""
+    near = near_hull(closed)
+    if not len(near):
+        return hull
+    done = relax_crystals(
+        near, force_field=judge, settings=RelaxSettings(max_steps=0), shards=out / "judge-shards"
+    )
+    found = near.select([i for i in near.ids if i not in done.failures])
+    totals = np.array([done.records[i].energy_per_atom for i in found.ids])
+    elemental, _ = references.at(element_fractions(found))
+    energies = totals + corrections_by(references.corrections, found) - elemental
+    good = np.flatnonzero(np.isfinite(energies))
+    return hull.joined(
+        Hull.from_entries(
+            found[good].compositions(),
+            energies[good].tolist(),
+            scale=hull.scale,
+            source=judge,
+            elements_alone=True,
+        )
+    )
+
+
+def near_hull(closed: Closed) -> Crystals:
+    """Competitors near the closed hull."""
+    if not len(closed.crystals):
+        return closed.crystals
+    heights = LowerHull(closed.hull).heights(element_fractions(closed.crystals))[0]
+    return closed.crystals[np.flatnonzero(closed.energies - heights < NEAR)]
+
+
+def compared(system: System, truth: Hull, hull: Hull, closed: Closed, judged: Hull) -> list[dict[str, Any]]:
+    """A row for each hidden compound: heights of the hull there, in eV/atom."""
+    return [
+        {
+            "system": name_of(system),
+            "formula": "".join(f"{e}{n:.6g}" for e, n in compound),
+            "hull": hull.energy(dict(compound)),
+            "truth": truth.energy(dict(compound)),
+            "closed": closed.hull.energy(dict(compound)),
+            "closed_judge": judged.energy(dict(compound)),
+            "num_competitors": closed.tried[system],
+            "num_relaxed": closed.num_relaxed[system],
+            "converged": closed.converged[system],
+        }
+        for compound in compounds_by_system(truth)[system]
+    ]
+
+
+def summary(rows: Sequence[dict[str, Any]], column: str) -> dict[str, Any]:
+    """What the benchmark asks of a closed hull, over the hidden compounds."""
+    deep = [r for r in rows if r["hull"] - r["truth"] > DEEP]
+    shares = np.array([(r["hull"] - r[column]) / (r["hull"] - r["truth"]) for r in deep])
+    errors = np.array([r[column] - r["truth"] for r in rows])
+    return {
+        "systems": len({r["system"] for r in rows}),
+        "hidden": len(rows),
+        "deep": len(deep),
+        "median_share": float(np.median(shares)),
+        "found": float((shares >= 0.8).mean()),
+        "mean_error": float(errors.mean()),
+        "mean_absolute_error": float(np.abs(errors).mean()),
+        "median_absolute_error": float(np.median(np.abs(errors))),
+        "too_deep": float((errors < -DEEP).mean()),
+    }
+
+
+def _from(source: str, row: dict[str, Any]) -> bool:
+    return bool(row["source"] == source)
+
+
+def _of_size(size: int, row: dict[str, Any]) -> bool:
+    return bool(row["system"].count("-") + 1 == size)
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown, a line for each judge and kind of system."""
+    kinds: dict[str, Callable[[dict[str, Any]], bool]] = {
+        "all": lambda r: True,
+        **{source: partial(_from, source) for source in QUOTA},
+        **{f"{n} elements": partial(_of_size, n) for n in (2, 3, 4)},
+    }
+    lines = [
+        "| last word | systems | n | hidden compounds | of these deeper than 20 meV/atom | median share of "
+        "the depth found | at least 0.8 found | mean error, meV/atom | mean absolute | median absolute | "
+        "too deep by more than 20 |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for column, judge in (("hull", "nobody: not closed"), ("closed", "chgnet"), ("closed_judge", "second")):
+        for kind, belongs in kinds.items():
+            own = [r for r in rows if belongs(r)]
+            if not any(r["hull"] - r["truth"] > DEEP for r in own):
+                continue
+            s = summary(own, column)
+            lines.append(
+                f"| {judge} | {kind} | {s['systems']} | {s['hidden']} | {s['deep']} | "
+                f"{s['median_share']:.2f} | {100 * s['found']:.0f} % | {1000 * s['mean_error']:+.0f} | "
+                f"{1000 * s['mean_absolute_error']:.0f} | {1000 * s['median_absolute_error']:.0f} | "
+                f"{100 * s['too_deep']:.1f} % |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("what", choices=["run", "table"])
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--rows", type=Path, default=KEPT)
+    parser.add_argument("--judge", default="sevennet-l3i5", help="the second judge; none for chgnet alone")
+    parser.add_argument("--most", type=int, help="only so many systems")
+    parser.add_argument("--settings", type=json.loads, default={}, help="of the search, as JSON")
+    given = parser.parse_args()
+    if given.what == "run":
+        given.out.mkdir(parents=True, exist_ok=True)
+        judge = None if given.judge == "none" else given.judge
+        run(given.data, given.out, judge, CompeteSettings(**given.settings), given.most)
+        given.rows = given.out / "rows.parquet"
+    rows = pq.read_table(given.rows).to_pylist()
+    print(table(rows))
+    if given.out is not None:
+        numbers = {c: summary(rows, c) for c in ("hull", "closed", "closed_judge")}
+        write_json(given.out / "hide_and_seek.json", numbers)
+
+
+if __name__ == "__main__":
+    main()

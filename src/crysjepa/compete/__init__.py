@@ -1,0 +1,1 @@
+"""The closed hull: competing phases of a chemical system searched for, not only looked up."""

@@ -1,0 +1,346 @@
+"""The search for competing phases: propose, rank by the embedding, evaluate, relax, update the hull, again.
+
+Every chemical system asked for, and each of its parts, is filled with known prototypes. Crys-JEPA predicts
+what they relax to; those near or below the present hull are evaluated by the force field as they are, and the
+best of these are relaxed. They join the hull, and the next round asks what is near it now. A system is closed
+when a round brings nothing that lowers its hull, or the rounds end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from crysjepa.chemical_systems import NUM_ELEMENTS, element_fractions
+from crysjepa.compete.prototypes import Prototypes, subsystems_of
+from crysjepa.crystals import Crystals
+from crysjepa.energy.corrections import corrections_by
+from crysjepa.energy.hull import Hull
+from crysjepa.energy.lower_hull import LowerHull
+from crysjepa.energy.references import ElementalReferences
+from crysjepa.energy.support import System
+from crysjepa.jepa.pretrain import CrysJepa
+from crysjepa.relax.relax import RelaxSettings, relax_crystals
+from crysjepa.screen.context import Report
+from crysjepa.screen.embedders import JepaEmbedder
+
+LOWERED = 0.001
+"""eV/atom by which a competitor must lower the hull to count as something new."""
+NOT_CREDIBLE = 0.6
+"""eV/atom below the prediction, at which a force field's energy is taken for a hole in it."""
+
+
+_STATIC_OF_FORMULA, _RELAXED_OF_FORMULA = 8, 2
+"""In one round and system; of a formula only the lowest matters, and several often relax to the same."""
+
+
+class CompeteSettings(BaseModel):
+    """How far to look for competing phases.
+
+    All numbers are for one chemical system and round, but ``proposals``, which is for each part of a system,
+    once.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    proposals: int = Field(
+        800, ge=0, description="filled prototypes of each part of a system that are ranked"
+    )
+    static: int = Field(48, ge=0, description="of these, evaluated by the force field as they are")
+    relaxed: int = Field(12, ge=0, description="of these, relaxed")
+    rounds: int = Field(3, ge=1, description="after which the search ends, converged or not")
+    margin: float = Field(
+        0.1, ge=0, description="eV/atom above the present hull, up to which a crystal is worth a look"
+    )
+    max_sites: int = Field(20, ge=1, description="sites of a prototype's primitive cell, at most")
+    relaxation: RelaxSettings = RelaxSettings(fmax=0.1, max_steps=60, time_limit=120)
+
+
+@dataclass(eq=False)
+class Pool:
+    """Proposals of one system: crystals, the energies (B,) that they are predicted to relax to, by how much
+    that is below what they have as they are (B,), and their fractions (B, 119).
+    """
+
+    crystals: Crystals
+    predicted: NDArray[np.float64]
+    gains: NDArray[np.float64]
+    fractions: NDArray[np.float64]
+
+
+@dataclass(eq=False)
+class Closed:
+    """What a search found.
+
+    Attributes
+    ----------
+    hull, hull_before
+        The hull with every competitor, and that which the search began with.
+    crystals, energies, totals
+        Competitors as they were relaxed, their formation energies (B,) and, by id, the force field's total
+        energies, in eV/atom.
+    tried, num_relaxed
+        By system, parts included: how many were evaluated, and how many relaxed.
+    converged
+        By system: whether its last round found nothing.
+    failures
+        Reasons of those that could not be evaluated or relaxed, by id.
+    num_tried
+        How many were evaluated in all.
+    """
+
+    hull: Hull
+    hull_before: Hull
+    crystals: Crystals
+    energies: NDArray[np.float64]
+    totals: dict[str, float]
+    tried: dict[System, int]
+    num_relaxed: dict[System, int]
+    converged: dict[System, bool]
+    failures: dict[str, str]
+    num_tried: int
+
+
+@dataclass(eq=False)
+class Search:
+    """See the module. ``hidden`` systems lend no parents (their compounds are for the caller to hide)."""
+
+    prototypes: Prototypes
+    model: CrysJepa
+    hull: Hull
+    references: ElementalReferences
+    force_field: str = "chgnet"
+    settings: CompeteSettings = field(default_factory=CompeteSettings)
+    hidden: frozenset[System] = frozenset()
+    device: str = "cpu"
+    processes: int | None = None
+    shards: Path | None = None
+    progress: Report | None = None
+
+    def close(self, systems: Iterable[System]) -> Closed:
+        """Search in all systems together; parts that several share are searched once."""
+        wanted = sorted(set(systems), key=lambda s: (len(s), s))
+        state = _State(self, wanted)
+        for number in range(self.settings.rounds):
+            if not state.open:
+                break
+            state.round(number)
+        return state.closed()
+
+    def propose(self, system: System) -> Pool:
+        """Filled prototypes of exactly these elements, with the energies they are predicted to relax to."""
+        fillings = self.prototypes.fillings(system, self.settings.proposals, self.hidden)
+        return self.pool(self.prototypes.crystals_of(fillings))
+
+    def pool(self, crystals: Crystals) -> Pool:
+        """Crystals with the energies they are predicted to relax to; without those that have none."""
+        embedded = JepaEmbedder(self.model, self.device).embed(crystals)
+        kept = crystals[embedded.rows]
+        if not len(kept):
+            return Pool(kept, np.zeros(0), np.zeros(0), np.zeros((0, NUM_ELEMENTS + 1)))
+        energies = self.model.energies(embedded.vectors, relaxed=True)
+        gains = np.maximum(self.model.energies(embedded.vectors) - energies, 0.0)
+        return Pool(kept, energies, gains, element_fractions(kept))
+
+    def energies(self, crystals: Crystals, settings: RelaxSettings, stage: str) -> _Evaluated:
+        """Relax crystals, or evaluate them as they are."""
+        report = self.progress
+        done = relax_crystals(
+            crystals,
+            force_field=self.force_field,
+            settings=settings,
+            device=self.device,
+            processes=self.processes,
+            shards=self.shards,
+            progress=None if report is None else (lambda done, total: report(stage, done, total)),
+        )
+        failures = dict(done.failures)
+        found = done.crystals.select([i for i in done.crystals.ids if i not in failures])
+        totals = np.array([done.records[i].energy_per_atom for i in found.ids])
+        if not len(found):
+            return _Evaluated({}, {}, {}, failures)
+        elemental, unknown = self.references.at(element_fractions(found))
+        values = totals + corrections_by(self.references.corrections, found) - elemental
+        for row in np.flatnonzero(~np.isfinite(values)).tolist():
+            what = ", ".join(unknown.get(row, ())) or "it"
+            failures[found.ids[row]] = f"no reference energy for {what}"
+        kept = [row for row in range(len(found)) if np.isfinite(values[row])]
+        return _Evaluated(
+            {found.ids[row]: found[row] for row in kept},
+            {found.ids[row]: float(values[row]) for row in kept},
+            {found.ids[row]: float(totals[row]) for row in kept},
+            failures,
+        )
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """By id: final crystals, formation and total energies (eV/atom); and why there is none."""
+
+    crystals: dict[str, Crystals]
+    formation: dict[str, float]
+    totals: dict[str, float]
+    failures: dict[str, str]
+
+
+class _State:
+    """Where a search stands."""
+
+    def __init__(self, search: Search, systems: Sequence[System]) -> None:
+        self.search, self.systems = search, systems
+        self.open = list(systems)
+        self.converged = dict.fromkeys(systems, False)
+        self.parts = {s: list(subsystems_of(s)) for s in systems}
+        self.pools: dict[System, Pool] = {}
+        self.predicted: dict[str, float] = {}
+        self.gains: dict[str, float] = {}
+        self.static: dict[str, float] = {}
+        self.found: dict[str, tuple[Crystals, float]] = {}
+        self.totals: dict[str, float] = {}
+        self.part_of: dict[str, System] = {}
+        self.failures: dict[str, str] = {}
+        self.hull = search.hull
+
+    def round(self, number: int) -> None:
+        settings = self.search.settings
+        lower = LowerHull(self.hull)
+        chosen = self._worth_a_look(lower)
+        still = settings.relaxation.model_copy(update={"max_steps": 0})
+        static = self.search.energies(chosen, still, f"competitors, round {number + 1}")
+        self.failures |= static.failures
+        self.static |= static.formation
+        best = self._worth_relaxing(lower)
+        relaxed = self.search.energies(best, settings.relaxation, f"relax competitors, round {number + 1}")
+        self.failures |= relaxed.failures
+        new: dict[str, float] = {}
+        for id_, energy in relaxed.formation.items():
+            if energy < self.predicted[id_] - NOT_CREDIBLE:
+                self.failures[id_] = (
+                    f"{energy:.2f} eV/atom of formation, where {self.predicted[id_]:.2f} was predicted: "
+                    "a hole in the force field is likelier"
+                )
+                continue
+            self.found[id_] = (relaxed.crystals[id_], energy)
+            self.totals[id_] = relaxed.totals[id_]
+            new[id_] = energy
+        lowered = self._lowered(lower, new)
+        self._join(new)
+        for system in self.open:
+            if not any(part in lowered for part in self.parts[system]):
+                self.converged[system] = True
+        self.open = [s for s in self.open if not self.converged[s]]
+
+    def _pool(self, part: System) -> Pool:
+        if part not in self.pools:
+            pool = self.search.propose(part)
+            self.pools[part] = pool
+            self.predicted |= dict(zip(pool.crystals.ids, pool.predicted.tolist(), strict=True))
+            self.gains |= dict(zip(pool.crystals.ids, pool.gains.tolist(), strict=True))
+            self.part_of |= dict.fromkeys(pool.crystals.ids, part)
+        return self.pools[part]
+
+    def _worth_a_look(self, lower: LowerHull) -> Crystals:
+        settings = self.search.settings
+        above: dict[System, list[tuple[float, str]]] = {}
+        report = self.search.progress
+        needed = sorted({p for s in self.open for p in self.parts[s]}, key=lambda s: (len(s), s))
+        for done, part in enumerate(needed, start=1):
+            pool = self._pool(part)
+            values: NDArray[np.float64] = pool.predicted - (
+                lower.heights(pool.fractions)[0] if len(pool.crystals) else 0.0
+            )
+            above[part] = [
+                (float(v), i)
+                for v, i in zip(values, pool.crystals.ids, strict=True)
+                if v < settings.margin and i not in self.static and i not in self.failures
+            ]
+            if report is not None:
+                report("propose competitors", done, len(needed))
+        return self._best(above, settings.static, _STATIC_OF_FORMULA)
+
+    def _worth_relaxing(self, lower: LowerHull) -> Crystals:
+        settings = self.search.settings
+        left = [i for i in self.static if i not in self.found and i not in self.failures]
+        crystals = self._crystals(left)
+        # what it is now, less what relaxation is predicted to gain
+        energies = np.array([self.static[i] - self.gains[i] for i in left])
+        values = energies - lower.heights(element_fractions(crystals))[0] if left else energies
+        by_part: dict[System, list[tuple[float, str]]] = {}
+        for value, id_ in zip(values.tolist(), left, strict=True):
+            if value < settings.margin:
+                by_part.setdefault(self.part_of[id_], []).append((value, id_))
+        return self._best(by_part, settings.relaxed, _RELAXED_OF_FORMULA)
+
+    def _best(self, ranked: dict[System, list[tuple[float, str]]], most: int, of_formula: int) -> Crystals:
+        """The lowest of each open system, of one formula no more than a few."""
+        chosen: dict[str, None] = {}
+        for system in self.open:
+            taken: Counter[str] = Counter()
+            for _, id_ in sorted(entry for part in self.parts[system] for entry in ranked.get(part, ())):
+                formula = id_.split("-", 1)[0]
+                if taken[formula] < of_formula:
+                    taken[formula] += 1
+                    chosen[id_] = None
+                if taken.total() >= most:
+                    break
+        return self._crystals(list(chosen))
+
+    def _crystals(self, ids: Sequence[str]) -> Crystals:
+        by_part: dict[System, list[str]] = {}
+        for id_ in ids:
+            by_part.setdefault(self.part_of[id_], []).append(id_)
+        parts = [self.pools[p].crystals.select(own) for p, own in by_part.items()]
+        return Crystals.concatenate(parts) if parts else Crystals.empty()
+
+    def _lowered(self, lower: LowerHull, new: dict[str, float]) -> set[System]:
+        """Parts in which a new competitor is below the hull as it was."""
+        if not new:
+            return set()
+        crystals = Crystals.concatenate([self.found[i][0] for i in new])
+        heights = lower.heights(element_fractions(crystals))[0]
+        return {
+            self.part_of[i]
+            for (i, energy), height in zip(new.items(), heights.tolist(), strict=True)
+            if energy < height - LOWERED
+        }
+
+    def _join(self, new: dict[str, float]) -> None:
+        if not new:
+            return
+        crystals = Crystals.concatenate([self.found[i][0] for i in new])
+        hypothetical = Hull.from_entries(
+            crystals.compositions(), list(new.values()), scale=self.hull.scale, source="competitors",
+            ids=crystals.ids,
+        )  # fmt: skip
+        joined = self.hull.joined(hypothetical)
+        self.hull = Hull(
+            joined.compounds, joined.scale, self.search.hull.source, joined.scale_stated, joined.skipped,
+            joined.references,
+        )  # fmt: skip
+
+    def closed(self) -> Closed:
+        crystals = [c for c, _ in self.found.values()]
+        counts: dict[System, int] = {}
+        relaxed: dict[System, int] = {}
+        for id_ in self.static:
+            counts[self.part_of[id_]] = counts.get(self.part_of[id_], 0) + 1
+        for id_ in self.found:
+            relaxed[self.part_of[id_]] = relaxed.get(self.part_of[id_], 0) + 1
+        return Closed(
+            self.hull,
+            self.search.hull,
+            Crystals.concatenate(crystals) if crystals else Crystals.empty(),
+            np.array([e for _, e in self.found.values()]),
+            self.totals,
+            {s: sum(counts.get(p, 0) for p in parts) for s, parts in self.parts.items()},
+            {s: sum(relaxed.get(p, 0) for p in parts) for s, parts in self.parts.items()},
+            self.converged,
+            self.failures,
+            len(self.static),
+        )
