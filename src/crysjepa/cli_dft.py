@@ -61,6 +61,10 @@ Convergence = Annotated[str, typer.Option("--preset", help="quick or standard")]
 Within = Annotated[
     float, typer.Option("--within", min=0.0, help="eV/atom above the reference's hull, of what competes")
 ]
+CompetingToo = Annotated[
+    str | None,
+    typer.Option("--competing", help="more crystals that compete, such as competitors.parquet of compete"),
+]
 MaxSites = Annotated[int, typer.Option("--max-sites", min=1, help="larger cells are not calculated")]
 Cache = Annotated[
     Path | None,
@@ -139,6 +143,7 @@ def dft_run(
     preset: Convergence = "quick",
     reference: console.Reference = "known",
     within: Within = 0.05,
+    competing: CompetingToo = None,
     max_sites: MaxSites = 20,
     cache: Cache = None,
     processes: AtATime = 1,
@@ -156,7 +161,8 @@ def dft_run(
         raise ValueError(f"no preset {preset!r}: choose from {', '.join(PRESETS)}")
     with console.progress() as report:
         done = api.dft_run(
-            source, out, backend=backend, reference=reference, within=within, max_sites=max_sites,
+            source, out, backend=backend, reference=reference, within=within,
+            competing=competing, max_sites=max_sites,
             settings=console.read_settings(GpawSettings, config, PRESETS[preset]), cache=cache,
             processes=processes, time_limit=time_limit, progress=report,
         )  # fmt: skip

@@ -127,6 +127,32 @@ def test_a_candidate_without_known_compounds_is_compared_with_its_elements(files
     assert len(list((files / "cache").glob("*/*.json"))) == 3  # Ag, Pd and the pair, once
 
 
+def test_crystals_that_are_given_compete_beside_those_known(files):
+    # CuAu in its known order, a strained AuCu3 above the known one, one off the hull, one of another system
+    tetragonal = bulk("Au", "fcc", a=3.9, cubic=True)
+    tetragonal.symbols[:2] = "Cu"
+    strained = l1_2("Au", "Cu", 4.4)
+    large = l1_2("Cu", "Au", 4.0).repeat((2, 2, 2))
+    rivals = Crystals.from_atoms(
+        [tetragonal, strained, l1_2("Cu", "Au", 4.0), l1_2("Ag", "Au", 4.1), large],
+        ["CuAu", "AuCu3", "off", "other", "large"],
+    )
+    on_hull = {i: i != "off" for i in rivals.ids}
+    table = CandidateTable.from_crystals(rivals).with_column("on_closed_hull", on_hull, "boolean")
+    table.write(files / "competitors.parquet")
+    before = calculate(files)
+    done = calculate(files, competing=files / "competitors.parquet")
+    names = {c["formula"]: c["formation_energy_per_atom"] for c in done.metrics["competing"]}
+    assert set(names) == {"Cu3Au", "CuAu"}
+    # of one composition the lowest counts, and a candidate that competes with itself is at 0 or above
+    known = {c["formula"]: c["formation_energy_per_atom"] for c in before.metrics["competing"]}
+    assert names["Cu3Au"] == pytest.approx(known["Cu3Au"], abs=1e-9)
+    assert done.table.column("dft_e_above_hull", ["CuAu"])[0] == pytest.approx(max(0.0, names["CuAu"]))
+    assert "CuAu3" in done.metrics["competing_missing"]
+    command = ["dft", "run", "--help"]
+    assert "--competing" in CliRunner().invoke(app, command, env={"COLUMNS": "200"}).output
+
+
 def test_elements_are_the_lowest_that_are_small_enough():
     salt = Crystals.from_atoms([bulk("NaCl", "rocksalt", a=5.6), bulk("P", "sc", a=3.0)], ["NaCl", "P"])
     found = elements_of(salt, 20)

@@ -19,6 +19,11 @@ class Competing:
     crystals: Crystals
     left_out: Mapping[str, str]
 
+    def joined(self, other: Competing) -> Competing:
+        """Both."""
+        crystals = Crystals.concatenate([self.crystals, other.crystals])
+        return Competing(crystals, {**other.left_out, **self.left_out})
+
 
 def elements_of(candidates: Crystals, max_sites: int) -> Competing:
     """A crystal of each element of the candidates, with the element's symbol as its id.
@@ -98,3 +103,27 @@ def compounds_near_hull(
         else:
             chosen.append(row)
     return Competing(crystals[chosen], left_out)
+
+
+def compounds_given(candidates: Crystals, table: CandidateTable, *, max_sites: int) -> Competing:
+    """Compounds of a table in the candidates' chemical systems: ``competitors.parquet`` of ``compete``, say.
+
+    Where it has a column ``on_closed_hull``, those that are on it. Their ids begin with ``given:``.
+    """
+    systems = {frozenset(c.elements) for c in candidates.compositions()}
+    crystals = table.crystals(table.ok_ids)
+    on_hull = dict.fromkeys(crystals.ids, True)
+    if "on_closed_hull" in table:
+        on_hull = dict(zip(crystals.ids, table.column("on_closed_hull", crystals.ids), strict=True))
+    left_out, chosen = dict[str, str](), list[int]()
+    for row, composition in enumerate(crystals.compositions()):
+        own = frozenset(composition.elements)
+        if len(own) < 2 or not on_hull[crystals.ids[row]] or not any(own <= s for s in systems):
+            continue
+        sites = int(crystals.num_atoms[row])
+        if sites > max_sites:
+            left_out[composition.reduced_formula] = f"{sites} sites, more than {max_sites}"
+        else:
+            chosen.append(row)
+    found = crystals[chosen]
+    return Competing(found.with_ids([f"given:{i}" for i in found.ids]), left_out)

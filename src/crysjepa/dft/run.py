@@ -18,7 +18,7 @@ from crysjepa._verbs import Report, Source
 from crysjepa.candidates import CandidateTable, Status
 from crysjepa.crystals import Crystals
 from crysjepa.dft.calculations import BACKENDS, Calculations, Result, problem, scale_of, state
-from crysjepa.dft.competing import compounds_near_hull, elements_of
+from crysjepa.dft.competing import compounds_given, compounds_near_hull, elements_of
 from crysjepa.dft.gpaw import GpawSettings
 from crysjepa.dft.outcome import State
 from crysjepa.dft.verdicts import STAGE, Collected, write_verdicts
@@ -40,6 +40,7 @@ def dft_run(
     settings: GpawSettings | None = None,
     reference: Source = NAME,
     within: float = 0.05,
+    competing: Source | None = None,
     max_sites: int = 20,
     cache: Source | None = None,
     processes: int = 1,
@@ -60,6 +61,9 @@ def dft_run(
     reference, within
         Known crystals with formation energies; see :func:`~crysjepa.dft.competing.compounds_near_hull`. They
         are also what novelty is judged by.
+    competing
+        More crystals that compete, in any format: hypothetical ones, such as ``competitors.parquet`` of
+        ``crysjepa compete``; see :func:`~crysjepa.dft.competing.compounds_given`.
     max_sites
         Larger cells are not calculated: candidates end as failed, competing phases are named in
         ``metrics.json``; of an element, the lowest crystal of those shipped that is small enough is taken.
@@ -94,11 +98,14 @@ def dft_run(
         raise ValueError(f"nothing to calculate: of {len(table)} rows, none is ok ({table.counts()})")
     candidates, reasons = _without(table.crystals(table.ok_ids), max_sites, {})
     known = Known.load(reference)
+    given = None if competing is None else datasets.load(competing)
     folder = Path(cache) if cache is not None else datasets.cache_folder() / "dft"
     calculations = Calculations(backend, settings, folder / scale, processes, time_limit)
 
     elements = elements_of(candidates, max_sites)
     compounds = compounds_near_hull(candidates, known, within=within, max_sites=max_sites)
+    if given is not None:
+        compounds = compounds.joined(compounds_given(candidates, given, max_sites=max_sites))
     of_elements = calculations.run(elements.crystals, "elements", progress)
     missing = {**elements.left_out, **_problems(of_elements)}
     references = ElementalReferences(
@@ -107,9 +114,9 @@ def dft_run(
     )  # fmt: skip
     candidates, unknown = _without(candidates, max_sites, missing)
     possible, _ = _without(compounds.crystals, max_sites, missing)
-    competing = calculations.run(possible, "competing phases", progress)
-    hull = _hull(competing.values(), references)
-    failed = {str(competing[i]["formula"]): why for i, why in _problems(competing).items()}
+    rivals = calculations.run(possible, "competing phases", progress)
+    hull = _hull(rivals.values(), references)
+    failed = {str(rivals[i]["formula"]): why for i, why in _problems(rivals).items()}
     missing |= {**compounds.left_out, **failed}
     own = calculations.run(candidates, "candidates", progress)
 
@@ -155,15 +162,14 @@ def _problems(results: Mapping[str, Result]) -> dict[str, str]:
 
 def _hull(compounds: Iterable[Result], references: ElementalReferences) -> Hull:
     """Of every energy there is: one that is not relaxed lies too high, but the hull without it higher."""
-    heights = {
-        str(r["formula"]): references.formation_energy_per_atom(
-            Composition(r["formula"]), r["energy_per_atom"]
-        )[0]
-        for r in compounds
-        if "energy_per_atom" in r
-    }
+    there = [r for r in compounds if "energy_per_atom" in r]
+    formulas = [str(r["formula"]) for r in there]
+    heights = [
+        references.formation_energy_per_atom(Composition(f), r["energy_per_atom"])[0]
+        for f, r in zip(formulas, there, strict=True)
+    ]
     return Hull.from_entries(
-        list(heights), list(heights.values()), scale=references.scale,
+        formulas, heights, scale=references.scale,
         source="competing phases as calculated here", references=references, elements_alone=True,
     )  # fmt: skip
 
