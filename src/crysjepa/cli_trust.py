@@ -75,15 +75,14 @@ def show_closed(folder: Path, metrics: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     from crysjepa.candidates import CandidateTable
-    from crysjepa.evaluate.judge_names import above_hull_column
 
     told = metrics.get("trust")
     if told is None:
         console.say("no relaxed energies and no hull: nothing was searched for", soft_wrap=True)
         return
     table = CandidateTable.read(Path(folder) / "crystals.parquet")
-    judges = [j["name"] for j in told["judges"]]
-    columns = ["id", "formula", "e_above_hull", "e_above_closed_hull", *map(above_hull_column, judges)]
+    judges = [j["column"] for j in told["judges"]]
+    columns = ["id", "formula", "e_above_hull", "e_above_closed_hull", *judges]
     columns = [c for c in [*columns, "p_stable", "decomposes_to"] if c in table]
     frame = table.frame
     if "p_stable" in frame:
@@ -119,14 +118,7 @@ def _cell(column: str, value: Any) -> str:
     if value is None:
         return ""
     if column == "decomposes_to":
+        from crysjepa.report.cards import phases
+
         return phases(value)
     return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def phases(decomposition: str) -> str:
-    """``"0.50 NaCl + 0.50 KCl*"`` of the JSON in ``decomposes_to``; a star is for what is hypothetical."""
-    import json
-
-    return " + ".join(
-        f"{p['amount']:.2f} {p['formula']}{'' if p['known'] else '*'}" for p in json.loads(decomposition)
-    )

@@ -230,6 +230,7 @@ class _Judge:
                 above[id_] = result.e_above_hull
         told = {
             **asdict(force_field_info(self.name)),
+            "column": above_hull_column(self.name),
             "relaxation": self.how.relaxation.model_dump(mode="json"),
             "elemental_references": self.references.source,
             "elemental_references_mae": self.references.mae,

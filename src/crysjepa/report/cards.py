@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -42,6 +43,11 @@ class Card:
     reason: str
     picture: Picture | None
     no_picture: str
+    e_above_closed_hull: float | None
+    closed: str
+    judges: tuple[tuple[str, float | None], ...]
+    chance: float | None
+    in_place_of: str
 
 
 def make_card(results: Results, row: int, missed: Sequence[str], name: str) -> Card:
@@ -81,7 +87,34 @@ def make_card(results: Results, row: int, missed: Sequence[str], name: str) -> C
         reason=text("reason", 300),
         picture=picture,
         no_picture=no_picture,
+        e_above_closed_hull=value("e_above_closed_hull"),
+        closed=_closed(record),
+        judges=tuple((name, value(column)) for name, column in results.judges),
+        chance=value("p_stable"),
+        in_place_of=text("in_place_of", 200),
     )
+
+
+def _closed(record: pd.Series) -> str:
+    """What a crystal would decompose into, and how far the search for it went."""
+    mixture = plain(record.get("decomposes_to"), 4000)
+    if not mixture:
+        return ""
+    tried, converged = real(record.get("num_competitors")), record.get("search_converged")
+    ended = "the search converged" if converged is True or converged == 1 else "the search did not converge"
+    return f"{phases(mixture)}; {tried or 0:.0f} competitors tried, {ended}"
+
+
+def phases(decomposition: str) -> str:
+    """``"0.50 NaCl + 0.50 KCl*"`` of the JSON in ``decomposes_to``; a star is for what is hypothetical.
+
+    "" for text that is something else.
+    """
+    try:
+        found = [(float(p["amount"]), str(p["formula"]), bool(p["known"])) for p in json.loads(decomposition)]
+    except (ValueError, TypeError, KeyError):
+        return ""
+    return " + ".join(f"{amount:.2f} {formula}{'' if known else '*'}" for amount, formula, known in found)
 
 
 def _picture(results: Results, row: int, name: str) -> tuple[Picture | None, str]:

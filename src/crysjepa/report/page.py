@@ -119,6 +119,8 @@ def render(results: Results) -> str:
         rows=with_controls(results.rounds),
         plainly=plainly(results, listed),
         support_says=SUPPORT_SAYS,
+        likely=any(card.chance is not None for card in cards),
+        closed="closed_hull" in results.trust,
         funnels=[(part, funnel(results, part)) for part in results.rounds],
         reasons=reasons(results),
         max_reasons=_MAX_REASONS,

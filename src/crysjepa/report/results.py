@@ -81,6 +81,19 @@ class Results:
         """The e_above_hull in eV/atom below which a crystal counts as stable, if it was recorded."""
         return real(self.protocol.get("e_above_hull_max"))
 
+    @property
+    def trust(self) -> Mapping[str, Any]:
+        """What was looked into beyond one judge and the known hull, or nothing."""
+        found = self.metrics.get("trust")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def judges(self) -> tuple[tuple[str, str], ...]:
+        """Further judges by name, each with the column of its energies above hull."""
+        found = self.trust.get("judges")
+        told = [j for j in found if isinstance(j, Mapping)] if isinstance(found, list) else []
+        return tuple((plain(j.get("name"), 40), plain(j.get("column"), 80)) for j in told)
+
 
 # -- reading -------------------------------------------------------------------------------------
 
