@@ -13,6 +13,7 @@ from crysjepa.candidates import CandidateTable
 from crysjepa.discover import loop
 from crysjepa.discover.config import PRESETS, DiscoverConfig
 from crysjepa.discover.loop import discover_crystals
+from crysjepa.evaluate.presets import Trust
 from crysjepa.generate.base import load_generator
 from crysjepa.run import RunError
 from crysjepa.screen.selection import select_best
@@ -302,3 +303,51 @@ def test_a_finished_run_is_judged_anew_and_nothing_is_relaxed(whole, config, tin
     stable = [bool(s) for s in after.column("stable", listed)]
     assert metrics["shortlist"]["stable"] == sum(stable) / len(listed)
     assert metrics["shortlist"]["spearman"] is None or -1 <= metrics["shortlist"]["spearman"] <= 1
+
+
+TRUST = {
+    "judges": "none",
+    "most": 6,
+    "close": {"static": 4, "relaxed": 2, "rounds": 1, "margin": 50.0, "relaxation": {"max_steps": 2}},
+}
+
+
+@pytest.fixture(scope="module")
+def trusted(config, tmp_path_factory):
+    """The same run with the hull closed before the short list."""
+    protocol = config.protocol.model_copy(update={"trust": Trust.model_validate(TRUST)})
+    out = tmp_path_factory.mktemp("trusted") / "run"
+    discover_crystals(config.model_copy(update={"protocol": protocol}), out)
+    return out
+
+
+def test_the_short_list_is_by_the_closed_hull(whole, trusted):
+    table = CandidateTable.read(trusted / "candidates.parquet")
+    looked = [i for i, e in zip(table.ids, table.column("e_above_closed_hull"), strict=True) if e is not None]
+    assert len(looked) > 0
+    for id_ in looked:
+        (own,), (before,) = (table.column(c, [id_]) for c in ("e_above_closed_hull", "e_above_hull"))
+        assert own >= before - 1e-9, "more competitors only lift a crystal"
+    rivals = CandidateTable.read(trusted / "competitors.parquet")
+    told = json.loads((trusted / "metrics.json").read_text())["trust"]
+    assert told["closed_hull"]["num_relaxed"] == len(rivals) > 0
+    assert told["judges"] == []
+    page = (trusted / "report.html").read_text()
+    assert "closed hull" in page and "Competitors were searched for" in page
+
+
+def test_closing_changes_no_rate(whole, trusted):
+    before, after = (json.loads((p / "metrics.json").read_text()) for p in (whole, trusted))
+    for one, other in zip(before["rounds"], after["rounds"], strict=True):
+        assert all(one[k] == other[k] for k in ("num_crystals", "valid", "stable", "vsun"))
+
+
+def test_a_lower_polymorph_takes_the_place(trusted):
+    table = CandidateTable.read(trusted / "candidates.parquet")
+    places = dict(zip(table.ids, table.column("lower_polymorph"), strict=True))
+    for id_, lower in places.items():
+        if lower is None:
+            continue
+        (status,), (stage,) = table.column("status", [id_]), table.column("stage", [id_])
+        assert status != "ok"
+        assert lower in table.ids or stage != "closed hull"

@@ -48,7 +48,7 @@ FLOORS = [
     ["datasets", "generate.proposals", "generate.drawing", "generate.flow_generator"],
     ["chunks", "compete", "generate.files", "generate.substitution"],
     ["evaluate", "generate.registry"],
-    ["discover", "_verbs"],
+    ["discover", "sense", "_verbs"],
     ["train", "diagnose", "screening", "evaluating", "generating", "dft"],
     ["api", "console"],
     ["cli_dft", "cli_trust"],

@@ -30,7 +30,8 @@ from crysjepa.discover.loop import discover_crystals
 from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluate.force_field_hull import force_field_hull
 from crysjepa.evaluate.given import energies_of as energies_of
-from crysjepa.evaluate.given import energies_told
+from crysjepa.evaluate.given import energies_told, read_given
+from crysjepa.evaluate.known import Known
 from crysjepa.evaluating import compare as compare
 from crysjepa.evaluating import compete as compete
 from crysjepa.evaluating import evaluate as evaluate
@@ -39,13 +40,14 @@ from crysjepa.generating import Generated as Generated
 from crysjepa.generating import generate as generate
 from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.nn.checkpoint import read_header
-from crysjepa.relax.force_fields import force_field_status
+from crysjepa.relax.force_fields import force_field_info, force_field_status
 from crysjepa.relax.relax import RelaxSettings, relax_crystals
 from crysjepa.report.page import write_report
 from crysjepa.run import versions
 from crysjepa.screening import Screened as Screened
 from crysjepa.screening import embed as embed
 from crysjepa.screening import screen as screen
+from crysjepa.sense.check import check_crystals
 from crysjepa.train import FINETUNING as FINETUNING
 from crysjepa.train import finetune as finetune
 from crysjepa.train import pretrain as pretrain
@@ -144,6 +146,44 @@ def discover(
     """
     chosen = config or PRESETS["quick"]
     return discover_crystals(chosen, Path(out), device=resolve_device(device), progress=progress)
+
+
+def check(
+    source: Source,
+    out: Source,
+    *,
+    reference: Source = NAME,
+    force_field: str = "chgnet",
+    phonons: bool = True,
+    elastic: bool = True,
+    seconds: float | None = 1800.0,
+    device: str = "auto",
+    processes: int | None = None,
+    progress: Report | None = None,
+) -> CandidateTable:
+    """Phonons, elastic constants, bonding and orderings of a short list, in ``OUT/checked.parquet``.
+
+    Of a finished run it is the short list that is checked. ``seconds`` are for one crystal's phonons and
+    elastic constants. See :func:`crysjepa.sense.check.check_crystals`.
+    """
+    if Path(out).is_file():
+        raise ValueError(f"{out} is a file: name a folder to write to")
+    info = force_field_info(force_field)
+    table = check_crystals(
+        _listed(read_given(source).table), reference=Known.load(reference).crystals(),
+        force_field=force_field, device=resolve_device(device), processes=processes, phonons=phonons,
+        elastic=elastic, seconds=seconds, progress=progress,
+    )  # fmt: skip
+    about = {"force_field": info.name, "version": info.version, "reference": str(reference)}
+    table.write(Path(out) / "checked.parquet", {"sense": about})
+    return table
+
+
+def _listed(table: CandidateTable) -> CandidateTable:
+    """The rows of the short list, where there is one."""
+    if "shortlist_rank" not in table:
+        return table
+    return CandidateTable(table.frame[table.frame["shortlist_rank"].notna()].reset_index(drop=True))
 
 
 def report(run: Source) -> Path:

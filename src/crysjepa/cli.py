@@ -397,6 +397,33 @@ def compete(
 
 
 @app.command()
+def check(
+    source: console.Source,
+    out: console.Out,
+    reference: console.Reference = "known",
+    force_field: console.ForceField = None,
+    phonons: cli_trust.Phonons = True,
+    elastic: cli_trust.Elastic = True,
+    seconds: cli_trust.Seconds = 1800.0,
+    processes: console.Processes = None,
+    device: console.Device = "auto",
+) -> None:
+    """Phonons, elastic constants, bonding and orderings of a short list, by a force field.
+
+    Example: crysjepa check run --out checked
+    """
+    from crysjepa import api
+
+    with console.progress() as report:
+        table = api.check(
+            source, out, reference=reference, force_field=force_field or "chgnet", phonons=phonons,
+            elastic=elastic, seconds=seconds, device=device, processes=processes, progress=report,
+        )  # fmt: skip
+    cli_trust.show_checked(table)
+    console.say(f"wrote {out}/checked.parquet", soft_wrap=True)
+
+
+@app.command()
 def compare(
     sources: console.Sources,
     out: console.Out,

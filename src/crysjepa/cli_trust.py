@@ -11,6 +11,7 @@ import typer
 from crysjepa import console
 
 if TYPE_CHECKING:
+    from crysjepa.candidates import CandidateTable
     from crysjepa.evaluate.presets import Protocol, Trust
 
 Judges = Annotated[
@@ -32,7 +33,14 @@ Effort = Annotated[
     str | None,
     typer.Option("--effort", help="quick, standard or thorough: how many competitors are tried"),
 ]
-_EFFORTS = {
+Phonons = Annotated[
+    bool, typer.Option("--phonons/--no-phonons", help='phonons (pip install "crysjepa[phonons]")')
+]
+Elastic = Annotated[bool, typer.Option("--elastic/--no-elastic", help="elastic constants")]
+Seconds = Annotated[
+    float, typer.Option("--seconds", min=1, help="for one crystal's phonons and elastic constants")
+]
+_EFFORTS: dict[str, dict[str, Any]] = {
     "quick": {"static": 24, "relaxed": 4, "rounds": 2},
     "standard": {},
     "thorough": {"proposals": 2000, "static": 100, "relaxed": 24, "rounds": 5},
@@ -112,6 +120,22 @@ def show_closed(folder: Path, metrics: Mapping[str, Any]) -> None:
         )
     if told.get("judge_note"):
         console.say(f"note: {told['judge_note']}", soft_wrap=True)
+
+
+def show_checked(table: CandidateTable) -> None:
+    """The crystals of a check, and what was found."""
+    from rich.table import Table
+
+    from crysjepa.sense.check import COLUMNS
+
+    columns = ["id", *(c for c in COLUMNS if c in table)]
+    shown = Table(*columns, box=None, pad_edge=False)
+    for row in range(min(len(table), 20)):
+        cells = (table.column(c)[row] for c in columns)
+        shown.add_row(*(console.text(_cell(c, v)) for c, v in zip(columns, cells, strict=True)))
+    console.output.print(shown)
+    if len(table) > 20:
+        console.say(f"and {len(table) - 20} more in the table")
 
 
 def _cell(column: str, value: Any) -> str:

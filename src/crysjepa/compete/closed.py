@@ -168,7 +168,9 @@ def _named(
 ) -> list[dict[str, Any]]:
     """What a crystal would decompose into, most of it first."""
     names, numbers, rows = known_formulas(), atomic_numbers(), []
-    for fractions, amount in sorted(mixture.items(), key=lambda item: -item[1]):
+    for fractions, amount in sorted(
+        mixture.items(), key=lambda item: (-round(item[1], 6), len(item[0]) == 1, item[0])
+    ):
         phase = lowest.get(fractions)
         formula = _formula(fractions)
         if len(fractions) == 1:

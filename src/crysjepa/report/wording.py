@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from markupsafe import Markup, escape
 
 from crysjepa.report.funnel import oversample
@@ -94,7 +95,8 @@ def plainly(results: Results, listed: Sequence[int]) -> list[str]:
             f"polymorphs of known formulas, marked so; {warned} lie more than 0.1 eV/atom below the hull, "
             "marked so, and stand last."
         )
-        above = numbers(part, "e_above_hull")
+        lines += _of_trust(results, part)
+        above = numbers(part, "e_above_closed_hull" if "e_above_closed_hull" in part else "e_above_hull")
         error = real(results.protocol.get("elemental_references_mae"))
         if error is not None and np.isfinite(above).any():
             lines.append(
@@ -103,6 +105,40 @@ def plainly(results: Results, listed: Sequence[int]) -> list[str]:
                 "more. Differences of that size mean nothing. A formula new to the lists here may be in the "
                 "literature: look it up first."
             )
+    return lines
+
+
+def _of_trust(results: Results, listed: pd.DataFrame) -> list[str]:
+    """How far competitors were looked for, what further judges say of the short list, and what to expect."""
+    lines = []
+    closed, expected = results.trust.get("closed_hull"), results.trust.get("expected")
+    if isinstance(closed, Mapping):
+        names = ("num_systems", "num_competitors", "num_relaxed", "num_on_hull", "num_converged")
+        systems, tried, relaxed, lowest, converged = (number(real(closed.get(n)), 0) for n in names)
+        lines.append(
+            f"Competitors were searched for in {systems} chemical systems: {tried} evaluated, {relaxed} "
+            f"relaxed, {lowest} of them on the closed hull; in {converged} systems the last round found "
+            "nothing new. A phase that no prototype here has is not among them."
+        )
+    limit = results.threshold
+    for name, column in results.judges:
+        above = numbers(listed, column)
+        if limit is not None and np.isfinite(above).any():
+            lines.append(
+                f"Judge {name}, by its own energies of the competitors: {int((above <= limit).sum())} of the "
+                f"{int(np.isfinite(above).sum())} on the short list are at most {limit:g} eV/atom above the "
+                "closed hull."
+            )
+    if note := plain(results.trust.get("judge_note")):
+        lines.append(f"One judge alone: {note}")
+    if isinstance(expected, Mapping) and expected.get("num"):
+        likely = number(real(expected.get("expected")), 1)
+        low, high = (number(real(expected.get(k)), 0) for k in ("low", "high"))
+        lines.append(
+            f"Of the {plain(expected['num'])} listed, DFT is expected to put {likely} (95 %: {low} to {high}) "
+            "at most 0.1 eV/atom above the hull: the sum of their chances, which were fitted on crystals of "
+            "the Materials Project's kind."
+        )
     return lines
 
 
