@@ -24,6 +24,8 @@ VERBS = [
     "diagnose",
     "finetune",
     "evaluate",
+    "compete",
+    "check",
     "compare",
     "tradeoff",
     "discover",
@@ -251,6 +253,31 @@ def test_evaluate_with_relaxation_goes_on(tiny, tmp_path):
     (tmp_path / "e" / "crystals.parquet").unlink()
     call(*command)
     assert (tmp_path / "e" / "crystals.parquet").read_bytes() == first
+
+
+def test_compete_closes_the_hull_of_anyones_crystals(tiny, tmp_path):
+    settings = tmp_path / "protocol.toml"
+    settings.write_text(
+        f'elemental_references = "{tiny.elements}"\n[relaxation]\nmax_steps = 2\n'
+        f'[trust]\njudges = "none"\n[trust.close]\nparents = "{tiny.reference}"\nmargin = 50.0\n'
+        "static = 4\nrelaxed = 2\nrounds = 1\n[trust.close.relaxation]\nmax_steps = 2\n"
+    )
+    command = ["compete", tiny.reference, "--reference", tiny.reference, "--hull", tiny.reference,
+               "--config", settings, "--force-field", "ase.calculators.lj:LennardJones",
+               "--out", tmp_path / "c"]  # fmt: skip
+    said = call(*command)
+    assert "competitors evaluated" in said
+    rows = pq.read_table(tmp_path / "c" / "crystals.parquet").to_pylist()
+    assert [r["id"] for r in rows] == pq.read_table(tiny.reference)["id"].to_pylist()
+    looked = [r for r in rows if r["e_above_closed_hull"] is not None]
+    assert looked and all(r["decomposes_to"] and r["num_competitors"] >= r["num_relaxed"] for r in looked)
+    assert all(r["e_above_closed_hull"] >= r["e_above_hull"] - 1e-9 for r in looked)
+    assert pq.read_table(tmp_path / "c" / "competitors.parquet").num_rows > 0
+    kept = {p.name: p.read_bytes() for p in (tmp_path / "c").glob("*.parquet")}
+    for name in kept:
+        (tmp_path / "c" / name).unlink()
+    call(*command)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "c").glob("*.parquet")} == kept, "from its shards"
 
 
 def test_a_hull_of_a_force_fields_own_energies_judges_its_crystals(tiny, tmp_path):

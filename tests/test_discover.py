@@ -315,7 +315,8 @@ TRUST = {
 @pytest.fixture(scope="module")
 def trusted(config, tmp_path_factory):
     """The same run with the hull closed before the short list."""
-    protocol = config.protocol.model_copy(update={"trust": Trust.model_validate(TRUST)})
+    trust = Trust.model_validate({**TRUST, "close": {**TRUST["close"], "parents": config.reference}})
+    protocol = config.protocol.model_copy(update={"trust": trust})
     out = tmp_path_factory.mktemp("trusted") / "run"
     discover_crystals(config.model_copy(update={"protocol": protocol}), out)
     return out

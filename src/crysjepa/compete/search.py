@@ -22,6 +22,7 @@ from crysjepa.compete.prototypes import Prototypes, subsystems_of
 from crysjepa.crystals import Crystals
 from crysjepa.energy.corrections import corrections_by
 from crysjepa.energy.hull import Hull
+from crysjepa.energy.known_hull import NAME
 from crysjepa.energy.lower_hull import LowerHull
 from crysjepa.energy.references import ElementalReferences
 from crysjepa.energy.support import System
@@ -59,6 +60,7 @@ class CompeteSettings(BaseModel):
         0.1, ge=0, description="eV/atom above the present hull, up to which a crystal is worth a look"
     )
     max_sites: int = Field(20, ge=1, description="sites of a prototype's primitive cell, at most")
+    parents: str = Field(NAME, description="known crystals whose prototypes are filled: a name or a path")
     relaxation: RelaxSettings = RelaxSettings(fmax=0.1, max_steps=60, time_limit=120)
 
 

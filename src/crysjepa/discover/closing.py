@@ -44,7 +44,7 @@ def last_look(
     """
     ids, closing = worth_a_bet(table, trust), None
     if trust.close is not None:
-        closing = close_hull(table, ids, judge, known, trust.close, model=model, work=work, progress=progress)
+        closing = close_hull(table, ids, judge, trust.close, model=model, work=work, progress=progress)
         table, more = _with_polymorphs(
             with_closed_hull(table, ids, closing.closed, closing.competitors), closing, judge
         )

@@ -186,7 +186,7 @@ def evaluate_crystals(
             ids, closing = worth_a_bet(judged, protocol.trust), None
             if protocol.trust.close is not None:
                 closing = close_hull(
-                    judged, ids, judge, known, protocol.trust.close, work=out / "trust", progress=progress
+                    judged, ids, judge, protocol.trust.close, work=out / "trust", progress=progress
                 )
                 closing.competitors.write(run.path("competitors.parquet"), told)
             trusted = with_trust(

@@ -61,7 +61,6 @@ def close_hull(
     table: CandidateTable,
     ids: Sequence[str],
     judge: Judge,
-    known: Known,
     settings: CompeteSettings,
     *,
     model: CrysJepa | None = None,
@@ -79,7 +78,7 @@ def close_hull(
     systems = systems_to_close(table.crystals(_fit(table, ids)))
     search = Search(
         Prototypes.of(
-            Parents.of(known.table, known.name),
+            Parents.of(datasets.load(settings.parents), settings.parents),
             max_sites=settings.max_sites,
             cache=datasets.cache_folder() / "prototypes",
         ),

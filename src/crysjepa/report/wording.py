@@ -135,9 +135,9 @@ def _of_trust(results: Results, listed: pd.DataFrame) -> list[str]:
         likely = number(real(expected.get("expected")), 1)
         low, high = (number(real(expected.get(k)), 0) for k in ("low", "high"))
         lines.append(
-            f"Of the {plain(expected['num'])} listed, DFT is expected to put {likely} (95 %: {low} to {high}) "
-            "at most 0.1 eV/atom above the hull: the sum of their chances, which were fitted on crystals of "
-            "the Materials Project's kind."
+            f"Of the {plain(expected['num'])} listed, DFT is expected to put {likely} (95 %: {low} to "
+            f"{high}) at most 0.1 eV/atom above the hull: the sum of their chances, which were fitted on "
+            "crystals of the Materials Project's kind."
         )
     return lines
 
