@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from matplotlib.figure import Figure
 
 from crysjepa import datasets
 from crysjepa.candidates import write_parquet
@@ -43,7 +44,9 @@ from crysjepa.generate.constraints import NOBLE_GASES, RADIOACTIVE
 from crysjepa.generate.parents import Parents
 from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.relax.relax import RelaxSettings, relax_crystals
-from crysjepa.run import write_json
+from crysjepa.report.evaluation import save_figure
+from crysjepa.report.style import house_style
+from crysjepa.run import write_json, write_text
 
 KEPT = Path(__file__).parent / "judging" / "hide_and_seek.parquet"
 DEEP = 0.02
@@ -259,6 +262,51 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def page(rows: Sequence[dict[str, Any]], about: dict[str, Any]) -> str:
+    """The section of ``docs/results.md``."""
+    search, systems = about["settings"], {r["system"] for r in rows}
+    tried = np.mean([r["num_competitors"] for r in {r["system"]: r for r in rows}.values()])
+    relaxed = np.mean([r["num_relaxed"] for r in {r["system"]: r for r in rows}.values()])
+    return "\n".join(
+        [
+            "## Hide and seek",
+            "",
+            "`python benchmarks/hide_and_seek.py table`, of rows made by `run`: all compounds of "
+            f"{len(systems)} chemical systems taken out of the hull and of the prototypes, and searched for. At each "
+            "hidden compound, the height of the hull without, with what was found, and by DFT. `hull`: nothing is "
+            f"searched for. Competitors a system: {tried:.0f} evaluated by CHGNet as they are, {relaxed:.0f} relaxed "
+            f"(at most {search['static']} and {search['relaxed']} a round, {search['rounds']} rounds). Second: what is "
+            f"within {NEAR} eV/atom of the closed hull, by {about['judge']} as CHGNet left it. CHGNet has seen the "
+            "hidden compounds in its training, and so has SevenNet; the prototypes have not, nor has the embedding "
+            "those of the test split.",
+            "",
+            table(rows),
+            "",
+            "![Depth found against depth hidden](hide_and_seek.svg)",
+            "",
+        ]
+    )
+
+
+def figure(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Hidden depth against what was found of it, by both judges."""
+    with house_style():
+        drawn = Figure(figsize=(6.4, 3.2))
+        axes = drawn.subplots(1, 2, sharex=True, sharey=True)
+        for axis, column, name in zip(
+            axes, ("closed", "closed_judge"), ("CHGNet", "second judge"), strict=True
+        ):
+            hidden = np.array([r["hull"] - r["truth"] for r in rows])
+            found = np.array([r["hull"] - r[column] for r in rows])
+            high = max(hidden.max(), found.max()) * 1.3
+            axis.plot([0.005, high], [0.005, high], lw=0.8, color="0.6")
+            axis.scatter(np.maximum(hidden, 0.005), np.maximum(found, 0.005), s=7, alpha=0.5, lw=0)
+            axis.set(xscale="log", yscale="log", xlabel="hidden depth, eV/atom", title=name)
+        axes[0].set_ylabel("found, eV/atom")
+        drawn.tight_layout()
+    return drawn
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("what", choices=["run", "table"])
@@ -274,9 +322,14 @@ def main() -> None:
         judge = None if given.judge == "none" else given.judge
         run(given.data, given.out, judge, CompeteSettings(**given.settings), given.most)
         given.rows = given.out / "rows.parquet"
-    rows = pq.read_table(given.rows).to_pylist()
-    print(table(rows))
+    kept = pq.read_table(given.rows)
+    rows = kept.to_pylist()
+    text = page(rows, json.loads(kept.schema.metadata[b"crysjepa"]))
+    print(text)
     if given.out is not None:
+        given.out.mkdir(parents=True, exist_ok=True)
+        write_text(given.out / "hide_and_seek.md", text)
+        save_figure(figure(rows), given.out / "hide_and_seek.svg")
         numbers = {c: summary(rows, c) for c in ("hull", "closed", "closed_judge")}
         write_json(given.out / "hide_and_seek.json", numbers)
 

@@ -32,7 +32,9 @@ from crysjepa.candidates import CandidateTable
 from crysjepa.report.wording import RATE_LETTERS, number, rate_with_interval
 from crysjepa.weights import shipped
 
-FIRST = ("The quick run", "Before and after", "Sources side by side", "A third of the hull held out")
+FIRST = (
+    "DFT has the last word", "The quick run", "Hide and seek", "How likely DFT is to agree", "Before and after", "Sources side by side", "A third of the hull held out",
+)  # fmt: skip
 """Sections that come first, in this order; the others stand as they stood."""
 
 
@@ -88,6 +90,7 @@ def discover_section(run: Path, second: Path | None = None, chance: Path | None 
         f"- Seconds by stage, {sum(seconds.values()):.0f} in all: "
         f"{', '.join(f'{name} {value:.0f}' for name, value in seconds.items())}.",
     ]
+    lines += trust_lines(metrics, table, listed)
     if second is not None:
         other = json.loads((second / "metrics.json").read_text(encoding="utf-8"))
         found = CandidateTable.read(second / "crystals.parquet")
@@ -113,6 +116,49 @@ def discover_section(run: Path, second: Path | None = None, chance: Path | None 
     return lines
 
 
+def trust_lines(metrics: dict[str, Any], table: CandidateTable, listed: list[str]) -> list[str]:
+    """What closing the hull, a second judge and the chances say of the short list."""
+    trust = metrics.get("trust")
+    if trust is None:
+        return []
+    lines = []
+    if closed := trust.get("closed_hull"):
+        looked = [
+            i for i, e in zip(table.ids, table.column("e_above_closed_hull"), strict=True) if e is not None
+        ]
+        before, after = (table.column(c, looked) for c in ("e_above_hull", "e_above_closed_hull"))
+        risen = sum(b - a > 0.02 for a, b in zip(before, after, strict=True))
+        unstable = sum(s is False for s in table.column("stable_closed", looked))
+        lower = sum(p is not None for p in table.column("lower_polymorph", looked))
+        of_list = [e for e in table.column("e_above_closed_hull", listed) if e is not None]
+        near = sum(abs(e) <= 0.1 for e in of_list)
+        lines.append(
+            f"- The closed hull: {len(looked)} crystals of {closed['num_systems']} chemical systems; "
+            f"{closed['num_competitors']} competitors evaluated, {closed['num_relaxed']} relaxed, {closed['num_on_hull']} on the "
+            f"hull; {closed['num_converged']} searches converged. {risen} crystals rose by more than 20 meV/atom, {unstable} are "
+            f"unstable by it, {lower} have a lower polymorph. Short list: {span(of_list)} eV/atom above it, {near} of "
+            f"{len(of_list)} within 0.1 of it."
+        )
+    for judge in trust["judges"]:
+        theirs = table.column(judge["column"], listed)
+        told = [e for e in theirs if e is not None]
+        agree = [a for a in table.column("judges_agree", listed) if a is not None]
+        stable = sum(e <= 0.1 for e in told)
+        looked = [a for a in table.column("judges_agree") if a is not None]
+        lines.append(
+            f"- Judge {judge['name']} ({judge['version']}), which had no part in the choice, elemental references to "
+            f"{judge['elemental_references_mae']:.3f} eV/atom, by its own energies of the competitors: {stable} of the {len(told)} "
+            f"listed are at most 0.1 eV/atom above the closed hull. At that limit the judges agree on {sum(agree)} of "
+            f"{len(agree)} listed, and on {sum(looked)} of the {len(looked)} that were looked into."
+        )
+    expected = trust["expected"]
+    lines.append(
+        f"- By their chances, DFT is expected to put {expected['expected']:.1f} (95 %: {expected['low']} to {expected['high']}) "
+        f"of the {expected['num']} listed at most 0.1 eV/atom above the hull."
+    )
+    return lines
+
+
 def span(values: list[float]) -> str:
     """Lowest and highest, with proper minus signs."""
     return f"{number(min(values))} to {number(max(values))}"
@@ -123,7 +169,9 @@ def readme_lines(run: Path) -> list[str]:
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     table = CandidateTable.read(run / "candidates.parquet")
     listed = [i for i, r in zip(table.ids, table.column("shortlist_rank"), strict=True) if r is not None]
-    above = [e for e in table.column("e_above_hull", listed) if e is not None]
+    closed = "closed " if "e_above_closed_hull" in table else ""
+    column = "e_above_closed_hull" if closed else "e_above_hull"
+    above = [e for e in table.column(column, listed) if e is not None]
     supported = table.column("hull_support", listed).count("supported")
     new = table.column("novelty_grade", listed).count("new formula")
     parts = []
@@ -135,13 +183,24 @@ def readme_lines(run: Path) -> list[str]:
         )
     text = (
         f"What to expect, with 95 % intervals: {'; '.join(parts)}. Its short list of {len(listed)} has "
-        f"energies above hull from {span(above)} eV/atom; {supported} stand where the hull is supported, {new} "
-        f"have a new formula. Judge: {metrics['judge']}, a force field that also labelled most of what the ranker learnt from; "
+        f"energies above the {closed}hull from {span(above)} eV/atom; {supported} stand where the hull is supported, {new} "
+        f"have a new formula{second_judge(metrics, table, listed)}. Judge: {metrics['judge']}, a force field that also labelled most of what the ranker learnt from; "
         f"hull and novelty: `{metrics['hull']}`. A formula that is new to its lists may be in the literature: look it up before "
         f"you spend DFT time on it ([all numbers](docs/results.md#the-quick-run), [what the words "
         "mean](docs/evaluate.md#how-new-it-is))."
     )
     return textwrap.wrap(text, 118, break_long_words=False, break_on_hyphens=False)
+
+
+def second_judge(metrics: dict[str, Any], table: CandidateTable, listed: list[str]) -> str:
+    """What a further judge says of the short list, and what to expect of DFT."""
+    said = ""
+    for judge in metrics.get("trust", {}).get("judges", ()):
+        theirs = [e for e in table.column(judge["column"], listed) if e is not None]
+        said += f"; {judge['name']} puts {sum(e <= 0.1 for e in theirs)} of {len(theirs)} at most 0.1 above its own"
+    if expected := metrics.get("trust", {}).get("expected"):
+        said += f"; DFT is expected to agree on {expected['expected']:.0f} ({expected['low']} to {expected['high']})"
+    return said
 
 
 def write_readme(readme: Path, run: Path) -> None:
