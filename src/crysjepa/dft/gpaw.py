@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -48,7 +48,7 @@ class GpawSettings(BaseModel):
     fmax
         The relaxation ends when no force (eV/Å), nor the stress times the volume of an atom (eV), is greater.
     max_steps
-        Steps of the relaxation; a crystal that needs more has failed.
+        Steps of the relaxation; a crystal that needs more has failed. 0: calculated as it is.
     symprec
         Tolerance in Å of the space group in which a crystal is relaxed.
     """
@@ -61,7 +61,7 @@ class GpawSettings(BaseModel):
     density: PositiveFloat = 1e-3
     smearing: PositiveFloat = 0.1
     fmax: PositiveFloat = 0.1
-    max_steps: PositiveInt = 30
+    max_steps: NonNegativeInt = 30
     symprec: PositiveFloat = 0.01
 
 
