@@ -103,7 +103,7 @@ def judge(candidate: Candidate, energies: Mapping[str, Energy], troubles: Mappin
     others = [(e.formula, e.energy) for e in energies.values() if e.key != own.key]
     above, below = above_hull(candidate.formula, own.energy, others)
     there = {f: energies.get(key or "") for f, key in candidate.named.items()}
-    lacking = [f for f, found in there.items() if found is None or not found.converged]
+    lacking = [f for f, found in there.items() if found is None]
     if above is None or lacking:
         return Verdict(candidate, "hull incomplete", above, below, f"without {', '.join(sorted(lacking))}")
     return Verdict(candidate, "judged", above, below)
