@@ -382,8 +382,9 @@ def compete(
     from crysjepa.evaluate.presets import Trust
 
     protocol = console.judging_settings(preset, config, force_field, None, source)
-    asked = protocol.trust or Trust(which="all", most=1_000)
-    trust = cli_trust.trust_settings(asked.model_copy(update={"which": "all"}), judges, effort)
+    asked = protocol.trust or Trust()
+    everything = {"which": "all", "most": None, "close": asked.close or Trust().close}
+    trust = cli_trust.trust_settings(asked.model_copy(update=everything), judges, effort)
     with console.progress() as report:
         metrics = api.compete(
             source, out, reference=reference, hull=hull, protocol=protocol, trust=trust,

@@ -75,6 +75,8 @@ def with_trust_asked(protocol: Protocol, close: bool | None, judges: str | None)
     base = protocol.trust or Trust(close=None)
     if close is not None:
         base = base.model_copy(update={"close": (base.close or Trust().close) if close else None})
+    if base.close is None and judges is None:
+        return protocol.model_copy(update={"trust": None})
     return protocol.model_copy(update={"trust": trust_settings(base, judges)})
 
 
@@ -93,10 +95,10 @@ def show_closed(folder: Path, metrics: Mapping[str, Any]) -> None:
     columns = ["id", "formula", "e_above_hull", "e_above_closed_hull", *judges]
     columns = [c for c in [*columns, "p_stable", "decomposes_to"] if c in table]
     frame = table.frame
-    if "p_stable" in frame:
-        frame = frame[frame["p_stable"].notna()].sort_values(
-            ["p_stable", "id"], ascending=[False, True], kind="stable"
-        )
+    by = [c for c in ("p_stable", "e_above_closed_hull", "e_above_hull") if c in frame]
+    frame = frame[frame[by].notna().any(axis=1)].sort_values(
+        [*by, "id"], ascending=[c != "p_stable" for c in (*by, "id")], kind="stable"
+    )
     shown = Table(*columns, box=None, pad_edge=False)
     for id_ in list(frame["id"])[:20]:
         cells = (table.column(c, [id_])[0] for c in columns)

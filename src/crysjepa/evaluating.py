@@ -79,7 +79,7 @@ def compete(
     found. Energies that come with the crystals are used.
     """
     chosen = protocol or protocol_of(source) or Protocol()
-    trust = trust or Trust(which="all", most=1_000)
+    trust = trust or Trust(which="all", most=None)
     return evaluate(
         source, out, reference=reference, hull=hull, protocol=chosen.model_copy(update={"trust": trust}),
         shards=shards, device=device, processes=processes, progress=progress,

@@ -61,8 +61,21 @@ def test_filled_crystals_have_the_prototype_and_the_formula(prototypes):
         assert {e.Z for e in new.composition.elements} == set(filling.elements)
 
 
-def test_a_known_crystal_as_it_is_is_no_competitor(prototypes):
-    assert all(f.cost > 0 for f in prototypes.fillings(NACL, 100))
+def test_a_known_crystal_is_not_made_once_more_of_another_parent(prototypes):
+    """Rock salt of Na and Cl, in either order, is NaCl, also where KCl lends the geometry."""
+    rock_salt = dict(zip(prototypes.crystals.ids, prototypes.keys.tolist(), strict=True))["NaCl"]
+    assert rock_salt not in [prototypes.keys[f.parent] for f in prototypes.fillings(NACL, 100)]
+    hidden = prototypes.fillings(NACL, 100, frozenset({NACL}))
+    assert rock_salt in [prototypes.keys[f.parent] for f in hidden], "unless it is hidden"
+    fluorite = prototypes.crystals_of(prototypes.fillings((9, 20), 100))
+    assert "CaF2" not in fluorite.reduced_formulas()
+
+
+def test_many_elements_and_unknown_ones(prototypes):
+    assert prototypes.fillings((1, 3, 9, 11, 17, 19), 10) == []
+    assert prototypes.fillings((11, 110), 10) == []
+    parts = list(subsystems_of((1, 3, 9, 11, 17, 19)))
+    assert {len(p) for p in parts} == {2, 3} and len(parts) == 15 + 20
 
 
 def test_hidden_systems_lend_no_parents(prototypes):

@@ -166,7 +166,7 @@ def candidates() -> CandidateTable:
 def nothing_found(hull: Hull) -> Closed:
     """A search that found nothing."""
     nothing = {CU_AU: 0}
-    return Closed(hull, hull, Crystals.empty(), np.zeros(0), {}, nothing, nothing, {CU_AU: True}, {}, 0)
+    return Closed(hull, hull, Crystals.empty(), np.zeros(0), {}, {}, nothing, nothing, {CU_AU: True}, {}, 0)
 
 
 def test_energies_above_the_closed_hull_by_hand():

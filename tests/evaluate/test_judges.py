@@ -115,17 +115,21 @@ def test_who_has_nothing_to_say_says_why(by_emt_and_lj):
 
 def test_competitors_stand_at_each_judges_own_energies(by_emt_and_lj, judged, hull, known, protocol):
     """A dense CuAu at EMT's own energy, and salt, of which it has none; of one crystal alone."""
-    rivals = Crystals.from_atoms([alloy([0, 1], 3.85), bulk("NaCl", "rocksalt", a=5.6)], ["rival", "salt"])
+    other = bulk(
+        "CuAu", "cesiumchloride", a=3.03
+    )  # another structure: a crystal does not compete with itself
+    salt = bulk("NaCl", "rocksalt", a=5.6)
+    rivals = Crystals.from_atoms([other, alloy([0, 1], 3.9), salt], ["rival", "twin", "salt"])
     done = judge_by_all(
         judged, [EMT_PATH], hull=hull, known=known, protocol=protocol, ids=["CuAu"],
         competitors=CandidateTable.from_crystals(rivals), how=How(processes=1),
     )  # fmt: skip
-    fall = hull.energy("CuAu") - emt_formation(alloy([0, 1], 3.85), hull, known)
+    fall = hull.energy("CuAu") - emt_formation(other, hull, known)
     assert fall > 0.001  # the comparison says something
     before, after = (t.column(ABOVE) for t in (by_emt_and_lj.table, done.table))
     assert after[1] - before[1] == pytest.approx(fall, abs=1e-6)
     assert [e is None for e in after] == [True, False, True, True, True, True]
-    assert "1 hypothetical compounds" in done.judges[0]["hull"]
+    assert "2 hypothetical compounds" in done.judges[0]["hull"]
 
 
 def test_a_competitor_that_a_judge_cannot_compute():

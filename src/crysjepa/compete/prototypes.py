@@ -33,6 +33,8 @@ from crysjepa.generate.volumes import element_sizes, length_scales, scaled
 _SYMPREC = 0.1
 _MAX_COST = 12.0
 """A swap that costs more is not tried: of an anion for a noble metal, say."""
+MOST_ELEMENTS = 5
+"""A crystal of more has no prototype here, and of its parts those of up to three elements are searched."""
 _VERSION = "1"
 
 
@@ -57,11 +59,14 @@ class Prototypes:
         For each crystal its elements (atomic numbers), in an order that the prototype fixes.
     keys
         (P,) the number of each crystal's prototype.
+    ties
+        For each crystal, which kind of orbits each slot has: slots of one kind cannot be told apart.
     """
 
     crystals: Crystals
     slots: list[tuple[int, ...]]
     keys: NDArray[np.int64]
+    ties: list[tuple[int, ...]]
     _groups: dict[int, _Group] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
@@ -85,6 +90,7 @@ class Prototypes:
             crystals[fit],
             [slots[row] for row in fit.tolist()],
             np.array([order[names[row]] for row in fit.tolist()], dtype=np.int64),
+            [_kinds(names[row]) for row in fit.tolist()],
         )
 
     def __len__(self) -> int:
@@ -100,10 +106,14 @@ class Prototypes:
 
         Each prototype and order of elements once, from the parent whose elements are most alike. The cost is
         that of :func:`crysjepa.generate.similarity.swap_costs`, summed over the elements that change, and
-        grows with the share of the crystal that does. ``hidden`` systems lend no parents.
+        grows with the share of the crystal that does; above 12 a prototype is left out. So is one that the
+        system is known in, with the same elements on the same orbits: that would be the known crystal once
+        more. ``hidden`` systems lend no parents. A system of more than :data:`MOST_ELEMENTS` has none.
         """
-        group = self._group(len(system))
-        return [] if group is None else group.fillings(system, most, hidden)
+        group = self._group(len(system)) if len(system) <= MOST_ELEMENTS else None
+        if group is None or max(system) > MAX_ATOMIC_NUMBER:
+            return []
+        return group.fillings(system, most, hidden)
 
     def crystals_of(self, fillings: Sequence[Filling]) -> Crystals:
         """The crystals, at the volumes that their elements' sizes ask for.
@@ -137,24 +147,34 @@ class Prototypes:
                 np.array([self.slots[r] for r in rows.tolist()], dtype=np.int64),
                 np.array([_amounts(self.crystals[r], self.slots[r]) for r in rows.tolist()]),
                 self.keys[rows],
+                {int(self.keys[r]): self.ties[r] for r in rows.tolist()},
             )
         return self._groups[size]
 
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """Crystals of k elements: their rows, elements by slot (n, k), atomic fractions (n, k) and keys (n,)."""
+    """Crystals of k elements: their rows, elements by slot (n, k), atomic fractions (n, k) and keys (n,);
+    and by key, which kind of orbits each slot has.
+    """
 
     rows: NDArray[np.int64]
     elements: NDArray[np.int64]
     amounts: NDArray[np.float64]
     keys: NDArray[np.int64]
+    ties: dict[int, tuple[int, ...]]
 
     def fillings(self, system: System, most: int, hidden: frozenset[System]) -> list[Filling]:
         usable = np.ones(len(self.rows), dtype=bool)
         for other in hidden:
             if len(other) == self.elements.shape[1]:
                 usable &= (self._sorted != np.array(sorted(other))).any(axis=1)
+        known = {
+            (int(self.keys[row]), self._places(row, tuple(self.elements[row].tolist())))
+            for row in np.flatnonzero(
+                usable & (self._sorted == np.array(sorted(system))).all(axis=1)
+            ).tolist()
+        }
         costs = _costs()
         found: list[tuple[float, int, tuple[int, ...]]] = []
         for order in itertools.permutations(system):
@@ -162,18 +182,29 @@ class _Group:
             for slot, element in enumerate(order):
                 swap = costs[self.elements[:, slot], element]
                 total += np.where(swap > 0, swap + FRACTION_COST * self.amounts[:, slot], 0.0)
-            # a known crystal as it is competes already
-            good = usable & (total < _MAX_COST) & (total > 0)
+            good = usable & (total < _MAX_COST)
             by_cost = np.flatnonzero(good)[np.argsort(total[good], kind="stable")]
             _, first = np.unique(self.keys[by_cost], return_index=True)  # the likeliest of each prototype
-            chosen = by_cost[np.sort(first)][:most]
+            chosen = by_cost[np.sort(first)]
+            new = [(int(self.keys[row]), self._places(row, order)) not in known for row in chosen.tolist()]
+            chosen = chosen[np.array(new, dtype=bool)][:most]
             found.extend((float(total[row]), int(self.rows[row]), order) for row in chosen.tolist())
         found.sort()
         return [Filling(parent, order, cost) for cost, parent, order in found[:most]]
 
+    def _places(self, row: int, order: tuple[int, ...]) -> frozenset[tuple[int, int]]:
+        """Each element with the kind of orbits that it is on."""
+        return frozenset(zip(order, self.ties[int(self.keys[row])], strict=True))
+
     @cached_property
     def _sorted(self) -> NDArray[np.int64]:
         return np.sort(self.elements, axis=1)
+
+
+def _kinds(name: str) -> tuple[int, ...]:
+    """Equal numbers for slots with equal orbits."""
+    signatures = name.split("|")[1:]
+    return tuple(signatures.index(s) for s in signatures)
 
 
 def _costs() -> NDArray[np.float64]:
@@ -250,6 +281,6 @@ def _read(path: Path) -> tuple[Crystals, list[tuple[int, ...]], list[str]] | Non
 
 
 def subsystems_of(system: System) -> Iterator[System]:
-    """The system and its parts of two or more elements, the smallest first."""
-    for size in range(2, len(system) + 1):
+    """The system and its parts of two or more elements, the smallest first; see :data:`MOST_ELEMENTS`."""
+    for size in range(2, (len(system) if len(system) <= MOST_ELEMENTS else 3) + 1):
         yield from itertools.combinations(sorted(system), size)

@@ -35,6 +35,9 @@ LOWERED = 0.001
 """eV/atom by which a competitor must lower the hull to count as something new."""
 NOT_CREDIBLE = 0.6
 """eV/atom below the prediction, at which a force field's energy is taken for a hole in it."""
+SURE = 0.03
+"""eV/atom. A force field errs by about as much: where a compound of the formula is known, a competitor must
+be lower than DFT's energy of it by more, or it is the known compound, seen through the force field."""
 
 
 _STATIC_OF_FORMULA, _RELAXED_OF_FORMULA = 8, 2
@@ -87,10 +90,13 @@ class Closed:
     crystals, energies, totals
         Competitors as they were relaxed, their formation energies (B,) and, by id, the force field's total
         energies, in eV/atom.
+    arrived
+        By id: whether the relaxation converged.
     tried, num_relaxed
         By system, parts included: how many were evaluated, and how many relaxed.
     converged
-        By system: whether its last round found nothing.
+        By system: whether its last round found nothing. Never where no prototype of so many elements is
+        known.
     failures
         Reasons of those that could not be evaluated or relaxed, by id.
     num_tried
@@ -102,6 +108,7 @@ class Closed:
     crystals: Crystals
     energies: NDArray[np.float64]
     totals: dict[str, float]
+    arrived: dict[str, bool]
     tried: dict[System, int]
     num_relaxed: dict[System, int]
     converged: dict[System, bool]
@@ -166,28 +173,33 @@ class Search:
         found = done.crystals.select([i for i in done.crystals.ids if i not in failures])
         totals = np.array([done.records[i].energy_per_atom for i in found.ids])
         if not len(found):
-            return _Evaluated({}, {}, {}, failures)
+            return _Evaluated({}, {}, {}, {}, failures)
         elemental, unknown = self.references.at(element_fractions(found))
         values = totals + corrections_by(self.references.corrections, found) - elemental
         for row in np.flatnonzero(~np.isfinite(values)).tolist():
-            what = ", ".join(unknown.get(row, ())) or "it"
-            failures[found.ids[row]] = f"no reference energy for {what}"
+            failures[found.ids[row]] = (
+                f"no reference energy for {', '.join(unknown[row])}"
+                if row in unknown
+                else f"{self.references.corrections} has no correction for it"
+            )
         kept = [row for row in range(len(found)) if np.isfinite(values[row])]
         return _Evaluated(
             {found.ids[row]: found[row] for row in kept},
             {found.ids[row]: float(values[row]) for row in kept},
             {found.ids[row]: float(totals[row]) for row in kept},
+            {found.ids[row]: done.records[found.ids[row]].converged for row in kept},
             failures,
         )
 
 
 @dataclass(frozen=True)
 class _Evaluated:
-    """By id: final crystals, formation and total energies (eV/atom); and why there is none."""
+    """By id: final crystals, formation and total energies (eV/atom), whether they converged; and reasons."""
 
     crystals: dict[str, Crystals]
     formation: dict[str, float]
     totals: dict[str, float]
+    converged: dict[str, bool]
     failures: dict[str, str]
 
 
@@ -202,9 +214,12 @@ class _State:
         self.pools: dict[System, Pool] = {}
         self.predicted: dict[str, float] = {}
         self.gains: dict[str, float] = {}
+        self.sites: dict[str, int] = {}
         self.static: dict[str, float] = {}
         self.found: dict[str, tuple[Crystals, float]] = {}
         self.totals: dict[str, float] = {}
+        self.arrived: dict[str, bool] = {}
+        self.exhausted = dict.fromkeys(systems, False)
         self.part_of: dict[str, System] = {}
         self.failures: dict[str, str] = {}
         self.hull = search.hull
@@ -222,21 +237,37 @@ class _State:
         self.failures |= relaxed.failures
         new: dict[str, float] = {}
         for id_, energy in relaxed.formation.items():
-            if energy < self.predicted[id_] - NOT_CREDIBLE:
-                self.failures[id_] = (
-                    f"{energy:.2f} eV/atom of formation, where {self.predicted[id_]:.2f} was predicted: "
-                    "a hole in the force field is likelier"
-                )
+            crystal = relaxed.crystals[id_]
+            reason = self._no_competitor(id_, crystal, energy)
+            if reason is not None:
+                self.failures[id_] = reason
                 continue
-            self.found[id_] = (relaxed.crystals[id_], energy)
-            self.totals[id_] = relaxed.totals[id_]
+            self.found[id_] = (crystal, energy)
+            self.totals[id_], self.arrived[id_] = relaxed.totals[id_], relaxed.converged[id_]
             new[id_] = energy
         lowered = self._lowered(lower, new)
         self._join(new)
         for system in self.open:
-            if not any(part in lowered for part in self.parts[system]):
-                self.converged[system] = True
-        self.open = [s for s in self.open if not self.converged[s]]
+            parts = self.parts[system]
+            anything = system in self.pools and len(self.pools[system].crystals) > 0
+            self.converged[system] = anything and not any(part in lowered for part in parts)
+            self.exhausted[system] = not any(part in lowered for part in parts)
+        self.open = [s for s in self.open if not self.exhausted[s]]
+
+    def _no_competitor(self, id_: str, crystal: Crystals, energy: float) -> str | None:
+        """Why a relaxed crystal does not count, if it does not."""
+        predicted = self.predicted[id_]
+        if energy < predicted - NOT_CREDIBLE:
+            return (
+                f"{energy:.2f} eV/atom of formation, where {predicted:.2f} was predicted: a hole in the "
+                "force field is likelier"
+            )
+        (composition,) = crystal.compositions()
+        fractions = {str(e): composition.get_atomic_fraction(e) for e in composition.elements}
+        known = self.search.hull.compounds.get(tuple(sorted((e, round(f, 12)) for e, f in fractions.items())))
+        if known is not None and energy > known - SURE:
+            return f"a compound of this formula is known, and this is not lower by more than {SURE:g} eV/atom"
+        return None
 
     def _pool(self, part: System) -> Pool:
         if part not in self.pools:
@@ -245,6 +276,7 @@ class _State:
             self.predicted |= dict(zip(pool.crystals.ids, pool.predicted.tolist(), strict=True))
             self.gains |= dict(zip(pool.crystals.ids, pool.gains.tolist(), strict=True))
             self.part_of |= dict.fromkeys(pool.crystals.ids, part)
+            self.sites |= dict(zip(pool.crystals.ids, pool.crystals.num_atoms.tolist(), strict=True))
         return self.pools[part]
 
     def _worth_a_look(self, lower: LowerHull) -> Crystals:
@@ -284,13 +316,18 @@ class _State:
         chosen: dict[str, None] = {}
         for system in self.open:
             taken: Counter[str] = Counter()
+            seen: set[tuple[str, int, float]] = set()  # what was filled twice in the same way
             for _, id_ in sorted(entry for part in self.parts[system] for entry in ranked.get(part, ())):
-                formula = id_.split("-", 1)[0]
-                if taken[formula] < of_formula:
-                    taken[formula] += 1
-                    chosen[id_] = None
                 if taken.total() >= most:
                     break
+                formula, sites = id_.split("-", 1)[0], self.sites[id_]
+                energy = round(
+                    self.predicted[id_] if of_formula == _STATIC_OF_FORMULA else self.static[id_], 4
+                )
+                if taken[formula] < of_formula and (formula, sites, energy) not in seen:
+                    taken[formula] += 1
+                    seen.add((formula, sites, energy))
+                    chosen[id_] = None
         return self._crystals(list(chosen))
 
     def _crystals(self, ids: Sequence[str]) -> Crystals:
@@ -340,6 +377,7 @@ class _State:
             Crystals.concatenate(crystals) if crystals else Crystals.empty(),
             np.array([e for _, e in self.found.values()]),
             self.totals,
+            self.arrived,
             {s: sum(counts.get(p, 0) for p in parts) for s, parts in self.parts.items()},
             {s: sum(relaxed.get(p, 0) for p in parts) for s, parts in self.parts.items()},
             self.converged,

@@ -29,7 +29,8 @@ def run_metrics(
 ) -> dict[str, Any]:
     """For ``metrics.json``: from each round's own table, and from all of them joined.
 
-    ``drawn`` counts what became of all that each round drew; ``about`` are the rankers' own notes;
+    ``table`` has the rounds joined, without repeats, as they were before the hull was closed. ``drawn``
+    counts what became of all that each round drew; ``about`` are the rankers' own notes;
     ``controls`` are crystals of each round that no ranker chose.
     """
     ended = list(zip(table.column("round"), table.column("status"), strict=True))
@@ -48,7 +49,6 @@ def run_metrics(
     for entry, control, ends in zip(before, controls, drawn, strict=False):
         if control is not None:
             entry["control"] = _control(control, ends)
-    listed = [r for r in table.column("shortlist_rank") if r is not None]
     screened = {"oversample", "screen_by"} if config.oversample > 1 else set()
     settings = config.model_dump(mode="json", include={"ranker", "seed"} | screened)
     return {
@@ -57,7 +57,6 @@ def run_metrics(
         "hull": None if judge.hull is None else judge.hull.source,
         "novelty_set": judge.names[0],
         "judge": judge_name(judge.describe()),
-        "shortlist": len(listed),
         "num_selected": [sum(bool(v) for v in t.column("selected")) for t in rounds[:-1]],
         "protocol": judge.describe() | settings,
         "notes": [*_notes(judge, config, rounds, drawn, table), *(f"Ranking: {note}." for note in about)],

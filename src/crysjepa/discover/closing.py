@@ -11,8 +11,9 @@ from crysjepa.compete.closed import with_closed_hull
 from crysjepa.evaluate.judge import Judge
 from crysjepa.evaluate.known import Known, Report
 from crysjepa.evaluate.presets import Trust
-from crysjepa.evaluate.trust import Closing, close_hull, with_trust, worth_a_bet
+from crysjepa.evaluate.trust import Closing, close_hull, not_closable, with_trust, worth_a_bet
 from crysjepa.jepa.pretrain import CrysJepa
+from crysjepa.screen.matching import novel
 
 STAGE = "closed hull"
 
@@ -38,17 +39,17 @@ def last_look(
 ) -> LastLook:
     """:func:`~crysjepa.evaluate.trust.with_trust` for the most promising crystals of a run.
 
-    Where the search found a lower polymorph of one of them, it is judged like the others and takes its place:
-    the crystal is rejected, and says by whom; the polymorph is a new row with ``in_place_of`` and no round.
-    Rates count what was drawn, so it is in none.
+    Where the search found a lower polymorph of one of them that is novel, it takes its place: the crystal is
+    rejected, and says by whom; the polymorph is a new row with ``in_place_of`` and no round. Rates count what
+    was drawn, so it is in none. A hull that cannot be closed is no failure: ``closed_hull_note`` says why.
     """
-    ids, closing = worth_a_bet(table, trust), None
-    if trust.close is not None:
+    ids, closing, told = worth_a_bet(table, trust), None, dict[str, Any]()
+    if trust.close is not None and (reason := not_closable(judge.hull, model)):
+        told["closed_hull_note"] = f"the hull was not closed: {reason}"
+    elif trust.close is not None:
         closing = close_hull(table, ids, judge, trust.close, model=model, work=work, progress=progress)
-        table, more = _with_polymorphs(
-            with_closed_hull(table, ids, closing.closed, closing.competitors), closing, judge
-        )
-        ids = [*ids, *more]
+        compared = with_closed_hull(table, ids, closing.closed, closing.competitors)
+        table, ids = _with_polymorphs(compared, ids, closing, judge)
     trusted = with_trust(table, ids, judge, known, trust, closing=closing, work=work, progress=progress)
     limit = judge.protocol.e_above_hull_max
     found = trusted.table
@@ -60,23 +61,43 @@ def last_look(
             if stable is False
         }
         found = found.decide(STAGE, unstable, Status.REJECTED)
-    return LastLook(found, None if closing is None else closing.competitors, trusted.told)
+    return LastLook(found, None if closing is None else closing.competitors, {**trusted.told, **told})
 
 
 def _with_polymorphs(
-    table: CandidateTable, closing: Closing, judge: Judge
+    table: CandidateTable, ids: list[str], closing: Closing, judge: Judge
 ) -> tuple[CandidateTable, list[str]]:
-    """The table with lower polymorphs in place of what they are lower than, and their ids."""
-    rivals, there = closing.competitors, set(table.ids)
-    found = {i: p for i, p in zip(table.ids, table.column("lower_polymorph"), strict=True) if p is not None}
-    lower = {i: f"{p} is lower: another structure of this formula" for i, p in found.items()}
-    table = table.decide(STAGE, lower, Status.REJECTED)
-    new = sorted({p for p in found.values() if p not in there})
+    """The table with lower polymorphs in place of what they are lower than, and what is to be looked into.
+
+    A polymorph must itself be valid, stable and novel, and no crystal that is on the table already; otherwise
+    the crystal keeps its place, and ``lower_polymorph`` says what is lower.
+    """
+    lower = zip(table.ids, table.column("lower_polymorph"), strict=True)
+    wanted = {i: p for i, p in lower if p is not None and i in set(table.ok_ids)}
+    rivals = closing.competitors
+    new = sorted({p for p in wanted.values() if p in set(rivals.ids)})
+    judged, same = _judged(rivals, new, table, judge)
+    replaced = {i: same.get(p, p) for i, p in wanted.items()}
+    good = {*table.ok_ids, *(() if judged is None else judged.ok_ids)}
+    replaced = {i: p for i, p in replaced.items() if p in good and p != i}
+    reasons = {i: f"{p} is lower: another structure of this formula" for i, p in replaced.items()}
+    table = table.decide(STAGE, reasons, Status.REJECTED)
+    added = sorted({p for p in replaced.values() if judged is not None and p in judged.ids})
+    if judged is not None and added:
+        first = {p: i for i, p in reversed(replaced.items())}
+        rows = CandidateTable(judged.frame[judged.frame["id"].isin(added)].reset_index(drop=True))
+        rows = rows.with_column("in_place_of", {p: first[p] for p in added}, "string")
+        table = CandidateTable.concatenate([table, rows])
+    return table, list(dict.fromkeys([*ids, *replaced.values()]))
+
+
+def _judged(
+    rivals: CandidateTable, new: list[str], table: CandidateTable, judge: Judge
+) -> tuple[CandidateTable | None, dict[str, str]]:
+    """Competitors judged like the crystals of the run, and which of these they are, where they are one."""
     if not new:
-        return table, []
+        return None, {}
     rows = CandidateTable(rivals.frame[rivals.frame["id"].isin(new)].reset_index(drop=True))
-    rows = rows.with_column("converged", dict.fromkeys(rows.ids, True), "boolean")
     judged = judge.judge(rows)
-    first = {p: i for i, p in reversed(found.items())}
-    judged = judged.with_column("in_place_of", {p: first[p] for p in new}, "string")
-    return CandidateTable.concatenate([table, judged]), new
+    there = novel(judged.crystals(judged.ok_ids), table.crystals(table.ok_ids))
+    return judged, {p: i for p, i in there.matches.items() if i is not None}

@@ -24,9 +24,11 @@ from crysjepa.discover.closing import last_look
 from crysjepa.discover.config import DiscoverConfig
 from crysjepa.energy.references import ElementalReferences, read_references
 from crysjepa.energy.support import HullSupport
+from crysjepa.evaluate.given import energies_told
 from crysjepa.evaluate.presets import Trust
 from crysjepa.evaluate.probability import expected_confirmations
 from crysjepa.evaluate.protocol import Judge, Known, Report, find_references, protocol_inputs
+from crysjepa.evaluate.trust import trust_inputs, usable_judges
 from crysjepa.generate.base import Generator, Sampler, load_generator
 from crysjepa.generate.drawing import draw
 from crysjepa.generate.proposals import SubstitutionConfig
@@ -36,6 +38,7 @@ from crysjepa.jepa.embeddings import embedding_table, read_embeddings
 from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.nn.checkpoint import file_hash
 from crysjepa.nn.parallel import default_processes
+from crysjepa.relax.force_fields import force_field_info
 from crysjepa.report.page import write_report
 from crysjepa.run import Run, read_json, write_json, write_text
 from crysjepa.screen.context import labels
@@ -87,6 +90,7 @@ class _Loop:
         self.hull = self.known.hull_or_default(config.hull)
         inputs = protocol_inputs(config.protocol, self.known, self.hull, device)
         models = {"generator": file_hash(self.generator_path), "jepa": file_hash(self.jepa_path)}
+        models |= trust_inputs(config.protocol)
         self.run = Run(out, config.model_dump(mode="json"), inputs | models)
 
     # -- stages ----------------------------------------------------------------------------
@@ -99,6 +103,8 @@ class _Loop:
                 self.config.protocol, self.hull, self.known, device=self.device, progress=self.report
             )
             write_text(self.run.path("references.json"), found.to_json())
+            if (trust := self.config.protocol.trust) is not None:  # better said now than after all is done
+                usable_judges(trust, self.config.protocol, self.hull, self.known, self.device)
 
         self.run.stage("prepare", ["references.json"], work)
         _ = self.ranker, self.screener  # what they lack is better said now than when all is drawn
@@ -231,13 +237,13 @@ class _Loop:
 
         trust = self.config.protocol.trust
         if trust is not None:
-            self.run.stage("close", ["trusted.parquet", "trust.json"], lambda: self._close(trust, rounds))
+            made = ["trusted.parquet", "trust.json", "competitors.parquet"]
+            self.run.stage("close", made, lambda: self._close(trust, rounds))
 
         def work() -> None:
             tables = [self._judged(r) for r in range(rounds)]
-            if trust is None:
-                joined = mark_repeats(self._joined(rounds))
-            else:
+            drawn_alone = joined = mark_repeats(self._joined(rounds))
+            if trust is not None:
                 joined = CandidateTable.read(self.run.path("trusted.parquet"))
             table = self._map(with_shortlist(joined, self.config.shortlist), rounds)
             drawn = [CandidateTable.read(self.run.path(f"round-{r}/drawn.parquet")) for r in range(rounds)]
@@ -245,8 +251,9 @@ class _Loop:
             at_random = (self.run.path(f"round-{r}/control.parquet") for r in range(rounds))
             controls = [CandidateTable.read(p) if p.exists() else None for p in at_random]
             found = run_metrics(
-                self.config, self.judge_by, tables, counts, table, self._ranker_notes(), controls
+                self.config, self.judge_by, tables, counts, drawn_alone, self._ranker_notes(), controls
             )
+            found["shortlist"] = sum(r is not None for r in table.column("shortlist_rank"))
             if trust is not None:
                 told = read_json(self.run.path("trust.json"))
                 ranks = zip(table.ids, table.column("shortlist_rank"), strict=True)
@@ -267,8 +274,10 @@ class _Loop:
             mark_repeats(self._joined(rounds)), self.judge_by, self.known, trust,
             model=self.jepa, work=self.run.path("close"), progress=self.report,
         )  # fmt: skip
-        if looked.competitors is not None:
-            looked.competitors.write(self.run.path("competitors.parquet"), self.judge_by.energies())
+        rivals = looked.competitors or CandidateTable.from_crystals(Crystals.empty())
+        how = self.config.protocol.relaxation if trust.close is None else trust.close.relaxation
+        told = energies_told(force_field_info(self.config.protocol.force_field), how)
+        rivals.write(self.run.path("competitors.parquet"), told)
         write_json(self.run.path("trust.json"), looked.told)
         looked.table.write(self.run.path("trusted.parquet"))
 

@@ -66,8 +66,15 @@ def read_given(source: str | Path) -> Given:
     Raises as :func:`crysjepa.datasets.load` does.
     """
     path = Path(source)
-    table = CandidateTable.read(_results(path)) if is_run(path) else datasets.load(source)
+    table = _drawn(CandidateTable.read(_results(path))) if is_run(path) else datasets.load(source)
     return Given(table, energies_of(path) if "energy_per_atom" in table else None)
+
+
+def _drawn(table: CandidateTable) -> CandidateTable:
+    """Without the polymorphs that a search put in place of others: not drawn, they are in no rate."""
+    if "in_place_of" not in table:
+        return table
+    return CandidateTable(table.frame[table.frame["in_place_of"].isna()].reset_index(drop=True))
 
 
 def energies_of(source: str | Path) -> EnergyOrigin | None:
@@ -79,15 +86,19 @@ def energies_of(source: str | Path) -> EnergyOrigin | None:
 
 
 def protocol_of(source: str | Path) -> Protocol | None:
-    """How a finished run was judged; None for what is no run, or was judged by rules of another version."""
+    """How a finished run was judged; None for what is no run, or was judged by rules of another version.
+
+    Without ``trust``: competitors are searched for again only when that is asked for.
+    """
     config = Path(source) / "config.json"
     if not is_run(source) or not config.is_file():
         return None
     told = _told(config)
     try:
-        return Protocol.model_validate(told.get("evaluate") or told.get("protocol"))
+        found = Protocol.model_validate(told.get("evaluate") or told.get("protocol"))
     except ValueError:
         return None
+    return found.model_copy(update={"trust": None})
 
 
 def reference_of(source: str | Path) -> str | None:

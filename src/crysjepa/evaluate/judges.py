@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crysjepa.candidates import CandidateTable, Status
+from crysjepa.compete.closed import Phase, standings
 from crysjepa.crystals import Crystals
 from crysjepa.energy.corrections import corrections_by
 from crysjepa.energy.hull import Hull
@@ -114,9 +115,10 @@ def judge_by_all(
     ids
         Which crystals to judge; by default all that have a structure and did not fail. The others get null.
     competitors
-        Hypothetical compounds with structures, each of which every judge computes for its own hull. A crystal
-        that is a competitor itself is then at 0 or above. Where a judge cannot compute a competitor, it has
-        nothing to say on crystals whose elements include that competitor's.
+        Hypothetical compounds with structures, each of which every judge computes for its own hull. The
+        crystals that are judged then compete with each other too, and none with itself
+        (:func:`crysjepa.compete.closed.standings`). Where a judge cannot compute a competitor, it has nothing
+        to say on crystals whose elements include that competitor's.
     how
         Whether judges relax, and where they compute. Results are the same bytes for any number of processes,
         and what is found in its ``shards`` is not computed again.
@@ -215,19 +217,39 @@ class _Judge:
         return cls(name, references, how, progress)
 
     def opinion(self, crystals: Crystals, hull: Hull, competitors: CandidateTable | None) -> _Opinion:
-        unknown: dict[str, tuple[Composition, str]] = {}
-        if competitors is not None:
-            hull, unknown = self._joined(hull, competitors.crystals())
         found = self._energies(crystals, "crystals")
-        above, reasons = {}, dict(found.reasons)
-        for id_, composition in zip(crystals.ids, crystals.compositions(), strict=True):
-            if id_ in reasons:
-                continue
-            result = hull.e_above_hull(composition, found.formation[id_])
-            if reason := _lacking(composition, unknown) or result.reason:
-                reasons[id_] = reason
-            elif result.e_above_hull is not None:
-                above[id_] = result.e_above_hull
+        above, reasons, source = {}, dict(found.reasons), hull.source
+        if competitors is None:
+            for id_, composition in zip(crystals.ids, crystals.compositions(), strict=True):
+                if id_ in reasons:
+                    continue
+                result = hull.e_above_hull(composition, found.formation[id_])
+                if result.e_above_hull is None:
+                    reasons[id_] = str(result.reason)
+                else:
+                    above[id_] = result.e_above_hull
+        else:
+            rivals = competitors.crystals()
+            computed = self._energies(rivals, "competitors")
+            source = f"{source} + {len(computed.formation)} hypothetical compounds by {self.name}"
+            phases = [
+                Phase(energies[c.ids[0]], c.ids[0], c)
+                for part, energies in ((rivals, computed.formation), (crystals, found.formation))
+                for c in part
+                if c.ids[0] in energies
+            ]
+            formulas = dict(zip(rivals.ids, rivals.compositions(), strict=True))
+            unknown = {i: (formulas[i], reason) for i, reason in computed.reasons.items()}
+            stand = standings(crystals, found.formation, hull, phases)
+            for id_, composition in zip(crystals.ids, crystals.compositions(), strict=True):
+                if id_ in reasons:
+                    continue
+                if reason := _lacking(composition, unknown):
+                    reasons[id_] = reason
+                elif id_ in stand:
+                    above[id_] = stand[id_].above
+                else:
+                    reasons[id_] = "the hull's linear programme was not solved"
         told = {
             **asdict(force_field_info(self.name)),
             "column": above_hull_column(self.name),
@@ -235,24 +257,11 @@ class _Judge:
             "elemental_references": self.references.source,
             "elemental_references_mae": self.references.mae,
             "energy_corrections": self.references.corrections,
-            "hull": hull.source,
+            "hull": source,
             "num_judged": len(above),
             "num_without": len(reasons),
         }
         return _Opinion(found.totals, above, reasons, told)
-
-    def _joined(self, hull: Hull, rivals: Crystals) -> tuple[Hull, dict[str, tuple[Composition, str]]]:
-        """The hull with this judge's energies of the competitors, and those that it could not compute."""
-        computed = self._energies(rivals, "competitors")
-        formulas = dict(zip(rivals.ids, rivals.compositions(), strict=True))
-        more = Hull.from_entries(
-            [formulas[i] for i in computed.formation],
-            list(computed.formation.values()),
-            scale=hull.scale,
-            source=f"{len(computed.formation)} hypothetical compounds by {self.name}",
-            elements_alone=True,
-        )
-        return hull.joined(more), {i: (formulas[i], reason) for i, reason in computed.reasons.items()}
 
     def _energies(self, crystals: Crystals, stage: str) -> _Energies:
         progress, shards, what = self.progress, self.how.shards, f"{stage} by {self.name}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from crysjepa.compete.search import CompeteSettings
 from crysjepa.evaluate.judge_names import further_judges, parse_judges
@@ -22,15 +22,22 @@ class Trust(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     close: CompeteSettings | None = Field(
-        CompeteSettings(), description="the search for competing phases; null for none"
+        CompeteSettings(), description="the search for competing phases; off for none"
     )
     judges: str = Field(
         "auto", description="further force fields, parted by commas; auto: the second if installed; or none"
     )
-    most: int = Field(100, ge=0, description="crystals that are looked into, the most promising first")
+    most: int | None = Field(
+        100, ge=0, description="crystals that are looked into, the most promising first; null for all"
+    )
     which: Literal["vsun", "all"] = Field(
         "vsun", description="look into V.S.U.N. crystals alone, or into all that did not fail"
     )
+
+    @field_validator("close", mode="before")
+    @classmethod
+    def _off(cls, close: object) -> object:
+        return None if close == "off" else close  # TOML has no null
 
     def further(self, first: str) -> tuple[tuple[str, ...], str | None]:
         """The judges beside the first, and a note where the default one is missing."""
@@ -64,8 +71,14 @@ class Protocol(BaseModel):
     symprec: float = Field(0.1, gt=0, description="Å; of space groups")
     prototypes: bool = Field(False, description="look for known prototypes: matches with species ignored")
     trust: Trust | None = Field(
-        None, description="close the hull, ask further judges, and say how likely DFT is to agree"
+        None,
+        description="close the hull, ask further judges, say how likely DFT is to agree; off: none of it",
     )
+
+    @field_validator("trust", mode="before")
+    @classmethod
+    def _off(cls, trust: object) -> object:
+        return None if trust == "off" else trust  # TOML has no null
 
     @property
     def rules(self) -> Rules:

@@ -16,7 +16,7 @@ from crysjepa.energy.hull import Hull
 from crysjepa.energy.known_hull import NAME
 from crysjepa.energy.references import check_scales
 from crysjepa.evaluate.diversity import diversity
-from crysjepa.evaluate.given import EnergyOrigin, with_given_energies
+from crysjepa.evaluate.given import EnergyOrigin, energies_told, with_given_energies
 from crysjepa.evaluate.judge import Judge
 from crysjepa.evaluate.known import Known, Report, find_references, model_of
 from crysjepa.evaluate.presets import PRESETS, Protocol, preset
@@ -29,7 +29,16 @@ from crysjepa.evaluate.rates import (
 )
 from crysjepa.evaluate.results import citation, judge_name, scored, seal
 from crysjepa.evaluate.shortlist import shortlist_again
-from crysjepa.evaluate.trust import close_hull, is_of_trust, with_trust, worth_a_bet
+from crysjepa.evaluate.trust import (
+    close_hull,
+    is_of_trust,
+    not_closable,
+    trust_inputs,
+    usable_judges,
+    with_trust,
+    worth_a_bet,
+)
+from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.nn.checkpoint import file_hash
 from crysjepa.relax.force_fields import force_field_info
 from crysjepa.report.evaluation import write_evaluation
@@ -128,6 +137,8 @@ def evaluate_crystals(
         Before anything is relaxed, if crystals relaxed so cannot be compared with the hull.
     """
     protocol = protocol or Protocol()
+    if protocol.trust is not None and not protocol.relax:
+        raise ValueError("a closed hull and further judges need energies: relax the crystals")
     if origin is not None and not origin.fits(protocol):
         origin = None
     if origin is not None:
@@ -142,6 +153,8 @@ def evaluate_crystals(
     if origin is not None:
         _check_version(own.get("force_field"), origin)
         own["force_field"] = origin.version
+    if protocol.relax:
+        own |= trust_inputs(protocol)
     if tuned is not None:
         own["finetuning_set"] = tuned.table.content_hash()
     settings = protocol.model_dump(mode="json")
@@ -151,6 +164,10 @@ def evaluate_crystals(
         if found_hull is not None:
             references = find_references(protocol, found_hull, known, device=device, progress=progress)
             check_scales(references.scale, found_hull.scale, allow_mixed=protocol.allow_mixed_scales)
+            if protocol.trust is not None:
+                usable_judges(protocol.trust, protocol, found_hull, known, device)
+                if protocol.trust.close is not None and (reason := not_closable(found_hull, CrysJepa.load())):
+                    raise ValueError(f"the hull cannot be closed: {reason}")
         return Judge.prepare(
             protocol, known, found_hull, references,
             device=device, finetuned_on=tuned, processes=processes,
@@ -184,11 +201,10 @@ def evaluate_crystals(
         about_trust = None
         if protocol.trust is not None and judge.hull is not None:
             ids, closing = worth_a_bet(judged, protocol.trust), None
-            if protocol.trust.close is not None:
-                closing = close_hull(
-                    judged, ids, judge, protocol.trust.close, work=out / "trust", progress=progress
-                )
-                closing.competitors.write(run.path("competitors.parquet"), told)
+            if (close := protocol.trust.close) is not None:
+                closing = close_hull(judged, ids, judge, close, work=out / "trust", progress=progress)
+                theirs = energies_told(force_field_info(protocol.force_field), close.relaxation)
+                closing.competitors.write(run.path("competitors.parquet"), theirs)
             trusted = with_trust(
                 judged,
                 ids,

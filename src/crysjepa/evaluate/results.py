@@ -16,6 +16,7 @@ from crysjepa.run import RunError, read_json
 UNCOMPARED = frozenset(
     {
         "preset",
+        "trust",
         "num_batches",
         "matcher",
         "hull",

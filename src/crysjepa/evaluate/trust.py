@@ -19,23 +19,27 @@ from crysjepa.compete.closed import COLUMNS as CLOSED
 from crysjepa.compete.closed import competitor_table, systems_to_close, with_closed_hull
 from crysjepa.compete.prototypes import Prototypes
 from crysjepa.compete.search import Closed, CompeteSettings, Search
+from crysjepa.energy.hull import Hull
+from crysjepa.energy.references import check_scales
 from crysjepa.energy.support import warning
 from crysjepa.evaluate.columns import set_column
 from crysjepa.evaluate.judge import Judge
+from crysjepa.evaluate.judge_names import above_hull_column, energy_column
 from crysjepa.evaluate.judges import How, judge_by_all
-from crysjepa.evaluate.known import Known, Report
-from crysjepa.evaluate.presets import Trust
+from crysjepa.evaluate.known import Known, Report, find_references
+from crysjepa.evaluate.presets import Protocol, Trust
 from crysjepa.evaluate.probability import expected_confirmations, with_probability
 from crysjepa.generate.parents import Parents
 from crysjepa.jepa.pretrain import CrysJepa
+from crysjepa.relax.force_fields import force_field_info, force_field_names
 from crysjepa.screen.selection import with_shortlist
 
 NEAR = 0.05
 """eV/atom above the closed hull: competitors that lie higher are not put to further judges, for they bound no
 hull."""
 OPTIONAL = (
-    *CLOSED, "stable_closed", "judge_spread", "judges_agree", "stable_by_all", "judges_reason", "p_stable",
-    "p_on_hull", "p_from",
+    *CLOSED, "stable_closed", "closed_hull_warning", "judge_spread", "judges_agree", "stable_by_all",
+    "judges_reason", "p_stable", "p_on_hull", "p_from",
 )  # fmt: skip
 """Columns that :func:`with_trust` adds, beside those of each judge."""
 
@@ -75,14 +79,17 @@ def close_hull(
     """
     if judge.hull is None or judge.references is None:
         raise ValueError("without relaxation and a hull there is nothing to close: relax the crystals")
-    systems = systems_to_close(table.crystals(_fit(table, ids)))
+    chosen = model or CrysJepa.load(None)
+    if reason := not_closable(judge.hull, chosen):
+        raise ValueError(f"the hull cannot be closed: {reason}")
+    systems = systems_to_close(table.crystals(_with_energy(table, ids)))
     search = Search(
         Prototypes.of(
             Parents.of(datasets.load(settings.parents), settings.parents),
             max_sites=settings.max_sites,
             cache=datasets.cache_folder() / "prototypes",
         ),
-        model or CrysJepa.load(None),
+        chosen,
         judge.hull,
         judge.references,
         force_field=judge.protocol.force_field,
@@ -138,12 +145,13 @@ def with_trust(
     Trusted
         With the columns :data:`OPTIONAL` and those of :func:`crysjepa.evaluate.judges.judge_by_all`.
         ``stable_closed``: whether a crystal is at most ``e_above_hull_max`` above the closed hull.
-        ``hull_warning`` is by the closed hull where there is one.
+        ``closed_hull_warning`` is the warning by the closed hull: what the known hull warned of may have been
+        a competitor that it lacked.
     """
     assert judge.hull is not None
     told: dict[str, Any] = {}
     first_column = "e_above_hull"
-    fit, near = _fit(table, ids), None
+    fit, near = _with_energy(table, ids), None
     if closing is not None:
         first_column = "e_above_closed_hull"
         near, told["closed_hull"] = _near(closing.competitors), closing.told
@@ -152,10 +160,8 @@ def with_trust(
         above = dict(zip(fit, table.column(first_column, fit), strict=True))
         stable = {i: None if a is None else a <= limit for i, a in above.items()}
         table = set_column(table, "stable_closed", stable, "boolean")
-        table = table.with_column(
-            "hull_warning", {i: warning(a) for i, a in above.items() if a is not None}, "string"
-        )
-    others, note = trust.further(judge.protocol.force_field)
+        table = set_column(table, "closed_hull_warning", {i: warning(a) for i, a in above.items()}, "string")
+    others, note = usable_judges(trust, judge.protocol, judge.hull, known, judge.device)
     told["judge_note"] = note
     done = judge_by_all(
         table, others, hull=judge.hull, known=known, protocol=judge.protocol, first_column=first_column,
@@ -168,25 +174,81 @@ def with_trust(
     return Trusted(table, told)
 
 
+def usable_judges(
+    trust: Trust, protocol: Protocol, hull: Hull | None, known: Known, device: str = "cpu"
+) -> tuple[tuple[str, ...], str | None]:
+    """The judges beside the first, with elemental references at hand; and why the default one is not.
+
+    Called before anything is computed, so that what cannot work is said at once. Raises as
+    :func:`~crysjepa.evaluate.known.find_references` for judges that were named.
+    """
+    names, note = trust.further(protocol.force_field)
+    if hull is None:
+        return (), note
+    for name in names:
+        own = Protocol(force_field=name, allow_mixed_scales=protocol.allow_mixed_scales)
+        try:
+            found = find_references(own, hull, known, device=device)
+            check_scales(found.scale, hull.scale, allow_mixed=protocol.allow_mixed_scales)
+        except (ValueError, FileNotFoundError, ImportError, RuntimeError) as error:
+            if trust.judges != "auto":
+                raise
+            return (), f"{protocol.force_field} is the only judge, for {name} has no energies here: {error}"
+    return names, note
+
+
+def trust_inputs(protocol: Protocol) -> dict[str, str]:
+    """What trust depends on beyond settings: which judges are installed, and the prototypes to fill.
+
+    A run goes on only with the same.
+    """
+    trust = protocol.trust
+    if trust is None:
+        return {}
+    names, _ = trust.further(protocol.force_field)
+    found = {"judges": ", ".join(f"{n} {force_field_info(n).version}" for n in names)}
+    if trust.close is not None:
+        found["prototypes"] = datasets.load(trust.close.parents).content_hash()
+    return found
+
+
+def not_closable(hull: Hull | None, model: CrysJepa) -> str | None:
+    """Why the hull cannot be closed, or None."""
+    if hull is None:
+        return "there is no hull"
+    if not (model.has_energies and model.invariant):
+        return "the Crys-JEPA at hand predicts no energies after relaxation, by which competitors are ranked"
+    if model.scale != hull.scale:
+        return (
+            f"competitors are ranked by energies on the scale {model.scale!r}, and the hull is on "
+            f"{hull.scale!r}"
+        )
+    return None
+
+
 def is_of_trust(column: str) -> bool:
     """Whether a column is one that :func:`with_trust` adds."""
-    of_judge = (
-        column.startswith(("e_above_hull_", "energy_per_atom_")) and column != "energy_per_atom_initial"
-    )
-    return column in OPTIONAL or of_judge
+    return column in OPTIONAL or column in {
+        name(judge) for judge in force_field_names() for name in (above_hull_column, energy_column)
+    }
 
 
 def worth_a_bet(judged: CandidateTable, trust: Trust) -> list[str]:
-    """Ids of the crystals to look into: all that did not fail, or V.S.U.N. ones, the most promising first."""
+    """Ids of the crystals to look into: all that did not fail, or V.S.U.N. ones, the most promising first.
+
+    What lies too far below the known hull is among them: that is what closing the hull is for.
+    """
     if trust.which == "all":
         states = zip(judged.ids, judged.column("status"), strict=True)
         return [i for i, status in states if status != Status.FAILED][: trust.most]
-    listed = with_shortlist(judged, trust.most)
+    stale = [c for c in ("shortlist_rank", "hull_warning", *OPTIONAL) if c in judged]
+    fresh = CandidateTable(judged.frame.drop(columns=stale))
+    listed = with_shortlist(fresh, len(fresh) if trust.most is None else trust.most)
     ranks = zip(listed.ids, listed.column("shortlist_rank"), strict=True)
     return [i for _, i in sorted((rank, i) for i, rank in ranks if rank is not None)]
 
 
-def _fit(table: CandidateTable, ids: Sequence[str]) -> list[str]:
+def _with_energy(table: CandidateTable, ids: Sequence[str]) -> list[str]:
     """Those that did not fail and have an energy."""
     columns = (table.column(c, ids) for c in ("status", "formation_energy_per_atom"))
     rows = zip(ids, *columns, strict=True)
@@ -203,6 +265,9 @@ def _near(competitors: CandidateTable) -> CandidateTable | None:
 def _likely(table: CandidateTable, fit: Sequence[str], first: str, column: str) -> CandidateTable:
     """Chances of those that were looked into, by the closed hull where it was closed."""
     part = CandidateTable(table.frame[table.frame["id"].isin(set(fit))].reset_index(drop=True))
+    if column != "e_above_hull":  # of an element, the hull is 0 whatever competes
+        heights = zip(part.ids, part.column(column), part.column("e_above_hull"), strict=True)
+        part = part.with_column(column, {i: h if own is None else own for i, own, h in heights}, "Float64")
     part = with_probability(part, first=first, first_column=column)
     for name, dtype in (("p_stable", "Float64"), ("p_on_hull", "Float64"), ("p_from", "string")):
         table = set_column(table, name, dict(zip(part.ids, part.column(name), strict=True)), dtype)

@@ -60,7 +60,7 @@ def make_card(results: Results, row: int, missed: Sequence[str], name: str) -> C
     def value(column: str) -> float | None:
         return real(record.get(column))
 
-    rank, entries = value("shortlist_rank"), value("hull_entries")
+    rank, entries, closed = (value(c) for c in ("shortlist_rank", "hull_entries", "e_above_closed_hull"))
     picture, no_picture = _picture(results, row, name)
     cif, href = cif_link(text("cif_file", 400) or results.cif_files.get(int(rank or 0), ""))
     return Card(
@@ -77,7 +77,7 @@ def make_card(results: Results, row: int, missed: Sequence[str], name: str) -> C
         hull_entries="" if entries is None else f"{entries:.0f}",
         hull_support=text("hull_support", 20),
         hull_gaps=text("hull_gaps", 200),
-        hull_warning=text("hull_warning", 200),
+        hull_warning=text("hull_warning" if closed is None else "closed_hull_warning", 200),
         grade=text("novelty_grade", 20),
         known_compound=text("known_compound", 80),
         round_name=next((r.name for r in results.rounds if r.rows[row]), ""),
@@ -87,7 +87,7 @@ def make_card(results: Results, row: int, missed: Sequence[str], name: str) -> C
         reason=text("reason", 300),
         picture=picture,
         no_picture=no_picture,
-        e_above_closed_hull=value("e_above_closed_hull"),
+        e_above_closed_hull=closed,
         closed=_closed(record),
         judges=tuple((name, value(column)) for name, column in results.judges),
         chance=value("p_stable"),
@@ -100,9 +100,11 @@ def _closed(record: pd.Series) -> str:
     mixture = plain(record.get("decomposes_to"), 4000)
     if not mixture:
         return ""
-    tried, converged = real(record.get("num_competitors")), record.get("search_converged")
-    ended = "the search converged" if converged is True or converged == 1 else "the search did not converge"
-    return f"{phases(mixture)}; {tried or 0:.0f} competitors tried, {ended}"
+    tried, converged = real(record.get("num_competitors")), str(record.get("search_converged")) == "True"
+    if tried is None:
+        return phases(mixture)
+    ended = "the search converged" if converged else "the search did not converge"
+    return f"{phases(mixture)}; {tried:.0f} competitors tried, {ended}"
 
 
 def phases(decomposition: str) -> str:

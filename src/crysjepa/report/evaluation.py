@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from crysjepa.candidates import CandidateTable
 from crysjepa.energy.support import SUPPORT_SAYS, TOO_LOW, Support
+from crysjepa.report.cards import phases
 from crysjepa.report.embedding import Table
 from crysjepa.report.evaluation_figures import Point, energies_figure, plane_figure
 from crysjepa.report.page import inline_svg, page_environment
@@ -39,6 +40,7 @@ NAMES = {
 }
 """What each rate is called where there is room."""
 _MAX_REASONS = 15
+_MAX_LOOKED = 50
 
 
 def write_evaluation(folder: str | Path) -> Path:
@@ -66,6 +68,7 @@ def write_evaluation(folder: str | Path) -> Path:
             rates_table(metrics),
             *batch_tables(metrics),
             *trust_tables(frame),
+            *closed_tables(frame, metrics.get("trust")),
             spread_table(metrics),
             ends_table(frame),
         ],
@@ -183,6 +186,38 @@ def trust_tables(frame: Any) -> list[Table]:
     )
     columns = ("V.S.U.N. crystals", *map(str, Support), "too low")
     return [Table("How new, and what the hull is worth", columns, rows, note)]
+
+
+def closed_tables(frame: Any, told: Mapping[str, Any] | None) -> list[Table]:
+    """The crystals that were looked into, the likeliest first."""
+    if not told or "p_stable" not in frame:
+        return []
+    judges = [(plain(j.get("name"), 40), plain(j.get("column"), 80)) for j in told.get("judges") or []]
+    judges = [(name, column) for name, column in judges if column in frame]
+    closed = "e_above_closed_hull" in frame
+    looked = frame[frame["p_stable"].notna()].sort_values(["p_stable", "id"], ascending=[False, True])
+    rows = []
+    for _, record in looked.iloc[:_MAX_LOOKED].iterrows():
+        cells = [
+            plain(record["id"], 60),
+            plain(record.get("formula"), 60),
+            number(real(record["e_above_hull"])),
+        ]
+        if closed:
+            cells.append(number(real(record["e_above_closed_hull"])))
+        cells += [number(real(record[column])) for _, column in judges]
+        cells.append(percent(real(record["p_stable"])))
+        rows.append((*cells, phases(plain(record.get("decomposes_to"), 4000))))
+    columns = ("id", "formula", "above the hull", *(("above the closed hull",) if closed else ()))
+    expected = told.get("expected") or {}
+    note = (
+        f"eV/atom; the chance is that DFT puts the crystal at most 0.1 eV/atom above the hull. Of these "
+        f"{expected.get('num', 0)}, {number(real(expected.get('expected')), 1)} are expected to be (95 %: "
+        f"{expected.get('low')} to {expected.get('high')}). A star marks hypothetical phases. All are in "
+        "crystals.parquet, the competitors in competitors.parquet."
+    )
+    heads = (*columns, *(name for name, _ in judges), "chance", "would decompose into")
+    return [Table("Competitors, judges and chances", heads, rows, note)]
 
 
 def spread_table(metrics: Mapping[str, Any]) -> Table:

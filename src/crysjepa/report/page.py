@@ -104,14 +104,14 @@ def render(results: Results) -> str:
     missed = [] if listed else near_misses(results)
     shown = missed or [(row, ()) for row in listed[:MAX_ROWS]]
     cards = [make_card(results, row, texts, f"c{i}") for i, (row, texts) in enumerate(shown)]
-    survived = passed(results.frame)["stable"]
+    survived = passed(results.drawn)["stable"]
     survivors = int(survived.sum())
     new = None
     if "novelty_grade" in results.frame:
-        new = int((results.frame["novelty_grade"] == "new formula").fillna(False)[survived].sum())
+        new = int((results.drawn["novelty_grade"] == "new formula").fillna(False)[survived].sum())
     return environment.get_template("report.html.j2").render(
         headline=headline(results, survivors, len(listed), new),
-        total=len(results.frame),
+        total=len(results.drawn),
         listed=len(listed),
         survivors=survivors,
         cards=cards,

@@ -71,6 +71,12 @@ class Results:
         return self.candidates.frame
 
     @property
+    def drawn(self) -> pd.DataFrame:
+        """The same without what a search put in place of others, which was not drawn."""
+        frame = self.frame
+        return frame[frame["in_place_of"].isna()] if "in_place_of" in frame else frame
+
+    @property
     def protocol(self) -> Mapping[str, Any]:
         """``metrics["protocol"]``, or nothing."""
         found = self.metrics.get("protocol")
@@ -176,8 +182,11 @@ def _rounds(frame: pd.DataFrame, metrics: Mapping[str, Any], path: Path) -> tupl
     rounds = [
         Round(n, round_name(n, measured.get(n, {})), present == n, measured.get(n, {})) for n in sorted(seen)
     ]
-    if not np.isfinite(present).all():
-        rounds.append(Round(None, "no round recorded", ~np.isfinite(present), {}))
+    unknown = ~np.isfinite(present)
+    if "in_place_of" in frame:  # what a search found was drawn in no round
+        unknown &= frame["in_place_of"].isna().to_numpy()
+    if unknown.any():
+        rounds.append(Round(None, "no round recorded", unknown, {}))
     return tuple(rounds)
 
 

@@ -30,7 +30,7 @@ _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 def headline(results: Results, survivors: int, listed: int, new: int | None = None) -> str:
     """What was done and what came of it, in a sentence or two; ``new`` survivors have an unknown formula."""
-    total, rounds = len(results.frame), len(results.rounds)
+    total, rounds = len(results.drawn), len(results.rounds)
     if not total:
         return "No crystal was generated, so there is nothing to screen."
     drawn = total * oversample(results)
@@ -121,16 +121,18 @@ def _of_trust(results: Results, listed: pd.DataFrame) -> list[str]:
             "nothing new. A phase that no prototype here has is not among them."
         )
     limit = results.threshold
+    by_its_own, which = (", by its own energies of the competitors", "closed ") if closed else ("", "")
     for name, column in results.judges:
         above = numbers(listed, column)
         if limit is not None and np.isfinite(above).any():
             lines.append(
-                f"Judge {name}, by its own energies of the competitors: {int((above <= limit).sum())} of the "
+                f"Judge {name}{by_its_own}: {int((above <= limit).sum())} of the "
                 f"{int(np.isfinite(above).sum())} on the short list are at most {limit:g} eV/atom above the "
-                "closed hull."
+                f"{which}hull."
             )
-    if note := plain(results.trust.get("judge_note")):
-        lines.append(f"One judge alone: {note}")
+    for note in (plain(results.trust.get(k)) for k in ("judge_note", "closed_hull_note")):
+        if note:
+            lines.append(f"{note[0].upper()}{note[1:]}.")
     if isinstance(expected, Mapping) and expected.get("num"):
         likely = number(real(expected.get("expected")), 1)
         low, high = (number(real(expected.get(k)), 0) for k in ("low", "high"))

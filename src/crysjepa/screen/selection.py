@@ -74,17 +74,21 @@ def mark_repeats(table: CandidateTable) -> CandidateTable:
 def with_shortlist(table: CandidateTable, longest: int) -> CandidateTable:
     """Column ``shortlist_rank`` of what is still ``ok``, ordered by what missing competitors cannot inflate.
 
-    First those without a warning, then new formulas before known ones; then by the chance that DFT agrees
-    (``p_stable``), where that was looked into. What was not comes after: where the hull is supported before
-    thin before blind, new formulas before known ones, by energy above hull, where all that lies below the
-    hull counts as on it, then where the hull has more compounds. Crystals with a warning come last, and are
-    no more than the others: they never are in the first half.
+    First those without a warning (by the closed hull, where there is one), then new formulas before known
+    ones; then by the chance that DFT agrees (``p_stable``), where that was looked into. What was not comes
+    after: where the hull is supported before thin before blind, new formulas before known ones, by energy
+    above hull, where all that lies below the hull counts as on it, then where the hull has more compounds.
+    Crystals with a warning come last, and are no more than the others: they never are in the first half.
     """
     ids = table.ok_ids
-    columns = ("hull_warning", "hull_support", "novelty_grade", "e_above_hull", "hull_entries", "p_stable")
+    columns = (
+        "hull_warning", "hull_support", "novelty_grade", "e_above_hull", "hull_entries", "p_stable",
+        "e_above_closed_hull", "closed_hull_warning",
+    )  # fmt: skip
     values = (table.column(c, ids) if c in table else [None] * len(ids) for c in columns)
     keys = {}
-    for id_, warned, support, grade, above, entries, chance in zip(ids, *values, strict=True):
+    for id_, warned, support, grade, above, entries, chance, closed, other in zip(ids, *values, strict=True):
+        warned = warned if closed is None else other  # the closed hull knows better
         height = math.inf if above is None else max(above, 0.0)
         polymorph = grade == Grade.KNOWN_FORMULA
         likely = (1, False, 0.0) if chance is None else (0, polymorph, -chance)
