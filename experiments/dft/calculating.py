@@ -61,9 +61,7 @@ def calculate(crystals: Path, work: Path, *, preset: str = "quick", processes: i
                 _note(work, scale, one, ran[one.ids[0]])
 
 
-def _left(
-    crystals: Path, folder: Path, failed: Mapping[str, Any]
-) -> tuple[list[Crystals], dict[str, str]]:
+def _left(crystals: Path, folder: Path, failed: Mapping[str, Any]) -> tuple[list[Crystals], dict[str, str]]:
     """What is neither kept nor failed, in the order of the queue, each structure once; and roles by id."""
     table = CandidateTable.read(crystals)
     waiting: dict[str, Crystals] = {}

@@ -209,7 +209,7 @@ def _general_caveats(protocol: Mapping[str, Any]) -> list[str]:
 
 def converged(results: Results) -> tuple[int, int] | None:
     """How many relaxations converged, of how many; None if that was not recorded."""
-    known = truths(results.frame, "converged").dropna()
+    known = truths(results.drawn, "converged").dropna()
     return (int(known.sum()), len(known)) if len(known) else None
 
 
