@@ -120,7 +120,7 @@ def _pool(work: Path) -> Pool:
         groups[EARLIER] = groups[LISTED]
         listed = set(chosen.ids)
         mine = CandidateTable(closed.frame[closed.frame["id"].isin(listed)].reset_index(drop=True))
-        groups[LISTED] = shortlist(mine, "e_above_closed_hull")
+        groups[LISTED] = shortlist(mine, "p_stable")
     if (work / "sevennet.parquet").is_file():
         second = CandidateTable.read(work / "sevennet.parquet")
         column = above_hull_column(SECOND)

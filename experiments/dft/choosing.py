@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from crysjepa import api
-from crysjepa.candidates import CandidateTable
+from crysjepa.candidates import CandidateTable, Status
 from crysjepa.discover.choosing import worth_relaxing
 from crysjepa.energy.support import HullSupport, Support
 from crysjepa.evaluate.given import energies_told
@@ -85,8 +85,15 @@ def judge(table: CandidateTable, out: Path) -> CandidateTable:
 def shortlist(judged: CandidateTable, by: str = "e_above_hull", num: int | None = NUM) -> list[str]:
     """Stable, novel, of a new formula, where the hull is supported and gives no warning; lowest ``by`` first.
 
-    Of each formula the lowest. ``by`` is ``e_above_closed_hull`` where the hull was closed.
+    Of each formula the first. ``by`` is ``p_stable``, highest first, where the hull was closed: the order of
+    a short list of ``crysjepa discover``, and like there without what the closed hull calls unstable or knows
+    a lower polymorph of.
     """
+    if by == "p_stable":
+        worse = [p is not None for p in judged.column("lower_polymorph")]
+        unstable = [s is False for s in judged.column("stable_closed")]
+        out = dict.fromkeys(i for i, *no in zip(judged.ids, worse, unstable, strict=True) if any(no))
+        judged = judged.decide("closed hull", dict.fromkeys(out, "not on the list"), Status.REJECTED)
     ids = judged.ok_ids
     names = ("stable", "unique", "novel", "novelty_grade", "hull_support", "hull_warning", by)
     columns = [judged.column(n, ids) for n in names]
@@ -95,7 +102,8 @@ def shortlist(judged: CandidateTable, by: str = "e_above_hull", num: int | None 
         good = stable and unique and novel and grade == Grade.NEW_FORMULA
         if good and support == Support.SUPPORTED and warned is None and above is not None:
             found[id_] = above
-    order = sorted(found, key=lambda i: (found[i], i))
+    sign = -1 if by == "p_stable" else 1
+    order = sorted(found, key=lambda i: (sign * found[i], i))
     formulas = dict(zip(order, reduced_formulas(judged.crystals(order)), strict=True))
     first: dict[Formula, str] = {}
     for id_ in order:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -143,6 +144,15 @@ def test_a_hole_in_the_force_field_is_no_competitor(prototypes, references, tiny
     found = search.close([CU_AU])
     assert not len(found.crystals)
     assert all("hole in the force field" in reason for reason in found.failures.values())
+
+
+def test_a_known_formula_competes_with_dfts_energy_alone(search):
+    """Unless something is clearly lower: else it is the known compound, by a force field that errs."""
+    deep = Hull.from_entries(["CuAu"], [-9.0], scale="materials_project", source="known")
+    found = replace(search, hull=deep).close([CU_AU])
+    assert len(found.crystals) and "CuAu" not in found.crystals.reduced_formulas()
+    shallow = Hull.from_entries(["CuAu"], [8.0], scale="materials_project", source="known")
+    assert "CuAu" in replace(search, hull=shallow).close([CU_AU]).crystals.reduced_formulas()
 
 
 # -- crystals against the closed hull ----------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +142,19 @@ class Search:
             state.round(number)
         return state.closed()
 
+    def bars(self, crystals: Crystals) -> NDArray[np.float64]:
+        """(B,) formation energies that crystals must be below to count: where a compound of the formula is
+        known, its energy less :data:`SURE`; infinite elsewhere.
+        """
+        known = self.hull.compounds
+        found = []
+        for composition in crystals.compositions():
+            amounts = composition.get_el_amt_dict()
+            total = sum(amounts.values())
+            key = tuple(sorted((e, round(n / total, 12)) for e, n in amounts.items()))
+            found.append(known.get(key, np.inf) - SURE)
+        return np.array(found)
+
     def propose(self, system: System) -> Pool:
         """Filled prototypes of exactly these elements, with the energies they are predicted to relax to."""
         fillings = self.prototypes.fillings(system, self.settings.proposals, self.hidden)
@@ -209,9 +222,9 @@ class _State:
     def __init__(self, search: Search, systems: Sequence[System]) -> None:
         self.search, self.systems = search, systems
         self.open = list(systems)
-        self.converged = dict.fromkeys(systems, False)
         self.parts = {s: list(subsystems_of(s)) for s in systems}
         self.pools: dict[System, Pool] = {}
+        self.bars: dict[System, NDArray[np.float64]] = {}
         self.predicted: dict[str, float] = {}
         self.gains: dict[str, float] = {}
         self.sites: dict[str, int] = {}
@@ -219,12 +232,12 @@ class _State:
         self.found: dict[str, tuple[Crystals, float]] = {}
         self.totals: dict[str, float] = {}
         self.arrived: dict[str, bool] = {}
-        self.exhausted = dict.fromkeys(systems, False)
         self.part_of: dict[str, System] = {}
         self.failures: dict[str, str] = {}
         self.hull = search.hull
 
     def round(self, number: int) -> None:
+        """Look, relax the best, and let them join the hull."""
         settings = self.search.settings
         lower = LowerHull(self.hull)
         chosen = self._worth_a_look(lower)
@@ -247,12 +260,7 @@ class _State:
             new[id_] = energy
         lowered = self._lowered(lower, new)
         self._join(new)
-        for system in self.open:
-            parts = self.parts[system]
-            anything = system in self.pools and len(self.pools[system].crystals) > 0
-            self.converged[system] = anything and not any(part in lowered for part in parts)
-            self.exhausted[system] = not any(part in lowered for part in parts)
-        self.open = [s for s in self.open if not self.exhausted[s]]
+        self.open = [s for s in self.open if any(part in lowered for part in self.parts[s])]
 
     def _no_competitor(self, id_: str, crystal: Crystals, energy: float) -> str | None:
         """Why a relaxed crystal does not count, if it does not."""
@@ -262,17 +270,14 @@ class _State:
                 f"{energy:.2f} eV/atom of formation, where {predicted:.2f} was predicted: a hole in the "
                 "force field is likelier"
             )
-        (composition,) = crystal.compositions()
-        fractions = {str(e): composition.get_atomic_fraction(e) for e in composition.elements}
-        known = self.search.hull.compounds.get(tuple(sorted((e, round(f, 12)) for e, f in fractions.items())))
-        if known is not None and energy > known - SURE:
+        if energy > self.search.bars(crystal)[0]:
             return f"a compound of this formula is known, and this is not lower by more than {SURE:g} eV/atom"
         return None
 
     def _pool(self, part: System) -> Pool:
         if part not in self.pools:
             pool = self.search.propose(part)
-            self.pools[part] = pool
+            self.pools[part], self.bars[part] = pool, self.search.bars(pool.crystals)
             self.predicted |= dict(zip(pool.crystals.ids, pool.predicted.tolist(), strict=True))
             self.gains |= dict(zip(pool.crystals.ids, pool.gains.tolist(), strict=True))
             self.part_of |= dict.fromkeys(pool.crystals.ids, part)
@@ -286,13 +291,12 @@ class _State:
         needed = sorted({p for s in self.open for p in self.parts[s]}, key=lambda s: (len(s), s))
         for done, part in enumerate(needed, start=1):
             pool = self._pool(part)
-            values: NDArray[np.float64] = pool.predicted - (
-                lower.heights(pool.fractions)[0] if len(pool.crystals) else 0.0
-            )
+            values = pool.predicted - lower.heights(pool.fractions)[0]
+            promising = (values < settings.margin) & (pool.predicted < self.bars[part])
             above[part] = [
                 (float(v), i)
-                for v, i in zip(values, pool.crystals.ids, strict=True)
-                if v < settings.margin and i not in self.static and i not in self.failures
+                for v, i, good in zip(values, pool.crystals.ids, promising, strict=True)
+                if good and i not in self.static and i not in self.failures
             ]
             if report is not None:
                 report("propose competitors", done, len(needed))
@@ -321,9 +325,7 @@ class _State:
                 if taken.total() >= most:
                     break
                 formula, sites = id_.split("-", 1)[0], self.sites[id_]
-                energy = round(
-                    self.predicted[id_] if of_formula == _STATIC_OF_FORMULA else self.static[id_], 4
-                )
+                energy = round(self.static.get(id_, self.predicted[id_]), 4)
                 if taken[formula] < of_formula and (formula, sites, energy) not in seen:
                     taken[formula] += 1
                     seen.add((formula, sites, energy))
@@ -354,16 +356,12 @@ class _State:
             return
         crystals = Crystals.concatenate([self.found[i][0] for i in new])
         hypothetical = Hull.from_entries(
-            crystals.compositions(), list(new.values()), scale=self.hull.scale, source="competitors",
-            ids=crystals.ids,
-        )  # fmt: skip
-        joined = self.hull.joined(hypothetical)
-        self.hull = Hull(
-            joined.compounds, joined.scale, self.search.hull.source, joined.scale_stated, joined.skipped,
-            joined.references,
-        )  # fmt: skip
+            crystals.compositions(), list(new.values()), scale=self.hull.scale, source="competitors"
+        )
+        self.hull = replace(self.hull.joined(hypothetical), source=self.search.hull.source)
 
     def closed(self) -> Closed:
+        """What was found."""
         crystals = [c for c, _ in self.found.values()]
         counts: dict[System, int] = {}
         relaxed: dict[System, int] = {}
@@ -380,7 +378,7 @@ class _State:
             self.arrived,
             {s: sum(counts.get(p, 0) for p in parts) for s, parts in self.parts.items()},
             {s: sum(relaxed.get(p, 0) for p in parts) for s, parts in self.parts.items()},
-            self.converged,
+            {s: s not in self.open and len(self._pool(s).crystals) > 0 for s in self.systems},
             self.failures,
             len(self.static),
         )
