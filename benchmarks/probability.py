@@ -159,7 +159,7 @@ def geometry(rows: pd.DataFrame, relaxed: pd.DataFrame) -> dict[str, Any]:
 def page(found: dict[str, Any]) -> str:
     """Tables."""
     lines = [
-        "# How good the chances are",
+        "## How likely DFT is to agree",
         "",
         f"`python benchmarks/probability.py`: {found['crystals']} crystals of WBM in {found['systems']} "
         f"chemical systems, {FOLDS} folds by system; hulls: the bundled one, and {found['poorer_hulls']} "
@@ -216,6 +216,8 @@ def page(found: dict[str, Any]) -> str:
         f"crystals it is lower by over 1 meV/atom, at {100 * scale['higher']:.1f} % higher. WBM's formation "
         f"energies are moved by {1e3 * scale['mean_absolute_shift']:.0f} meV/atom (mean of absolute values, "
         f"at most {scale['largest_shift']:.2f} eV/atom) to be on the hull's correction scheme.",
+        "",
+        "![Chances against what DFT says](probability.svg)",
         "",
     ]
     return "\n".join(lines)

@@ -1,8 +1,10 @@
 """Write docs/results.md from saved runs, so that no figure in it is typed in by hand.
 
 crysjepa discover --out run
-crysjepa relax run/shortlist --force-field sevennet --max-steps 0 --out s.parquet
-crysjepa evaluate s.parquet --out second    # and the structures of run/round-0/control.parquet likewise
+crysjepa compete run/round-0/control.parquet --effort quick --out control
+python benchmarks/probability.py --data FOLDER --out P
+python benchmarks/hide_and_seek.py table --out K
+python experiments/dft/last_word.py table
 crysjepa evaluate samples.pt --preset strict --out judged
 python benchmarks/held_out_hull.py --relaxed RELAXED.parquet ... --out H
 python scripts/yardstick.py ... --out Y
@@ -11,8 +13,8 @@ python benchmarks/evaluation.py --data FOLDER --out E
 python scripts/screen_million.py > million.txt
 crysjepa dft run docs/examples/mg-si --out mg-si --processes 2
 crysjepa evaluate docs/examples/mg-si --out ff
-python scripts/write_results.py --dft mg-si ff --discover run --second second control --evaluate judged --screening S/screening.json --million million.txt \
-    --include Y/yardstick.md H/held_out_hull.md E/evaluation.md --out docs/results.md
+python scripts/write_results.py --dft mg-si ff --discover run --control control --evaluate judged --screening S/screening.json --million million.txt \
+    --include experiments/dft/table.md K/hide_and_seek.md P/probability.md Y/yardstick.md H/held_out_hull.md E/evaluation.md --out docs/results.md
 
 A section whose run is not named stays as it is in --out.
 """
@@ -25,8 +27,6 @@ import textwrap
 from collections import Counter
 from pathlib import Path
 from typing import Any
-
-from scipy.stats import spearmanr
 
 from crysjepa.candidates import CandidateTable
 from crysjepa.report.wording import RATE_LETTERS, number, rate_with_interval
@@ -47,8 +47,8 @@ def rates(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def discover_section(run: Path, second: Path | None = None, chance: Path | None = None) -> list[str]:
-    """The quick run, its controls, and what another force field says of its short list and the base's control."""
+def discover_section(run: Path, looked_into: Path | None = None) -> list[str]:
+    """The quick run and its controls; ``looked_into`` is what `compete` made of the base's."""
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     protocol, rounds = metrics["protocol"], metrics["rounds"]
@@ -91,28 +91,8 @@ def discover_section(run: Path, second: Path | None = None, chance: Path | None 
         f"{', '.join(f'{name} {value:.0f}' for name, value in seconds.items())}.",
     ]
     lines += trust_lines(metrics, table, listed)
-    if second is not None:
-        other = json.loads((second / "metrics.json").read_text(encoding="utf-8"))
-        found = CandidateTable.read(second / "crystals.parquet")
-        named = {i.split("-", 2)[2]: i for i in found.ids}  # rank, formula and id make the name of a file
-        both = [i for i in listed if i in named]
-        ours = table.column("e_above_hull", both)
-        theirs = found.column("e_above_hull", [named[i] for i in both])
-        gaps = sorted(b - a for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None)
-        order = spearmanr(ours, theirs, nan_policy="omit").statistic
-        lines.append(
-            f"- A second judge, {other['judge']}, elemental references "
-            f"{other['protocol']['elemental_references']} to {other['protocol']['elemental_references_mae']:.3f} eV/atom, on "
-            f"the short list as CHGNet relaxed it: {rate_with_interval(other, 'stable')} % of {other['num_crystals']} at "
-            f"most 0.1 eV/atom above the same hull, {rate_with_interval(other, 'stable_at_0')} % on it; its energies above "
-            f"hull are {gaps[len(gaps) // 2]:+.3f} eV/atom from CHGNet's (median), Spearman {order:.2f}."
-        )
-    if chance is not None:
-        other = json.loads((chance / "metrics.json").read_text(encoding="utf-8"))
-        lines[-1] += (
-            f" Of the base's {other['num_crystals']} at random, likewise: {rate_with_interval(other, 'stable')} % and "
-            f"{rate_with_interval(other, 'stable_at_0')} %."
-        )
+    if looked_into is not None:
+        lines.append(chance_line(looked_into))
     return lines
 
 
@@ -157,6 +137,30 @@ def trust_lines(metrics: dict[str, Any], table: CandidateTable, listed: list[str
         f"of the {expected['num']} listed at most 0.1 eV/atom above the hull."
     )
     return lines
+
+
+def chance_line(folder: Path) -> str:
+    """The base's control, looked into like the short list."""
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    table, trust = CandidateTable.read(folder / "crystals.parquet"), metrics["trust"]
+    told = [e for e in table.column("e_above_closed_hull") if e is not None]
+    parts = [
+        f"{sum(e <= 0.1 for e in told)} of {len(told)} are at most 0.1 eV/atom above the closed hull by CHGNet"
+    ]
+    for judge in trust["judges"]:
+        theirs = [e for e in table.column(judge["column"]) if e is not None]
+        parts.append(f"{sum(e <= 0.1 for e in theirs)} of {len(theirs)} by {judge['name']}")
+    both = sum(s is True for s in table.column("stable_by_all"))
+    names = ("stable_by_all", "valid", "unique", "novel")
+    new = zip(table.column("novelty_grade"), *(table.column(c) for c in names), strict=True)
+    hits = sum(g == "new formula" and all(flags) for g, *flags in new)
+    expected = trust["expected"]
+    return (
+        f"- Of the base's {metrics['num_crystals']} at random, looked into alike (`crysjepa compete "
+        f"run/round-0/control.parquet --effort quick`): {', '.join(parts)}, {both} by both; {hits} of them are valid, unique, "
+        f"novel and of a new formula. DFT is expected to agree on {expected['expected']:.1f} ({expected['low']} to "
+        f"{expected['high']}) of {expected['num']}."
+    )
 
 
 def span(values: list[float]) -> str:
@@ -389,12 +393,7 @@ def main() -> None:
     )
     parser.add_argument("--discover", type=Path)
     parser.add_argument("--readme", type=Path, help="whose words about the quick run are written anew")
-    parser.add_argument(
-        "--second",
-        type=Path,
-        nargs=2,
-        help="short list and control of the base, as another force field judges them",
-    )
+    parser.add_argument("--control", type=Path, help="what compete made of the base's control")
     parser.add_argument("--remark", help="what a reader must know of the quick run")
     parser.add_argument("--evaluate", type=Path)
     parser.add_argument("--screening", type=Path, help="screening.json")
@@ -406,7 +405,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args()
     made = [
-        *([discover_section(chosen.discover, *(chosen.second or ()))] if chosen.discover else []),
+        *([discover_section(chosen.discover, chosen.control)] if chosen.discover else []),
         *([evaluate_section(chosen.evaluate)] if chosen.evaluate else []),
         *([screening_section(chosen.screening)] if chosen.screening else []),
         *([million_section(chosen.million)] if chosen.million else []),
