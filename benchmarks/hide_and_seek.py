@@ -269,7 +269,7 @@ def page(rows: Sequence[dict[str, Any]], about: dict[str, Any]) -> str:
     relaxed = np.mean([r["num_relaxed"] for r in {r["system"]: r for r in rows}.values()])
     return "\n".join(
         [
-            "## Hide and seek",
+            "# Hide and seek",
             "",
             "`python benchmarks/hide_and_seek.py table`, of rows made by `run`: all compounds of "
             f"{len(systems)} chemical systems taken out of the hull and of the prototypes, and searched for. At each "

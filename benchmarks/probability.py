@@ -159,7 +159,7 @@ def geometry(rows: pd.DataFrame, relaxed: pd.DataFrame) -> dict[str, Any]:
 def page(found: dict[str, Any]) -> str:
     """Tables."""
     lines = [
-        "## How likely DFT is to agree",
+        "# How likely DFT is to agree",
         "",
         f"`python benchmarks/probability.py`: {found['crystals']} crystals of WBM in {found['systems']} "
         f"chemical systems, {FOLDS} folds by system; hulls: the bundled one, and {found['poorer_hulls']} "

@@ -89,7 +89,7 @@ def page(found: dict[str, Any]) -> str:
     """The section of ``docs/results.md``."""
     waiting = sum(s["waiting"] for s in found["groups"].values())
     lines = [
-        "## DFT has the last word",
+        "# DFT has the last word",
         "",
         "`python experiments/dft/last_word.py table`, of calculations that are kept beside it. 24 crystals of a short list "
         "and 24 at random, of the same 1,500 that the flow drew (at most 8 sites, of Li Na K Mg Ca Sr Al Ga Si Ge O F S Se "
