@@ -13,7 +13,7 @@ from calculating import key_of
 from tabling import Candidate, Energy
 
 from crysjepa.candidates import CandidateTable, write_parquet
-from crysjepa.run import read_json
+from crysjepa.run import read_json, write_json
 
 HERE = Path(__file__).parent
 CRYSTALS, CALCULATIONS = "crystals.parquet", "calculations.parquet"
@@ -57,6 +57,26 @@ def keep(work: Path, scale: str, out: Path = HERE) -> int:
     write_parquet(pa.Table.from_pylist(rows, schema=SCHEMA), out / CALCULATIONS)
     table.write(out / CRYSTALS)
     return len(rows)
+
+
+def seed(work: Path, scale: str, kept: Path = HERE) -> int:
+    """Put the committed calculations of this scale into a working folder that lacks them; how many.
+
+    So ``calculate`` goes on where the committed files stand.
+    """
+    if not (work / CRYSTALS).is_file():
+        CandidateTable.read(kept / CRYSTALS).write(work / CRYSTALS)
+    added = 0
+    for row in pq.read_table(kept / CALCULATIONS).to_pylist():
+        path = work / "cache" / scale / f"{row['key']}.json"
+        if row["scale"] != scale or row["energy_per_atom"] is None or path.is_file():
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        triples = {n: [row[n][k : k + 3] for k in range(0, len(row[n]), 3)] for n in ("cell", "frac_coords")}
+        names = ("formula", "energy_per_atom", "converged", "steps", "seconds", "k_points")
+        write_json(path, {n: row[n] for n in names} | triples)
+        added += 1
+    return added
 
 
 def _result(path: Path) -> dict[str, Any]:

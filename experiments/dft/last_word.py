@@ -9,7 +9,7 @@
 ``choose`` draws crystals, takes a control at random and a short list of the same draw, and names what
 competes. Where ``crysjepa compete FOLDER/to_close.parquet --out FOLDER/closed`` has run, ``choose`` once more
 takes the short list and the competing phases from the closed hull. ``judge`` asks SevenNet too, and
-``choose`` once more takes its answers. ``calculate`` works off the queue; stopped, it goes on where it stood;
+``choose`` once more takes its answers. ``calculate`` works off the queue, from where the committed files stand; stopped, it goes on;
 with ``--wait`` it takes what ``choose`` adds later. ``keep`` writes ``crystals.parquet`` and
 ``calculations.parquet`` beside this file, and ``table`` makes ``table.json`` and ``table.md`` of these two
 alone: it needs neither GPAW nor the folder.
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from keeping import HERE, JUDGES, keep, read
+from keeping import HERE, JUDGES, keep, read, seed
 from tabling import Verdict, agreement, chance_agreement, judge, row, shares
 
 from crysjepa.candidates import CandidateTable
@@ -185,6 +185,7 @@ def main() -> None:
     from crysjepa.dft.gpaw import PRESETS
 
     if options.stage == "calculate":
+        seed(options.work, scale_of("gpaw", PRESETS[options.preset]))
         calculate(
             options.work / "crystals.parquet", options.work,
             preset=options.preset, processes=options.processes, wait=options.wait,

@@ -124,3 +124,17 @@ def test_what_competes_comes_before_its_candidate_and_groups_in_turn(experiment)
     needs = {"a": ["x"], "b": ["x", "y"], "c": []}
     cost = {"a": 5.0, "b": 1.0, "c": 3.0, "x": 1.0, "y": 9.0}
     assert planning.order([["a", "b"], ["c"]], needs, cost) == ["x", "a", "c", "y", "b"]
+
+
+def test_calculations_go_on_from_the_committed_files(experiment, tmp_path):
+    """Seeded into an empty folder and kept again, they are the same."""
+    keeping = experiment["keeping"]
+    rows = pq.read_table(FOLDER / "calculations.parquet").to_pylist()
+    scale = rows[0]["scale"]
+    done = [r for r in rows if r["energy_per_atom"] is not None]
+    assert keeping.seed(tmp_path / "work", scale) == len(done) > 0
+    assert keeping.seed(tmp_path / "work", scale) == 0, "what is there stays"
+    (tmp_path / "again").mkdir()
+    assert keeping.keep(tmp_path / "work", scale, tmp_path / "again") == len(done)
+    again = pq.read_table(tmp_path / "again" / "calculations.parquet").to_pylist()
+    assert again == done
