@@ -40,11 +40,6 @@ Elastic = Annotated[bool, typer.Option("--elastic/--no-elastic", help="elastic c
 Seconds = Annotated[
     float, typer.Option("--seconds", min=1, help="for one crystal's phonons and elastic constants")
 ]
-_EFFORTS: dict[str, dict[str, Any]] = {
-    "quick": {"static": 24, "relaxed": 4, "rounds": 2},
-    "standard": {},
-    "thorough": {"proposals": 2000, "static": 100, "relaxed": 24, "rounds": 5},
-}
 
 
 def trust_settings(base: Trust, judges: str | None, effort: str | None = None) -> Trust:
@@ -52,13 +47,13 @@ def trust_settings(base: Trust, judges: str | None, effort: str | None = None) -
 
     Raises ValueError for an unknown effort or judge, ImportError for one that is not installed.
     """
-    from crysjepa.compete.search import CompeteSettings
+    from crysjepa.compete.search import EFFORTS
 
     changes: dict[str, Any] = {}
     if effort is not None:
-        if effort not in _EFFORTS:
-            raise ValueError(f"no effort {effort!r}: choose from {', '.join(_EFFORTS)}")
-        changes["close"] = CompeteSettings(**_EFFORTS[effort])
+        if effort not in EFFORTS:
+            raise ValueError(f"no effort {effort!r}: choose from {', '.join(EFFORTS)}")
+        changes["close"] = EFFORTS[effort]
     if judges is not None:
         changes["judges"] = judges
     trust = base.model_copy(update=changes)

@@ -14,9 +14,9 @@ from crysjepa.candidates import CandidateTable, Status
 from crysjepa.chemical_systems import atomic_numbers
 from crysjepa.compete.search import Closed
 from crysjepa.crystals import Crystals
-from crysjepa.energy.hull import Fractions, Hull
+from crysjepa.energy.hull import Fractions, Hull, fractions_of
 from crysjepa.energy.known_hull import known_formulas
-from crysjepa.energy.support import TOO_LOW, System
+from crysjepa.energy.support import TOO_LOW, System, systems_of
 from crysjepa.screen.filters import reduced_formulas
 
 SAME = 0.02
@@ -57,11 +57,8 @@ class Standing:
 
 def systems_to_close(crystals: Crystals) -> dict[str, System]:
     """The chemical system of each crystal of two elements or more, by id."""
-    found = {
-        i: tuple(z for z, _ in formula)
-        for i, formula in zip(crystals.ids, reduced_formulas(crystals), strict=True)
-    }
-    return {i: tuple(sorted(s)) for i, s in found.items() if len(s) > 1}
+    systems = zip(crystals.ids, systems_of(reduced_formulas(crystals)), strict=True)
+    return {i: system for i, system in systems if len(system) > 1}
 
 
 def standings(
@@ -76,12 +73,12 @@ def standings(
     for phase in phases:
         (composition,) = phase.crystal.compositions()
         if len(composition.elements) > 1:
-            by_composition.setdefault(_fractions(composition), []).append(phase)
+            by_composition.setdefault(fractions_of(composition), []).append(phase)
     found = {}
     for id_, crystal, composition in zip(crystals.ids, crystals, crystals.compositions(), strict=True):
         if id_ not in energies:
             continue
-        energy, own = energies[id_], _fractions(composition)
+        energy, own = energies[id_], fractions_of(composition)
         elements = [str(e) for e in composition.elements]
         lowest = {}
         for fractions, rivals in by_composition.items():
@@ -198,40 +195,23 @@ def _without_self(rivals: Sequence[Phase], id_: str, crystal: Crystals, energy: 
     return others
 
 
-def _fractions(composition: Any) -> Fractions:
-    amounts = composition.get_el_amt_dict()
-    total = sum(amounts.values())
-    return tuple(sorted((e, round(n / total, 12)) for e, n in amounts.items()))
-
-
 def _named(
     mixture: Mapping[Fractions, float], known: Mapping[Fractions, float], lowest: Mapping[Fractions, Phase]
 ) -> list[dict[str, Any]]:
     """What a crystal would decompose into, most of it first."""
+    from pymatgen.core import Composition
+
     names, numbers, rows = known_formulas(), atomic_numbers(), []
     for fractions, amount in sorted(
         mixture.items(), key=lambda item: (-round(item[1], 6), len(item[0]) == 1, item[0])
     ):
         phase = lowest.get(fractions)
-        formula = _formula(fractions)
+        formula = Composition(dict(fractions)).get_integer_formula_and_factor(max_denominator=200)[0]
         if len(fractions) == 1:
             rows.append({"formula": formula, "id": None, "amount": round(amount, 4), "known": True})
         elif phase is not None and phase.energy < known.get(fractions, np.inf):
             rows.append({"formula": formula, "id": phase.id, "amount": round(amount, 4), "known": False})
         else:
-            key = tuple(sorted((numbers[e], n) for e, n in _counts(fractions)))
+            key = tuple(sorted((numbers[str(e)], round(n)) for e, n in Composition(formula).items()))
             rows.append({"formula": formula, "id": names.get(key), "amount": round(amount, 4), "known": True})
     return rows
-
-
-def _formula(fractions: Fractions) -> str:
-    from pymatgen.core import Composition
-
-    return str(Composition(dict(fractions)).get_integer_formula_and_factor(max_denominator=200)[0])
-
-
-def _counts(fractions: Fractions) -> list[tuple[str, int]]:
-    from pymatgen.core import Composition
-
-    formula = Composition(_formula(fractions))
-    return [(str(e), round(n)) for e, n in formula.items()]

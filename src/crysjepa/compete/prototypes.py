@@ -28,7 +28,8 @@ from crysjepa.crystals import Crystals
 from crysjepa.energy.support import System
 from crysjepa.generate.parents import Parents
 from crysjepa.generate.similarity import FRACTION_COST, MAX_ATOMIC_NUMBER, swap_costs
-from crysjepa.generate.volumes import element_sizes, length_scales, scaled
+from crysjepa.generate.volumes import element_sizes, swapped
+from crysjepa.screen.hashing import orbits_of
 
 _SYMPREC = 0.1
 _MAX_COST = 12.0
@@ -122,20 +123,14 @@ class Prototypes:
         """
         if not fillings:
             return Crystals.empty()
-        old = self.crystals[[f.parent for f in fillings]]
-        old = old.with_ids([str(i) for i in range(len(old))])
-        numbers = old.atomic_numbers.copy()
-        for k, filling in enumerate(fillings):
-            sites = slice(old.offsets[k], old.offsets[k + 1])
-            for before, after in zip(self.slots[filling.parent], filling.elements, strict=True):
-                numbers[sites][old.atomic_numbers[sites] == before] = after
-        new = Crystals(numbers, old.frac_coords, old.lattices, old.num_atoms, old.ids)
+        swaps = [tuple(zip(self.slots[f.parent], f.elements, strict=True)) for f in fillings]
+        new = swapped(self.crystals[[f.parent for f in fillings]], swaps, self.sizes)
         symbols = element_symbols()
         names = [
             f"{formula}-{self.crystals.ids[f.parent]}-{'.'.join(symbols[z] for z in f.elements)}"
             for formula, f in zip(new.reduced_formulas(), fillings, strict=True)
         ]
-        return scaled(new, length_scales(old, new, self.sizes)).with_ids(names)
+        return new.with_ids(names)
 
     def _group(self, size: int) -> _Group | None:
         if size not in self._groups:
@@ -224,12 +219,9 @@ def _amounts(crystal: Crystals, slots: tuple[int, ...]) -> list[float]:
 def _analysed(source: Crystals) -> tuple[Crystals, list[tuple[int, ...]], list[str]]:
     """Primitive cells, slots and names of prototypes; a crystal without symmetry found is left out."""
     cells, slots, names = [], list[tuple[int, ...]](), list[str]()
-    for crystal in source:
+    for crystal, cell in zip(source, source.to_moyo(), strict=True):
         if crystal.atomic_numbers.max() > MAX_ATOMIC_NUMBER:
             continue
-        cell = moyopy.Cell(
-            crystal.lattices[0].tolist(), crystal.frac_coords.tolist(), crystal.atomic_numbers.tolist()
-        )
         try:
             found = moyopy.MoyoDataset(cell, symprec=_SYMPREC)
         except ValueError:
@@ -250,13 +242,9 @@ def _analysed(source: Crystals) -> tuple[Crystals, list[tuple[int, ...]], list[s
 
 def _signatures(crystal: Crystals, found: moyopy.MoyoDataset) -> list[tuple[int, str]]:
     """Each element and what its orbits are, in the order of the latter."""
-    members: dict[int, set[int]] = defaultdict(set)
-    for site, orbit in enumerate(found.orbits):
-        members[orbit].add(found.mapping_std_prim[site])
     orbits: dict[int, list[str]] = defaultdict(list)
-    for orbit, sites in members.items():
-        element = int(crystal.atomic_numbers[orbit])
-        orbits[element].append(f"{len(sites)}{found.site_symmetry_symbols[orbit]}")
+    for element, num, group in orbits_of(crystal, found):
+        orbits[element].append(f"{num}{group}")
     return sorted(((z, ",".join(sorted(o))) for z, o in orbits.items()), key=lambda item: (item[1], item[0]))
 
 

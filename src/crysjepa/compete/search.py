@@ -20,14 +20,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from crysjepa.chemical_systems import NUM_ELEMENTS, element_fractions
 from crysjepa.compete.prototypes import Prototypes, subsystems_of
 from crysjepa.crystals import Crystals
-from crysjepa.energy.corrections import corrections_by
-from crysjepa.energy.hull import Hull
+from crysjepa.energy.hull import Hull, fractions_of
 from crysjepa.energy.known_hull import NAME
 from crysjepa.energy.lower_hull import LowerHull
 from crysjepa.energy.references import ElementalReferences
 from crysjepa.energy.support import System
 from crysjepa.jepa.pretrain import CrysJepa
-from crysjepa.relax.relax import RelaxSettings, relax_crystals
+from crysjepa.relax.formation import Formed, formation_energies
+from crysjepa.relax.relax import RelaxSettings
 from crysjepa.screen.context import Report
 from crysjepa.screen.embedders import JepaEmbedder
 
@@ -65,6 +65,14 @@ class CompeteSettings(BaseModel):
     max_sites: int = Field(20, ge=1, description="sites of a prototype's primitive cell, at most")
     parents: str = Field(NAME, description="known crystals whose prototypes are filled: a name or a path")
     relaxation: RelaxSettings = RelaxSettings(fmax=0.1, max_steps=60, time_limit=120)
+
+
+EFFORTS = {
+    "quick": CompeteSettings(static=24, relaxed=4, rounds=2),
+    "standard": CompeteSettings(),
+    "thorough": CompeteSettings(proposals=2000, static=100, relaxed=24, rounds=5),
+}
+"""By name: ``quick`` is what a run of ``discover`` can pay for its short list on two cores."""
 
 
 @dataclass(eq=False)
@@ -147,13 +155,7 @@ class Search:
         known, its energy less :data:`SURE`; infinite elsewhere.
         """
         known = self.hull.compounds
-        found = []
-        for composition in crystals.compositions():
-            amounts = composition.get_el_amt_dict()
-            total = sum(amounts.values())
-            key = tuple(sorted((e, round(n / total, 12)) for e, n in amounts.items()))
-            found.append(known.get(key, np.inf) - SURE)
-        return np.array(found)
+        return np.array([known.get(fractions_of(c), np.inf) - SURE for c in crystals.compositions()])
 
     def propose(self, system: System) -> Pool:
         """Filled prototypes of exactly these elements, with the energies they are predicted to relax to."""
@@ -170,11 +172,12 @@ class Search:
         gains = np.maximum(self.model.energies(embedded.vectors) - energies, 0.0)
         return Pool(kept, energies, gains, element_fractions(kept))
 
-    def energies(self, crystals: Crystals, settings: RelaxSettings, stage: str) -> _Evaluated:
+    def energies(self, crystals: Crystals, settings: RelaxSettings, stage: str) -> Formed:
         """Relax crystals, or evaluate them as they are."""
         report = self.progress
-        done = relax_crystals(
+        return formation_energies(
             crystals,
+            self.references,
             force_field=self.force_field,
             settings=settings,
             device=self.device,
@@ -182,38 +185,6 @@ class Search:
             shards=self.shards,
             progress=None if report is None else (lambda done, total: report(stage, done, total)),
         )
-        failures = dict(done.failures)
-        found = done.crystals.select([i for i in done.crystals.ids if i not in failures])
-        totals = np.array([done.records[i].energy_per_atom for i in found.ids])
-        if not len(found):
-            return _Evaluated({}, {}, {}, {}, failures)
-        elemental, unknown = self.references.at(element_fractions(found))
-        values = totals + corrections_by(self.references.corrections, found) - elemental
-        for row in np.flatnonzero(~np.isfinite(values)).tolist():
-            failures[found.ids[row]] = (
-                f"no reference energy for {', '.join(unknown[row])}"
-                if row in unknown
-                else f"{self.references.corrections} has no correction for it"
-            )
-        kept = [row for row in range(len(found)) if np.isfinite(values[row])]
-        return _Evaluated(
-            {found.ids[row]: found[row] for row in kept},
-            {found.ids[row]: float(values[row]) for row in kept},
-            {found.ids[row]: float(totals[row]) for row in kept},
-            {found.ids[row]: done.records[found.ids[row]].converged for row in kept},
-            failures,
-        )
-
-
-@dataclass(frozen=True)
-class _Evaluated:
-    """By id: final crystals, formation and total energies (eV/atom), whether they converged; and reasons."""
-
-    crystals: dict[str, Crystals]
-    formation: dict[str, float]
-    totals: dict[str, float]
-    converged: dict[str, bool]
-    failures: dict[str, str]
 
 
 class _State:
@@ -249,8 +220,9 @@ class _State:
         relaxed = self.search.energies(best, settings.relaxation, f"relax competitors, round {number + 1}")
         self.failures |= relaxed.failures
         new: dict[str, float] = {}
-        for id_, energy in relaxed.formation.items():
-            crystal = relaxed.crystals[id_]
+        for crystal in relaxed.crystals.select(list(relaxed.formation)):
+            (id_,) = crystal.ids
+            energy = relaxed.formation[id_]
             reason = self._no_competitor(id_, crystal, energy)
             if reason is not None:
                 self.failures[id_] = reason

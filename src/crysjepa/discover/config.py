@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from crysjepa.compete.search import CompeteSettings
+from crysjepa.compete.search import EFFORTS
 from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluate.presets import Trust
 from crysjepa.evaluate.protocol import Protocol
@@ -59,7 +59,7 @@ class DiscoverConfig(BaseModel):
     )
     protocol: Protocol = Protocol(
         relaxation=RelaxSettings(fmax=0.1, max_steps=60, time_limit=120), min_hull_entries=1,
-        trust=Trust(close=CompeteSettings(static=24, relaxed=4, rounds=2), most=60),
+        trust=Trust(close=EFFORTS["quick"], most=60),
     )  # fmt: skip
     shortlist: int = Field(50, ge=0, description="longest short list")
     seed: int = Field(0, ge=0)

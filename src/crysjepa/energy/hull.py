@@ -327,17 +327,24 @@ class Hull:
         return None if result.x is None else np.asarray(result.x)
 
 
+def fractions_of(composition: Composition) -> Fractions:
+    """What a hull knows a composition by."""
+    amounts = composition.get_el_amt_dict()
+    total = sum(amounts.values())
+    return tuple(sorted((e, round(n / total, 12)) for e, n in amounts.items() if n > 0))
+
+
 def _read_composition(composition: Any) -> tuple[Fractions | None, str]:
     from pymatgen.core import Composition
 
     try:
-        amounts = Composition(composition).get_el_amt_dict()
+        found = Composition(composition)
     except Exception as error:  # noqa: BLE001 - pymatgen's formula parser; the reason is handed back
         return None, f"{composition!r} is not a composition ({error})"
-    total = sum(amounts.values())
+    total = sum(found.get_el_amt_dict().values())
     if not _is_finite(total) or total <= 0:
         return None, f"{composition!r} is not a composition (no atoms)"
-    return tuple(sorted((e, round(n / total, 12)) for e, n in amounts.items() if n > 0)), ""
+    return fractions_of(found), ""
 
 
 def _lowered(energy: float | None, above: float | None) -> float | None:

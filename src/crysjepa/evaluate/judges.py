@@ -22,12 +22,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from crysjepa.candidates import CandidateTable, Status
 from crysjepa.compete.closed import Phase, standings
 from crysjepa.crystals import Crystals
-from crysjepa.energy.corrections import corrections_by
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.references import ElementalReferences, check_scales
 from crysjepa.evaluate.columns import set_column
@@ -43,7 +40,8 @@ from crysjepa.evaluate.judge_names import (
 from crysjepa.evaluate.known import Known, Report, find_references
 from crysjepa.evaluate.presets import Protocol
 from crysjepa.relax.force_fields import force_field_info
-from crysjepa.relax.relax import RelaxSettings, relax_crystals
+from crysjepa.relax.formation import Formed, formation_energies
+from crysjepa.relax.relax import RelaxSettings
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition
@@ -180,15 +178,6 @@ def _to_judge(table: CandidateTable, ids: Iterable[str] | None) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Energies:
-    """Total and formation energies (eV/atom) by id, and why there is none."""
-
-    totals: dict[str, float]
-    formation: dict[str, float]
-    reasons: dict[str, str]
-
-
-@dataclass(frozen=True)
 class _Opinion:
     """A judge's total energies and energies above its hull (eV/atom) by id, and why there is none."""
 
@@ -211,14 +200,12 @@ class _Judge:
     def prepare(
         cls, name: str, hull: Hull, known: Known, protocol: Protocol, how: How, progress: Report | None
     ) -> _Judge:
-        own = Protocol(force_field=name, allow_mixed_scales=protocol.allow_mixed_scales)
-        references = find_references(own, hull, known, device=how.device, progress=progress)
-        check_scales(references.scale, hull.scale, allow_mixed=protocol.allow_mixed_scales)
+        references = judge_references(name, hull, known, protocol, how.device, progress)
         return cls(name, references, how, progress)
 
     def opinion(self, crystals: Crystals, hull: Hull, competitors: CandidateTable | None) -> _Opinion:
         found = self._energies(crystals, "crystals")
-        above, reasons, source = {}, dict(found.reasons), hull.source
+        above, reasons, source = {}, dict(found.failures), hull.source
         if competitors is None:
             for id_, composition in zip(crystals.ids, crystals.compositions(), strict=True):
                 if id_ in reasons:
@@ -239,7 +226,7 @@ class _Judge:
                 if c.ids[0] in energies
             ]
             formulas = dict(zip(rivals.ids, rivals.compositions(), strict=True))
-            unknown = {i: (formulas[i], reason) for i, reason in computed.reasons.items()}
+            unknown = {i: (formulas[i], reason) for i, reason in computed.failures.items()}
             stand = standings(crystals, found.formation, hull, phases)
             for id_, composition in zip(crystals.ids, crystals.compositions(), strict=True):
                 if id_ in reasons:
@@ -263,10 +250,11 @@ class _Judge:
         }
         return _Opinion(found.totals, above, reasons, told)
 
-    def _energies(self, crystals: Crystals, stage: str) -> _Energies:
+    def _energies(self, crystals: Crystals, stage: str) -> Formed:
         progress, shards, what = self.progress, self.how.shards, f"{stage} by {self.name}"
-        done = relax_crystals(
+        return formation_energies(
             crystals,
+            self.references,
             force_field=self.name,
             settings=self.how.relaxation,
             device=self.how.device,
@@ -274,17 +262,19 @@ class _Judge:
             shards=None if shards is None else shards / slug(self.name) / stage,
             progress=None if progress is None else lambda n, total: progress(what, n, total),
         )
-        totals = {i: r.energy_per_atom for i, r in done.records.items() if i not in done.failures}
-        final, formation, reasons = done.crystals.select(list(totals)), {}, dict(done.failures)
-        added = corrections_by(self.references.corrections, final).tolist()
-        for id_, composition, correction in zip(final.ids, final.compositions(), added, strict=True):
-            energy, reason = self.references.formation_energy_per_atom(composition, totals[id_] + correction)
-            if energy is None:
-                lacks = f"{self.references.corrections} has no correction for it"
-                reasons[id_] = lacks if np.isnan(correction) else str(reason)
-            else:
-                formation[id_] = energy
-        return _Energies(totals, formation, reasons)
+
+
+def judge_references(
+    name: str, hull: Hull, known: Known, protocol: Protocol, device: str, progress: Report | None = None
+) -> ElementalReferences:
+    """A judge's elemental references on the hull's scale.
+
+    Raises as :func:`~crysjepa.evaluate.known.find_references`, and ScaleMismatch where they are on another.
+    """
+    own = Protocol(force_field=name, allow_mixed_scales=protocol.allow_mixed_scales)
+    references = find_references(own, hull, known, device=device, progress=progress)
+    check_scales(references.scale, hull.scale, allow_mixed=protocol.allow_mixed_scales)
+    return references
 
 
 def _lacking(composition: Composition, unknown: Mapping[str, tuple[Composition, str]]) -> str | None:

@@ -19,12 +19,9 @@ def space_groups(crystals: Crystals, symprec: float) -> dict[str, int]:
     ``symprec`` is the distance tolerance in Å. Atoms that lie closer together have no group at all.
     """
     found = {}
-    for crystal in crystals:
-        cell = moyopy.Cell(
-            crystal.lattices[0].tolist(), crystal.frac_coords.tolist(), crystal.atomic_numbers.tolist()
-        )
+    for id_, cell in zip(crystals.ids, crystals.to_moyo(), strict=True):
         try:
-            found[crystal.ids[0]] = int(moyopy.MoyoDataset(cell, symprec=symprec).number)
+            found[id_] = int(moyopy.MoyoDataset(cell, symprec=symprec).number)
         except ValueError:  # no group can be settled on; null says so
             continue
     return found

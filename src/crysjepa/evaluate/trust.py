@@ -20,13 +20,12 @@ from crysjepa.compete.closed import competitor_table, systems_to_close, with_clo
 from crysjepa.compete.prototypes import Prototypes
 from crysjepa.compete.search import Closed, CompeteSettings, Search
 from crysjepa.energy.hull import Hull
-from crysjepa.energy.references import check_scales
 from crysjepa.energy.support import warning
 from crysjepa.evaluate.columns import set_column
 from crysjepa.evaluate.judge import Judge
 from crysjepa.evaluate.judge_names import above_hull_column, energy_column
-from crysjepa.evaluate.judges import How, judge_by_all
-from crysjepa.evaluate.known import Known, Report, find_references
+from crysjepa.evaluate.judges import How, judge_by_all, judge_references
+from crysjepa.evaluate.known import Known, Report
 from crysjepa.evaluate.presets import Protocol, Trust
 from crysjepa.evaluate.probability import expected_confirmations, with_probability
 from crysjepa.generate.parents import Parents
@@ -180,16 +179,14 @@ def usable_judges(
     """The judges beside the first, with elemental references at hand; and why the default one is not.
 
     Called before anything is computed, so that what cannot work is said at once. Raises as
-    :func:`~crysjepa.evaluate.known.find_references` for judges that were named.
+    :func:`~crysjepa.evaluate.judges.judge_references` for judges that were named.
     """
     names, note = trust.further(protocol.force_field)
     if hull is None:
         return (), note
     for name in names:
-        own = Protocol(force_field=name, allow_mixed_scales=protocol.allow_mixed_scales)
         try:
-            found = find_references(own, hull, known, device=device)
-            check_scales(found.scale, hull.scale, allow_mixed=protocol.allow_mixed_scales)
+            judge_references(name, hull, known, protocol, device)
         except (ValueError, FileNotFoundError, ImportError, RuntimeError) as error:
             if trust.judges != "auto":
                 raise

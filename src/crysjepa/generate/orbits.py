@@ -288,9 +288,7 @@ def settle(crystal: Crystals, *, symprec: float = 0.01, plain: bool = False) -> 
     """
     if (reason := unfit(crystal)) is not None:
         raise NoOrbits(reason)
-    cell = moyopy.Cell(
-        crystal.lattices[0].tolist(), crystal.frac_coords.tolist(), crystal.atomic_numbers.tolist()
-    )
+    (cell,) = crystal.to_moyo()
     try:
         if plain:
             basis, sites, numbers, number = cell.basis, cell.positions, cell.numbers, 1

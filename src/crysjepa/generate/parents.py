@@ -104,9 +104,7 @@ def _sites(crystals: Crystals) -> list[NDArray[np.int64]]:
 
 
 def _primitive_sites(crystal: Crystals) -> int:
-    cell = moyopy.Cell(
-        crystal.lattices[0].tolist(), crystal.frac_coords.tolist(), crystal.atomic_numbers.tolist()
-    )
+    (cell,) = crystal.to_moyo()
     try:
         return len(moyopy.MoyoDataset(cell, symprec=_SYMPREC).prim_std_cell.numbers)
     except ValueError:  # no symmetry can be settled on

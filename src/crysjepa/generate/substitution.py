@@ -24,7 +24,7 @@ from crysjepa.generate.base import Draws, Progress, Samples, Untrained
 from crysjepa.generate.constraints import Constraints, element_shares, symbols
 from crysjepa.generate.parents import Parents
 from crysjepa.generate.proposals import Proposals, SubstitutionConfig, Swaps
-from crysjepa.generate.volumes import best_scales, element_sizes, length_scales, scaled
+from crysjepa.generate.volumes import best_scales, element_sizes, scaled, swapped
 from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.relax.pool import WorkerPool
 
@@ -132,13 +132,7 @@ class SubstitutionGenerator(Untrained):
         if not ids:
             return Crystals.empty()
         old = self.parents.crystals[[row for row, _ in proposals]].with_ids(ids)
-        numbers = old.atomic_numbers.copy()
-        for k, (_, swaps) in enumerate(proposals):
-            sites = slice(old.offsets[k], old.offsets[k + 1])
-            for a, b in swaps:
-                numbers[sites][old.atomic_numbers[sites] == a] = b
-        swapped = Crystals(numbers, old.frac_coords, old.lattices, old.num_atoms, old.ids)
-        crystals = scaled(swapped, length_scales(old, swapped, self._sizes))
+        crystals = swapped(old, [swaps for _, swaps in proposals], self._sizes)
         if not self.config.jepa_volume:
             return crystals
         blocks = [crystals[start : start + _BLOCK] for start in range(0, len(crystals), _BLOCK)]

@@ -48,6 +48,23 @@ def length_scales(old: Crystals, new: Crystals, sizes: NDArray[np.float64]) -> N
     return np.asarray(after / before)
 
 
+def swapped(
+    parents: Crystals, swaps: Sequence[Sequence[tuple[int, int]]], sizes: NDArray[np.float64]
+) -> Crystals:
+    """The parents with elements swapped, all at once, at the volumes that the elements' sizes ask for.
+
+    ``swaps`` are pairs of atomic numbers, before and after, for each crystal; ``sizes`` (119,) are those of
+    :func:`element_sizes`.
+    """
+    numbers = parents.atomic_numbers.copy()
+    for k, pairs in enumerate(swaps):
+        sites = slice(parents.offsets[k], parents.offsets[k + 1])
+        for before, after in pairs:
+            numbers[sites][parents.atomic_numbers[sites] == before] = after
+    new = Crystals(numbers, parents.frac_coords, parents.lattices, parents.num_atoms, parents.ids)
+    return scaled(new, length_scales(parents, new, sizes))
+
+
 def scaled(crystals: Crystals, factors: NDArray[np.float64]) -> Crystals:
     """The same crystals with lattice vectors ``factors`` (B,) times as long."""
     return Crystals(

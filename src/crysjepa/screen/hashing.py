@@ -76,20 +76,22 @@ def novel_by_hash(
     return Matching({i: known.first.get(h) for i, h in hashes.items()}, failures)
 
 
-def _hash(crystal: Crystals, formula: tuple[tuple[int, int], ...]) -> str:
-    from pymatgen.core import Element
-
-    cell = moyopy.Cell(
-        crystal.lattices[0].tolist(), crystal.frac_coords.tolist(), crystal.atomic_numbers.tolist()
-    )
-    found = moyopy.MoyoDataset(cell, symprec=SYMPREC)
-    symbols = {number: Element.from_Z(number).symbol for number, _ in formula}
+def orbits_of(crystal: Crystals, found: moyopy.MoyoDataset) -> list[tuple[int, int, str]]:
+    """Of each orbit of a crystal the element, the number of its sites in the primitive cell, and their site
+    symmetry, as moyo found them.
+    """
     sites: dict[int, set[int]] = defaultdict(set)  # orbit -> sites of the primitive cell
     for site, orbit in enumerate(found.orbits):
         sites[orbit].add(found.mapping_std_prim[site])
-    orbits = sorted(
-        f"{symbols[int(crystal.atomic_numbers[orbit])]}:{len(members)}:{found.site_symmetry_symbols[orbit]}"
-        for orbit, members in sites.items()
-    )
+    numbers, groups = crystal.atomic_numbers, found.site_symmetry_symbols
+    return [(int(numbers[orbit]), len(members), groups[orbit]) for orbit, members in sites.items()]
+
+
+def _hash(crystal: Crystals, formula: tuple[tuple[int, int], ...]) -> str:
+    from pymatgen.core import Element
+
+    found = moyopy.MoyoDataset(crystal.to_moyo()[0], symprec=SYMPREC)
+    symbols = {number: Element.from_Z(number).symbol for number, _ in formula}
+    orbits = sorted(f"{symbols[z]}:{num}:{group}" for z, num, group in orbits_of(crystal, found))
     written = "".join(f"{symbols[z]}{n}" for z, n in formula)
     return f"{written}|{found.number}|{','.join(orbits)}"

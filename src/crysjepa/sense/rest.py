@@ -70,12 +70,7 @@ def at_rest(crystal: Crystals, force_field: ForceField) -> AtRest | str:
 def standardised(crystal: Crystals, symprec: float = SYMPREC) -> AtRest:
     """The primitive and conventional cells that moyo finds, sites on their symmetry elements."""
     try:
-        found = moyopy.MoyoDataset(
-            moyopy.Cell(
-                crystal.lattices[0].tolist(), crystal.frac_coords.tolist(), crystal.atomic_numbers.tolist()
-            ),
-            symprec=symprec,
-        )
+        found = moyopy.MoyoDataset(crystal.to_moyo()[0], symprec=symprec)
     except ValueError:  # no group can be settled on
         (atoms,) = crystal.to_atoms()
         return AtRest(atoms, atoms)
