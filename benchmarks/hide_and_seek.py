@@ -15,7 +15,6 @@ import argparse
 import hashlib
 import json
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,18 +31,18 @@ from crysjepa.chemical_systems import atomic_numbers, element_fractions
 from crysjepa.compete.prototypes import Prototypes
 from crysjepa.compete.search import Closed, CompeteSettings, Search
 from crysjepa.crystals import Crystals
-from crysjepa.energy.corrections import corrections_by
 from crysjepa.energy.hull import Fractions, Hull
 from crysjepa.energy.known_hull import NAME, known_hull
 from crysjepa.energy.lower_hull import LowerHull
 from crysjepa.energy.references import ElementalReferences
 from crysjepa.energy.support import System, name_of
+from crysjepa.evaluate.force_field_hull import AS_THEY_ARE
 from crysjepa.evaluate.known import Known, find_references
 from crysjepa.evaluate.presets import Protocol
 from crysjepa.generate.constraints import NOBLE_GASES, RADIOACTIVE
 from crysjepa.generate.parents import Parents
 from crysjepa.jepa.pretrain import CrysJepa
-from crysjepa.relax.relax import RelaxSettings, relax_crystals
+from crysjepa.relax.formation import formation_energies
 from crysjepa.report.evaluation import save_figure
 from crysjepa.report.style import house_style
 from crysjepa.run import write_json, write_text
@@ -60,7 +59,8 @@ AT_ONCE = 10
 def chosen_systems(data: Path, seed: int = 1) -> dict[System, str]:
     """The systems and where they were drawn from, kinds and sizes mixed so that any beginning is balanced."""
     truth = known_hull()
-    by_system = compounds_by_system(truth)
+    numbers = atomic_numbers()
+    known = {system_of(numbers[e] for e, _ in compound) for compound in truth.compounds}
     split = pq.read_table(data / "mp20_bt.parquet", columns=["atomic_numbers", "split"]).to_pylist()
     wbm = pq.read_table(data / "wbm_dev.parquet", columns=["atomic_numbers"]).to_pylist()
     sources = {
@@ -72,7 +72,7 @@ def chosen_systems(data: Path, seed: int = 1) -> dict[System, str]:
     taken: set[System] = set()
     for source, quota in QUOTA.items():
         for size, wanted in quota.items():
-            fit = sorted(s for s in sources[source] if s in by_system and len(s) == size and s not in taken)
+            fit = sorted(s for s in sources[source] if s in known and len(s) == size and s not in taken)
             fit = [s for s in fit if not set(s) & (NOBLE_GASES | RADIOACTIVE)]
             own: list[System] = []
             for place in rng.permutation(len(fit)).tolist():
@@ -88,18 +88,15 @@ def system_of(numbers: Iterable[int]) -> System:
     return tuple(sorted(set(numbers)))
 
 
-def compounds_by_system(hull: Hull) -> dict[System, list[Fractions]]:
-    """The hull's compounds by their chemical system."""
-    numbers, found = atomic_numbers(), defaultdict(list)
-    for compound in hull.compounds:
-        found[tuple(sorted(numbers[e] for e, _ in compound))].append(compound)
-    return dict(found)
+def compounds_of(system: System, hull: Hull) -> list[Fractions]:
+    """The hull's compounds of exactly these elements."""
+    return [c for c in hull.entries(name_of(system).split("-")) if len(c) == len(system)]
 
 
 def without(hull: Hull, hidden: Iterable[System]) -> Hull:
     """The hull without all compounds of exactly these systems."""
     gone, numbers = set(hidden), atomic_numbers()
-    left = {c: e for c, e in hull.compounds.items() if tuple(sorted(numbers[x] for x, _ in c)) not in gone}
+    left = {c: e for c, e in hull.compounds.items() if system_of(numbers[x] for x, _ in c) not in gone}
     return Hull(left, hull.scale, "hidden")
 
 
@@ -109,9 +106,7 @@ def hidden_depth(system: System, truth: Hull) -> float:
     own = Hull(truth.entries(elements), truth.scale, "truth")
     left = without(own, [system])
     return max(
-        (left.energy(dict(c)) or 0.0) - (own.energy(dict(c)) or 0.0)
-        for c in own.compounds
-        if len(c) == len(system)
+        (left.energy(dict(c)) or 0.0) - (own.energy(dict(c)) or 0.0) for c in compounds_of(system, own)
     )
 
 
@@ -163,18 +158,14 @@ def by_judge(closed: Closed, hull: Hull, judge: str, references: ElementalRefere
     near = near_hull(closed)
     if not len(near):
         return hull
-    done = relax_crystals(
-        near, force_field=judge, settings=RelaxSettings(max_steps=0), shards=out / "judge-shards"
+    done = formation_energies(
+        near, references, force_field=judge, settings=AS_THEY_ARE, shards=out / "judge-shards"
     )
-    found = near.select([i for i in near.ids if i not in done.failures])
-    totals = np.array([done.records[i].energy_per_atom for i in found.ids])
-    elemental, _ = references.at(element_fractions(found))
-    energies = totals + corrections_by(references.corrections, found) - elemental
-    good = np.flatnonzero(np.isfinite(energies))
+    found = done.crystals.select(list(done.formation))
     return hull.joined(
         Hull.from_entries(
-            found[good].compositions(),
-            energies[good].tolist(),
+            found.compositions(),
+            list(done.formation.values()),
             scale=hull.scale,
             source=judge,
             elements_alone=True,
@@ -204,7 +195,7 @@ def compared(system: System, truth: Hull, hull: Hull, closed: Closed, judged: Hu
             "num_relaxed": closed.num_relaxed[system],
             "converged": closed.converged[system],
         }
-        for compound in compounds_by_system(truth)[system]
+        for compound in compounds_of(system, truth)
     ]
 
 
