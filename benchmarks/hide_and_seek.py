@@ -206,6 +206,7 @@ def summary(rows: Sequence[dict[str, Any]], column: str) -> dict[str, Any]:
     errors = np.array([r[column] - r["truth"] for r in rows])
     return {
         "systems": len({r["system"] for r in rows}),
+        "seconds": float(np.mean(list({r["system"]: r["seconds_judge"] for r in rows}.values()))),
         "hidden": len(rows),
         "deep": len(deep),
         "median_share": float(np.median(shares)),
@@ -256,8 +257,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def page(rows: Sequence[dict[str, Any]], about: dict[str, Any]) -> str:
     """The section of ``docs/results.md``."""
     search, systems = about["settings"], {r["system"] for r in rows}
-    tried = np.mean([r["num_competitors"] for r in {r["system"]: r for r in rows}.values()])
-    relaxed = np.mean([r["num_relaxed"] for r in {r["system"]: r for r in rows}.values()])
+    first = list({r["system"]: r for r in rows}.values())
+    tried, relaxed = (np.mean([r[c] for r in first]) for c in ("num_competitors", "num_relaxed"))
     return "\n".join(
         [
             "# Hide and seek",
@@ -266,7 +267,7 @@ def page(rows: Sequence[dict[str, Any]], about: dict[str, Any]) -> str:
             f"{len(systems)} chemical systems taken out of the hull and of the prototypes, and searched for. At each "
             "hidden compound, the height of the hull without, with what was found, and by DFT. `hull`: nothing is "
             f"searched for. Competitors a system: {tried:.0f} evaluated by CHGNet as they are, {relaxed:.0f} relaxed "
-            f"(at most {search['static']} and {search['relaxed']} a round, {search['rounds']} rounds). Second: what is "
+            f"(at most {search['static']} and {search['relaxed']} a round, {search['rounds']} rounds), {summary(rows, 'closed')['seconds']:.0f} s on two cores that had other work too. Second: what is "
             f"within {NEAR} eV/atom of the closed hull, by {about['judge']} as CHGNet left it. CHGNet has seen the "
             "hidden compounds in its training, and so has SevenNet; the prototypes have not, nor has the embedding "
             "those of the test split.",

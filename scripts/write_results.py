@@ -168,7 +168,7 @@ def span(values: list[float]) -> str:
     return f"{number(min(values))} to {number(max(values))}"
 
 
-def readme_lines(run: Path) -> list[str]:
+def readme_words(run: Path) -> str:
     """What the README says of the quick run."""
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     table = CandidateTable.read(run / "candidates.parquet")
@@ -185,7 +185,7 @@ def readme_lines(run: Path) -> list[str]:
             f"of {r['num_crystals']} that it chooses to relax ({r['name']}) {rate} % are V.S.U.N. with a formula that is not "
             f"known, of {r['control']['num_crystals']} drawn at random {chance} %"
         )
-    text = (
+    return (
         f"What to expect, with 95 % intervals: {'; '.join(parts)}. Its short list of {len(listed)} has "
         f"energies above the {closed}hull from {span(above)} eV/atom; {supported} stand where the hull is supported, {new} "
         f"have a new formula{second_judge(metrics, table, listed)}. Judge: {metrics['judge']}, a force field that also labelled most of what the ranker learnt from; "
@@ -193,7 +193,6 @@ def readme_lines(run: Path) -> list[str]:
         f"you spend DFT time on it ([all numbers](docs/results.md#the-quick-run), [what the words "
         "mean](docs/evaluate.md#how-new-it-is))."
     )
-    return textwrap.wrap(text, 118, break_long_words=False, break_on_hyphens=False)
 
 
 def second_judge(metrics: dict[str, Any], table: CandidateTable, listed: list[str]) -> str:
@@ -207,14 +206,56 @@ def second_judge(metrics: dict[str, Any], table: CandidateTable, listed: list[st
     return said
 
 
-def write_readme(readme: Path, run: Path) -> None:
-    """Between its two marks."""
-    text = readme.read_text(encoding="utf-8")
-    begin, end = "<!-- quick run: written by scripts/write_results.py -->", "<!-- end -->"
-    before, rest = text.split(begin)
+def write_readme(readme: Path, name: str, text: str) -> None:
+    """Between the two marks of that name."""
+    page = readme.read_text(encoding="utf-8")
+    begin, end = f"<!-- {name}: written by scripts/write_results.py -->", "<!-- end -->"
+    before, rest = page.split(begin)
     after = rest.split(end, 1)[1]
-    lines = "\n".join(readme_lines(run))
+    lines = "\n".join(textwrap.wrap(text, 118, break_long_words=False, break_on_hyphens=False))
     readme.write_text(f"{before}{begin}\n{lines}\n{end}{after}", encoding="utf-8")
+
+
+def dft_words(found: dict[str, Any]) -> str:
+    """What the README says of DFT, from ``experiments/dft/table.json``."""
+    groups = found["groups"]
+
+    def rate(name: str) -> str:
+        within = groups[name]["within_0.1"]
+        low, high = (100 * v for v in within["interval"])
+        return f"{within['hits']} of {within['num']} ({100 * within['share']:.0f} %, {low:.0f}–{high:.0f})"
+
+    names = ("short list", "control")
+    left = [groups[n]["waiting"] + groups[n]["hull_incomplete"] for n in names]
+    text = (
+        "**What DFT says of it.** At most 0.1 eV/atom above the hull by DFT (GPAW, PBE; the phases that the closed hull names "
+        f"are calculated too; 95 % intervals): {rate('short list')} of a short list, {rate('control')} at random from the same "
+        "draw, which is a list of formulas that balance and that the flow has not learnt. "
+    )
+    if any(left):
+        text += (
+            f"Of {groups[names[0]]['asked']} and {groups[names[1]]['asked']}, {left[0]} and {left[1]} are not in it yet: they, "
+            "or a phase that competes, are still to be calculated, and are the larger ones. "
+        )
+    return f"{text}[Each crystal, and what every judge said](docs/results.md#dft-has-the-last-word)."
+
+
+def search_words(found: dict[str, Any]) -> str:
+    """What the README says of the search for competitors, from ``hide_and_seek.json``."""
+    before, after = found["hull"], found["closed_judge"]
+    return (
+        f"**The search for competitors, put to the test.** All compounds of {after['systems']} chemical systems were taken away, "
+        f"and searched for, in {after['seconds']:.0f} s a system. SevenNet having the last word, {100 * after['found']:.0f} % of "
+        f"the {after['deep']} compounds that left a gap of more than 20 meV/atom give back at least 0.8 of it (median "
+        f"{after['median_share']:.2f}), and at {100 * after['too_deep']:.0f} % of all {after['hidden']} the hull comes out too "
+        f"deep by more than 20 meV/atom; without a search it is {1000 * before['mean_error']:.0f} meV/atom too high on average, "
+        f"with it {1000 * after['mean_error']:.0f}. Both force fields have seen these compounds in training; the prototypes have "
+        "not ([hide and seek](docs/results.md#hide-and-seek))."
+    )
+
+
+WORDS = {"table": ("dft", dft_words), "hide_and_seek": ("search", search_words)}
+"""By the name of an included page: the README's marks, and its words from the JSON beside that page."""
 
 
 def evaluate_section(judged: Path) -> list[str]:
@@ -427,7 +468,12 @@ def main() -> None:
     first = [f"## {name}" for name in FIRST if f"## {name}" in sections]
     sections = {name: sections[name] for name in (*first, *(s for s in sections if s not in first))}
     if chosen.readme and chosen.discover:
-        write_readme(chosen.readme, chosen.discover)
+        write_readme(chosen.readme, "quick run", readme_words(chosen.discover))
+    for path in chosen.include if chosen.readme else ():
+        if path.stem in WORDS:
+            name, words = WORDS[path.stem]
+            told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            write_readme(chosen.readme, name, words(told))
     chosen.out.write_text("\n\n".join([head, *sections.values()]) + "\n", encoding="utf-8")
 
 

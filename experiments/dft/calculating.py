@@ -20,8 +20,8 @@ TIME_LIMIT = 1500.0
 """Seconds for one crystal."""
 RELAXED = frozenset(("candidate", "element"))
 """Roles that are relaxed. What competes is calculated as it comes: known compounds as the Materials Project
-relaxed them, hypothetical ones as CHGNet did. Of the first nineteen that were relaxed too, relaxing gained 0
-to 4 meV/atom, so the hull is too high by no more, and candidates that much too low."""
+relaxed them, hypothetical ones as CHGNet did. The first twelve were relaxed too, which changed them by 5
+meV/atom at most: by about so much the hull is too high, and candidates too low."""
 AT_ONCE = 8
 """Calculations for each process before the queue is read again: starting a process takes seconds."""
 POLL = 30.0

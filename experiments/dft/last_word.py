@@ -95,7 +95,7 @@ def page(found: dict[str, Any]) -> str:
         "and 24 at random, of the same 1,500 that the flow drew (at most 8 sites, of Li Na K Mg Ca Sr Al Ga Si Ge O F S Se "
         "Cl: no open d or f shell), relaxed with GPAW (PBE, plane waves to 400 eV, preset `quick`), above the hull of their "
         "elements, of the phases that the closed hull names below them, known and hypothetical, and of each other, all by one "
-        "setting. Phases are calculated as they come: relaxing them gained 0 to 4 meV/atom where that was tried. Known phases "
+        "setting. Phases are calculated as they come: the twelve that were relaxed too changed by 5 meV/atom at most. Known phases "
         "whose structure is not at hand stand as prototypes. Drawn at random is after what `generate` throws away: formulas "
         "that are unbalanced or known to the flow. The rate is of those judged or failed; the cheapest are calculated first, "
         + (

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
-import numpy as np
 from pymatgen.core import Composition
-from scipy.optimize import LinearConstraint, milp
 
 from crysjepa.candidates import CandidateTable
 from crysjepa.crystals import Crystals
@@ -45,18 +43,10 @@ def decomposition(hull: Hull, composition: Composition) -> list[Product]:
 
     What the hull has of the same composition is one of them: a polymorph competes.
     """
-    fractions = {str(e): composition.get_atomic_fraction(e) for e in composition.elements}
-    elements = sorted(fractions)
-    points = [(f, e) for f, e in hull.entries(elements).items() if e < 0]
-    columns = [*({e: 1.0} for e in elements), *(dict(f) for f, _ in points)]
-    mixing = np.array([[column.get(e, 0.0) for column in columns] for e in elements])
-    energies = np.array([0.0] * len(elements) + [e for _, e in points])
-    wanted = np.array([fractions[e] for e in elements])
-    found = milp(energies, constraints=LinearConstraint(mixing, wanted, wanted))
-    if found.x is None:
+    found = hull.decomposition(composition)
+    if not found:
         raise ValueError(f"the hull's linear programme was not solved for {composition.formula}")
-    names = elements + [name_of(f) for f, _ in points]
-    return [Product(n, float(x)) for n, x in zip(names, found.x, strict=True) if x > 1e-6]
+    return [Product(f[0][0] if len(f) == 1 else name_of(f), amount) for f, amount in found.items()]
 
 
 def without(hull: Hull, formulas: Iterable[str]) -> Hull:

@@ -51,8 +51,8 @@ class Candidate:
 class Verdict:
     """What became of a candidate.
 
-    ``state`` is ``judged``, ``hull incomplete`` (a phase that was named has no relaxed energy: ``above`` is
-    then a lower bound), ``failed``, or ``waiting``. ``above`` is eV/atom above DFT's hull of all others.
+    ``state`` is ``judged``, ``hull incomplete`` (a phase that was named has no energy: ``above`` is then a
+    lower bound), ``failed``, or ``waiting``. ``above`` is eV/atom above DFT's hull of all others.
     """
 
     candidate: Candidate
