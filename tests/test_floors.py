@@ -23,7 +23,10 @@ FLOORS = [
         "weights",
     ],
     ["chemical_systems", "nn.torch_geometry"],
-    ["nn.geometry"],
+    ["nn.geometry", "_cif_text"],
+    ["_cif_operations", "_cif_elements"],
+    ["_cif_names", "_cif_sites"],
+    ["_cif_symmetry"],
     [
         "candidates",
         "canonical",

@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import warnings
 import zipfile
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
-from pymatgen.io.cif import CifParser, CifWriter
+from pymatgen.io.cif import CifWriter
 
 from crysjepa.candidates import CandidateTable, Status
 from crysjepa.crystals import Crystals
@@ -27,36 +26,23 @@ ROCKSALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"],
 CESIUM = Structure(Lattice.cubic(4.12), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 P1 = str(CifWriter(CESIUM))
 
-HEADER = """data_{name}
-_cell_length_a {a}
+SALT = """data_x
+_cell_length_a 4.0
 _cell_length_b 4.0
 _cell_length_c 4.0
 _cell_angle_alpha 90
 _cell_angle_beta 90
 _cell_angle_gamma 90
-"""
-LOOP = """loop_
+loop_
 _atom_site_label
 _atom_site_type_symbol
 _atom_site_fract_x
 _atom_site_fract_y
 _atom_site_fract_z
 _atom_site_occupancy
+Na1 Na 0 0 0 1
+Cl1 Cl 0.5 0.5 0.5 1
 """
-
-
-def cif(*rows: str, name: str = "x", a: str = "4.0", extra: str = "") -> str:
-    return HEADER.format(name=name, a=a) + extra + LOOP + "\n".join(rows) + "\n"
-
-
-SALT = cif("Na1 Na 0 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1")
-NA = cif("Na1 Na 0 0 0 1")
-
-
-def symmetric_cif(structure: Structure, **options: int) -> str:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # spglib announces changes of its own to pymatgen
-        return str(CifWriter(structure, symprec=0.01, **options))
 
 
 def only(path: Path, text: str | bytes) -> tuple[str, str | None]:
@@ -68,175 +54,6 @@ def only(path: Path, text: str | bytes) -> tuple[str, str | None]:
     assert (stage, reason) == (None, None) if status == "ok" else stage == "read"
     assert (status == "ok") == (len(table.crystals()) == 1)
     return status, reason
-
-
-# -- CIF -----------------------------------------------------------------------------------------------
-
-
-def test_cif_keeps_order_and_coordinates(tmp_path):
-    path = tmp_path / "my.crystal.cif"
-    path.write_text(cif("O1 O2- 0.33335(2) 0.1 0.99 1", "Ti1 Ti4+ 0.66665 0.5 -0.2 1.0(1)"))
-    crystals = read_crystals(path).crystals()
-    assert crystals.ids == ("my.crystal",)
-    assert crystals.atomic_numbers.tolist() == [8, 22]
-    # no rounding of 0.33335 to 1/3: without symmetry there is nothing to make it coincide with
-    np.testing.assert_array_equal(crystals.frac_coords, [[0.33335, 0.1, 0.99], [0.66665, 0.5, -0.2]])
-    np.testing.assert_allclose(crystals.lattices[0], np.eye(3) * 4, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    "group, lattice, species, coords",
-    [
-        ("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]),
-        ("P6_3/mmc", Lattice.hexagonal(2.95, 4.68), ["Ti"], [[1 / 3, 2 / 3, 0.25]]),
-        ("P6_3mc", Lattice.hexagonal(3.25, 5.2), ["Zn", "O"], [[1 / 3, 2 / 3, 0], [1 / 3, 2 / 3, 0.38]]),
-        ("P4_2/mnm", Lattice.tetragonal(4.59, 2.96), ["Ti", "O"], [[0, 0, 0], [0.305, 0.305, 0]]),
-        ("R-3c", Lattice.hexagonal(4.76, 12.99), ["Al", "O"], [[0, 0, 0.352], [0.306, 0, 0.25]]),
-        (
-            "P2_1/c",
-            Lattice.monoclinic(5.1, 5.2, 5.3, 99.2),
-            ["Zr", "O"],
-            [[0.27, 0.04, 0.21], [0.07, 0.33, 0.34]],
-        ),
-    ],
-)
-def test_symmetric_cif_expands_as_pymatgen_does(tmp_path, group, lattice, species, coords):
-    structure = Structure.from_spacegroup(group, lattice, species, coords)
-    text = symmetric_cif(structure, significant_figures=4)
-    (tmp_path / "a.cif").write_text(text)
-    (read,) = read_crystals(tmp_path / "a.cif").crystals().to_structures()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        (oracle,) = CifParser.from_str(text, check_cif=False).parse_structures(primitive=False)
-    assert read.composition == oracle.composition == structure.composition
-    assert StructureMatcher(primitive_cell=False, scale=False, stol=0.01).fit(read, oracle)
-
-
-def test_space_group_symbol_alone_is_enough(tmp_path):
-    text = cif("Na1 Na 0 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1", extra="_symmetry_space_group_name_H-M 'F m -3 m'\n")
-    (tmp_path / "a.cif").write_text(text)
-    assert read_crystals(tmp_path / "a.cif").crystals().num_atoms.tolist() == [8]
-
-
-def test_cif_with_several_blocks(tmp_path):
-    bibliography = "data_global\n_journal_name_full 'A journal'\n"
-    blocks = [
-        cif("Na1 Na 0 0 0 1", name="good"),
-        cif("X1 X 0 0 0 1", name="bad"),
-        cif("K1 K 0 0 0 1", name="last"),
-    ]
-    path = tmp_path / "many.cif"
-    path.write_text(bibliography + "".join(blocks))
-    table = read_crystals(path)
-    assert table.ids == ["many-good", "many-bad", "many-last"]
-    assert table.column("status") == ["ok", "failed", "ok"]
-    path.write_text(
-        "".join(
-            b.replace(f"data_{n}", "data_same") for b, n in zip(blocks, ("good", "bad", "last"), strict=True)
-        )
-    )
-    assert read_crystals(path).ids == ["many-0", "many-1", "many-2"]
-
-
-@pytest.mark.parametrize(
-    "text, reason",
-    [
-        (b"", "the file is empty"),
-        ("  \n\n", "the file is empty"),
-        ("nonsense", "no data block: not a CIF"),
-        (b"\x00\xff\xfe\x80" * 50, "no data block: not a CIF"),
-        ("data_x\n", "no atom sites"),
-        (HEADER.format(name="x", a="4"), "no atom sites"),
-        (SALT[: SALT.index("0.5 0.5 0.5")] + "0.5", "a loop is incomplete: the file seems truncated"),
-        (SALT[: SALT.index("Na1")], "a loop is incomplete: the file seems truncated"),
-        (P1[: P1.rindex("\n", 0, -1)], "the file declares Cs1 Cl1 but has 1 sites in the cell"),
-        (cif("Na1 Na nan 0 0 1"), "a coordinate is not finite (nan)"),
-        (cif("Na1 Na 0 inf 0 1"), "a coordinate is not finite (inf)"),
-        (cif("Na1 Na 0 ? 0 1"), "a coordinate is '?', not a number"),
-        (cif("Na1 Na 0 0 0 1", a="nan"), "the cell's length a is not finite (nan)"),
-        (cif("Na1 Na 0 0 0 1", a="1e999"), "the cell's length a is not finite (1e999)"),
-        (cif("Na1 Na 0 0 0 1", a="0"), "the cell's length a is 0"),
-        (cif("Na1 Na 0 0 0 1", a="-4"), "the cell's length a is -4"),
-        (NA.replace("gamma 90", "gamma 180"), "singular cell"),
-        (NA.replace("gamma 90", "gamma 10").replace("alpha 90", "alpha 170"), "singular cell"),
-        (NA.replace("_cell_length_a 4.0\n", ""), "no unit cell"),
-        (cif("Na1 Na 0 0 0 0.5"), "a site is partially occupied (0.5)"),
-        (cif("Na1 Na 0 0 0 0.5", "K1 K 0 0 0 0.5"), "a site is partially occupied (0.5)"),
-        (cif("X1 X 0 0 0 1"), "'X' is not an element"),
-        (cif("Va1 Va 0 0 0 1"), "'Va' is not an element"),
-        (cif("Wat1 Wat 0 0 0 1"), "'Wat' is not an element"),
-        (cif("Na1 Na 0 0 0 1", "Cl1 Cl 0 0 0 1"), "two atoms on one spot at (0.0, 0.0, 0.0)"),
-        (cif("Na1 Na 0.25 0 0 1", "Na2 Na 1.25 0 -1 1"), "two atoms on one spot at (0.25, 0.0, 0.0)"),
-        (NA.replace("loop_", "_symmetry_space_group_name_H-M 'Q 7'\nloop_"), "the symmetry 'Q 7'"),
-        (SALT.replace("_atom_site_label", "_other"), "the data item '_atom_site_label' is missing"),
-        ("data_x\n" + "#" * 2000 + "\n" + ("# " * 1000 + "\n") * 11_000, "22 MB of text"),
-        (cif(*[f"Na{i} Na {i / 3000} 0 0 1" for i in range(2500)]), "2500 sites (limit 2000)"),
-        (cif("Na1 Na 0 0 0 1", extra="_note '" + "a'" * 50_000 + "\n"), "a line is longer than the 2048"),
-    ],
-)  # fmt: skip
-def test_unreadable_cif_is_a_failed_row_with_a_reason(tmp_path, text, reason):
-    status, given_reason = only(tmp_path / "a.cif", text)
-    assert status == "failed"
-    assert given_reason.startswith(reason)
-
-
-@pytest.mark.parametrize(
-    "rows, numbers",
-    [
-        (["D1 D 0 0 0 1", "O1 O 0.5 0.5 0.5 ."], [1, 8]),
-        (["Og1 Og 0 0 0 1", "Es1 Es3+ 0.5 0.5 0.5 ?"], [118, 99]),
-        (["a FE 0 0 0 1", "b co 0.5 0.5 0.5 1"], [26, 27]),
-    ],
-)
-def test_elements_that_are_readable(tmp_path, rows, numbers):
-    (tmp_path / "a.cif").write_text(cif(*rows))
-    assert read_crystals(tmp_path / "a.cif").crystals().atomic_numbers.tolist() == numbers
-
-
-@pytest.mark.parametrize(
-    "label, number", [("Fe1A", 26), ("OW2", 8), ("Ow2", 8), ("CA1", 20), ("D3", 1), ("O", 8)]
-)
-def test_elements_from_labels(tmp_path, label, number):
-    text = cif(f"{label} 0 0 0 1").replace("_atom_site_type_symbol\n", "")
-    (tmp_path / "a.cif").write_text(text)
-    assert read_crystals(tmp_path / "a.cif").crystals().atomic_numbers.tolist() == [number]
-    assert only(tmp_path / "b.cif", text.replace(f"{label} 0 0", "Vac1 0 0"))[0] == "failed"
-
-
-def test_a_symmetric_cif_whose_atoms_meet_is_not_merged(tmp_path):
-    symmetric = symmetric_cif(ROCKSALT)
-    row = next(line for line in symmetric.splitlines() if line.strip().startswith("Cl"))
-    status, reason = only(
-        tmp_path / "a.cif", symmetric + row.replace("Cl1", "Br9").replace("Cl", "Br") + "\n"
-    )
-    assert status == "failed"
-    assert reason.startswith("two atoms on one spot at (")
-
-
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize(
-    "tail, status",
-    [(" \n" * 3_000_000, "ok"), ((" " * 2000 + "\n") * 2000, "ok"), (("'a" * 1000 + "\n") * 500, "failed")],
-)
-def test_a_pathological_cif_does_not_hang(tmp_path, tail, status):
-    assert only(tmp_path / "a.cif", SALT + tail)[0] == status
-
-
-def test_windows_and_utf16_text(tmp_path):
-    assert only(tmp_path / "a.cif", b"\xef\xbb\xbf" + SALT.replace("\n", "\r\n").encode())[0] == "ok"
-    assert only(tmp_path / "b.cif", SALT.encode("utf-16"))[0] == "ok"
-
-
-@settings(max_examples=60, deadline=None)
-@given(cut=st.integers(0, len(P1) - 1), noise=st.binary(max_size=8))
-def test_a_damaged_cif_never_raises_and_never_loses_its_row(tmp_path_factory, cut, noise):
-    path = tmp_path_factory.mktemp("cut") / "a.cif"
-    path.write_bytes(P1.encode()[:cut] + noise)
-    table = read_crystals(path)
-    assert len(table) >= 1
-    assert all(
-        r for r, s in zip(table.column("reason"), table.column("status"), strict=True) if s == "failed"
-    )
 
 
 # -- other text ----------------------------------------------------------------------------------------

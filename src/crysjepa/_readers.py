@@ -11,7 +11,16 @@ from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
-from crysjepa._cif import MAX_CRYSTAL_BYTES, MAX_SITES, RawCrystal, ReadError, brief, read_block, split_blocks
+from crysjepa._cif import (
+    MAX_CRYSTAL_BYTES,
+    MAX_SITES,
+    RawCrystal,
+    ReadError,
+    brief,
+    read_block,
+    read_only_block,
+    split_blocks,
+)
 
 Progress = Callable[[int, int], None]
 
@@ -52,7 +61,7 @@ def read_cif(text: str, stem: str) -> list[Entry]:
     if not all(named) or len(set(named)) < len(named):
         named = [str(i) for i in range(len(blocks))]
     return [
-        attempt(f"{stem}-{name}", lambda text=block: read_block(text))  # type: ignore[misc]
+        attempt(f"{stem}-{name}", lambda block=block: read_block(block))  # type: ignore[misc]
         for name, (_, block) in zip(named, blocks, strict=True)
     ]
 
@@ -202,7 +211,4 @@ def read_csv(handle: TextIO, stem: str, progress: Progress | None = None) -> lis
 def _csv_cif(text: str) -> RawCrystal:
     if not text.strip():
         raise ReadError("the row has no CIF")
-    blocks = split_blocks(text)
-    if len(blocks) > 1:
-        raise ReadError(f"the row's CIF holds {len(blocks)} crystals")
-    return read_block(blocks[0][1])
+    return read_only_block(text)

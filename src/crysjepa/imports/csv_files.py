@@ -19,11 +19,10 @@ from typing import IO, Any, cast
 
 import pyarrow as pa
 
-from crysjepa._cif import MAX_CRYSTAL_BYTES, RawCrystal, ReadError, brief
+from crysjepa._cif import MAX_CRYSTAL_BYTES, RawCrystal, ReadError, brief, read_only_block
 from crysjepa._download import DatasetError
 from crysjepa._readers import Entry, attempt
 from crysjepa.imports.parquet import CHUNK_ROWS, Source
-from crysjepa.imports.quick_cif import read_quickly
 from crysjepa.imports.structures import finite
 
 SPLITS = ("train", "val", "test")
@@ -162,4 +161,4 @@ def _count(value: str) -> int | None:
 def _crystal(text: str) -> RawCrystal:
     if not text.strip():
         raise ReadError("the row has no CIF")
-    return read_quickly(text)
+    return read_only_block(text)
