@@ -1,10 +1,8 @@
 """Reading CIF: right, or refused with a reason. The settings of space groups are in test_cif_settings."""
 
-import itertools
 import warnings
 from pathlib import Path
 
-import gemmi
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,8 +11,9 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifParser, CifWriter
 
+from cif_texts import PO, block, is_so, named, outcome
 from crysjepa import datasets
-from crysjepa._cif import ReadError, atomic_number, read_only_block
+from crysjepa._cif import ReadError, read_only_block
 from crysjepa.io import read_crystals
 
 CASES = Path(__file__).parent / "data" / "cases" / "structures"
@@ -59,21 +58,6 @@ def only(path: Path, text: str | bytes) -> tuple[str, str | None]:
     table = read_crystals(path)
     assert len(table) == 1
     return table.column("status")[0], table.column("reason")[0]
-
-
-def outcome(text: str) -> object:
-    """Number of sites in a text of one block, or the reason for none."""
-    try:
-        return len(read_only_block(text).atomic_numbers)
-    except ReadError as error:
-        return str(error)
-
-
-def is_so(found: object, expected: object) -> bool:
-    """Whether an outcome is the number expected, or a reason with the words expected in it."""
-    return (
-        found == expected if isinstance(expected, int) else isinstance(found, str) and str(expected) in found
-    )
 
 
 # -- small files that once came out wrong ----------------------------------------------------------------
@@ -302,164 +286,6 @@ def test_a_damaged_cif_never_raises_and_never_loses_its_row(tmp_path_factory, cu
 # -- kinds of faults -------------------------------------------------------------------------------------
 
 
-CELL = "_cell_length_{} {}\n" * 3 + "_cell_angle_{} {}\n" * 3
-
-
-def block(*rows, cell=(4, 4, 4, 90, 90, 90), extra="", operations=(), columns="label type_symbol", name="x"):
-    """A CIF of rows of ``columns`` and three coordinates."""
-    keys = ("a", "b", "c", "alpha", "beta", "gamma")
-    text = f"data_{name}\n" + CELL.format(*itertools.chain(*zip(keys, cell, strict=True))) + extra
-    if operations:
-        text += "loop_\n_symmetry_equiv_pos_as_xyz\n" + "".join(f"'{o}'\n" for o in operations)
-    names = [*columns.split(), "fract_x", "fract_y", "fract_z"]
-    return text + "loop_\n" + "".join(f"_atom_site_{n}\n" for n in names) + "\n".join(rows) + "\n"
-
-
-PO = "Po1 Po 0.1 0.2 0.3"
-
-
-def named(name, number=""):
-    return f"_symmetry_space_group_name_H-M '{name}'\n" + (
-        f"_symmetry_Int_Tables_number {number}\n" * bool(number)
-    )
-
-
-@pytest.mark.parametrize(
-    ("cell", "operations", "expected"),
-    [
-        ((4, 4, 4, 90, 90, 90), ["x,y,z", "z,x,y", "y,z,x"], 3),
-        ((4, 4, 5, 90, 90, 90), ["x,y,z", "z,x,y", "y,z,x"], "z,x,y is no symmetry of this cell"),
-        ((4, 4, 5, 90, 90, 90), ["x,y,z", "-y,x-y,z", "-x+y,-x,z"], "is no symmetry of this cell"),
-        ((4, 4, 5, 90, 90, 120), ["x,y,z", "-y,x-y,z", "-x+y,-x,z"], 3),
-        ((4, 4, 4, 90, 90, 90), ["x,y,z", "-y,x,z"], "no group"),
-        ((4, 4, 4, 90, 90, 90), ["x,y,z", "x+1/3,y,z"], "no group"),
-        ((4, 4, 4, 90, 90, 90), ["x,y,z", "-x,-y,z+1/4"], "no group"),
-        ((4, 4, 4, 90, 90, 90), ["-x,-y,-z"], "the identity x, y, z is not among"),
-        ((4, 4, 4, 90, 90, 90), ["x+1/2,y,z", "-x,-y,-z"], "the identity x, y, z is not among"),
-        ((4, 4, 4, 90, 90, 90), ["x,y,z", "x,y,z", " -X, -Y , -Z"], 2),
-        ((4, 4, 4, 90, 90, 90), ["x,y,z", "0.5-x,-y,1/2 - z"], 2),
-        ((4, 4, 4, 90, 90, 90), ["x,y,z", "-x+617/2500,-y,-z"], 2),
-        ((4, 4, 9, 90, 90, 120), ["x,y,z", "x+0.333,y+.667,z+.667", "x+0.667,y+.333,z+.333"], 3),
-        ((4, 4, 4, 90, 90, 90), ["x,y,z", "2x,y,z"], "'2x,y,z' is not a symmetry operation"),
-        ((4, 4, 4, 90, 90, 90), ["x,y,z", "x,x,z"], "'x,x,z' is not a symmetry operation"),
-        ((4, 4, 4, 90, 90, 90), ["x,y,z", "1/2,y,z"], "'1/2,y,z' is not a symmetry operation"),
-        ((4, 4, 4, 90, 90, 90), ["x,y,z", "-x+1/0,y,z"], "is not a symmetry operation"),
-        ((4, 4, 4, 90, 90, 90), ["x,y,z", "--x,y,z"], "is not a symmetry operation"),
-        ((4, 4, 4, 90, 90, 90), ["h,k,l"], "is not a symmetry operation"),
-        ((4, 4, 4, 90, 90, 90), ["x,y,z", "\u2212x,\u2212y,\u2013z"], 2),
-    ],
-)  # fmt: skip
-def test_operations_are_a_group_of_isometries_or_refused(cell, operations, expected):
-    found = outcome(block(PO, cell=cell, operations=operations))
-    assert is_so(found, expected), found
-
-
-FCC = [(0, 0, 0), (0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0)]
-WHOLE = [*(f"Na{i} Na {x} {y} {z}" for i, (x, y, z) in enumerate(FCC)),
-         *(f"Cl{i} Cl {x + 0.5} {y} {z}" for i, (x, y, z) in enumerate(FCC))]  # fmt: skip
-PAIR = ["Na1 Na 0 0 0", "Cl1 Cl 0.5 0.5 0.5"]
-PRIMITIVE = (3.99, 3.99, 3.99, 60, 60, 60)
-
-
-@pytest.mark.parametrize(
-    ("rows", "cell", "said", "expected"),
-    [
-        (PAIR, (5.64, 5.64, 5.64, 90, 90, 90), "", "only the identity is listed"),
-        (
-            PAIR,
-            (5.64, 5.64, 5.64, 90, 90, 90),
-            "_chemical_formula_sum 'Na Cl'\n",
-            "only the identity is listed",
-        ),
-        (
-            PAIR,
-            (5.64, 5.64, 5.64, 90, 90, 90),
-            "_chemical_formula_sum 'Na4 Cl4'\n_cell_formula_units_Z 4\n",
-            8,
-        ),
-        (PAIR, (5.64, 5.64, 5.64, 90, 90, 90), "_chemical_formula_sum 'Na Cl'\n_cell_formula_units_Z 1\n", 2),
-        (WHOLE, (5.64, 5.64, 5.64, 90, 90, 90), "", 8),
-        (
-            WHOLE,
-            (5.64, 5.64, 5.64, 90, 90, 90),
-            "_chemical_formula_sum 'Na Cl'\n_cell_formula_units_Z 4\n",
-            8,
-        ),
-        (WHOLE[1:5], (5.64, 5.64, 5.64, 90, 90, 90), "", "only the identity is listed"),
-        (PAIR, PRIMITIVE, "", "the cell does not have the symmetry"),
-        (PAIR, PRIMITIVE, "_chemical_formula_sum 'Na Cl'\n", 2),
-    ],
-)
-def test_the_identity_alone_under_the_name_of_a_group(rows, cell, said, expected):
-    said += named("F m -3 m", "225")
-    found = outcome(block(*rows, cell=cell, extra=said, operations=["x,y,z"]))
-    assert is_so(found, expected), found
-
-
-@pytest.mark.parametrize(
-    ("name", "number", "cell", "expected"),
-    [
-        ("F d -3 m Z", "227", (3.6, 3.6, 3.6, 90, 90, 90), 8),
-        ("Fd-3mS", "227", (3.6, 3.6, 3.6, 90, 90, 90), 16),
-        ("F d -3 m", "227", (3.6, 3.6, 3.6, 90, 90, 90), "may be F d -3 m:1, F d -3 m:2"),
-        ("F m 3 m", "", (3.6, 3.6, 3.6, 90, 90, 90), 32),
-        ("F m \u22123 m", "", (3.6, 3.6, 3.6, 90, 90, 90), 32),
-        ("P m -3 m", "", (3.6, 3.7, 3.6, 90, 90, 90), "the cell does not have the symmetry"),
-        ("P m -3 m", "225", (3.6, 3.6, 3.6, 90, 90, 90), "contradict each other"),
-        ("P m -3 m", "0", (3.6, 3.6, 3.6, 90, 90, 90), "number is '0'"),
-        ("P 41", "78", (3.6, 3.6, 5, 90, 90, 90), "contradict each other"),
-        ("P 63/m m c", "", (3.6, 3.6, 5, 90, 90, 90), "the cell does not have the symmetry"),
-        ("R -3 m", "166", (5, 5, 5, 50, 50, 50), 2),
-        ("R -3 m", "166", (5, 5, 12, 90, 90, 120), 36),
-        ("R -3 m H", "166", (5, 5, 12, 90, 90, 120), 36),
-        ("R -3 m :R", "166", (5, 5, 12, 90, 90, 120), "the cell does not have the symmetry"),
-        ("Q 7", "", (5, 5, 5, 90, 90, 90), "the symmetry 'Q 7' could not be read"),
-        ("?", "", (5, 5, 5, 90, 90, 90), 1),
-    ],
-)
-def test_names_of_groups(name, number, cell, expected):
-    found = outcome(block("C1 C 0.125 0.125 0.125", cell=cell, extra=named(name, number)))
-    assert is_so(found, expected), found
-
-
-def test_the_formula_tells_the_origin():
-    diamond = named("F d -3 m") + "_chemical_formula_sum C\n_cell_formula_units_Z "
-    assert outcome(block("C1 C 0.125 0.125 0.125", extra=diamond + "8\n")) == 8
-    assert outcome(block("C1 C 0.125 0.125 0.125", extra=diamond + "16\n")) == 16
-    spinel = ["Mg1 Mg 0.125 0.125 0.125", "Al1 Al 0.5 0.5 0.5", "O1 O 0.2624 0.2624 0.2624"]
-    cell = (8.08, 8.08, 8.08, 90, 90, 90)
-    said = named("F d -3 m") + "_chemical_formula_sum 'Al2 Mg O4'\n"
-    found = read_only_block(block(*spinel, cell=cell, extra=said))
-    assert np.unique(found.atomic_numbers, return_counts=True)[1].tolist() == [32, 8, 16]
-
-
-@pytest.mark.parametrize(
-    ("short", "full", "hall"),
-    [
-        ("P 2", "P 1 2 1", "P 2y"), ("P 21", "P 1 21 1", "P 2yb"), ("A 2", "A 1 2 1", "A 2y"),
-        ("I 2", "I 1 2 1", "I 2y"), ("P c", "P 1 c 1", "P -2yc"), ("P n", "P 1 n 1", "P -2yac"),
-        ("P a", "P 1 a 1", "P -2ya"), ("A m", "A 1 m 1", "A -2y"), ("I m", "I 1 m 1", "I -2y"),
-        ("C c", "C 1 c 1", "C -2yc"), ("A n", "A 1 n 1", "A -2yab"), ("I a", "I 1 a 1", "I -2ya"),
-        ("P 2/m", "P 1 2/m 1", "-P 2y"), ("P 21/m", "P 1 21/m 1", "-P 2yb"), ("C 2/m", "C 1 2/m 1", "-C 2y"),
-        ("A 2/m", "A 1 2/m 1", "-A 2y"), ("I 2/m", "I 1 2/m 1", "-I 2y"), ("P 2/c", "P 1 2/c 1", "-P 2yc"),
-        ("P 2/n", "P 1 2/n 1", "-P 2yac"), ("P 2/a", "P 1 2/a 1", "-P 2ya"),
-        ("P 21/c", "P 1 21/c 1", "-P 2ybc"),
-        ("P 21/n", "P 1 21/n 1", "-P 2yn"), ("P 21/a", "P 1 21/a 1", "-P 2yab"),
-        ("C 2/c", "C 1 2/c 1", "-C 2yc"),
-        ("A 2/n", "A 1 2/n 1", "-A 2yab"), ("I 2/a", "I 1 2/a 1", "-I 2ya"), ("A 2/a", "A 1 2/a 1", "-A 2ya"),
-        ("C 2/n", "C 1 2/n 1", "-C 2yac"), ("I 2/c", "I 1 2/c 1", "-I 2yc"), ("C 2", "C 1 2 1", "C 2y"),
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("beta", [90, 97])
-def test_short_monoclinic_names(short, full, hall, beta):
-    cell = (25, 30, 35, 90, beta, 90)
-    number = gemmi.find_spacegroup_by_name(full).number
-    found = read_only_block(block(PO, cell=cell, extra=named(short, number))).frac_coords
-    operations = gemmi.symops_from_hall(hall)
-    expected = {tuple(np.round(np.mod(o.apply_to_xyz([0.1, 0.2, 0.3]), 1), 6)) for o in operations}
-    assert {tuple(x) for x in np.round(found % 1, 6).tolist()} == expected and len(found) == len(expected)
-
-
 @pytest.mark.parametrize(
     ("number", "expected"),
     [
@@ -486,80 +312,6 @@ def test_foreign_bytes_elsewhere_do_no_harm(tmp_path):
     for encoding in ("utf-8", "latin-1", "utf-16"):
         assert only(tmp_path / "a.cif", text.encode(encoding)) == ("ok", None)
     assert outcome(block(PO.replace(" ", "\u00a0"))) == 1
-
-
-@pytest.mark.parametrize(
-    ("symbol", "z"),
-    [
-        ("Fe3+", 26), ("Fe+3", 26), ("Fe2+", 26), ("O2-", 8), ("O-2", 8), ("Cu+", 29), ("D", 1), ("T", 1),
-        ("D+", 1),
-        ("Fe0+", 26), ("Fe0", 26), ("FE", 26), ("fe", 26), ("Fe2.5+", 26), ("Fe++", 26), ("CO2+", 27),
-        ("Og", 118),
-        ("Nb/Zr", 0), ("NH4", 0), ("NH4+", 0), ("H2O", 0), ("OH", 0), ("OH-", 0), ("HO", 0), ("CN-", 0),
-        ("NO3-", 0),
-        ("SO4", 0), ("Fe,Ni", 0), ("(Fe,Ni)", 0), ("Fe0.5Ni0.5", 0), ("Xx", 0), ("X", 0), ("M", 0), ("Va", 0),
-        ("Wat", 0), ("Fe3+(oct)", 0), ("O2", 0), ("13C", 0), ("", 0), ("Fe\u00b3", 0),
-    ],
-)  # fmt: skip
-def test_the_whole_type_symbol_counts(symbol, z):
-    if z:
-        assert atomic_number(symbol) == z
-    else:
-        with pytest.raises(ReadError, match="is not an element"):
-            atomic_number(symbol)
-
-
-@pytest.mark.parametrize(
-    ("labels", "formula", "expected"),
-    [
-        (["O(1)"], "", [8]), (["Ca_1"], "", [20]), (["O1'"], "", [8]), (["Si*"], "", [14]),
-        (["Ti4+_1"], "", [22]),
-        (["FE1A", "O1"], "", [26, 8]), (["Feoct1"], "", [26]), (["OAp1"], "", [8]), (["Hw1"], "", [1]),
-        (["HO1"], "", "may mean two elements"), (["NH4"], "", "may mean two elements"),
-        (["T1"], "", "'T1' is not"),
-        (["CO1", "C1"], "", "may mean two elements"), (["CO1", "Al1"], "", "may mean two elements"),
-        (["CO1"], "Co", [27]), (["CO1", "O1"], "C O", [6, 8]), (["HO1", "HO2", "O1"], "H2 O", [1, 1, 8]),
-        (["Os1", "Al1"], "Al O", [8, 13]), (["Os1", "Al1"], "", [76, 13]),
-        (["HO1", "O1"], "N O", "declares N O but"),
-        (["M1"], "", "'M1' is not"), (["Nb/Zr1"], "", "is not"), (["Fe,Ni"], "", "is not"),
-        (["H2O"], "", "is not"),
-        (["Va1"], "", "is not"), (["Fe0.5Ni"], "", "is not"), (["1Fe"], "", "is not"),
-    ],
-)  # fmt: skip
-def test_labels_without_type_symbols(labels, formula, expected):
-    rows = [f'"{label}" 0.1 0.2 {0.3 * i}' for i, label in enumerate(labels)]
-    text = block(*rows, columns="label", extra=f"_chemical_formula_sum '{formula}'\n" * bool(formula))
-    if isinstance(expected, str):
-        with pytest.raises(ReadError, match=expected):
-            read_only_block(text)
-    else:
-        assert read_only_block(text).atomic_numbers.tolist() == expected
-
-
-@pytest.mark.parametrize(
-    ("formula", "units", "counts", "expected"),
-    [
-        ("Li0.5 Co O2", "", {"Li": 1, "Co": 2, "O": 4}, 7),
-        ("Na0.33 Co O2", "", {"Na": 1, "Co": 3, "O": 6}, 10),
-        ("Fe0.95 O", "", {"Fe": 1, "O": 1}, "declares Fe0.95 O but the cell has Fe1 O1"),
-        ("D2 O", "", {"D": 2, "O": 1}, 3),
-        ("H2 O", "1", {"D": 2, "O": 1}, 3),
-        ("Ca H2 O2", "", {"Ca": 1, "O": 2}, "declares Ca H2 O2 but the cell has Ca1 O2"),
-        ("Na Cl", "", {"Na": 1, "K": 1}, "declares"),
-        ("Na Cl", "", {"Na": 2, "Cl": 1}, "declares"),
-        ("Na Cl", "2", {"Na": 3, "Cl": 3}, "declares Na Cl (Z = 2) but the cell has Na3 Cl3"),
-        ("Na2 Cl2", "2", {"Na": 2, "Cl": 2}, 4),
-        ("(Fe, Mg)2 Si O4", "", {"Fe": 1, "O": 1}, 2),
-        ("Qq2", "", {"Fe": 1, "O": 1}, 2),
-        ("?", "?", {"Fe": 1}, 1),
-    ],
-)
-def test_the_declared_formula_is_checked_element_by_element(formula, units, counts, expected):
-    symbols = [symbol for symbol, n in counts.items() for _ in range(n)]
-    rows = [f"{s}{i} {s} 0.1 0.5 {i / len(symbols)}" for i, s in enumerate(symbols)]
-    extra = f"_chemical_formula_sum '{formula}'\n_cell_formula_units_Z {units or '?'}\n"
-    found = outcome(block(*rows, extra=extra))
-    assert is_so(found, expected), found
 
 
 def with_column(name):
@@ -642,6 +394,35 @@ def test_a_malformed_block_fails_alone(tmp_path, bad, reason):
     assert table.ids == ["m-a", "m-b", "m-c"]
     assert table.column("status") == ["ok", "failed", "ok"]
     assert reason in table.column("reason")[1]
+
+
+LONG = 200_000
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (block(PO, extra=f"_chemical_formula_sum '{'C ' * LONG}!'\n"), 1),
+        (block(PO, extra=named("P" + " " * LONG + "H")), "could not be read"),
+        (block(PO, extra=named("P 1", "1" * LONG)), "number is"),
+        (block(PO, operations=["x,y,z", "x" + "+1" * LONG + ",y,z"]), "is not a symmetry operation"),
+        (block(PO, operations=[f"x+{i}/1601,y,z" for i in range(1700)]), "1700 symmetry operations"),
+        (block(f"'{'1.' * LONG}' 0.1 0.2 0.3", columns="label"), "is not an element"),
+        (block(f"Po1 Po {'1(' * LONG} 0.2 0.3"), "not a number"),
+        (block("Po1 Po 1e300 0.2 0.3"), "far outside the cell"),
+        (block(PO, cell=("1e-9", 4, 4, 90, 90, 90)), "length a is 1e-9"),
+        (
+            block(*(f"Po{i} Po {i / 1500} 0.2 0.3" for i in range(1500)), extra=named("P m -3 m")),
+            "more than 2000",
+        ),
+        ("data_ x 'y\n" * 50_000, "unparsable CIF"),
+    ],
+    ids=range(11),
+)
+def test_absurd_files_end_soon(text, expected):
+    found = outcome(text)
+    assert is_so(found, expected), found
 
 
 def test_what_is_written_is_read_alike():

@@ -39,8 +39,10 @@ __all__ = [
     "split_blocks",
 ]
 
-MAX_LENGTH = 10_000.0
-"""Å. Longer cells are not read."""
+MIN_LENGTH, MAX_LENGTH = 1e-3, 10_000.0
+"""Å. Cells with shorter or longer sides are not read."""
+_FAR = 1e4
+"""Cells. A coordinate further away has lost its digits."""
 _TOO_CLOSE = 0.6
 """Å. No two atoms of a crystal are closer than this; tells the sensible reading of an ambiguous file."""
 
@@ -157,6 +159,8 @@ def _rows(items: Items) -> _Rows:
         raise ReadError("two loops of atom sites: which one holds?")
     _check_order(items)
     coords = np.array([[number(text, "a coordinate") for text in column] for column in columns]).T
+    if (np.abs(coords) > _FAR).any():
+        raise ReadError(f"a coordinate is {coords.flat[np.abs(coords).argmax()]:g}: far outside the cell")
     readings = [
         label_readings(label) if is_null(symbol) or symbol == label else (atomic_number(symbol),)
         for symbol, label in zip(types or ["?"] * len(labels), labels, strict=True)
@@ -194,7 +198,8 @@ def _lattice(items: Items) -> NDArray[np.float64]:
         if text is None:
             raise ReadError("no unit cell" if key.startswith("length") else f"the cell's {words} is missing")
         parameters.append(value := number(text, f"the cell's {words}"))
-        if value <= 0 or value > (MAX_LENGTH if key.startswith("length") else 180):
+        least, most = (MIN_LENGTH, MAX_LENGTH) if key.startswith("length") else (0.0, 180.0)
+        if value <= 0 or not least <= value <= most:
             raise ReadError(f"the cell's {words} is {text[:40]}")
     cosines = np.cos(np.radians(parameters[3:]))
     if 1 + 2 * cosines.prod() - (cosines**2).sum() < 1e-12:

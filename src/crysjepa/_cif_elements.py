@@ -16,7 +16,8 @@ from crysjepa._cif_text import Items, ReadError, shown
 _NO_ATOMS = ("va", "vac", "wat", "du", "dum", "lp", "bq", "ct", "cg", "cnt", "t")
 """Labels of vacancies, molecules, dummies, lone pairs and centroids; and T, a tetrahedral site."""
 _HEAVIEST_IN_CAPITALS = 101
-_MAX_READINGS = 4096
+_LONGEST_FORMULA = 1000
+_MAX_READINGS = 256
 
 
 @cache
@@ -85,11 +86,12 @@ class Declared(NamedTuple):
     def of(cls, items: Items) -> Declared | None:
         """From ``_chemical_formula_sum`` and ``_cell_formula_units_Z``; None if no formula can be read."""
         text = " ".join((items.one("_chemical_formula_sum") or "").split())
-        if not re.fullmatch(r"([A-Z][a-z]?\s*(\d+\.?\d*|\.\d+)?(\(\d+\))?\s*)+", text):
+        tokens = re.sub(r"\(\d+\)", "", text).split() if len(text) <= _LONGEST_FORMULA else []
+        if not tokens or not all(re.fullmatch(r"([A-Z][a-z]?(\d+(\.\d*)?|\.\d+)?)+", t) for t in tokens):
             return None
         counts: dict[int, float] = {}
         roundings: dict[int, float] = {}
-        for symbol, digits in re.findall(r"([A-Z][a-z]?)\s*(\d+\.?\d*|\.\d+)?", text):
+        for symbol, digits in re.findall(r"([A-Z][a-z]?)(\d+\.?\d*|\.\d+)?", " ".join(tokens)):
             z = _numbers().get(symbol)
             if z is None:
                 return None

@@ -13,6 +13,8 @@ import numpy as np
 
 from crysjepa._cif_operations import Group
 
+_LONGEST = 80
+
 
 @cache
 def settings() -> list[gemmi.SpaceGroup]:
@@ -75,6 +77,8 @@ def standard_settings() -> dict[int, set[int]]:
 @lru_cache(maxsize=4096)
 def meanings(name: str) -> frozenset[int]:
     """Positions in :func:`settings` of all that a Hermann–Mauguin symbol may mean; none if it is unknown."""
+    if len(name) > _LONGEST:
+        return frozenset()
     base, suffix = _parts(name)
     found = _lookup(base)
     if suffix in ("1", "2"):

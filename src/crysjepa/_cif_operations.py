@@ -16,7 +16,8 @@ from crysjepa._cif_text import ReadError, shown
 MAX_OPERATIONS = 400
 TRANSLATION_TOLERANCE = 2e-3
 _SNAP = 1e-3
-_FRACTION = r"[-+]?(\d+\.?\d*|\.\d+)(/\d+\.?\d*)?"
+_FRACTION = r"[-+]?(\d+(\.\d*)?|\.\d+)(/\d+(\.\d*)?)?"
+_LONGEST = 200
 
 Key = frozenset[str]
 
@@ -76,10 +77,14 @@ def listed_group(operations: tuple[str, ...], centrings: tuple[str, ...] = ()) -
 def _operation(text: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rotation (3, 3), of whole numbers, and translation (3,), in 0 to 1."""
     wrong = ReadError(f"{shown(text)} is not a symmetry operation")
-    parts = re.sub(r"\s", "", text).lower().split(",")
+    parts = re.sub(r"\s", "", text[: _LONGEST + 1]).lower().split(",")
     if len(parts) == 4 and parts[3] in ("+1", "-1", "1"):
         parts = parts[:3]
-    if len(parts) != 3 or not all(re.fullmatch(r"[-+xyz0-9./]+", part) for part in parts):
+    if (
+        len(text) > _LONGEST
+        or len(parts) != 3
+        or not all(re.fullmatch(r"[-+xyz0-9./]+", part) for part in parts)
+    ):
         raise wrong
     translation = np.zeros(3)
     for axis, part in enumerate(parts):

@@ -77,7 +77,7 @@ def possible_groups(stated: Stated, metric: NDArray[np.float64]) -> Possible:
         if (misfit := misfits(listed, metric)).max() > METRIC_TOLERANCE:
             wrong = text_of(listed.rotations[misfit.argmax()], listed.translations[misfit.argmax()])
             raise ReadError(f"the operation {wrong} is no symmetry of this cell: it changes its shape")
-        _check_agreement(listed, stated, metric)
+        _check_agreement(listed, stated, "operations")
         return Possible([listed])
     if stated.names or stated.halls or stated.numbers:
         groups = _fitting(_named(stated), metric, stated)
@@ -123,7 +123,7 @@ def _named(stated: Stated) -> tuple[Group, ...]:
         raise ReadError(f"the Hall symbols {' and '.join(stated.halls)} contradict each other")
     if halls:
         (group,) = halls.values()
-        _check_agreement(group, stated, None)
+        _check_agreement(group, stated, "Hall symbol")
         return (group,)
     if not (stated.names or stated.numbers):
         raise ReadError(f"the symmetry {shown(stated.halls[0])} could not be read")
@@ -163,8 +163,8 @@ def _fitting(groups: Sequence[Group], metric: NDArray[np.float64], stated: State
 # -- agreement ---------------------------------------------------------------------------------------------
 
 
-def _check_agreement(group: Group, stated: Stated, metric: NDArray[np.float64] | None) -> None:
-    """Raise where names or numbers contradict the operations of ``group``.
+def _check_agreement(group: Group, stated: Stated, source: str) -> None:
+    """Raise where other names or numbers contradict ``group``, which is of the operations or the Hall symbol.
 
     A reference symbol (P 21/c, F d -3 m) may name the type of the group alone, in any setting, as spglib and
     pymatgen use it; another one (P 21/n, F d -3 m :2) names the setting too. A symbol that is unknown says
@@ -180,19 +180,17 @@ def _check_agreement(group: Group, stated: Stated, metric: NDArray[np.float64] |
             number = number or _type_of(group)
             if number is None or any(table[i].number == number for i in meant):
                 continue
-        raise ReadError(f"the operations or Hall symbol contradict the space group {shown(name)}")
+        raise ReadError(f"the {source} and the space group {shown(name)} contradict each other")
     for text in stated.numbers:
         number = number or _type_of(group)
         if number is not None and _number_of(text) != number:
             raise ReadError(
-                f"the operations or Hall symbol are those of no. {number}, not of no. {text[:20]}"
+                f"the {source} and the space group's number contradict each other: {number}, {text}"
             )
-    if metric is None:
-        return
     for hall in stated.halls:
         other = hall_group(hall)
         if other and other.key != group.key:
-            raise ReadError(f"the operations contradict the Hall symbol {shown(hall)}")
+            raise ReadError(f"the {source} and the Hall symbol {shown(hall)} contradict each other")
 
 
 def _type_of(group: Group) -> int | None:
