@@ -321,6 +321,8 @@ def with_column(name):
 
 OTHER = PO.replace("0.1", "0.6")
 TWO_OPERATIONS = ["x,y,z", "-x,-y,-z"]
+CUBIC = "_symmetry_cell_setting cubic\n"
+ONE_UNIT = "_chemical_formula_sum Po\n_cell_formula_units_Z {}\n"
 MAGNETIC = """_space_group_magn.name_BNS 'P_I4/mmm'
 loop_
 _space_group_symop_magn_operation.id
@@ -343,11 +345,18 @@ _space_group_symop_magn_centering.xyz
         (block(PO, extra="loop_\n_space_group_symop_generator_xyz\n'-x,-y,-z'\n"), "are not listed"),
         (block(PO, extra="_cell_modulation_dimension 1\n"), "incommensurate"),
         (block(PO, extra="_cell_modulation_dimension 0\n"), 1),
-        (block(PO, extra="_symmetry_cell_setting cubic\n"), "the cell is cubic, but there is no space group"),
+        (block(PO, extra=CUBIC), "the crystal system cubic is given, but no space group"),
         (block(PO + " 1", OTHER + " 2").replace(*with_column("disorder_group")), "disorder"),
         (block(PO + " .", OTHER + " 1").replace(*with_column("disorder_group")), 2),
         (block(PO + " dum").replace(*with_column("calc_flag")), "dummy"),
         (block(PO + " 2").replace(*with_column("attached_hydrogens")), "hydrogens are declared"),
+        (block(PO, extra=CUBIC + "_chemical_formula_sum Po\n"), "the crystal system cubic"),
+        (block(PO, extra=CUBIC + ONE_UNIT.format(1)), 1),
+        (block(PO, extra=ONE_UNIT.format(4)), "declares Po (Z = 4) but the cell has Po1"),
+        (block(PO, extra="_space_group_name_Schoenflies Oh^5\n"), "the space group Oh^5 is given"),
+        (block(PO, extra="_parent_space_group.name_H-M_alt 'F m -3 m'\n"), "operations are not listed"),
+        (block(PO + " 4").replace(*with_column("symmetry_multiplicity")), "a site's multiplicity 4"),
+        (block(PO + " 1").replace(*with_column("symmetry_multiplicity")), 1),
         (block(PO).replace("fract", "Cartn"), "only Cartesian ones"),
         (block(PO).replace("_atom_site_", "_atom_site.").replace("_cell_", "_cell."), 1),
         (block(PO).replace("_cell_angle_beta 90\n", ""), "the cell's angle beta is missing"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
@@ -99,7 +100,10 @@ def _crystal(
 ) -> RawCrystal:
     origin, frac = expand(rows.coords, group, lattice)
     weights = np.bincount(origin, minlength=len(rows.labels))
-    numbers = np.array(elements_of(rows.readings, rows.labels, weights.tolist(), declared), dtype=np.int64)
+    # without symmetry all atoms are listed: one formula unit where there are Z is not the crystal
+    least = 2 if group.is_trivial and declared and declared.units else 1
+    elements = elements_of(rows.readings, rows.labels, weights.tolist(), declared, least)
+    numbers = np.array(elements, dtype=np.int64)
     return RawCrystal(numbers[origin], frac, lattice)
 
 
@@ -131,6 +135,8 @@ def _without_doubt(
         ):
             return listed  # all atoms are listed, so both readings give the same
     best = [crystal for _, crystal, fit in sound if fit == 2] or [crystal for _, crystal, _ in sound]
+    if possible.units_must_tell:
+        best = [crystal for _, crystal, fit in sound if fit == 2]
     if len(best) == 1 and (declared is not None or not only_identity):
         return best[0]
     raise ReadError(possible.doubt)
@@ -216,7 +222,7 @@ def _stated(items: Items) -> Stated:
     operations = magnetic or new or old
     if old and new and old != new and listed_group(old).key != listed_group(new).key:
         raise ReadError("two lists of symmetry operations contradict each other")
-    unread = ("_space_group_symop_generator_xyz", "_space_group_magn", "_magnetic_space_group")
+    unread = ("_space_group_symop_generator_xyz", "_space_group_magn", "_magnetic_", "_parent_")
     if not operations and any(tag.startswith(unread) for tag in items.values):
         raise ReadError("the symmetry operations are not listed")
     if magnetic:
@@ -231,5 +237,17 @@ def _stated(items: Items) -> Stated:
         known("_space_group_name_hall", "_symmetry_space_group_name_hall"),
         known("_space_group_it_number", "_symmetry_int_tables_number"),
         known("_space_group_it_coordinate_system_code"),
-        (known("_space_group_crystal_system", "_symmetry_cell_setting") or ("",))[0],
+        _hints(items),
     )  # fmt: skip
+
+
+def _hints(items: Items) -> tuple[str, ...]:
+    """What speaks of symmetry without saying where."""
+    systems = items.known("_space_group_crystal_system", "_symmetry_cell_setting")
+    types = items.known("_space_group_name_schoenflies", "_symmetry_space_group_name_schoenflies")
+    multiplicities = items.known("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")
+    return (
+        *(f"the crystal system {s}" for s in systems if s.lower() not in ("triclinic", "anorthic")),
+        *(f"the space group {s}" for s in types if s.replace("^", "").upper() not in ("C1", "C11")),
+        *(f"a site's multiplicity {m}" for m in multiplicities if gemmi.cif.as_number(m) > 1),
+    )

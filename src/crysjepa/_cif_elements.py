@@ -129,10 +129,12 @@ def elements_of(
     labels: Sequence[str],
     weights: Sequence[int],
     declared: Declared | None,
+    least: int = 1,
 ) -> list[int]:
     """An atomic number for each row of sites. ``weights`` counts the atoms of each row in the cell.
 
-    Labels with the same letters are read alike. The declared formula decides between readings.
+    Labels with the same letters are read alike. The declared formula decides between readings; ``least`` is
+    how well it must fit (:meth:`Declared.fits`).
 
     Raises
     ------
@@ -149,7 +151,7 @@ def elements_of(
     if declared is None:
         _check_capitals(choices, prefixes, first)
         return first
-    if declared.fits(composition(first, weights)):
+    if declared.fits(composition(first, weights)) >= least:
         return first
     sizes = 2 ** len(choices)
     options = itertools.product(*choices.values()) if choices and sizes <= _MAX_READINGS else []
@@ -157,6 +159,7 @@ def elements_of(
         numbers
         for option in options
         if declared.fits(composition(numbers := chosen(dict(zip(choices, option, strict=True))), weights))
+        >= least
     ]
     if len(fitting) == 1:
         return fitting[0]

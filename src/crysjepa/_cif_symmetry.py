@@ -47,8 +47,8 @@ class Stated(NamedTuple):
     numbers: tuple[str, ...] = ()
     codes: tuple[str, ...] = ()
     """Coordinate system codes, such as ``b1`` or ``2cab``."""
-    system: str = ""
-    """The crystal system, such as ``cubic``."""
+    hints: tuple[str, ...] = ()
+    """What else speaks of symmetry, such as ``the crystal system cubic``."""
 
 
 class Possible(NamedTuple):
@@ -56,6 +56,8 @@ class Possible(NamedTuple):
 
     groups: list[Group]
     doubt: str = ""
+    units_must_tell: bool = False
+    """Whether a matching formula is no evidence without the number of its units in the cell."""
 
 
 def possible_groups(stated: Stated, metric: NDArray[np.float64]) -> Possible:
@@ -82,9 +84,9 @@ def possible_groups(stated: Stated, metric: NDArray[np.float64]) -> Possible:
     if stated.names or stated.halls or stated.numbers:
         groups = _fitting(_named(stated), metric, stated)
         return Possible(groups, _open(groups) if len(groups) > 1 else "")
-    if stated.system.lower() not in ("", "triclinic", "anorthic"):
-        doubt = f"the cell is {stated.system[:20]}, but there is no space group and no operation"
-        return Possible([P1], doubt)
+    if stated.hints:
+        doubt = f"{stated.hints[0][:60]} is given, but no space group and no operation"
+        return Possible([P1], doubt, units_must_tell=True)
     return Possible([P1])
 
 

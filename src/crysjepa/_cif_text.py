@@ -21,9 +21,7 @@ _MINUS_SIGNS = "\u2212\u2010\u2011\u2012\u2013\ufe63\uff0d"
 _SPACES = "\u00a0\u2007\u202f\u3000\x0b\x0c"
 _PLAIN = str.maketrans({**dict.fromkeys(_MINUS_SIGNS, "-"), **dict.fromkeys(_SPACES, " "), "\r": "\n"})
 
-_USED = re.compile(
-    r"_(atom_site|cell|symmetry|space_group|chemical_formula|magnetic|parent_|exptl_crystal_F)"
-)
+_USED = re.compile(r"_(atom_site|cell|symmetry|space_group|chemical_formula|magnetic|parent_)")
 
 
 class ReadError(ValueError):
