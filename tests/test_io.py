@@ -170,7 +170,7 @@ def test_cif_with_several_blocks(tmp_path):
         (NA.replace("loop_", "_symmetry_space_group_name_H-M 'Q 7'\nloop_"), "the symmetry 'Q 7'"),
         (SALT.replace("_atom_site_label", "_other"), "the data item '_atom_site_label' is missing"),
         ("data_x\n" + "#" * 2000 + "\n" + ("# " * 1000 + "\n") * 11_000, "22 MB of text"),
-        (cif(*[f"Na{i} Na {i / 3000} 0 0 1" for i in range(2500)]), "2500 sites (limit 2000)"),
+        (cif(*[f"Na{i} Na {i / 30000} 0 0 1" for i in range(10_500)]), "10500 sites (limit 10000)"),
         (cif("Na1 Na 0 0 0 1", extra="_note '" + "a'" * 50_000 + "\n"), "a line is longer than the 2048"),
     ],
 )  # fmt: skip
@@ -315,7 +315,7 @@ def test_poscar(tmp_path, name):
         ("x\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa\n2\nDirect\n0 0 0\n", "unparsable POSCAR"),
         ("x\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa\n1\nDirect\n0 nan 0\n", "a coordinate is not finite"),
         ("x\n1.0\n4 0 0\n4 0 0\n0 0 4\nNa\n1\nDirect\n0 0 0\n", "singular cell"),
-        ("x\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa\n99999999999\nDirect\n0 0 0\n", "99999999999 sites (limit 2000)"),
+        ("x\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa\n99999999999\nDirect\n0 0 0\n", "99999999999 sites (limit 10000)"),
         ("x\n1.0\n4 0 0\n", "unparsable POSCAR"),
     ],
 )
@@ -349,7 +349,9 @@ def test_csv(tmp_path):
 
 def test_csv_without_cif_or_rows(tmp_path):
     (tmp_path / "a.csv").write_text("id,structure\n1,x\n")
-    with pytest.raises(ReadError, match=r"a\.csv: no column cif in the CSV \(it has id, structure\)"):
+    with pytest.raises(
+        ReadError, match=r"a\.csv: no column of structures, such as cif \(there are id, structure\)"
+    ):
         read_crystals(tmp_path / "a.csv")
     (tmp_path / "b.csv").write_text("id,cif\n")
     assert len(read_crystals(tmp_path / "b.csv")) == 0

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from pymatgen.io.cif import CifBlock, CifParser
 
-MAX_CRYSTAL_BYTES = 20_000_000
+MAX_CRYSTAL_BYTES = 10_000_000
 """Text of one crystal beyond this size is not parsed."""
-MAX_SITES = 2_000
+MAX_SITES = 10_000
 """Cells with more sites are not read."""
+MAX_LENGTH = 10_000.0
+"""Å. Cells with longer edges are not read."""
 MAX_LINE = 2_048
 """Longest line that the CIF 1.1 syntax allows; far longer ones stall regular expressions."""
 MAX_OPERATIONS = 400

@@ -21,10 +21,10 @@ import pyarrow as pa
 
 from crysjepa._cif import MAX_CRYSTAL_BYTES, RawCrystal, ReadError, brief
 from crysjepa._download import DatasetError
-from crysjepa._readers import Entry, attempt
 from crysjepa.imports.parquet import CHUNK_ROWS, Source
 from crysjepa.imports.quick_cif import read_quickly
-from crysjepa.imports.structures import finite
+from crysjepa.io.entry import Entry, attempt
+from crysjepa.io.structures import finite
 
 SPLITS = ("train", "val", "test")
 _RENAMED = {"energy_above_hull": "e_above_hull"}
