@@ -12,6 +12,7 @@ FLOORS = [
     [
         "__init__",
         "_bundle",
+        "_notes",
         "_download",
         "compiled",
         "crystals",
@@ -51,7 +52,7 @@ FLOORS = [
     ["discover", "sense", "_verbs"],
     ["train", "diagnose", "screening", "evaluating", "generating", "dft"],
     ["api", "console"],
-    ["cli_dft", "cli_trust"],
+    ["cli_convert", "cli_dft", "cli_trust"],
     ["cli"],
     ["__main__"],
 ]

@@ -9,10 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crysjepa._cif import MAX_LENGTH, MAX_SITES, RawCrystal
+from crysjepa._notes import note
 from crysjepa.candidates import CandidateTable
 from crysjepa.crystals import ARROW_SCHEMA, Crystals
 from crysjepa.io.columns import inferred
-from crysjepa.io.entry import Entry, note, unicode_name
+from crysjepa.io.entry import Entry, unicode_name
 
 STATE = ("status", "stage", "reason")
 MAX_COORDINATE = 10_000.0

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from crysjepa._cif import MAX_CRYSTAL_BYTES, RawCrystal, ReadError, brief
-from crysjepa.io.entry import note
+from crysjepa._notes import note
 from crysjepa.io.structures import read_structure, structure_in
 from crysjepa.io.text_formats import only_cif, poscar
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,10 +14,6 @@ ID_COLUMNS = ("material_id", "id")
 """Names of the column, or of the frame's value, that holds a crystal's own id; the first that is there."""
 
 
-class ReadNote(UserWarning):
-    """What a reader left out or took for missing, without a row being lost; the command line prints it."""
-
-
 class Entry(NamedTuple):
     """One crystal as its source has it, or the ``reason`` for none; and the source's other values."""
 
@@ -26,11 +21,6 @@ class Entry(NamedTuple):
     crystal: RawCrystal | None
     reason: str = ""
     extra: Mapping[str, Any] = {}
-
-
-def note(message: str) -> None:
-    """Say what was left out."""
-    warnings.warn(message, ReadNote, stacklevel=2)
 
 
 def attempt(name: str, read: Callable[[], RawCrystal], extra: Mapping[str, Any] | None = None) -> Entry:

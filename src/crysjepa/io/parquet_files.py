@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from crysjepa._cif import RawCrystal, ReadError, brief
+from crysjepa._notes import note
 from crysjepa.candidates import CandidateTable, Status
 from crysjepa.crystals import ARROW_SCHEMA
 from crysjepa.io.assemble import STATE, assemble
 from crysjepa.io.cells import choose_column, crystal_in
 from crysjepa.io.columns import NUMBERS, column_of
-from crysjepa.io.entry import ID_COLUMNS, Entry, attempt, note
+from crysjepa.io.entry import ID_COLUMNS, Entry, attempt
 
 MAX_VALUES = 2_000_000_000
 """Numbers and texts in a file; and of a small file, so many for each of its bytes:"""

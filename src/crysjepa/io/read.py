@@ -31,9 +31,9 @@ from crysjepa.io.torch_files import read_torch
 
 SUPPORTED = (
     "a CIF (.cif), extended XYZ (.extxyz, .xyz), POSCAR or CONTCAR (.vasp), a CSV with a column of "
-    "structures, JSON or JSON lines with pymatgen's structures (.json, .jsonl), each of these texts also with "
-    ".gz, .bz2, .xz or .zst behind it, a .pt of the CDVAE family, a Parquet file of crystals, ASE's .traj and "
-    ".db, a .zip of these texts, or a folder of any of them"
+    "structures, JSON or JSON lines with pymatgen's structures (.json, .jsonl), each of these texts also "
+    "with .gz, .bz2, .xz or .zst behind it, a .pt of the CDVAE family, a Parquet file of crystals, ASE's "
+    ".traj and .db, a .zip of these texts, or a folder of any of them"
 )
 MAX_TEXT_BYTES = 256_000_000
 """A larger CIF is refused; CSV, JSON and extended XYZ are read piece by piece and may be larger."""
