@@ -7,6 +7,7 @@ their values, and the forms in which pandas writes a table.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any, TextIO
@@ -19,6 +20,7 @@ from crysjepa.io.structures import is_structure, structure_in
 MAX_VALUE = 100_000_000
 """Characters of one value (a structure, or a column of a table) that are parsed."""
 _BLOCK = 1_000_000
+_BLANK = re.compile(r"[ \t\r\n\ufeff]*")
 _LISTS = ("structures", "entries", "data", "crystals", "materials")
 """Keys under which a list of crystals stands, where an object holds little else."""
 _LOOKED_AT = 50
@@ -80,8 +82,7 @@ class _Text:
     def peek(self) -> str:
         """The next character that is not blank, or nothing at the end."""
         while True:
-            while self.at < len(self.buffer) and self.buffer[self.at] in " \t\r\n\ufeff":
-                self.at += 1
+            self.at = _BLANK.match(self.buffer, self.at).end()  # type: ignore[union-attr]
             if self.at < len(self.buffer):
                 return self.buffer[self.at]
             if not self._more(_BLOCK):

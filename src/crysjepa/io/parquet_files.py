@@ -23,7 +23,7 @@ from crysjepa.io.entry import ID_COLUMNS, Entry, attempt
 
 MAX_VALUES = 2_000_000_000
 """Numbers and texts in a file; and of a small file, so many for each of its bytes:"""
-MAX_VALUES_A_BYTE = 1_000
+MAX_VALUES_A_BYTE = 200
 _UNSUSPICIOUS = 50_000_000
 _CRYSTAL = ("atomic_numbers", "frac_coords", "lattice")
 _LOOKED_AT = 50
