@@ -203,11 +203,11 @@ class Crystals:
         Raises ValueError, with the index and the formula, for a partially occupied site, a site that is no
         element, fewer than three periodic directions, and numbers that are not finite.
         """
-        from pymatgen.core import Element, Species
+        from pymatgen.core import DummySpecies
 
         for i, structure in enumerate(structures):
             kinds = structure.composition.elements
-            strangers = [str(k) for k in kinds if not isinstance(k, Element | Species)]
+            strangers = [str(k) for k in kinds if isinstance(k, DummySpecies)]
             reason = (
                 "a site is partially occupied"
                 if not structure.is_ordered

@@ -153,7 +153,7 @@ def _own_id(comment: str) -> str:
     for key, quoted, bare in re.findall(
         r'(?:^|\s)(material_id|id)=(?:"((?:[^"\\]|\\.)*)"|([^\s"]+))', comment
     ):
-        found.setdefault(key, re.sub(r"\\(.)", r"\1", quoted) or bare)
+        found.setdefault(key, re.sub(r"\\(.)", r"\1", quoted or bare))
     return own_name(found)
 
 

@@ -46,7 +46,7 @@ def read_poscar(text: str, stem: str) -> list[Entry]:
 
 def poscar(text: str) -> RawCrystal:
     """The crystal in a POSCAR that names its elements."""
-    from pymatgen.core import Element, Species
+    from pymatgen.core import DummySpecies
     from pymatgen.io.vasp import Poscar
 
     for line in text.splitlines()[5:7]:
@@ -67,7 +67,7 @@ def poscar(text: str) -> RawCrystal:
         raise ReadError("the POSCAR names no elements (VASP 4 format)")
     structure = read.structure
     for site in structure:
-        if not isinstance(site.specie, Element | Species):
+        if isinstance(site.specie, DummySpecies):
             raise ReadError(f"{site.species_string!r} is not an element")
     numbers = np.array([site.specie.Z for site in structure], dtype=np.int64)
     return RawCrystal(numbers, np.array(structure.frac_coords), np.array(structure.lattice.matrix))

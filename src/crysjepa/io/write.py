@@ -101,7 +101,7 @@ def write_crystals(
     Raises
     ------
     ReadError
-        As :func:`output_kind`; or if several crystals are to go into one POSCAR.
+        As :func:`output_kind`; if several crystals are to go into one POSCAR; or if none can be written.
     """
     kind = _output(path)
     path = Path(path)
@@ -114,6 +114,9 @@ def write_crystals(
     missing = table.frame.loc[table.frame["lattice"].isna(), ["id", "reason"]].itertuples(index=False)
     problems |= {str(id_): "it has no structure" if pd.isna(why) else str(why) for id_, why in missing}
     chosen = chosen.select([id_ for id_ in chosen.ids if id_ not in problems])
+    if problems and not len(chosen):
+        reasons = Written(0, problems).reasons()
+        raise ReadError(f"none of {len(problems)} crystals can be written: {'; '.join(reasons[:3])}")
     columns, left_out = _columns(table, chosen.ids, kind.name)
     if kind.name == "folder":
         written, more = write_cif(chosen, path, symmetric=False)
@@ -197,15 +200,21 @@ def _write_xyz(crystals: Crystals, columns: list[dict[str, Any]], out: TextIO) -
     from ase.io.extxyz import write_extxyz
 
     for id_, atoms, values in zip(crystals.ids, crystals.to_atoms(), columns, strict=True):
-        info = {"id": id_} | {k: v for k, v in values.items() if v not in (None, "")}
-        # A comment is one line, and a backslash in it escapes what follows.
-        atoms.info = {
-            k: re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", v).replace("\\", "\\\\")
-            if isinstance(v, str)
-            else v
-            for k, v in info.items()
-        }
-        write_extxyz(out, [atoms])
+        frame = io.StringIO()
+        write_extxyz(frame, [atoms])
+        count, comment, body = frame.getvalue().split("\n", 2)
+        pairs = (f"{k}={_info(v)}" for k, v in ({"id": id_} | values).items() if v not in (None, ""))
+        out.write(f"{count}\n{comment} {' '.join(pairs)}\n{body}")
+
+
+def _info(value: Any) -> str:
+    """A value in a frame's comment; ASE itself leaves some texts unquoted that it then reads as others."""
+    if isinstance(value, bool):
+        return "T" if value else "F"
+    if not isinstance(value, str):
+        return str(value)
+    line = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", value)
+    return '"' + re.sub(r'(["\\])', r"\\\1", line) + '"'
 
 
 def _write_poscar(crystals: Crystals, columns: list[dict[str, Any]], out: TextIO) -> None:
