@@ -162,6 +162,13 @@ def test_a_comma_too_many_moves_no_number(tmp_path):
     assert table.column("e_above_hull") == [None, 0.5, 0.25]
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_other_marks_between_values(tmp_path, mark):
+    frame = pd.DataFrame({"ID": ["a"], "band_gap": ["1.5"], "CIF": [CIF]})
+    table = read(tmp_path / "a.csv", frame.to_csv(index=False, sep=mark))
+    assert table.ids == ["a"] and table.column("band_gap") == [1.5] and table.counts() == {"ok": 1}
+
+
 @pytest.mark.parametrize("cell", ["NA", "None", "-", "1,5", "-2.0 eV", "inf", "1_000", "٣"])
 def test_one_bad_cell_is_null_and_said(tmp_path, cell):
     cells = ["-1.5", cell, "0.5"]
@@ -243,6 +250,19 @@ def forms():
         "column": {"structure": {"0": a, "1": b}},
         "jarvis": [{"jid": "a", "atoms": jarvis(a)}, {"jid": "b", "atoms": jarvis(b)}],
     }  # fmt: skip
+
+
+def test_json_lines_under_the_name_of_json(tmp_path):
+    lines = f"{json.dumps(SALT.as_dict())}\n{json.dumps(OTHER.as_dict())}\n"
+    assert read(tmp_path / "x.json", lines).counts() == {"ok": 2}
+    table = read(tmp_path / "x.json", json.dumps([SALT.as_dict()]) + "and more")
+    assert table.column("status") == ["ok", "failed"]
+
+
+def test_a_molecule_among_crystals(tmp_path):
+    molecule = {"sites": [{"xyz": [0, 0, 0], "species": [{"element": "H", "occu": 1}]}], "charge": 0}
+    table = read(tmp_path / "x.json", json.dumps([molecule, SALT.as_dict()]))
+    assert table.column("status") == ["failed", "ok"]
 
 
 @pytest.mark.parametrize("form", list(forms()))
@@ -417,6 +437,14 @@ def test_properties_that_ask_for_the_impossible(tmp_path, properties, reason):
     assert table.column("status") == ["failed", "ok"] and reason in reasons(table)[0]
 
 
+def test_species_and_numbers_that_differ(tmp_path):
+    text = FRAME.format("species:S:1:Z:I:1:pos:R:3")
+    assert reasons(read(tmp_path / "a.extxyz", text + "Na 19 0 0 0\nCl 17 2 2 2\n")) == [
+        "species and Z name other elements"
+    ]
+    assert read(tmp_path / "a.extxyz", text + "Na 11 0 0 0\nCl 17 2 2 2\n").counts() == {"ok": 1}
+
+
 def test_a_frame_keeps_its_own_id_as_it_is_written(tmp_path):
     for written, id_ in (("007", "007"), ("mp-1", "mp-1"), ('"a \\"b\\" c"', 'a "b" c'), ("T", "T")):
         table = read(tmp_path / "x.extxyz", TEXTS["a.extxyz"].replace("pbc", f"id={written} pbc"))
@@ -495,6 +523,33 @@ def test_hostile_crystals_are_rows_with_reasons(name, states, reason):
 def test_tensors_of_more_numbers_than_the_file_holds():
     with pytest.raises(ReadError, match="1200000000 numbers of which the file holds 1"):
         read_crystals(CASES / "hostile" / "stride_bomb.pt")
+
+
+def tensors(**changes):
+    return {
+        "frac_coords": torch.rand(4, 3), "num_atoms": torch.tensor([2, 2]),
+        "atom_types": torch.tensor([55, 17, 55, 17]), "lengths": torch.full((2, 3), 4.0),
+        "angles": torch.full((2, 3), 90.0),
+    } | changes  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        ({"frac_coords": torch.rand(3, 4)}, "not so the others"),  # as many numbers, in another order
+        ({"lengths": torch.ones(3, 2)}, "not so the others"),
+        ({"atom_types": torch.tensor([True] * 4)}, "true or false"),
+        ({"atom_types": torch.zeros(4, 100)}, "an atomic number is nan"),
+        ({"angles": torch.tensor([[90.0, 90, 270], [90, 90, -60]])}, "the cell's angle gamma is"),
+        ({"frac_coords": torch.rand(4, 3, dtype=torch.complex64)}, "no dense tensor"),
+    ],
+)
+def test_tensors_that_would_be_wrong_crystals(tmp_path, changes, reason):
+    torch.save(tensors(**changes), tmp_path / "a.pt")
+    (tmp_path / "good.cif").write_text(CIF)
+    table = read_crystals(tmp_path)
+    assert set(table.column("status")[:-1]) == {"failed"} and table.column("status")[-1] == "ok"
+    assert all(reason in r for r in reasons(table)[:-1])
 
 
 def test_a_view_of_few_numbers_is_read(tmp_path):

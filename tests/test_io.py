@@ -338,7 +338,7 @@ def test_csv(tmp_path):
     table = read_crystals(tmp_path / "train.csv")
     assert table.ids == ["mp-1", "mp-2", "mp-1#2", "train-3", "mp-9"]
     assert table.column("status") == ["ok", "failed", "ok", "failed", "failed"]
-    assert table.column("reason")[3] == "the row has no CIF"
+    assert table.column("reason")[3] == "the row has no structure"
     assert table.column("formation_energy_per_atom") == [-1.25, None, None, 0.5, 0.1]
     assert str(table.frame["formation_energy_per_atom"].dtype) == "Float64"
     assert table.column("number") == [3, 4, 5, 6, None]
@@ -546,7 +546,7 @@ def test_samples_of_a_language_model(tmp_path):
         writer.writerow(["gen_str", "cif", "model_name"])
         writer.writerows([["5.6 5.6 5.6\n90 90 90\nNa", P1, "7b"], ["5.6 5.6", "", "7b"]])
     table = read_crystals(tmp_path / "llm_samples.csv")
-    assert table.column("status") == ["ok", "failed"] and "no CIF" in table.column("reason")[1]
+    assert table.column("status") == ["ok", "failed"] and "no structure" in table.column("reason")[1]
     assert table.column("model_name") == ["7b", "7b"]
 
 

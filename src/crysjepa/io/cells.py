@@ -78,7 +78,7 @@ def crystal_in(cell: Any) -> RawCrystal:
     if isinstance(cell, Mapping):
         return read_structure(structure_in(cell) or cell)
     if not isinstance(cell, str) or not cell.strip():
-        raise ReadError("the row has no CIF" if cell is None or isinstance(cell, str) else "no structure")
+        raise ReadError("the row has no structure")
     if len(cell) > MAX_CRYSTAL_BYTES:
         raise ReadError(
             f"{len(cell) / 1e6:.0f} MB of text for one crystal (limit {MAX_CRYSTAL_BYTES / 1e6:.0f})"

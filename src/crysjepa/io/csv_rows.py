@@ -22,7 +22,8 @@ def read_csv(
 ) -> list[Entry]:
     """An entry for each row of a CSV with a column of structures (:func:`choose_column`).
 
-    Other columns are kept, but for further columns of structures and those that begin with ``cif``.
+    Values are parted by commas, or by semicolons or tabs where the header has no comma. Other columns are
+    kept, but for further columns of structures and those that begin with ``cif``.
 
     Raises
     ------
@@ -31,7 +32,10 @@ def read_csv(
     """
     before = csv.field_size_limit(MAX_CELL)
     try:
-        rows = csv.reader(_lines(handle))
+        lines = _lines(handle)
+        first = next(lines, "")
+        parted = next((mark for mark in ",;\t" if mark in first), ",")
+        rows = csv.reader(chain([first], lines), delimiter=parted)
         try:
             header = _distinct(next(rows, []))
         except csv.Error as error:
@@ -58,7 +62,7 @@ def _entries(
     first = list(islice(read, _LOOKED_AT))
     looked = [row for row in first if isinstance(row, dict)]
     where, others = choose_column(header, looked, column)
-    key = next((name for name in ID_COLUMNS if name in header and name != where), None)
+    key = next((n for own in ID_COLUMNS for n in header if n.lower() == own and n != where), None)
     dropped = {where, key, *others, ""}
     entries: list[Entry] = []
     for row in chain(first, read):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crysjepa._cif import MAX_SITES, RawCrystal, ReadError, brief
+from crysjepa._cif import MAX_SITES, RawCrystal, ReadError, atomic_number, brief
 from crysjepa.crystals import why_no_crystal
 from crysjepa.io.entry import Entry, own_name, reason_of
 
@@ -131,6 +131,7 @@ def _parsed(lines: list[str]) -> Atoms:
         first = columns["species"].start
         for row in rows:
             row[first] = {"D": "H", "T": "H"}.get(row[first], row[first])
+    both = "species" in columns and ("Z" in columns or "numbers" in columns)
     body = [" ".join(row) for row in rows]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -140,6 +141,9 @@ def _parsed(lines: list[str]) -> Atoms:
         except Exception as error:
             what = f"{error.args[0]!r} is not an element" if isinstance(error, KeyError) else brief(error)
             raise ReadError(f"unparsable frame: {what}") from error
+    named = [atomic_number(row[first], is_label=False) for row in rows] if both else []
+    if both and named != atoms.numbers.tolist():
+        raise ReadError("species and Z name other elements")
     return atoms
 
 

@@ -42,10 +42,10 @@ def read_json(
     text = _Text(handle)
     start = text.peek()
     if start == "[":
-        return _entries(_until_damaged(text.items()), stem, progress, column)
+        return _entries(chain(text.members(), text.rest()), stem, progress, column)
     if start != "{":
         raise ReadError(f"neither a list nor an object in JSON: {text.buffer[text.at : text.at + 20]!r}")
-    return _entries(_of_object(text), stem, progress, column)
+    return _entries(chain(_of_object(text), text.rest()), stem, progress, column)
 
 
 def read_json_lines(
@@ -64,19 +64,12 @@ def _parsed_lines(handle: TextIO) -> Iterator[Item]:
                 yield "", ReadError(f"unparsable JSON: {brief(error)}")
 
 
-def _until_damaged(items: Iterator[Item]) -> Iterator[Item]:
-    """The items, and for all behind a fault one that says so."""
-    try:
-        yield from items
-    except ReadError as error:
-        yield "", error
-
-
 class _Text:
     """JSON text, of which no more is in memory than the member that is being parsed."""
 
     def __init__(self, handle: TextIO) -> None:
         self.handle, self.buffer, self.at, self.ended = handle, "", 0, False
+        self.damaged = False
         self._decoder = json.JSONDecoder()
 
     def peek(self) -> str:
@@ -112,8 +105,24 @@ class _Text:
                     self.at = end
                     return found
 
-    def items(self) -> Iterator[Item]:
-        """Members of the list or object that begins here."""
+    def members(self) -> Iterator[Item]:
+        """Members of the list or object that begins here; for all behind a fault, one that says so."""
+        try:
+            yield from self._members()
+        except ReadError as error:
+            self.damaged = True
+            yield "", error
+
+    def rest(self) -> Iterator[Item]:
+        """Values behind the first, of JSON lines under the name of JSON; or what is wrong with them."""
+        while not self.damaged and self.peek():
+            try:
+                yield "", self.value()
+            except ReadError as error:
+                self.damaged = True
+                yield "", error
+
+    def _members(self) -> Iterator[Item]:
         closing = {"[": "]", "{": "}"}[self.peek()]
         self.at += 1
         while (mark := self.peek()) != closing:
@@ -132,7 +141,7 @@ class _Text:
 
 def _of_object(text: _Text) -> list[Item]:
     """The crystals of an object, in whichever form they are there."""
-    members = list(_until_damaged(text.items()))
+    members = list(text.members())
     data = dict(members)
     if structure_in(data) is not None:
         return [("", data)]
@@ -169,7 +178,7 @@ def _entries(items: Iterable[Item], stem: str, progress: Progress | None, column
     first = list(islice(items, _LOOKED_AT))
     records = [v for _, v in first if isinstance(v, Mapping) and not is_structure(v)]
     where, others = "structure", list[str]()
-    if records:
+    if records and not any(is_structure(v) for _, v in first if isinstance(v, Mapping)):
         where, others = choose_column(
             list(dict.fromkeys(str(k) for row in records for k in row)), records, column
         )

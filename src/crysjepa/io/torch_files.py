@@ -104,6 +104,8 @@ def _array(name: str, tensor: Any) -> NDArray[np.float64]:
     ):
         kind = tensor.dtype if tensor.layout == torch.strided else tensor.layout
         raise ReadError(f"{name} is no dense tensor of numbers ({kind}, {tensor.device.type})")
+    if name == "atom_types" and tensor.dtype == torch.bool and tensor.ndim < 2:
+        raise ReadError("atom_types is true or false, which is no element")
     held = tensor.untyped_storage().nbytes() // tensor.element_size()
     if tensor.numel() > max(held, _LARGEST):
         raise ReadError(f"{name} is declared as {tensor.numel()} numbers of which the file holds {held}")
@@ -117,21 +119,24 @@ def _torch_entries(arrays: dict[str, NDArray[np.float64]], stem: str) -> list[En
     if (num_atoms.sum(axis=1) != sites).any():
         raise ReadError("num_atoms is negative, or its evaluations disagree")
     types = arrays["atom_types"]
-    if types.shape not in ((sites,), (runs, sites)) and types.size:
-        lost = np.isnan(types).any(axis=-1)  # scores of elements
-        types = np.where(lost, np.nan, types.argmax(axis=-1) + 1.0)
-    try:
-        coords = arrays["frac_coords"].reshape(runs, sites, 3)
-        numbers = types.reshape(runs, sites)
-        if "lattices" in arrays:
-            cells = arrays["lattices"].reshape(runs, batch, 3, 3)
-        else:
-            lengths, angles = (arrays[k].reshape(runs, batch, 3) for k in ("lengths", "angles"))
-    except ValueError as error:
+    if types.shape not in ((sites,), (runs, sites)) and types.size:  # scores of elements
+        best = types.max(axis=-1, keepdims=True)
+        told = (types == best).sum(axis=-1) == 1  # neither NaN nor a tie
+        types = np.where(told, types.argmax(axis=-1) + 1.0, np.nan)
+
+    def shaped(array: NDArray[np.float64], *shape: int) -> NDArray[np.float64]:
+        """Of this shape, which need not have the leading dimension of one evaluation."""
+        if array.shape == shape or (runs == 1 and array.shape == shape[1:]):
+            return array.reshape(shape)
         shapes = ", ".join(f"{k} {tuple(v.shape)}" for k, v in sorted(arrays.items()))
-        raise ReadError(
-            f"num_atoms counts {batch} crystals with {sites} atoms; not so the others: {shapes}"
-        ) from error
+        raise ReadError(f"num_atoms counts {batch} crystals with {sites} atoms; not so the others: {shapes}")
+
+    coords = shaped(arrays["frac_coords"], runs, sites, 3)
+    numbers = shaped(types, runs, sites)
+    if "lattices" in arrays:
+        cells = shaped(arrays["lattices"], runs, batch, 3, 3)
+    else:
+        lengths, angles = (shaped(arrays[k], runs, batch, 3) for k in ("lengths", "angles"))
 
     def crystal(run: int, i: int, span: slice) -> RawCrystal:
         x = coords[run, span]
