@@ -209,7 +209,7 @@ def test_cif_with_several_blocks(tmp_path):
         (cif("Na1 Na 0.25 0 0 1", "Na2 Na 1.25 0 -1 1"), "two atoms on one spot at (0.25, 0.0, 0.0)"),
         (NA.replace("loop_", "_symmetry_space_group_name_H-M 'Q 7'\nloop_"), "the symmetry 'Q 7'"),
         ("data_x\n" + "#" * 2000 + "\n" + ("# " * 1000 + "\n") * 11_000, "22 MB of text"),
-        (cif(*[f"Na{i} Na {i / 3000} 0 0 1" for i in range(2500)]), "2500 sites (limit 2000)"),
+        (cif(*[f"Na{i} Na {i / 11_000} 0 0 1" for i in range(10_500)]), "10500 sites (limit 10000)"),
         (cif("Na1 Na 0 0 0 1", extra="_note 'a\n"), "unparsable CIF, line 8: unterminated 'string'"),
     ],
 )  # fmt: skip
@@ -423,7 +423,7 @@ LONG = 200_000
         (block(PO, cell=("1e-9", 4, 4, 90, 90, 90)), "length a is 1e-9"),
         (
             block(*(f"Po{i} Po {i / 1500} 0.2 0.3" for i in range(1500)), extra=named("P m -3 m")),
-            "more than 2000",
+            "more than 10000",
         ),
         ("data_ x 'y\n" * 50_000, "unparsable CIF"),
     ],

@@ -14,6 +14,7 @@ from crysjepa.crystals import Crystals
 
 VERBS = [
     "data",
+    "convert",
     "pretrain",
     "train",
     "generate",

@@ -91,3 +91,57 @@ def test_partial_occupancy_is_refused():
 def test_a_batch_of_none():
     assert len(Crystals.empty()) == 0
     assert len(Crystals.from_arrow(Crystals.empty().to_arrow())) == 0
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (lambda s: s.replace(0, "X"), r"structure 1 \(.*\): 'X0\+' is not an element"),
+        (lambda s: s.translate_sites([0], [np.nan, 0, 0]), "structure 1 .*: a coordinate or the lattice"),
+        (lambda s: setattr(s, "lattice", s.lattice.__class__(np.eye(3) * 4, pbc=(True, True, False))),
+         "structure 1 .*: not periodic in all three directions"),
+    ],
+)  # fmt: skip
+def test_structures_that_are_no_crystals(salts, change, reason):
+    good, bad = salts[:2].to_structures()
+    change(bad)
+    with pytest.raises(ValueError, match=reason):
+        Crystals.from_structures([good, bad])
+
+
+def test_oxidation_states_and_deuterium():
+    from pymatgen.core import Element, Lattice, Species, Structure
+
+    structure = Structure(Lattice.cubic(4), [Species("Fe", 3), Element("D")], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    assert Crystals.from_structures([structure]).atomic_numbers.tolist() == [26, 1]
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (lambda a: a.set_pbc([1, 1, 0]), "not periodic in all three directions"),
+        (lambda a: a.set_cell([0, 0, 0]), "no unit cell"),
+        (lambda a: a.set_cell(np.ones((3, 3))), "singular cell"),
+        (lambda a: a.positions.__setitem__((0, 0), np.inf), "a coordinate or the lattice is not finite"),
+        (lambda a: a.numbers.__setitem__(0, 0), "an atomic number is not that of an element"),
+        (lambda a: a.info.update(occupancy={"0": {"Na": 0.5}}), "a site is partially occupied"),
+        (lambda a: a.new_array("occupancies", np.array([1.0, 0.25])), "a site is partially occupied"),
+    ],
+)  # fmt: skip
+def test_atoms_that_are_no_crystals(salts, change, reason):
+    good, bad = salts[:2].to_atoms()
+    change(bad)
+    with pytest.raises(ValueError, match=rf"atoms 1 \(.*\): {reason}"):
+        Crystals.from_atoms([good, bad])
+
+
+def test_arrow_whose_lists_disagree_is_refused(salts):
+    table = salts[:2].to_arrow()
+    coords = [c.as_py() for c in table["frac_coords"]]
+    moved = pa.array([coords[0][:-3], coords[1] + [0.0] * 3], pa.list_(pa.float64()))
+    with pytest.raises(ValueError, match="disagree in row 0"):
+        Crystals.from_arrow(table.set_column(2, "frac_coords", moved))
+    for z in (11.5, 0, 300, None):
+        numbers = pa.array([[z, 17], [19, 17]], pa.list_(pa.float64()))
+        with pytest.raises(ValueError, match="atomic number"):
+            Crystals.from_arrow(table.set_column(1, "atomic_numbers", numbers))

@@ -132,7 +132,7 @@ def test_poscar(tmp_path, name):
         ("x\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa\n2\nDirect\n0 0 0\n", "unparsable POSCAR"),
         ("x\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa\n1\nDirect\n0 nan 0\n", "a coordinate is not finite"),
         ("x\n1.0\n4 0 0\n4 0 0\n0 0 4\nNa\n1\nDirect\n0 0 0\n", "singular cell"),
-        ("x\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa\n99999999999\nDirect\n0 0 0\n", "99999999999 sites (limit 2000)"),
+        ("x\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa\n99999999999\nDirect\n0 0 0\n", "99999999999 sites (limit 10000)"),
         ("x\n1.0\n4 0 0\n", "unparsable POSCAR"),
     ],
 )
@@ -155,7 +155,7 @@ def test_csv(tmp_path):
     table = read_crystals(tmp_path / "train.csv")
     assert table.ids == ["mp-1", "mp-2", "mp-1#2", "train-3", "mp-9"]
     assert table.column("status") == ["ok", "failed", "ok", "failed", "failed"]
-    assert table.column("reason")[3] == "the row has no CIF"
+    assert table.column("reason")[3] == "the row has no structure"
     assert table.column("formation_energy_per_atom") == [-1.25, None, None, 0.5, 0.1]
     assert str(table.frame["formation_energy_per_atom"].dtype) == "Float64"
     assert table.column("number") == [3, 4, 5, 6, None]
@@ -166,7 +166,9 @@ def test_csv(tmp_path):
 
 def test_csv_without_cif_or_rows(tmp_path):
     (tmp_path / "a.csv").write_text("id,structure\n1,x\n")
-    with pytest.raises(ReadError, match=r"a\.csv: no column cif in the CSV \(it has id, structure\)"):
+    with pytest.raises(
+        ReadError, match=r"a\.csv: no column of structures, such as cif \(there are id, structure\)"
+    ):
         read_crystals(tmp_path / "a.csv")
     (tmp_path / "b.csv").write_text("id,cif\n")
     assert len(read_crystals(tmp_path / "b.csv")) == 0
@@ -361,7 +363,7 @@ def test_samples_of_a_language_model(tmp_path):
         writer.writerow(["gen_str", "cif", "model_name"])
         writer.writerows([["5.6 5.6 5.6\n90 90 90\nNa", P1, "7b"], ["5.6 5.6", "", "7b"]])
     table = read_crystals(tmp_path / "llm_samples.csv")
-    assert table.column("status") == ["ok", "failed"] and "no CIF" in table.column("reason")[1]
+    assert table.column("status") == ["ok", "failed"] and "no structure" in table.column("reason")[1]
     assert table.column("model_name") == ["7b", "7b"]
 
 

@@ -30,6 +30,7 @@ from crysjepa._cif_text import (
 
 __all__ = [
     "MAX_CRYSTAL_BYTES",
+    "MAX_LENGTH",
     "MAX_SITES",
     "RawCrystal",
     "ReadError",

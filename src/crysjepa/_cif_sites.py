@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from crysjepa._cif_operations import Group
 from crysjepa._cif_text import ReadError
 
-MAX_SITES = 2_000
+MAX_SITES = 10_000
 """Cells with more sites are not read."""
 SAME_SPOT = 0.01
 """Å. Two atoms closer than this stand on one spot."""

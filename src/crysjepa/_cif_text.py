@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import gemmi
 
-MAX_CRYSTAL_BYTES = 20_000_000
+MAX_CRYSTAL_BYTES = 10_000_000
 """Text of one crystal beyond this size is not parsed."""
 
 _MINUS_SIGNS = "\u2212\u2010\u2011\u2012\u2013\ufe63\uff0d"

@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from crysjepa import datasets
-from crysjepa._arrays import from_arrow
 from crysjepa._bundle import NAME
 from crysjepa._cif import ReadError, brief
-from crysjepa._tables import STATE, unique_names
 from crysjepa.candidates import CandidateTable
 from crysjepa.crystals import ARROW_SCHEMA
+from crysjepa.io.assemble import STATE, unique_names
+from crysjepa.io.parquet_files import from_arrow, id_texts
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _next(batches: Iterator[pa.RecordBatch], ids: pa.ChunkedArray, path: Path) -
 
 def _unique_ids(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Ids of all rows as the reader of whole files gives them: none empty, none twice."""
-    ids = column.cast(pa.string())
+    ids = id_texts(column)
     empty = pc.fill_null(pc.equal(ids, ""), True)
     if not pc.any(empty).as_py() and pc.count_distinct(ids).as_py() == len(ids):
         return ids

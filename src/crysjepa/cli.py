@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-from crysjepa import __version__, cli_trust, console
+from crysjepa import __version__, cli_convert, cli_trust, console
 from crysjepa.cli_dft import dft_app
 
 app = console.Verbs(
@@ -71,6 +71,9 @@ def data_fetch(name: console.DataSet, folder: console.Cache = None) -> None:
     with console.progress() as report:
         path = datasets.fetch(name, folder=folder, report=report)
     console.show_fetched(path, datasets.told_by(path))
+
+
+app.command()(cli_convert.convert)
 
 
 # -- models ----------------------------------------------------------------------------------

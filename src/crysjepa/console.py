@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import tomllib
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+
+from crysjepa._notes import ReadNote
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,7 +53,8 @@ errors = Console(stderr=True)
 Source = Annotated[
     str,
     typer.Argument(
-        help="CIF, folder or zip of CIFs, extxyz, POSCAR, CSV, .pt, Parquet, or a data set's name"
+        help="CIF, extxyz, POSCAR, CSV, JSON, Parquet, .pt, .traj, .db, a folder or zip of such, or a data "
+        "set's name"
     ),
 ]
 DataSet = Annotated[str, typer.Argument(help="a data set's name")]
@@ -206,7 +210,8 @@ def friendly(command: Command) -> Command:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            return command(*args, **kwargs)
+            with notes_shown():
+                return command(*args, **kwargs)
         except (ValueError, OSError, ImportError, RuntimeError) as error:
             errors.print("[bold red]error:[/] ", end="")
             errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
@@ -216,6 +221,23 @@ def friendly(command: Command) -> Command:
             raise typer.Exit(130) from None
 
     return wrapped  # type: ignore[return-value]
+
+
+@contextmanager
+def notes_shown() -> Iterator[None]:
+    """Each :class:`ReadNote` is a line ``note: ...`` on standard error, rather than a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ReadNote)
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+            if issubclass(category, ReadNote):
+                errors.print(f"note: {message}", markup=False, highlight=False, soft_wrap=True)
+            else:
+                usual(message, category, *rest)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
 
 
 class Verbs(typer.Typer):

@@ -198,10 +198,25 @@ class Crystals:
 
     @classmethod
     def from_structures(cls, structures: Sequence[Structure], ids: Sequence[str] | None = None) -> Crystals:
-        """From ordered pymatgen structures. Raises ValueError for a partially occupied site."""
+        """From ordered pymatgen structures; oxidation states are left off, deuterium is hydrogen.
+
+        Raises ValueError, with the index and the formula, for a partially occupied site, a site that is no
+        element, fewer than three periodic directions, and numbers that are not finite.
+        """
+        from pymatgen.core import DummySpecies
+
         for i, structure in enumerate(structures):
-            if not structure.is_ordered:
-                raise ValueError(f"structure {i} ({structure.formula}) has a partially occupied site")
+            kinds = structure.composition.elements
+            strangers = [str(k) for k in kinds if isinstance(k, DummySpecies)]
+            reason = (
+                "a site is partially occupied"
+                if not structure.is_ordered
+                else f"{strangers[0]!r} is not an element"
+                if strangers
+                else _why_none(structure.lattice.matrix, structure.frac_coords, structure.lattice.pbc)
+            )
+            if reason:
+                raise ValueError(f"structure {i} ({structure.formula}): {reason}")
         return cls._join(
             [[site.specie.Z for site in s] for s in structures],
             [s.frac_coords for s in structures],
@@ -217,10 +232,15 @@ class Crystals:
 
     @classmethod
     def from_atoms(cls, atoms: Sequence[Atoms], ids: Sequence[str] | None = None) -> Crystals:
-        """From ASE atoms with three periodic directions. Raises ValueError for a cell without volume."""
+        """From ASE atoms.
+
+        Raises ValueError, with the index and the formula, for a cell without volume, fewer than three
+        periodic directions, an atomic number that is none, partial occupation, and numbers that are not
+        finite.
+        """
         for i, a in enumerate(atoms):
-            if abs(a.cell.volume) < 1e-9:
-                raise ValueError(f"atoms {i} ({a.get_chemical_formula()}) have no periodic cell")
+            if reason := why_no_crystal(a):
+                raise ValueError(f"atoms {i} ({a.get_chemical_formula()}): {reason}")
         return cls._join(
             [a.numbers for a in atoms],
             [a.get_scaled_positions(wrap=False) for a in atoms],
@@ -256,8 +276,15 @@ class Crystals:
         if any(table[name].null_count for name in ARROW_SCHEMA.names):
             raise ValueError("a row has no structure")
         lists = {n: table[n].combine_chunks() for n in ARROW_SCHEMA.names[1:]}
-        counts = lists["atomic_numbers"].value_lengths().to_numpy(zero_copy_only=False)
+        lengths = {n: a.value_lengths().to_numpy(zero_copy_only=False) for n, a in lists.items()}
+        counts = lengths["atomic_numbers"]
+        odd = (lengths["frac_coords"] != 3 * counts) | (lengths["lattice"] != 9)
+        if odd.any():
+            raise ValueError(f"sites, coordinates and lattice disagree in row {odd.argmax()}")
         flat = {n: a.flatten().to_numpy(zero_copy_only=False) for n, a in lists.items()}
+        z = flat["atomic_numbers"]
+        if not ((z >= 1) & (z <= 118) & (z == np.floor(z))).all():
+            raise ValueError("an atomic number is not that of an element (1 to 118)")
         return cls(
             flat["atomic_numbers"],
             flat["frac_coords"],
@@ -293,3 +320,34 @@ class Crystals:
             np.asarray([len(z) for z in numbers]),
             tuple(ids) if ids is not None else tuple(f"crystal-{i}" for i in range(len(numbers))),
         )
+
+
+def why_no_crystal(atoms: Atoms) -> str:
+    """Why ASE's atoms are no crystal, in a few words; nothing if they are one."""
+    if len(atoms) == 0:
+        return "no atom sites"
+    if reason := _why_none(atoms.cell.array, atoms.positions, atoms.pbc):
+        return reason
+    if not ((atoms.numbers >= 1) & (atoms.numbers <= 118)).all():
+        return "an atomic number is not that of an element (1 to 118)"
+    declared = atoms.info.get("occupancy")
+    of_sites = declared.values() if isinstance(declared, dict) else []
+    arrays = [atoms.arrays[n] for n in ("occupancy", "occupancies") if n in atoms.arrays]
+    shares = [
+        float(v) for site in of_sites for v in (site.values() if isinstance(site, dict) else [site])
+    ] + [float(v) for a in arrays for v in np.ravel(a)]
+    if any(not abs(share - 1) <= 1e-3 for share in shares):
+        return "a site is partially occupied"
+    return ""
+
+
+def _why_none(cell: NDArray[Any], coords: NDArray[Any], periodic: Sequence[bool]) -> str:
+    if not np.any(cell):
+        return "no unit cell"
+    if not all(periodic):
+        return "not periodic in all three directions"
+    if not (np.isfinite(cell).all() and np.isfinite(coords).all()):
+        return "a coordinate or the lattice is not finite"
+    if abs(np.linalg.det(cell)) < 1e-9:
+        return "singular cell (volume 0)"
+    return ""

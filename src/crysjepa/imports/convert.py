@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from crysjepa._download import DatasetError
-from crysjepa._readers import Progress
 from crysjepa.imports.csv_files import csv_source
 from crysjepa.imports.formation import add_formation_energies
 from crysjepa.imports.json_files import entries_source, mptrj_source
 from crysjepa.imports.lmdb_files import lmdb_source
 from crysjepa.imports.parquet import import_rows, partial_of
 from crysjepa.imports.phase_diagrams import import_phase_diagram
+from crysjepa.io.entry import Progress
 
 VERSION = 1
 """Raised when a format is read differently; files of another version are made anew."""

@@ -21,9 +21,9 @@ import pyarrow as pa
 
 from crysjepa._cif import MAX_CRYSTAL_BYTES, RawCrystal, ReadError, brief, read_only_block
 from crysjepa._download import DatasetError
-from crysjepa._readers import Entry, attempt
 from crysjepa.imports.parquet import CHUNK_ROWS, Source
-from crysjepa.imports.structures import finite
+from crysjepa.io.entry import Entry, attempt
+from crysjepa.io.structures import finite
 
 SPLITS = ("train", "val", "test")
 _RENAMED = {"energy_above_hull": "e_above_hull"}

@@ -21,9 +21,9 @@ import pyarrow as pa
 
 from crysjepa._cif import MAX_CRYSTAL_BYTES, ReadError, brief
 from crysjepa._download import DatasetError
-from crysjepa._readers import Entry, attempt
 from crysjepa.imports.parquet import CHUNK_BYTES, CHUNK_ROWS, Source
-from crysjepa.imports.structures import finite, read_entry, read_structure
+from crysjepa.io.entry import Entry, attempt
+from crysjepa.io.structures import finite, read_entry, read_structure
 
 _BLOCK = 4_000_000
 """Bytes looked at at once."""

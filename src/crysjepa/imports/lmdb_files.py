@@ -16,11 +16,11 @@ from typing import Any
 
 from crysjepa._cif import brief
 from crysjepa._download import DatasetError
-from crysjepa._readers import Entry
 from crysjepa.imports.json_files import ENTRY_COLUMNS
 from crysjepa.imports.parquet import CHUNK_BYTES, CHUNK_ROWS, Source, partial_of
 from crysjepa.imports.pickles import UnsafePickle, read_pickle
-from crysjepa.imports.structures import read_entry
+from crysjepa.io.entry import Entry
+from crysjepa.io.structures import read_entry
 
 Record = tuple[str, bytes]
 

@@ -24,10 +24,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crysjepa._download import DatasetError
-from crysjepa._readers import Entry, Progress
-from crysjepa._tables import STATE, joined, problems_of
 from crysjepa.candidates import Status
 from crysjepa.crystals import ARROW_SCHEMA
+from crysjepa.io.assemble import STATE, joined, problems_of
+from crysjepa.io.entry import Entry, Progress
 from crysjepa.relax.pool import end_with_parent
 
 CHUNK_ROWS = 4096

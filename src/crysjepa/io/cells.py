@@ -1,0 +1,117 @@
+"""A crystal in a cell of a table: a CIF, a POSCAR, or pymatgen's dictionary as an object, JSON or Python."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from crysjepa._cif import MAX_CRYSTAL_BYTES, RawCrystal, ReadError, brief, read_only_block
+from crysjepa._notes import note
+from crysjepa.io.structures import read_structure, structure_in
+from crysjepa.io.text_formats import poscar
+
+MAX_CELL = 2 * MAX_CRYSTAL_BYTES
+"""Characters of a cell that are kept; fewer are parsed."""
+MAX_LITERAL = 5_000_000
+"""Characters of a Python literal: its syntax tree is some hundred times as large."""
+COLUMNS = ("cif", "structure", "relaxed_structure", "relxed_structure", "final_structure", "atoms", "poscar")
+"""Where several columns hold structures, the first of these names, in any case."""
+_ADVICE = "name it: structure_column=..., or crysjepa convert FILE OUT.parquet --structure-column NAME"
+
+
+def choose_column(
+    header: Sequence[str], rows: Iterable[Mapping[str, Any]], wanted: str | None = None
+) -> tuple[str, list[str]]:
+    """The column of structures, and the others that hold structures too.
+
+    It is ``wanted``; or else the one whose cells hold structures, as far as ``rows`` go; of several the first
+    in :data:`COLUMNS`, which is said in a note; or else ``cif``, whatever it holds.
+
+    Raises
+    ------
+    ReadError
+        If there is none, or several of which none is in :data:`COLUMNS`.
+    """
+    rows = list(rows)
+    found = [name for name in header if name and any(holds_structure(row.get(name)) for row in rows)]
+    names = ", ".join(map(str, header))[:200]
+    if wanted is not None:
+        if wanted not in header:
+            raise ReadError(f"no column {wanted} (there are {names})")
+        return wanted, [name for name in found if name != wanted]
+    if not found:
+        if "cif" in header:
+            return "cif", []
+        raise ReadError(f"no column of structures, such as cif (there are {names})")
+    if len(found) == 1:
+        return found[0], []
+    ranked = sorted(
+        (name for name in found if name.lower() in COLUMNS), key=lambda name: COLUMNS.index(name.lower())
+    )
+    if not ranked:
+        raise ReadError(f"the columns {', '.join(found)} hold structures: {_ADVICE}")
+    others = [name for name in found if name != ranked[0]]
+    if told := [name for name in others if not name.startswith("cif")]:
+        note(f"structures are taken from the column {ranked[0]}, not from {', '.join(told)}")
+    return ranked[0], others
+
+
+def holds_structure(cell: Any) -> bool:
+    """Whether a cell looks like a structure; a look at its beginning."""
+    if isinstance(cell, Mapping):
+        return structure_in(cell) is not None
+    if not isinstance(cell, str):
+        return False
+    start = cell[:4000]
+    if re.search(r"^[ \t]*(data_|_cell_length_a)", start, re.MULTILINE | re.IGNORECASE):
+        return True
+    if re.match(r"\s*\{", start):
+        return bool(re.search(r"""["'](lattice|sites|lattice_mat|structure)["']\s*:""", start))
+    return _is_poscar(start)
+
+
+def crystal_in(cell: Any) -> RawCrystal:
+    """The crystal in a cell. Raises ReadError with the reason why there is none."""
+    if isinstance(cell, Mapping):
+        return read_structure(structure_in(cell) or cell)
+    if not isinstance(cell, str) or not cell.strip():
+        raise ReadError("the row has no structure")
+    if len(cell) > MAX_CRYSTAL_BYTES:
+        raise ReadError(
+            f"{len(cell) / 1e6:.0f} MB of text for one crystal (limit {MAX_CRYSTAL_BYTES / 1e6:.0f})"
+        )
+    if cell.lstrip().startswith("{"):
+        return crystal_in(_dictionary(cell))
+    if _is_poscar(cell[:4000]):
+        return poscar(cell)
+    return read_only_block(cell)
+
+
+def _dictionary(text: str) -> Mapping[str, Any]:
+    """JSON, or the repr of a dictionary; its literals are read, nothing is evaluated."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        if len(text) > MAX_LITERAL:
+            raise ReadError(f"a Python dictionary of {len(text) / 1e6:.0f} MB for one crystal") from None
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError, TypeError) as error:
+            raise ReadError(f"neither JSON nor a Python dictionary: {brief(error)}") from error
+    if not isinstance(value, Mapping):
+        raise ReadError(f"a {type(value).__name__} in place of a structure")
+    return value
+
+
+def _is_poscar(text: str) -> bool:
+    lines = [line.split() for line in text.splitlines()[:5]]
+    number = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+    return (
+        len(lines) == 5
+        and len(lines[1]) in (1, 3)
+        and all(len(words) >= 3 for words in lines[2:])
+        and all(number.fullmatch(word) for words in (lines[1], *(w[:3] for w in lines[2:])) for word in words)
+    )

@@ -1,0 +1,182 @@
+"""Extended XYZ, frame by frame, and ASE's atoms. ASE parses a frame whose header can be trusted."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crysjepa._cif import MAX_SITES, RawCrystal, ReadError, atomic_number, brief
+from crysjepa.crystals import why_no_crystal
+from crysjepa.io.entry import Entry, own_name, reason_of
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+MAX_LINE = 4_000_000
+"""Characters of the longest line that is looked at."""
+_DEFAULT = "species:S:1:pos:R:3"
+
+
+def read_xyz(lines: Iterable[str], stem: str) -> list[Entry]:
+    """An entry for each frame of an extended XYZ file. A bad frame does not lose those after it."""
+    entries: list[Entry] = []
+    for lines_of, problem in _frames(iter(lines)):
+        name = f"{stem}-{len(entries)}"
+        entries.append(Entry(name, None, problem) if problem else _entry(name, lines_of))
+    if len(entries) == 1 and entries[0].name == f"{stem}-0":
+        return [entries[0]._replace(name=stem)]
+    return entries
+
+
+def _is_count(line: str) -> bool:
+    """Whether a line is a number of atoms; digits of other scripts are none."""
+    text = line.strip()
+    return text.isascii() and text.isdigit() and len(text) < 16
+
+
+def _frames(source: Iterator[str]) -> Iterator[tuple[list[str], str]]:
+    """Lines of each frame, and what is wrong with its extent. After a bad frame, look for the next header.
+
+    No more than a frame of the longest permitted size is in memory.
+    """
+    ahead: list[str] = []
+
+    def fill(count: int) -> bool:
+        """Whether ``count`` lines are at hand."""
+        while len(ahead) < count and (line := next(source, None)) is not None:
+            ahead.append(line)
+        return len(ahead) >= count
+
+    def starts(i: int) -> bool:
+        return _is_count(ahead[i]) and fill(i + 2) and "lattice" in ahead[i + 1].lower()
+
+    while fill(1):
+        first = ahead[0].strip()
+        if not first:
+            del ahead[0]
+            continue
+        problem = ""
+        if not _is_count(first):
+            problem = f"expected the number of atoms, found {first[:40]!r}"
+        elif (size := int(first)) <= MAX_SITES:
+            whole = fill(2 + size)
+            if whole and not any(starts(i) for i in range(1, 2 + size)):
+                yield ahead[: 2 + size], ""
+                del ahead[: 2 + size]
+                continue
+            problem = f"the frame ends before its {size} atoms"
+        at, left = 1, int(first) + 1 if not problem else 0
+        while fill(at + 1) and not starts(at):
+            at, left = at + 1, left - 1
+            if at > 1000:  # what belongs to no frame need not be kept
+                del ahead[1 : at - 1]
+                at = 2
+        if not problem:
+            problem = (
+                f"the frame ends before its {first} atoms"
+                if left > 0
+                else f"{first} sites (limit {MAX_SITES})"
+            )
+        yield [], problem
+        del ahead[:at]
+
+
+def _entry(name: str, lines: list[str]) -> Entry:
+    if int(lines[0]) == 0:
+        return Entry(name, None, "no atom sites")
+    atoms = None
+    try:
+        atoms = _parsed(lines)
+        extra = scalars(atoms)
+        name = _own_id(lines[1]) or name
+        return Entry(
+            name, crystal_of(atoms), extra={k: v for k, v in extra.items() if k not in _ids(lines[1])}
+        )
+    except BaseException as error:  # noqa: BLE001 - a parser of free text raises anything; the reason is kept
+        return Entry(
+            _own_id(lines[1]) or name, None, reason_of(error), {} if atoms is None else scalars(atoms)
+        )
+
+
+def _parsed(lines: list[str]) -> Atoms:
+    """A frame by ASE, after a look at its header: widths are those of the lines, and there are positions."""
+    from ase.io import read
+
+    declared = re.search(r"""(?:^|\s)Properties\s*=\s*(?:"([^"]*)"|'([^']*)'|(\S+))""", lines[1])
+    text = next((g for g in declared.groups() if g), "") if declared else _DEFAULT
+    fields = text.split(":")
+    columns: dict[str, slice] = {}
+    width = 0
+    for column, kind, count in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
+        if kind not in "RISL" or not _is_count(count) or not int(count) >= 1:
+            raise ReadError(f"unparsable frame: the property {f'{column}:{kind}:{count}'[:60]!r}")
+        columns[column] = slice(width, width + int(count))
+        width += int(count)
+    if len(fields) % 3 or not columns:
+        raise ReadError(f"unparsable frame: the properties {text[:60]!r}")
+    place = columns.get("pos", columns.get("positions", slice(0, 0)))
+    if place.stop - place.start != 3:
+        raise ReadError("no positions: extended XYZ has them in pos:R:3 of its properties")
+    rows = [line.split() for line in lines[2:]]
+    if short := next((row for row in rows if len(row) < width), None):
+        raise ReadError(f"unparsable frame: {width} values an atom are declared, a line has {len(short)}")
+    if any(len(line) > MAX_LINE for line in lines):
+        raise ReadError(f"a line has more than {MAX_LINE} characters")
+    if "species" in columns:  # ASE does not know deuterium and tritium by name
+        first = columns["species"].start
+        for row in rows:
+            row[first] = {"D": "H", "T": "H"}.get(row[first], row[first])
+    both = "species" in columns and ("Z" in columns or "numbers" in columns)
+    body = [" ".join(row) for row in rows]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            atoms: Any = read(io.StringIO("\n".join([lines[0].strip(), lines[1].strip(), *body]) + "\n"),
+                              format="extxyz")  # fmt: skip
+        except Exception as error:
+            what = f"{error.args[0]!r} is not an element" if isinstance(error, KeyError) else brief(error)
+            raise ReadError(f"unparsable frame: {what}") from error
+    named = [atomic_number(row[first]) for row in rows] if both else []
+    if both and named != atoms.numbers.tolist():
+        raise ReadError("species and Z name other elements")
+    return atoms
+
+
+def _ids(comment: str) -> tuple[str, ...]:
+    return ("material_id",) if "material_id=" in comment else ("id",)
+
+
+def _own_id(comment: str) -> str:
+    """The id in a frame's comment as it is written: ASE would read mp-1 as text, but 007 as seven."""
+    found: dict[str, str] = {}
+    for key, quoted, bare in re.findall(
+        r'(?:^|\s)(material_id|id)=(?:"((?:[^"\\]|\\.)*)"|([^\s"]+))', comment
+    ):
+        found.setdefault(key, re.sub(r"\\(.)", r"\1", quoted or bare))
+    return own_name(found)
+
+
+def scalars(atoms: Atoms) -> dict[str, Any]:
+    """What ASE's atoms know beside the crystal, as far as it is a single value."""
+    results = {} if atoms.calc is None else atoms.calc.results
+    return {
+        str(k): v
+        for k, v in {**atoms.info, **results}.items()
+        if isinstance(v, str | bool | int | float | np.generic)
+    }
+
+
+def crystal_of(atoms: Atoms) -> RawCrystal:
+    """The crystal in ASE's atoms.
+
+    Raises ReadError for what is none: no cell, not periodic, partially occupied, not finite.
+    """
+    if reason := why_no_crystal(atoms):
+        raise ReadError(reason)
+    cell = atoms.cell.array
+    return RawCrystal(atoms.numbers, np.linalg.solve(cell.T, atoms.positions.T).T, cell)

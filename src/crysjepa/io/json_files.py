@@ -1,0 +1,218 @@
+"""JSON and JSON lines with structures of pymatgen, as dictionaries that are looked up and never decoded.
+
+A list or object of structures, of entries (``ComputedStructureEntry``) or of records with a structure among
+their values, and the forms in which pandas writes a table.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
+from typing import Any, TextIO
+
+from crysjepa._cif import ReadError, brief
+from crysjepa.io.cells import COLUMNS, choose_column, crystal_in, holds_structure
+from crysjepa.io.entry import ID_COLUMNS, Entry, Progress, attempt, own_name
+from crysjepa.io.structures import is_structure, structure_in
+
+MAX_VALUE = 100_000_000
+"""Characters of one value (a structure, or a column of a table) that are parsed."""
+_BLOCK = 1_000_000
+_BLANK = re.compile(r"[ \t\r\n\ufeff]*")
+_LISTS = ("structures", "entries", "data", "crystals", "materials")
+"""Keys under which a list of crystals stands, where an object holds little else."""
+_LOOKED_AT = 50
+
+Item = tuple[str, Any]
+"""The name that the file gives, or nothing; and the value, or the reason (a ReadError) for none."""
+
+
+def read_json(
+    handle: TextIO, stem: str, progress: Progress | None = None, column: str | None = None
+) -> list[Entry]:
+    """An entry for each structure of a JSON file.
+
+    Raises
+    ------
+    ReadError
+        If the text is no JSON, or holds nothing that looks like structures.
+    """
+    text = _Text(handle)
+    start = text.peek()
+    if start == "[":
+        return _entries(chain(text.members(), text.rest()), stem, progress, column)
+    if start != "{":
+        raise ReadError(f"neither a list nor an object in JSON: {text.buffer[text.at : text.at + 20]!r}")
+    return _entries(chain(_of_object(text), text.rest()), stem, progress, column)
+
+
+def read_json_lines(
+    handle: TextIO, stem: str, progress: Progress | None = None, column: str | None = None
+) -> list[Entry]:
+    """An entry for each line of JSON lines that is not blank."""
+    return _entries(_parsed_lines(handle), stem, progress, column)
+
+
+def _parsed_lines(handle: TextIO) -> Iterator[Item]:
+    while line := handle.readline(MAX_VALUE):
+        if line.strip():
+            try:
+                yield "", json.loads(line)
+            except (ValueError, RecursionError) as error:
+                yield "", ReadError(f"unparsable JSON: {brief(error)}")
+
+
+class _Text:
+    """JSON text, of which no more is in memory than the member that is being parsed."""
+
+    def __init__(self, handle: TextIO) -> None:
+        self.handle, self.buffer, self.at, self.ended = handle, "", 0, False
+        self.damaged = False
+        self._decoder = json.JSONDecoder()
+
+    def peek(self) -> str:
+        """The next character that is not blank, or nothing at the end."""
+        while True:
+            self.at = _BLANK.match(self.buffer, self.at).end()  # type: ignore[union-attr]
+            if self.at < len(self.buffer):
+                return self.buffer[self.at]
+            if not self._more(_BLOCK):
+                return ""
+
+    def _more(self, size: int) -> bool:
+        block = "" if self.ended else self.handle.read(size)
+        self.ended = not block
+        self.buffer, self.at = self.buffer[self.at :] + block, 0
+        return bool(block)
+
+    def value(self) -> Any:
+        """The next value."""
+        self.peek()
+        while True:
+            try:
+                found, end = self._decoder.raw_decode(self.buffer, self.at)
+            except RecursionError as error:
+                raise ReadError("JSON nested too deeply") from error
+            except ValueError as error:
+                if len(self.buffer) - self.at > MAX_VALUE:
+                    raise ReadError(f"a value of more than {MAX_VALUE / 1e6:.0f} MB") from error
+                if not self._more(max(_BLOCK, len(self.buffer) - self.at)):
+                    raise ReadError(f"unparsable or truncated JSON: {brief(error)}") from error
+            else:
+                if end < len(self.buffer) or not self._more(_BLOCK):  # a number may go on
+                    self.at = end
+                    return found
+
+    def members(self) -> Iterator[Item]:
+        """Members of the list or object that begins here; for all behind a fault, one that says so."""
+        try:
+            yield from self._members()
+        except ReadError as error:
+            self.damaged = True
+            yield "", error
+
+    def rest(self) -> Iterator[Item]:
+        """Values behind the first, of JSON lines under the name of JSON; or what is wrong with them."""
+        while not self.damaged and self.peek():
+            try:
+                yield "", self.value()
+            except ReadError as error:
+                self.damaged = True
+                yield "", error
+
+    def _members(self) -> Iterator[Item]:
+        closing = {"[": "]", "{": "}"}[self.peek()]
+        self.at += 1
+        while (mark := self.peek()) != closing:
+            key = ""
+            if closing == "}":
+                key = self.value() if mark == '"' else ""
+                if self.peek() != ":":
+                    raise ReadError("unparsable or truncated JSON: a colon is missing")
+                self.at += 1
+            yield str(key), self.value()
+            if (mark := self.peek()) not in (",", closing):
+                raise ReadError("unparsable or truncated JSON: a comma is missing")
+            self.at += mark == ","
+        self.at += 1
+
+
+def _of_object(text: _Text) -> list[Item]:
+    """The crystals of an object, in whichever form they are there."""
+    members = list(text.members())
+    data = dict(members)
+    if structure_in(data) is not None:
+        return [("", data)]
+    for key in _LISTS:
+        if isinstance(data.get(key), list) and data[key] and all(isinstance(v, Mapping) for v in data[key]):
+            if key == "data" and "schema" in data:  # pandas: orient="table"
+                return [("", {k: v for k, v in row.items() if k != "index"}) for row in data[key]]
+            return [("", v) for v in data[key]]
+    if set(data) == {"columns", "index", "data"}:  # pandas: orient="split"
+        names = [str(name) for name in data["columns"]]
+        return [("", dict(zip(names, row, strict=False))) for row in data["data"]]
+    return _by_column(data) or members
+
+
+def _by_column(data: dict[str, Any]) -> list[Item]:
+    """The rows of a table as pandas writes it by default, an object of columns; none for other objects."""
+    if not all(isinstance(v, Mapping) and structure_in(v) is None for v in data.values()):
+        return []
+    keys = {tuple(v) for v in data.values()}
+    if len(keys) != 1 or not any(holds_structure(c) for v in data.values() for c in v.values()):
+        return []
+    (inner,) = keys
+    everywhere = [k for k in inner if all(holds_structure(v[k]) for v in data.values())]
+    if everywhere and (len(everywhere) < len(inner) or everywhere[0].lower() in COLUMNS):
+        return []  # an object of records: each has its structure under the same key
+    return [("", {name: column[row] for name, column in data.items()}) for row in inner]
+
+
+# -- entries -------------------------------------------------------------------------------------------
+
+
+def _entries(items: Iterable[Item], stem: str, progress: Progress | None, column: str | None) -> list[Entry]:
+    items = iter(items)
+    first = list(islice(items, _LOOKED_AT))
+    records = [v for _, v in first if isinstance(v, Mapping) and not is_structure(v)]
+    where, others = "structure", list[str]()
+    if records and not any(is_structure(v) for _, v in first if isinstance(v, Mapping)):
+        where, others = choose_column(
+            list(dict.fromkeys(str(k) for row in records for k in row)), records, column
+        )
+    elif first and not any(holds_structure(v) for _, v in first):
+        fault = next((v for _, v in first if isinstance(v, ReadError)), None)
+        raise fault or ReadError("no structures in the JSON")
+    entries: list[Entry] = []
+    for key, value in chain(first, items):
+        entries.append(_entry(key or f"{stem}-{len(entries)}", value, where, others))
+        if progress and len(entries) % 100 == 0:
+            progress(len(entries), 0)
+    if len(entries) == 1 and entries[0].name == f"{stem}-0":
+        return [entries[0]._replace(name=stem)]
+    return entries
+
+
+def _entry(name: str, value: Any, where: str, others: list[str]) -> Entry:
+    if isinstance(value, ReadError):
+        return Entry(name, None, str(value))
+    cell, values = value, dict[str, Any]()
+    if isinstance(value, Mapping):
+        if is_structure(value):
+            values = value["properties"] if isinstance(value.get("properties"), Mapping) else {}
+        else:
+            cell = value.get(where)
+            values = {k: v for k, v in value.items() if k not in (where, *others)}
+            inner = value.get("data")  # an entry of pymatgen: its id is among its data, or its entry_id
+            inner_id = own_name(inner) if isinstance(inner, Mapping) else ""
+            if own := str(value.get("entry_id") or inner_id):
+                values = {"material_id": own} | values
+    name = own_name(values) or name
+    extra = {
+        str(k): v
+        for k, v in values.items()
+        if k not in ID_COLUMNS and not str(k).startswith("@") and isinstance(v, str | bool | int | float)
+    }
+    return attempt(name, lambda: crystal_in(cell), extra)

@@ -1,0 +1,72 @@
+"""Readers of whole texts of crystals: CIF and POSCAR."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import numpy as np
+
+from crysjepa._cif import (
+    MAX_SITES,
+    RawCrystal,
+    ReadError,
+    brief,
+    read_block,
+    split_blocks,
+)
+from crysjepa.io.entry import Entry, attempt
+
+_SMALLEST_BLOCK = 100
+"""Characters: a data block with a cell and an atom has more."""
+
+
+def read_cif(text: str, stem: str) -> list[Entry]:
+    """An entry for each data block; named by the blocks where those names are unique, else numbered."""
+    many = sum(1 for _ in re.finditer(r"^[ \t]*data_", text, re.MULTILINE | re.IGNORECASE))
+    if many > 10_000 and many * _SMALLEST_BLOCK > len(text):
+        raise ReadError(f"{many} data blocks in {len(text) / 1e6:.0f} MB: too small to hold crystals")
+    blocks = split_blocks(text)
+    if len(blocks) == 1:
+        return [attempt(stem, lambda: read_block(blocks[0][1]))]
+    named = [name for name, _ in blocks]
+    if not all(named) or len(set(named)) < len(named):
+        named = [str(i) for i in range(len(blocks))]
+    return [
+        attempt(f"{stem}-{name}", lambda block=block: read_block(block))  # type: ignore[misc]
+        for name, (_, block) in zip(named, blocks, strict=True)
+    ]
+
+
+def read_poscar(text: str, stem: str) -> list[Entry]:
+    """The one entry of a POSCAR or CONTCAR."""
+    return [attempt(stem, lambda: poscar(text))]
+
+
+def poscar(text: str) -> RawCrystal:
+    """The crystal in a POSCAR that names its elements."""
+    from pymatgen.core import DummySpecies
+    from pymatgen.io.vasp import Poscar
+
+    for line in text.splitlines()[5:7]:
+        counts = line.split()
+        if not counts or not all(c.isdigit() for c in counts):
+            continue
+        if any(not c.isascii() or len(c) > 15 for c in counts):
+            raise ReadError(f"unparsable POSCAR: a number of sites is {line.strip()[:40]!r}")
+        if sum(map(int, counts)) > MAX_SITES:
+            raise ReadError(f"{sum(map(int, counts))} sites (limit {MAX_SITES})")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            read = Poscar.from_str(text, read_velocities=False)
+        except Exception as error:  # a parser of free text raises anything; the reason is kept
+            raise ReadError(f"unparsable POSCAR: {brief(error)}") from error
+    if not read.true_names:
+        raise ReadError("the POSCAR names no elements (VASP 4 format)")
+    structure = read.structure
+    for site in structure:
+        if isinstance(site.specie, DummySpecies):
+            raise ReadError(f"{site.species_string!r} is not an element")
+    numbers = np.array([site.specie.Z for site in structure], dtype=np.int64)
+    return RawCrystal(numbers, np.array(structure.frac_coords), np.array(structure.lattice.matrix))

@@ -1,0 +1,331 @@
+"""Crystals to files: the format is what the file's name says."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import re
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TextIO
+
+import pandas as pd
+
+from crysjepa._cif import ReadError
+from crysjepa.candidates import CandidateTable
+from crysjepa.crystals import ARROW_SCHEMA, Crystals
+from crysjepa.io.assemble import STATE, problems_of
+from crysjepa.io.kinds import Kind, kind_of
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+_KNOWN = (
+    "a Parquet file (.parquet), .csv, .extxyz (.xyz), .cif, .json, .jsonl, each of these texts also with "
+    ".gz, .bz2, .xz or .zst behind it; .vasp for one crystal; .zip or a folder (no suffix) of CIFs"
+)
+_WRITABLE = ("parquet", "csv", "xyz", "cif", "json", "jsonl", "poscar", "zip")
+_NOT_INFO = ("Lattice", "Properties", "pbc", "stress", "virials", "forces", "occupancy")
+
+
+class Written(NamedTuple):
+    """``num`` crystals are in the file; ``failures`` has the reason of every id that is not.
+
+    ``left_out`` names the columns that the format cannot hold.
+    """
+
+    num: int
+    failures: dict[str, str]
+    left_out: tuple[str, ...] = ()
+
+    def reasons(self) -> list[str]:
+        """Each reason with how often it was given, the most frequent first."""
+        counts = Counter(self.failures.values()).most_common()
+        return [reason if count == 1 else f"{reason} ({count})" for reason, count in counts]
+
+
+def output_kind(path: str | Path) -> str:
+    """The format in which a file of this name is written: to be asked before any work.
+
+    ``parquet``, ``csv``, ``xyz`` (extended XYZ), ``cif``, ``json``, ``jsonl``, ``poscar``, ``zip`` or
+    ``folder``: of CIFs, for a folder that is there, and a name that ends in ``/`` or has no suffix.
+
+    Raises
+    ------
+    ReadError
+        For an unknown suffix, one that is only read, or a folder where a file should be, and vice versa.
+    """
+    return _output(path).name
+
+
+def _output(path: str | Path) -> Kind:
+    given, path = str(path), Path(path)
+    kind = kind_of(path.name)
+    if path.is_dir() and kind is not None:
+        raise ReadError(f"{path} is a folder: name a file to write")
+    if given.endswith(("/", "\\")) or path.is_dir() or (kind is None and not path.suffix):
+        if path.exists() and not path.is_dir():
+            raise ReadError(f"{path} is a file: a name without a suffix is a folder of CIFs")
+        return Kind("folder", "", path.name)
+    if kind is None or kind.name not in _WRITABLE:
+        is_read = (
+            f"{path.name} is of a kind that is only read" if kind else f"{path.name} is of no known kind"
+        )
+        raise ReadError(f"{is_read}: crysjepa writes {_KNOWN}")
+    return kind
+
+
+def write_crystals(
+    crystals: CandidateTable | Crystals, path: str | Path, *, about: Mapping[str, Any] | None = None
+) -> Written:
+    """Write crystals in the format that the name says (:func:`output_kind`), all or nothing.
+
+    Cells, sites and their order stay as they are. Parquet keeps everything: rows without a structure, every
+    column, and ``about`` in its metadata. The others have the rows with a structure: CSV in a column ``cif``
+    beside ``material_id`` and the columns; JSON and JSON lines as pymatgen's dictionaries and extended XYZ
+    as frames, with id and columns in ``properties`` and ``info``; CIF as a data block each, named by the id;
+    a folder or zip as a CIF each. A file that is there is replaced; a folder keeps its other files.
+
+    Returns
+    -------
+    How many were written, and the reason for each id that was not.
+
+    Raises
+    ------
+    ReadError
+        As :func:`output_kind`; if several crystals are to go into one POSCAR; or if none can be written.
+    """
+    kind = _output(path)
+    path = Path(path)
+    table = crystals if isinstance(crystals, CandidateTable) else CandidateTable.from_crystals(crystals)
+    if kind.name == "parquet":
+        table.write(path, about)
+        return Written(len(table), {})
+    chosen = table.crystals()
+    problems = {chosen.ids[i]: reason for i, reason in problems_of(chosen).items()}
+    missing = table.frame.loc[table.frame["lattice"].isna(), ["id", "reason"]].itertuples(index=False)
+    problems |= {str(id_): "it has no structure" if pd.isna(why) else str(why) for id_, why in missing}
+    chosen = chosen.select([id_ for id_ in chosen.ids if id_ not in problems])
+    if problems and not len(chosen):
+        reasons = Written(0, problems).reasons()
+        raise ReadError(f"none of {len(problems)} crystals can be written: {'; '.join(reasons[:3])}")
+    columns, left_out = _columns(table, chosen.ids, kind.name)
+    if kind.name == "folder":
+        written, more = write_cif(chosen, path, symmetric=False)
+        return Written(len(written), problems | more, left_out)
+    if kind.name == "poscar" and len(chosen) != 1:
+        raise ReadError(f"a POSCAR holds one crystal, not {len(chosen)}: write .extxyz, .cif or a folder")
+    with _replacing(path) as handle:
+        if kind.name == "zip":
+            _write_zip(chosen, handle)
+        else:
+            with _compressed(handle, kind.compression) as packed:
+                text = io.TextIOWrapper(packed, encoding="utf-8", newline="")
+                _WRITERS[kind.name](chosen, columns, text)
+                text.flush()
+                text.detach()
+    return Written(len(chosen), problems, left_out)
+
+
+def _columns(
+    table: CandidateTable, ids: Sequence[str], kind: str
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """The other values of each crystal, and the columns that this kind of file cannot hold."""
+    frame = table.frame.set_index("id", drop=False).loc[list(ids)]
+    names = [n for n in frame.columns if n not in ("id", *ARROW_SCHEMA.names, *STATE)]
+    if (frame["status"] != "ok").any():
+        names = [*STATE, *names]
+    if kind in ("cif", "poscar", "zip", "folder"):
+        return [{} for _ in ids], tuple(n for n in names if n not in STATE)
+    values = {n: [_plain(v) for v in frame[n]] for n in names}
+    scalar = (str, bool, int, float)
+    bad = [n for n, column in values.items() if not all(v is None or isinstance(v, scalar) for v in column)]
+    if kind == "xyz":
+        bad += [n for n in values if n not in bad and (n in _NOT_INFO or re.search(r"[\s=\"'{}\[\]\\]", n))]
+    kept = [n for n in names if n not in bad]
+    own = {"csv": "material_id"}.get(kind, "id")
+    renamed = {n: f"source_{n}" if n in (own, "cif") else n for n in kept}
+    return [{renamed[n]: values[n][i] for n in kept} for i in range(len(ids))], tuple(bad)
+
+
+def _plain(value: Any) -> Any:
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value):
+        return None
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+
+
+# -- formats -------------------------------------------------------------------------------------------
+
+
+def _write_csv(crystals: Crystals, columns: list[dict[str, Any]], out: TextIO) -> None:
+    names = list(columns[0]) if columns else []
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["material_id", *names, "cif"])
+    for id_, structure, values in zip(crystals.ids, crystals.to_structures(), columns, strict=True):
+        writer.writerow([id_, *values.values(), _cif_text(structure, symmetric=False)])
+
+
+def _write_cifs(crystals: Crystals, columns: list[dict[str, Any]], out: TextIO) -> None:
+    for name, structure in zip(_file_names(list(crystals.ids)), crystals.to_structures(), strict=True):
+        out.write(re.sub(r"(?m)^data_.*$", f"data_{name}", _cif_text(structure, symmetric=False), count=1))
+
+
+def _dictionaries(crystals: Crystals, columns: list[dict[str, Any]]) -> Iterator[str]:
+    for id_, structure, values in zip(crystals.ids, crystals.to_structures(), columns, strict=True):
+        data = structure.as_dict(verbosity=0)
+        data["properties"] = {"id": id_} | {k: v for k, v in values.items() if v is not None}
+        yield json.dumps(data, default=float, allow_nan=False)
+
+
+def _write_json(crystals: Crystals, columns: list[dict[str, Any]], out: TextIO) -> None:
+    for i, line in enumerate(_dictionaries(crystals, columns)):
+        out.write(f"{',' if i else '['}\n{line}")
+    out.write("\n]\n" if len(crystals) else "[]\n")
+
+
+def _write_lines(crystals: Crystals, columns: list[dict[str, Any]], out: TextIO) -> None:
+    for line in _dictionaries(crystals, columns):
+        out.write(f"{line}\n")
+
+
+def _write_xyz(crystals: Crystals, columns: list[dict[str, Any]], out: TextIO) -> None:
+    from ase.io.extxyz import write_extxyz
+
+    for id_, atoms, values in zip(crystals.ids, crystals.to_atoms(), columns, strict=True):
+        frame = io.StringIO()
+        write_extxyz(frame, [atoms])
+        count, comment, body = frame.getvalue().split("\n", 2)
+        pairs = (f"{k}={_info(v)}" for k, v in ({"id": id_} | values).items() if v not in (None, ""))
+        out.write(f"{count}\n{comment} {' '.join(pairs)}\n{body}")
+
+
+def _info(value: Any) -> str:
+    """A value in a frame's comment; ASE itself leaves some texts unquoted that it then reads as others."""
+    if isinstance(value, bool):
+        return "T" if value else "F"
+    if not isinstance(value, str):
+        return str(value)
+    line = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", value)
+    return '"' + re.sub(r'(["\\])', r"\\\1", line) + '"'
+
+
+def _write_poscar(crystals: Crystals, columns: list[dict[str, Any]], out: TextIO) -> None:
+    from pymatgen.io.vasp import Poscar
+
+    (structure,), (id_,) = crystals.to_structures(), crystals.ids
+    comment = re.sub(r"[\x00-\x1f\x7f]+", " ", id_).strip() or structure.formula
+    out.write(Poscar(structure, comment=comment).get_str(significant_figures=12))
+
+
+def _write_zip(crystals: Crystals, handle: IO[bytes]) -> None:
+    with zipfile.ZipFile(handle, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, structure in zip(_file_names(list(crystals.ids)), crystals.to_structures(), strict=True):
+            member = zipfile.ZipInfo(f"{name}.cif")  # of a fixed date: same crystals, same bytes
+            archive.writestr(member, _cif_text(structure, symmetric=False), zipfile.ZIP_DEFLATED)
+
+
+_WRITERS: dict[str, Callable[[Crystals, list[dict[str, Any]], TextIO], None]] = {
+    "csv": _write_csv, "cif": _write_cifs, "json": _write_json, "jsonl": _write_lines, "xyz": _write_xyz,
+    "poscar": _write_poscar,
+}  # fmt: skip
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes its name when all is written; without it, nothing is left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as handle:
+            yield handle
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _compressed(handle: IO[bytes], compression: str) -> Iterator[Any]:
+    if not compression:
+        yield handle
+        return
+    packed: Any
+    if compression == "gzip":
+        packed = gzip.GzipFile("", "wb", fileobj=handle, mtime=0)
+    elif compression == "bz2":
+        packed = bz2.BZ2File(handle, "wb")
+    elif compression == "xz":
+        packed = lzma.LZMAFile(handle, "wb")  # noqa: SIM115 - closed below
+    else:
+        import pyarrow as pa
+
+        packed = pa.CompressedOutputStream(pa.PythonFile(handle, mode="w"), "zstd")
+    with packed:
+        yield packed
+
+
+# -- a CIF for each crystal ----------------------------------------------------------------------------
+
+
+def write_cif(
+    crystals: Crystals,
+    folder: str | Path,
+    names: Sequence[str] | None = None,
+    *,
+    symmetric: bool = True,
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """Write a CIF for each crystal, named by its id (or ``names``) with unsafe characters replaced.
+
+    Where symmetry is found within 0.01 Å the file has the conventional cell and its space group, else P1;
+    without ``symmetric`` it is always the cell as it is, in P1.
+
+    Returns
+    -------
+    The path of each crystal's file by id, and the reason for each id that could not be written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = _file_names(list(names) if names is not None else list(crystals.ids))
+    written, failures = {}, {}
+    for crystal, file in zip(crystals, files, strict=True):
+        (id_,) = crystal.ids
+        if problem := problems_of(crystal).get(0):
+            failures[id_] = problem
+            continue
+        partial = folder / f".{file}.partial"
+        partial.write_text(_cif_text(crystal.to_structures()[0], symmetric=symmetric), encoding="utf-8")
+        written[id_] = partial.replace(folder / f"{file}.cif")
+    return written, failures
+
+
+def _cif_text(structure: Structure, *, symmetric: bool) -> str:
+    from pymatgen.io.cif import CifWriter
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            if symmetric:
+                return str(CifWriter(structure, symprec=0.01))
+        except Exception:  # noqa: BLE001 - spglib and pymatgen give up in many ways; the file is then in P1
+            pass
+        return str(CifWriter(structure, significant_figures=10))
+
+
+def _file_names(names: list[str]) -> list[str]:
+    """Names that are safe in any file system and differ even where case does not count."""
+    safe = [re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip(".")[:120] or "crystal" for name in names]
+    taken: set[str] = set()
+    for i, name in enumerate(safe):
+        count = 1
+        while (safe[i] if count == 1 else f"{name}-{count}").lower() in taken:
+            count += 1
+        safe[i] = name if count == 1 else f"{name}-{count}"
+        taken.add(safe[i].lower())
+    return safe
