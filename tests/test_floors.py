@@ -22,7 +22,7 @@ FLOORS = [
         "nn.expansion",
         "weights",
     ],
-    ["chemical_systems", "nn.torch_geometry"],
+    ["chemical_systems", "nn.torch_geometry", "symmetry"],
     ["nn.geometry"],
     [
         "candidates",
