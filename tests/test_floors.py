@@ -23,7 +23,7 @@ FLOORS = [
         "nn.expansion",
         "weights",
     ],
-    ["chemical_systems", "nn.torch_geometry"],
+    ["chemical_systems", "nn.torch_geometry", "symmetry"],
     ["nn.geometry", "_cif_text"],
     ["_cif_operations", "_cif_elements"],
     ["_cif_names", "_cif_sites"],

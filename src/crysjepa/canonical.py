@@ -6,20 +6,16 @@ convention that it was not trained on.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
-import moyopy
 import numpy as np
 from numpy.typing import NDArray
 
 from crysjepa.crystals import Crystals
+from crysjepa.symmetry import misshapen, niggli_reduce, symmetry_of
 
 MAX_ATOMIC_NUMBER = 100
 """The models know the first 100 elements (section 2 of the paper)."""
-
-# moyo warns of symmetry operations that a non-primitive cell cannot express; only its primitive cell is used.
-logging.getLogger("moyo").setLevel(logging.ERROR)
 
 Cell = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
 
@@ -51,7 +47,7 @@ def canonicalise(
     for done, crystal in enumerate(crystals):
         reason = unfit(crystal)
         if reason is None:
-            cell = _reduce((crystal.lattices[0], crystal.frac_coords, crystal.atomic_numbers), symprec)
+            cell = _reduce(crystal, symprec)
             if cell is None:
                 reason = "the cell has no Niggli reduction"
             else:
@@ -65,34 +61,27 @@ def canonicalise(
 
 
 def unfit(crystal: Crystals) -> str | None:
-    """Why the models cannot take a crystal: numbers, elements or volume; None where they can."""
-    if not (np.isfinite(crystal.frac_coords).all() and np.isfinite(crystal.lattices).all()):
-        return "a coordinate or lattice entry is not a finite number"
+    """Why the models cannot take a crystal: numbers, elements, size or shape; None where they can."""
     highest = int(crystal.atomic_numbers.max())
     if highest > MAX_ATOMIC_NUMBER or crystal.atomic_numbers.min() < 1:
         return f"atomic number {highest} is beyond the {MAX_ATOMIC_NUMBER} elements that the models know"
-    if crystal.volumes[0] < 1e-3:
-        return f"the cell's volume is {crystal.volumes[0]:.1e} Å³"
-    return None
+    return misshapen(crystal)
 
 
-def _reduce(cell: Cell, symprec: float) -> Cell | None:
-    lattice, coords, numbers = _primitive(cell, symprec)
+def _reduce(crystal: Crystals, symprec: float) -> Cell | None:
+    lattice, coords, numbers = _primitive(crystal, symprec)
     try:
-        reduced = np.asarray(moyopy.niggli_reduce(lattice.tolist())[0])
+        reduced = niggli_reduce(lattice)
     except ValueError:
         return None
     return reduced, _wrap(coords @ lattice @ np.linalg.inv(reduced)), numbers
 
 
-def _primitive(cell: Cell, symprec: float) -> Cell:
-    lattice, coords, numbers = cell
+def _primitive(crystal: Crystals, symprec: float) -> Cell:
     try:
-        found = moyopy.MoyoDataset(
-            moyopy.Cell(lattice.tolist(), coords.tolist(), numbers.tolist()), symprec=symprec
-        ).prim_std_cell
+        found = symmetry_of(crystal, symprec).prim_std_cell
     except ValueError:  # no symmetry could be settled on (atoms too close, tolerance too loose)
-        return cell
+        return crystal.lattices[0], crystal.frac_coords, crystal.atomic_numbers
     return np.asarray(found.basis), np.asarray(found.positions), np.asarray(found.numbers, dtype=np.int64)
 
 

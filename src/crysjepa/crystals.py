@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from ase import Atoms
-    from moyopy import Cell
     from pymatgen.core import Composition, Structure
 
 ARROW_SCHEMA = pa.schema(
@@ -256,12 +255,6 @@ class Crystals:
             Atoms(numbers=c.atomic_numbers, scaled_positions=c.frac_coords, cell=c.lattices[0], pbc=True)
             for c in self
         ]
-
-    def to_moyo(self) -> list[Cell]:
-        """B cells of moyo, whose symmetry it can tell."""
-        from moyopy import Cell
-
-        return [Cell(c.lattices[0].tolist(), c.frac_coords.tolist(), c.atomic_numbers.tolist()) for c in self]
 
     @classmethod
     def from_arrow(cls, table: pa.Table) -> Crystals:

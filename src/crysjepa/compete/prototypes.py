@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import moyopy
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +29,7 @@ from crysjepa.generate.parents import Parents
 from crysjepa.generate.similarity import FRACTION_COST, MAX_ATOMIC_NUMBER, swap_costs
 from crysjepa.generate.volumes import element_sizes, swapped
 from crysjepa.screen.hashing import orbits_of
+from crysjepa.symmetry import Found, symmetry_of
 
 _SYMPREC = 0.1
 _MAX_COST = 12.0
@@ -219,11 +219,11 @@ def _amounts(crystal: Crystals, slots: tuple[int, ...]) -> list[float]:
 def _analysed(source: Crystals) -> tuple[Crystals, list[tuple[int, ...]], list[str]]:
     """Primitive cells, slots and names of prototypes; a crystal without symmetry found is left out."""
     cells, slots, names = [], list[tuple[int, ...]](), list[str]()
-    for crystal, cell in zip(source, source.to_moyo(), strict=True):
+    for crystal in source:
         if crystal.atomic_numbers.max() > MAX_ATOMIC_NUMBER:
             continue
         try:
-            found = moyopy.MoyoDataset(cell, symprec=_SYMPREC)
+            found = symmetry_of(crystal, _SYMPREC)
         except ValueError:
             continue
         signatures = _signatures(crystal, found)
@@ -240,7 +240,7 @@ def _analysed(source: Crystals) -> tuple[Crystals, list[tuple[int, ...]], list[s
     return Crystals.concatenate(cells) if cells else Crystals.empty(), slots, names
 
 
-def _signatures(crystal: Crystals, found: moyopy.MoyoDataset) -> list[tuple[int, str]]:
+def _signatures(crystal: Crystals, found: Found) -> list[tuple[int, str]]:
     """Each element and what its orbits are, in the order of the latter."""
     orbits: dict[int, list[str]] = defaultdict(list)
     for element, num, group in orbits_of(crystal, found):

@@ -15,10 +15,10 @@ from crysjepa.energy.references import ElementalReferences, check_scales
 from crysjepa.evaluate.columns import set_column
 from crysjepa.evaluate.energies import check_energy_column, decide_stability, with_formation_energies
 from crysjepa.evaluate.grades import KnownFormulas, with_grades, with_support
-from crysjepa.evaluate.symmetry import space_groups, symbol
 from crysjepa.screen.filters import Progress, composition_validity, structure_validity
 from crysjepa.screen.hashing import HashIndex, novel_by_hash, unique_by_hash
 from crysjepa.screen.matching import FormulaIndex, Matching, natural_key, novel, unique
+from crysjepa.symmetry import space_groups, symbol
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher

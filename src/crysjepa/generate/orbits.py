@@ -21,12 +21,12 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-import moyopy
 import numpy as np
 from numpy.typing import NDArray
 
 from crysjepa.canonical import unfit
 from crysjepa.crystals import Crystals
+from crysjepa.symmetry import operations, symbol, symmetry_of
 
 Floats = NDArray[np.float64]
 
@@ -86,18 +86,18 @@ def symmetry(number: int) -> Symmetry:
     """The space group of that number. Raises ValueError for what is no number of one."""
     if not 1 <= number <= 230:
         raise ValueError(f"{number} is no space group: they are 1 to 230")
-    operations = moyopy.operations_from_number(number, primitive=True)
-    rotations = np.asarray(operations.rotations, dtype=np.int64)
+    group = operations(number)
+    rotations = np.asarray(group.rotations, dtype=np.int64)
     reference = _centring(number) @ (_HEXAGONAL if 143 <= number <= 194 else np.eye(3))
     turns = np.linalg.inv(reference) @ rotations.transpose(0, 2, 1) @ reference
     moved = np.einsum("gji,sjk,gkl->gsil", turns, STRAINS, turns)
     projector = np.einsum("gsil,til->st", moved, STRAINS) / len(turns)
-    return Symmetry(number, rotations, np.asarray(operations.translations, dtype=float), reference, projector)
+    return Symmetry(number, rotations, np.asarray(group.translations, dtype=float), reference, projector)
 
 
 def _centring(number: int) -> Floats:
     """(3, 3) rows: the standard primitive vectors in terms of the conventional ones."""
-    letter, half = str(moyopy.SpaceGroupType(number).hm_short)[0], 0.5
+    letter, half = symbol(number)[0], 0.5
     return {
         "P": np.eye(3),
         "A": np.array([[1, 0, 0], [0, half, half], [0, -half, half]]),
@@ -288,17 +288,15 @@ def settle(crystal: Crystals, *, symprec: float = 0.01, plain: bool = False) -> 
     """
     if (reason := unfit(crystal)) is not None:
         raise NoOrbits(reason)
-    (cell,) = crystal.to_moyo()
+    if plain:
+        return _settled(1, crystal.lattices[0], crystal.frac_coords, crystal.atomic_numbers)
     try:
-        if plain:
-            basis, sites, numbers, number = cell.basis, cell.positions, cell.numbers, 1
-        else:
-            found = moyopy.MoyoDataset(cell, symprec=symprec)
-            primitive, number = found.prim_std_cell, int(found.number)
-            basis, sites, numbers = primitive.basis, primitive.positions, primitive.numbers
+        found = symmetry_of(crystal, symprec)
     except ValueError as error:
         raise NoOrbits(f"no symmetry can be settled on: {error}") from error
-    return _settled(number, np.asarray(basis), np.asarray(sites), np.asarray(numbers, dtype=np.int64))
+    cell = found.prim_std_cell
+    numbers = np.asarray(cell.numbers, dtype=np.int64)
+    return _settled(int(found.number), np.asarray(cell.basis), np.asarray(cell.positions), numbers)
 
 
 def _settled(number: int, lattice: Floats, sites: Floats, numbers: NDArray[np.int64]) -> Settled:

@@ -7,13 +7,13 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import moyopy
 import numpy as np
 from numpy.typing import NDArray
 
 from crysjepa.candidates import CandidateTable
 from crysjepa.crystals import Crystals
 from crysjepa.screen.filters import Formula, composition_reason, invalid_structures, reduced_formulas
+from crysjepa.symmetry import symmetry_of
 
 MAX_E_ABOVE_HULL = 0.1
 """eV/atom; where a source says that a crystal is further above the hull, it is no parent."""
@@ -104,9 +104,8 @@ def _sites(crystals: Crystals) -> list[NDArray[np.int64]]:
 
 
 def _primitive_sites(crystal: Crystals) -> int:
-    (cell,) = crystal.to_moyo()
     try:
-        return len(moyopy.MoyoDataset(cell, symprec=_SYMPREC).prim_std_cell.numbers)
+        return len(symmetry_of(crystal, _SYMPREC).prim_std_cell.numbers)
     except ValueError:  # no symmetry can be settled on
         return int(crystal.num_atoms[0])
 

@@ -32,7 +32,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import moyopy
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -43,6 +42,7 @@ from crysjepa.crystals import Crystals
 from crysjepa.screen.filters import Formula, reduced_formulas
 from crysjepa.screen.parallel import in_processes
 from crysjepa.screen.reduction import Reduced, reduce_crystal
+from crysjepa.symmetry import minkowski_reduce
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher
@@ -223,7 +223,7 @@ class FormulaIndex:
         if not volume > MIN_VOLUME:
             return False  # pymatgen says what is wrong with it
         try:
-            shortest = moyopy.minkowski_reduce(matrix.tolist())[0]
+            shortest = minkowski_reduce(matrix)
         except ValueError:
             return False
         minima = np.sort(np.linalg.norm(shortest, axis=1))

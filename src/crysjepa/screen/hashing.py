@@ -8,18 +8,14 @@ coordinates and cell shape do not count, so different crystals can share a hash;
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Callable
-
-import moyopy
 
 from crysjepa.crystals import Crystals
 from crysjepa.screen.filters import reduced_formulas
 from crysjepa.screen.formula_index import natural_key
 from crysjepa.screen.matching import Matching
-
-logging.getLogger("moyo").setLevel(logging.ERROR)
+from crysjepa.symmetry import Found, symmetry_of
 
 SYMPREC = 0.1
 """Å; how far atoms may be from a symmetric place."""
@@ -76,7 +72,7 @@ def novel_by_hash(
     return Matching({i: known.first.get(h) for i, h in hashes.items()}, failures)
 
 
-def orbits_of(crystal: Crystals, found: moyopy.MoyoDataset) -> list[tuple[int, int, str]]:
+def orbits_of(crystal: Crystals, found: Found) -> list[tuple[int, int, str]]:
     """Of each orbit of a crystal the element, the number of its sites in the primitive cell, and their site
     symmetry, as moyo found them.
     """
@@ -90,7 +86,7 @@ def orbits_of(crystal: Crystals, found: moyopy.MoyoDataset) -> list[tuple[int, i
 def _hash(crystal: Crystals, formula: tuple[tuple[int, int], ...]) -> str:
     from pymatgen.core import Element
 
-    found = moyopy.MoyoDataset(crystal.to_moyo()[0], symprec=SYMPREC)
+    found = symmetry_of(crystal, SYMPREC)
     symbols = {number: Element.from_Z(number).symbol for number, _ in formula}
     orbits = sorted(f"{symbols[z]}:{num}:{group}" for z, num, group in orbits_of(crystal, found))
     written = "".join(f"{symbols[z]}{n}" for z, n in formula)

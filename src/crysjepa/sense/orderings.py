@@ -25,7 +25,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import moyopy
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,6 +34,7 @@ from crysjepa.screen.filters import Formula, reduced_formulas
 from crysjepa.screen.formula_index import expected_warnings, natural_key
 from crysjepa.screen.reduction import Reduced, reduce_crystal
 from crysjepa.sense.chemistry import Bonding, alike, bonding
+from crysjepa.symmetry import symmetry_of
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher
@@ -144,8 +144,10 @@ def _matcher(*, primitive: bool) -> StructureMatcher:
 
 def _orbits(parent: Reduced) -> NDArray[np.int64]:
     """(n,) of each site, a number that equivalent sites share."""
-    cell = moyopy.Cell(parent.matrix.tolist(), parent.frac_coords.tolist(), parent.atomic_numbers.tolist())
-    return np.array(moyopy.MoyoDataset(cell, symprec=SYMPREC).orbits, dtype=np.int64)
+    cell = Crystals(
+        parent.atomic_numbers, parent.frac_coords, parent.matrix[None], np.array([len(parent)]), ("parent",)
+    )
+    return np.array(symmetry_of(cell, SYMPREC).orbits, dtype=np.int64)
 
 
 def _share_an_orbit(orbits: NDArray[np.int64], numbers: NDArray[np.int64], elements: frozenset[int]) -> bool:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import moyopy
 import numpy as np
 
 from crysjepa.crystals import Crystals
 from crysjepa.relax.interface import ForceField
 from crysjepa.relax.lockstep import RelaxSettings, relax_in_lockstep
 from crysjepa.relax.sanity import unfit
+from crysjepa.symmetry import Cell, symmetry_of
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -70,14 +70,14 @@ def at_rest(crystal: Crystals, force_field: ForceField) -> AtRest | str:
 def standardised(crystal: Crystals, symprec: float = SYMPREC) -> AtRest:
     """The primitive and conventional cells that moyo finds, sites on their symmetry elements."""
     try:
-        found = moyopy.MoyoDataset(crystal.to_moyo()[0], symprec=symprec)
+        found = symmetry_of(crystal, symprec)
     except ValueError:  # no group can be settled on
         (atoms,) = crystal.to_atoms()
         return AtRest(atoms, atoms)
     return AtRest(_atoms(found.prim_std_cell), _atoms(found.std_cell))
 
 
-def _atoms(cell: moyopy.Cell) -> Atoms:
+def _atoms(cell: Cell) -> Atoms:
     from ase import Atoms
 
     return Atoms(
