@@ -1,3 +1,4 @@
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -193,3 +194,27 @@ def test_settings_are_checked(data, salts):
         TrainSettings(checkpoint_every=75, record_every=50)
     with pytest.raises(ValueError, match="no crystals"):
         train_model(toy(), PackedCrystals(salts[:0]), loss, SETTINGS)
+
+
+ALLOCATION = {
+    "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "4", "SLURM_NPROCS": "4",
+    "SLURM_PROCID": "3", "SLURM_LOCALID": "3", "SLURM_NODEID": "1", "SLURM_NODELIST": "node[1-2]",
+    "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_NNODES": "2", "SLURM_STEP_NUM_TASKS": "4",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("allocated", [False, True], ids=["login node", "in an allocation"])
+def test_training_takes_no_notice_of_slurm(data, tmp_path, monkeypatch, allocated):
+    """Fabric by itself warns of an srun that is not used, and takes Slurm's ranks for its own."""
+    at_home = train_model(toy(), data, loss, SETTINGS, seed=5)
+    srun = tmp_path / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.write_text("#!/bin/sh\nexit 1\n")
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{srun.parent}:{os.environ['PATH']}")
+    for name, value in ALLOCATION.items() if allocated else ():
+        monkeypatch.setenv(name, value)
+    state = tmp_path / "state"
+    there = train_model(toy(), data, loss, SETTINGS, seed=5, state=state)
+    assert weights(there) == weights(at_home) and there.curve == at_home.curve
+    assert state.exists(), "the process that keeps the state is this one"

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
@@ -146,7 +147,9 @@ def train_model(
     """
     if not len(data):
         raise ValueError("there are no crystals to train on")
-    fabric = Fabric(accelerator=device, devices=devices, precision=_precision(settings, device))
+    fabric = Fabric(
+        accelerator=device, devices=devices, precision=_precision(settings, device), plugins=[_environment()]
+    )
     fabric.launch()
     identity = _identity(model, data, loss, settings, seed)  # of the initial weights: before restoring
     # An optimiser casts the state it is given to where the parameters are: move them first.
@@ -200,6 +203,13 @@ def train_model(
         _keep(training, optimizer, state, identity)
     ema.eval()
     return training
+
+
+def _environment() -> LightningEnvironment | TorchElasticEnvironment:
+    """Where processes come from: this one starts them, or torchrun did. Left to itself, Fabric warns wherever
+    there is an ``srun`` on the PATH, and inside an allocation takes Slurm's variables for its own.
+    """
+    return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()
 
 
 def _precision(settings: TrainSettings, device: str) -> Any:
