@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from crysjepa.run import Run, RunError, read_json
@@ -63,3 +66,21 @@ def test_a_broken_record_is_named(tmp_path):
     (tmp_path / "run" / "run.json").write_text("{")
     with pytest.raises(RunError, match=r"run\.json is not valid JSON"):
         Run(tmp_path / "run", CONFIG, INPUTS)
+
+
+def test_two_processes_do_not_share_a_run(tmp_path):
+    """A lock of the system's: it is gone with the process that held it, however that ended."""
+    code = (
+        "import sys, time; from pathlib import Path; from crysjepa.run import Run; "
+        "run = Run(Path(sys.argv[1]), {'seed': 1}, {}); print('open', flush=True); time.sleep(600)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], stdout=subprocess.PIPE)
+    assert other.stdout is not None and other.stdout.readline() == b"open\n"
+    try:
+        with pytest.raises(RunError, match="another process is at work"):
+            Run(tmp_path / "run", {"seed": 1}, {})
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+    Run(tmp_path / "run", {"seed": 1}, {})

@@ -15,10 +15,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from crysjepa import __version__
 from crysjepa.nn.checkpoint import file_hash
 
 _PACKAGES = ("torch", "numpy", "pymatgen", "ase", "chgnet", "smact", "moyopy", "pyarrow")
+
+
+LOCK = ".lock"
 
 
 class RunError(ValueError):
@@ -26,7 +31,7 @@ class RunError(ValueError):
 
 
 class Run:
-    """An open run directory.
+    """An open run directory, which no other process may open meanwhile.
 
     Parameters
     ----------
@@ -47,20 +52,17 @@ class Run:
     def __init__(self, folder: str | Path, config: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
         self.folder = Path(folder)
         wanted = json.loads(json.dumps(config, sort_keys=True))
+        _refuse_foreign(self.folder)
+        self._lock = _locked(self.folder)
         self._check(wanted, dict(inputs))
-        self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / "run.json").exists():
             write_json(self.folder / "config.json", wanted)
             write_json(self.folder / "run.json", {**_provenance(), "inputs": dict(inputs), "stages": {}})
 
     def _check(self, config: dict[str, Any], inputs: dict[str, str]) -> None:
-        if not self.folder.exists() or not any(self.folder.iterdir()):
-            return
         old = [self.folder / name for name in ("config.json", "run.json")]
         if not old[1].exists():
-            if {p.name for p in self.folder.iterdir() if not p.name.endswith(".partial")} <= {"config.json"}:
-                return  # killed during the first two writes, before any work
-            raise RunError(f"{self.folder} holds other files and is no crysjepa run: choose another --out")
+            return  # new, or killed during the first two writes, before any work
         recorded = read_json(old[1])
         if not recorded["stages"]:
             old[1].unlink()  # no stage was finished: another try, with other settings perhaps, loses nothing
@@ -105,6 +107,33 @@ class Run:
         return set(hashes) == set(artefacts) and all(
             self.path(a).exists() and file_hash(self.path(a)) == hashes[a] for a in artefacts
         )
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raises RunError for a file, and for a folder of other files than a run's."""
+    if folder.is_file():
+        raise RunError(f"{folder} is a file: choose a folder for --out")
+    if not folder.exists() or (folder / "run.json").exists():
+        return
+    names = {p.name for p in folder.iterdir() if not p.name.endswith(".partial")}
+    if not names <= {"config.json", LOCK}:
+        raise RunError(f"{folder} holds other files and is no crysjepa run: choose another --out")
+
+
+def _locked(folder: Path) -> FileLock | None:
+    """A lock on the folder, which the system takes back when the process ends, however it does.
+
+    Raises RunError if another process holds it. None where the file system knows no locks.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0, is_singleton=True)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunError(f"another process is at work in {folder}: wait, or choose another --out") from None
+    except NotImplementedError:
+        return None
+    return lock
 
 
 def read_json(path: Path) -> Any:

@@ -131,3 +131,22 @@ def test_what_cannot_be_embedded_is_told(salts, tmp_path):
     )
     with pytest.raises(ValueError, match="110"):
         ReferenceIndex.build(model(0), heavy[:1])
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b"", lambda b: b[: len(b) // 2], lambda b: b[:-700] + b"?" + b[-699:]]
+)
+def test_a_damaged_index_is_no_other_index(salts, tmp_path, damage):
+    """In a folder of ours it is made anew; a file that was named is named, and left as it is."""
+    rng = np.random.default_rng(0)
+    index = ReferenceIndex.of(
+        salts.ids, salts.chemical_systems(), rng.random((len(salts), 64), dtype=np.float32), "k"
+    )
+    path = tmp_path / "index.arrow"
+    index.write(path)
+    assert ReferenceIndex.read(path).digest == index.digest
+    damaged = damage(path.read_bytes())
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match="delete it to have it made anew"):
+        ReferenceIndex.read(path)
+    assert path.read_bytes() == damaged

@@ -57,8 +57,8 @@ def write_shard(path: Path, outcomes: Sequence[Outcome]) -> None:
 def read_shard(path: Path) -> list[Outcome] | None:
     """The outcomes of a chunk; None when there is no such file, or none that can be read."""
     try:
-        table = pq.read_table(path, schema=_SCHEMA)
-    except (FileNotFoundError, pa.ArrowInvalid):
+        table = pq.read_table(path, schema=_SCHEMA, page_checksum_verification=True)
+    except (OSError, pa.ArrowException):
         return None
     try:
         seconds = json.loads(_times(path).read_text(encoding="utf-8"))

@@ -124,6 +124,6 @@ def rank_shards(paths: Iterable[Path]) -> pa.Table:
 def _read_shard(path: Path) -> pa.Table | None:
     """A finished chunk; None when there is no such file, or none that can be read."""
     try:
-        return pq.read_table(path, schema=_SHARD)
-    except (FileNotFoundError, pa.ArrowInvalid):
+        return pq.read_table(path, schema=_SHARD, page_checksum_verification=True)
+    except (OSError, pa.ArrowException):
         return None

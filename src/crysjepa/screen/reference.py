@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -34,6 +35,7 @@ from crysjepa.crystals import Crystals
 from crysjepa.screen.embedders import Embedder, Progress
 
 KIND = "reference-index"
+_ADVICE = "name another file, or delete it to have it made anew"
 _BLOCK = 100_000
 """Rows whose sums are taken at once: 100 MB."""
 
@@ -84,7 +86,9 @@ class ReferenceIndex:
         key = index_key(embedder, reference)
         if cache is not None and cache.is_dir():
             cache = cache / f"{key[:32]}.arrow"
-        if cache is not None and cache.exists() and (found := cls.read(cache)).key == key:
+            with suppress(ValueError):  # our own, and damaged or of an earlier version: made anew
+                return cls.read(cache)
+        elif cache is not None and cache.exists() and (found := cls.read(cache)).key == key:
             return found
         done = embedder.embed(reference, progress)
         if not len(done.rows):
@@ -125,7 +129,10 @@ class ReferenceIndex:
             "system": pa.array(self.systems, type=pa.string()),
             "embedding": pa.FixedSizeListArray.from_arrays(flat, self.embeddings.shape[1]),
         }
-        header = json.dumps({"kind": KIND, "key": self.key, "skipped": dict(self.skipped)}, sort_keys=True)
+        header = json.dumps(
+            {"kind": KIND, "key": self.key, "skipped": dict(self.skipped), "digest": self.digest},
+            sort_keys=True,
+        )
         batch = pa.record_batch(columns).replace_schema_metadata({b"crysjepa": header.encode()})
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
@@ -141,17 +148,27 @@ class ReferenceIndex:
             header = json.loads((file.schema.metadata or {})[b"crysjepa"])
             batch = file.get_batch(0)
         except (pa.ArrowException, KeyError, ValueError, OSError) as error:
-            raise ValueError(f"{path} is not a reference index: {error}") from error
+            raise ValueError(f"{path} is not a reference index ({error}): {_ADVICE}") from error
         if header.get("kind") != KIND:
-            raise ValueError(f"{path} holds {header.get('kind')!r}, not a reference index")
+            raise ValueError(f"{path} holds {header.get('kind')!r}, not a reference index: {_ADVICE}")
         vectors = batch.column("embedding")
-        return cls(
+        found = cls(
             tuple(batch.column("id").to_pylist()),
             tuple(batch.column("system").to_pylist()),
             vectors.flatten().to_numpy().reshape(-1, vectors.type.list_size),
             header["key"],
             header["skipped"],
         )
+        if header.get("digest") != found.digest:
+            raise ValueError(f"{path} is damaged, or of an earlier version: {_ADVICE}")
+        return found
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of names, systems and vectors."""
+        digest = hashlib.sha256("\0".join((*self.ids, *self.systems)).encode())
+        digest.update(np.ascontiguousarray(self.embeddings).data)
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self.ids)
