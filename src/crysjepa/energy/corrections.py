@@ -96,9 +96,9 @@ def oxidation_states(formula: Composition) -> dict[str, float]:
     if not np.isfinite(scores[-1][zero]):
         return {}
     found, charge = {}, 0
-    for before, own, element in zip(scores[-2::-1], of_elements[::-1], formula.elements[::-1], strict=True):
+    for before, one, element in zip(scores[-2::-1], of_elements[::-1], formula.elements[::-1], strict=True):
         part = max(
-            own, key=lambda q: before[zero + charge - q] + own[q] if abs(charge - q) <= zero else -np.inf
+            one, key=lambda q: before[zero + charge - q] + one[q] if abs(charge - q) <= zero else -np.inf
         )
         found[element.symbol], charge = part / formula[element], charge - part
     return found
