@@ -17,6 +17,31 @@ def block(*rows, cell=(4, 4, 4, 90, 90, 90), extra="", operations=(), columns="l
     return text + "loop_\n" + "".join(f"_atom_site_{n}\n" for n in names) + "\n".join(rows) + "\n"
 
 
+HEADER = """data_{name}
+_cell_length_a {a}
+_cell_length_b 4.0
+_cell_length_c 4.0
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+"""
+LOOP = """loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+"""
+
+
+def cif(*rows: str, name: str = "x", a: str = "4.0", extra: str = "") -> str:
+    return HEADER.format(name=name, a=a) + extra + LOOP + "\n".join(rows) + "\n"
+
+
+SALT = cif("Na1 Na 0 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1")
+NA = cif("Na1 Na 0 0 0 1")
+
 PO = "Po1 Po 0.1 0.2 0.3"
 
 

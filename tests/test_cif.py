@@ -11,7 +11,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifParser, CifWriter
 
-from cif_texts import PO, block, is_so, named, outcome
+from cif_texts import HEADER, NA, PO, SALT, block, cif, is_so, named, outcome
 from crysjepa import datasets
 from crysjepa._cif import ReadError, read_only_block
 from crysjepa.io import read_crystals
@@ -19,31 +19,6 @@ from crysjepa.io import read_crystals
 CASES = Path(__file__).parent / "data" / "cases" / "structures"
 ROCKSALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 P1 = str(CifWriter(Structure(Lattice.cubic(4.12), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])))
-
-HEADER = """data_{name}
-_cell_length_a {a}
-_cell_length_b 4.0
-_cell_length_c 4.0
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 90
-"""
-LOOP = """loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-_atom_site_occupancy
-"""
-
-
-def cif(*rows: str, name: str = "x", a: str = "4.0", extra: str = "") -> str:
-    return HEADER.format(name=name, a=a) + extra + LOOP + "\n".join(rows) + "\n"
-
-
-SALT = cif("Na1 Na 0 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1")
-NA = cif("Na1 Na 0 0 0 1")
 
 
 def symmetric_cif(structure: Structure, **options: int) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from crysjepa._cif_elements import Declared, atomic_number, composition, elements_of, label_readings
 from crysjepa._cif_operations import Group, listed_group
-from crysjepa._cif_sites import MAX_SITES, expand, maps_onto_itself, pairs_within
+from crysjepa._cif_sites import expand, maps_onto_itself, pairs_within
 from crysjepa._cif_symmetry import Possible, Stated, possible_groups
 from crysjepa._cif_text import (
     MAX_CRYSTAL_BYTES,
@@ -27,10 +27,10 @@ from crysjepa._cif_text import (
     parse_block,
     split_blocks,
 )
+from crysjepa.crystals import MAX_COORDINATE, MAX_LENGTH, MAX_SITES
 
 __all__ = [
     "MAX_CRYSTAL_BYTES",
-    "MAX_LENGTH",
     "MAX_SITES",
     "RawCrystal",
     "ReadError",
@@ -41,10 +41,8 @@ __all__ = [
     "split_blocks",
 ]
 
-MIN_LENGTH, MAX_LENGTH = 1e-3, 10_000.0
-"""Å. Cells with shorter or longer sides are not read."""
-_FAR = 1e4
-"""Cells. A coordinate further away has lost its digits."""
+MIN_LENGTH = 1e-3
+"""Å. Cells with shorter sides are not read."""
 _TOO_CLOSE = 0.6
 """Å. No two atoms of a crystal are closer than this; tells the sensible reading of an ambiguous file."""
 
@@ -166,7 +164,7 @@ def _rows(items: Items) -> _Rows:
         raise ReadError("two loops of atom sites: which one holds?")
     _check_order(items)
     coords = np.array([[number(text, "a coordinate") for text in column] for column in columns]).T
-    if (np.abs(coords) > _FAR).any():
+    if (np.abs(coords) > MAX_COORDINATE).any():
         raise ReadError(f"a coordinate is {coords.flat[np.abs(coords).argmax()]:g}: far outside the cell")
     readings = [
         label_readings(label) if is_null(symbol) or symbol == label else (atomic_number(symbol),)

@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 
 from crysjepa._cif_operations import Group
 from crysjepa._cif_text import ReadError
+from crysjepa.crystals import MAX_SITES
 
-MAX_SITES = 10_000
-"""Cells with more sites are not read."""
 SAME_SPOT = 0.01
 """Å. Two atoms closer than this stand on one spot."""
 SAME_IMAGE = 0.05

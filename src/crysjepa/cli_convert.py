@@ -45,15 +45,12 @@ def convert(
         raise ValueError(f"{target} is there already: choose another name, or --overwrite")
 
     from crysjepa import datasets
-    from crysjepa.io import read_crystals, write_crystals
+    from crysjepa.io import write_crystals
 
     with console.progress() as report:
-        if origin.exists():
-            table = read_crystals(
-                origin, structure_column=structure_column, progress=lambda d, t: report("read", d, t)
-            )
-        else:
-            table = datasets.load(source, progress=lambda d, t: report("read", d, t))
+        table = datasets.load(
+            source, structure_column=structure_column, progress=lambda d, t: report("read", d, t)
+        )
     written = write_crystals(table, target)
     reasons = written.reasons()
     console.say(f"wrote {written.num} of {len(table)} crystals to {target}", soft_wrap=True)

@@ -31,6 +31,13 @@ ARROW_SCHEMA = pa.schema(
 )
 """Columns of a crystal on disk: ``frac_coords`` is flat (3N), ``lattice`` holds rows a, b, c in Å."""
 
+MAX_SITES = 10_000
+"""Larger cells are neither read nor looked at for symmetry."""
+MAX_LENGTH = 10_000.0
+"""Å; of a lattice vector. Reduction is exact to some 1e-8 Å² of its square, which rounding exceeds beyond."""
+MAX_COORDINATE = 10_000.0
+"""Fractional coordinates beyond have lost their digits, and are not read."""
+
 
 @dataclass(frozen=True, eq=False)
 class Crystals:

@@ -190,6 +190,7 @@ def load(
     name_or_path: str | Path,
     *,
     folder: str | Path | None = None,
+    structure_column: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CandidateTable:
     """The crystals of a named dataset or of any path that :func:`crysjepa.io.read_crystals` reads.
@@ -206,11 +207,12 @@ def load(
     """
     path = Path(name_or_path)
     if path.exists() and str(name_or_path) != NAME:
-        return read_crystals(path, progress=progress)
+        return read_crystals(path, structure_column=structure_column, progress=progress)
     dataset = info(str(name_or_path))
     if dataset.format == formats.DIAGRAM:
         raise DatasetError(f"{dataset.name} has compositions and energies, but no crystals: it is a hull")
-    return read_crystals(fetch(dataset.name, folder=folder, progress=progress), progress=progress)
+    fetched = fetch(dataset.name, folder=folder, progress=progress)
+    return read_crystals(fetched, structure_column=structure_column, progress=progress)
 
 
 def _paths(dataset: Dataset, folder: str | Path | None) -> list[Path]:

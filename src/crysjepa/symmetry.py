@@ -16,14 +16,11 @@ import moyopy
 import numpy as np
 from numpy.typing import NDArray
 
-from crysjepa.crystals import Crystals
+from crysjepa.crystals import MAX_LENGTH, MAX_SITES, Crystals
 
 Found = moyopy.MoyoDataset
 Cell = moyopy.Cell
 
-MAX_SITES = 10_000
-MAX_LENGTH = 10_000.0
-"""Å; of a lattice vector. Reduction is exact to some 1e-8 Å² of its square, which rounding exceeds beyond."""
 MIN_LENGTH = 0.7
 """Å; of the shortest lattice vector. No bond is shorter than that of H₂, 0.74 Å."""
 MIN_VOLUME = 1e-3

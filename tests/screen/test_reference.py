@@ -137,7 +137,7 @@ def test_what_cannot_be_embedded_is_told(salts, tmp_path):
     "damage", [lambda b: b"", lambda b: b[: len(b) // 2], lambda b: b[:-700] + b"?" + b[-699:]]
 )
 def test_a_damaged_index_is_no_other_index(salts, tmp_path, damage):
-    """In a folder of ours it is made anew; a file that was named is named, and left as it is."""
+    """The error names it, and it is left as it is."""
     rng = np.random.default_rng(0)
     index = ReferenceIndex.of(
         salts.ids, salts.chemical_systems(), rng.random((len(salts), 64), dtype=np.float32), "k"
@@ -150,3 +150,15 @@ def test_a_damaged_index_is_no_other_index(salts, tmp_path, damage):
     with pytest.raises(ValueError, match="delete it to have it made anew"):
         ReferenceIndex.read(path)
     assert path.read_bytes() == damaged
+
+
+def test_a_folder_of_ours_mends_itself(salts, tmp_path):
+    """What is damaged, or of another model under this one's name, is made anew."""
+    wanted = ReferenceIndex.build(model(0), salts, cache=tmp_path)
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    other = ReferenceIndex.build(model(1), salts)
+    for spoil in (lambda: path.write_bytes(whole[:100]), lambda: other.write(path)):
+        spoil()
+        again = ReferenceIndex.build(model(0), salts, cache=tmp_path)
+        assert again.key == wanted.key and path.read_bytes() == whole

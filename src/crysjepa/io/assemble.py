@@ -8,16 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from crysjepa._cif import MAX_LENGTH, MAX_SITES, RawCrystal
+from crysjepa._cif import RawCrystal
 from crysjepa._notes import note
 from crysjepa.candidates import CandidateTable
-from crysjepa.crystals import ARROW_SCHEMA, Crystals
+from crysjepa.crystals import ARROW_SCHEMA, MAX_COORDINATE, MAX_LENGTH, MAX_SITES, Crystals
 from crysjepa.io.columns import inferred
 from crysjepa.io.entry import Entry, unicode_name
 
 STATE = ("status", "stage", "reason")
-MAX_COORDINATE = 10_000.0
-"""Fractional coordinates beyond are no crystal's."""
 _RESERVED = ("id", *STATE, *ARROW_SCHEMA.names[1:])
 
 

@@ -145,7 +145,7 @@ def _columns(
         names = [*STATE, *names]
     if kind in ("cif", "poscar", "zip", "folder"):
         return [{} for _ in ids], tuple(n for n in names if n not in STATE)
-    values = {n: [_plain(v) for v in frame[n]] for n in names}
+    values = {n: table.column(n, ids) for n in names}
     scalar = (str, bool, int, float)
     bad = [n for n, column in values.items() if not all(v is None or isinstance(v, scalar) for v in column)]
     if kind == "xyz":
@@ -154,12 +154,6 @@ def _columns(
     own = {"csv": "material_id"}.get(kind, "id")
     renamed = {n: f"source_{n}" if n in (own, "cif") else n for n in kept}
     return [{renamed[n]: values[n][i] for n in kept} for i in range(len(ids))], tuple(bad)
-
-
-def _plain(value: Any) -> Any:
-    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value):
-        return None
-    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
 
 
 # -- formats -------------------------------------------------------------------------------------------
@@ -299,9 +293,9 @@ def write_cif(
         if problem := problems_of(crystal).get(0):
             failures[id_] = problem
             continue
-        partial = folder / f".{file}.partial"
-        partial.write_text(_cif_text(crystal.to_structures()[0], symmetric=symmetric), encoding="utf-8")
-        written[id_] = partial.replace(folder / f"{file}.cif")
+        written[id_] = folder / f"{file}.cif"
+        with _replacing(written[id_]) as handle:
+            handle.write(_cif_text(crystal.to_structures()[0], symmetric=symmetric).encode())
     return written, failures
 
 

@@ -14,7 +14,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -86,10 +86,13 @@ class ReferenceIndex:
         key = index_key(embedder, reference)
         if cache is not None and cache.is_dir():
             cache = cache / f"{key[:32]}.arrow"
-            with suppress(ValueError):  # our own, and damaged or of an earlier version: made anew
-                return cls.read(cache)
-        elif cache is not None and cache.exists() and (found := cls.read(cache)).key == key:
-            return found
+            own: AbstractContextManager[None] = suppress(ValueError)  # one that is damaged is made anew
+        else:
+            own = nullcontext()  # a file that was named is somebody's: the error names it
+        if cache is not None and cache.exists():
+            with own:
+                if (found := cls.read(cache)).key == key:
+                    return found
         done = embedder.embed(reference, progress)
         if not len(done.rows):
             why = next(iter(done.failures.values()), "")
