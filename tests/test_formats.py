@@ -712,3 +712,29 @@ def test_nothing_is_said_of_a_clean_file(tmp_path):
         warnings.simplefilter("error")
         for name, text in TEXTS.items():
             assert read(tmp_path / name, text).counts() == {"ok": 1}
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("a.extxyz", FRAME.format("species:S:1:pos:R:3") + "Na 0 0 0_25\nCl 2 2 2\n"),
+        (
+            "a.extxyz",
+            FRAME.format("species:S:1:pos:R:3").replace("4 0 0", "0_4 0 0", 1) + "Na 0 0 0\nCl 2 2 2\n",
+        ),
+        ("a.extxyz", FRAME.format("Z:I:1:pos:R:3") + "1_1 0 0 0\n17 2 2 2\n"),
+        ("a.vasp", "two\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa Cl\n1 1\nDirect\n0 0 0\n0.5 0.5 0_5\n"),
+        ("a.vasp", "two\n1_0\n4 0 0\n0 4 0\n0 0 4\nNa Cl\n1 1\nDirect\n0 0 0\n0.5 0.5 0.5\n"),
+    ],
+)
+def test_an_underscore_is_no_digit(tmp_path, name, text):
+    """Python takes 0_25 for 25."""
+    (reason,) = reasons(read(tmp_path / name, text))
+    assert reason.endswith("is not a number") and "_" in reason
+
+
+def test_an_underscore_in_a_name_does_no_harm(tmp_path):
+    frame = FRAME.format("species:S:1:pos:R:3:kind:S:1") + "Na 0 0 0 site_1\nCl 2 2 2 site_2\n"
+    assert read(tmp_path / "a.extxyz", frame).column("status") == ["ok"]
+    text = "a_1 b_2\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa Cl\n1 1\nDirect\n0 0 0 Na_1\n0.5 0.5 0.5 Cl_2\n"
+    assert read(tmp_path / "a.vasp", text).column("status") == ["ok"]

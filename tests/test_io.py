@@ -273,6 +273,24 @@ def test_torch(tmp_path, lead, form):
     np.testing.assert_allclose(crystals.volumes, [4.12**3, 3.6**3 / np.sqrt(2)], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "x, reason",
+    [
+        (1e300, "a fractional coordinate beyond 10000"),
+        (123456789.25, "a fractional coordinate beyond 10000"),
+        (float("inf"), "a coordinate is not finite"),
+        (float("nan"), "a coordinate is not finite"),
+    ],
+)
+def test_absurd_coordinates_are_not_wrapped_into_the_cell(tmp_path, x, reason):
+    coords = tensors()["frac_coords"].double()
+    coords[0, 2] = x
+    torch.save(tensors(frac_coords=coords), tmp_path / "gen.pt")
+    table = read_crystals(tmp_path / "gen.pt")
+    assert table.column("status") == ["failed", "ok"]
+    assert table.column("reason") == [reason, None]
+
+
 def test_torch_with_several_evaluations(tmp_path):
     data = {k: torch.stack([v, v]) for k, v in tensors().items()}
     data["num_atoms"][1] = torch.tensor([1, 2])

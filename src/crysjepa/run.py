@@ -53,7 +53,7 @@ class Run:
         self.folder = Path(folder)
         wanted = json.loads(json.dumps(config, sort_keys=True))
         _refuse_foreign(self.folder)
-        self._lock = _locked(self.folder)
+        self._lock = locked(self.folder)
         self._check(wanted, dict(inputs))
         if not (self.folder / "run.json").exists():
             write_json(self.folder / "config.json", wanted)
@@ -120,7 +120,7 @@ def _refuse_foreign(folder: Path) -> None:
         raise RunError(f"{folder} holds other files and is no crysjepa run: choose another --out")
 
 
-def _locked(folder: Path) -> FileLock | None:
+def locked(folder: Path) -> FileLock | None:
     """A lock on the folder, which the system takes back when the process ends, however it does.
 
     Raises RunError if another process holds it. None where the file system knows no locks.

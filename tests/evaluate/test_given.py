@@ -1,6 +1,9 @@
 """Crystals that come with energies are judged anew, and nothing is relaxed for it."""
 
+import gc
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -85,6 +88,28 @@ def test_another_hull_or_threshold_costs_nothing(tiny, protocol, tmp_path, monke
     assert kept["hash"] == first["hash"] and (out / "earlier-1" / "crystals.parquet").is_file()
     again = api.evaluate(tiny.reference, out, reference=tiny.reference, hull=tiny.reference, protocol=strict)
     assert again == second and not (out / "earlier-2").exists()
+
+
+def test_nothing_is_moved_while_another_process_is_at_work(tiny, protocol, tmp_path):
+    out = tmp_path / "e"
+    api.evaluate(tiny.reference, out, reference=tiny.reference, protocol=protocol)
+    before = sorted(p.name for p in out.iterdir())
+    gc.collect()  # and with it the lock of the evaluation that has ended
+    code = (
+        "import sys, time; from pathlib import Path; from crysjepa.run import locked; "
+        "held = locked(Path(sys.argv[1])); print('held', flush=True); time.sleep(600)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, str(out)], stdout=subprocess.PIPE)
+    assert other.stdout is not None and other.stdout.readline() == b"held\n"
+    try:
+        strict = protocol.model_copy(update={"e_above_hull_max": -50.0})
+        with pytest.raises(RunError, match="another process is at work"):
+            api.evaluate(tiny.reference, out, reference=tiny.reference, protocol=strict)
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+    assert sorted(p.name for p in out.iterdir()) == before
 
 
 def test_other_crystals_or_another_relaxation_still_need_another_folder(tiny, protocol, tmp_path):

@@ -42,7 +42,7 @@ from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.nn.checkpoint import file_hash
 from crysjepa.relax.force_fields import force_field_info
 from crysjepa.report.evaluation import write_evaluation
-from crysjepa.run import Run, read_json, write_json
+from crysjepa.run import Run, locked, read_json, write_json
 from crysjepa.screen.matching import FormulaIndex
 
 __all__ = [
@@ -175,6 +175,7 @@ def evaluate_crystals(
 
     ready = prepared() if _judged_otherwise(out, settings, own) else None  # what fails, fails before it moves
     if ready is not None:
+        _held = locked(out)  # nothing of a process that is at work there is moved
         _set_aside(out)
     run = Run(out, {"evaluate": settings}, own)
 

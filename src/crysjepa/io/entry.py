@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from crysjepa._cif import RawCrystal, ReadError, brief
@@ -42,6 +42,12 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "nested too deeply"
     return f"unreadable ({type(error).__name__}: {brief(error)})"
+
+
+def check_numbers(words: Iterable[str]) -> None:
+    """Raise ReadError for a word such as ``0_25``, which Python takes for 25."""
+    if odd := next((word for word in words if "_" in word), None):
+        raise ReadError(f"{odd[:40]!r} is not a number")
 
 
 def decode(data: bytes) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from crysjepa._cif import MAX_SITES, RawCrystal, ReadError, atomic_number, brief
 from crysjepa.crystals import why_no_crystal
-from crysjepa.io.entry import Entry, own_name, reason_of
+from crysjepa.io.entry import Entry, check_numbers, own_name, reason_of
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -111,11 +111,14 @@ def _parsed(lines: list[str]) -> Atoms:
     text = next((g for g in declared.groups() if g), "") if declared else _DEFAULT
     fields = text.split(":")
     columns: dict[str, slice] = {}
+    numeric: list[slice] = []
     width = 0
     for column, kind, count in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
         if kind not in "RISL" or not _is_count(count) or not int(count) >= 1:
             raise ReadError(f"unparsable frame: the property {f'{column}:{kind}:{count}'[:60]!r}")
         columns[column] = slice(width, width + int(count))
+        if kind in "RI":
+            numeric.append(columns[column])
         width += int(count)
     if len(fields) % 3 or not columns:
         raise ReadError(f"unparsable frame: the properties {text[:60]!r}")
@@ -127,6 +130,11 @@ def _parsed(lines: list[str]) -> Atoms:
         raise ReadError(f"unparsable frame: {width} values an atom are declared, a line has {len(short)}")
     if any(len(line) > MAX_LINE for line in lines):
         raise ReadError(f"a line has more than {MAX_LINE} characters")
+    cell = re.search(r"""lattice\s*=\s*["']([^"']*)""", lines[1], re.IGNORECASE)
+    words = [
+        w for row, line in zip(rows, lines[2:], strict=True) if "_" in line for s in numeric for w in row[s]
+    ]
+    check_numbers([*words, *(cell[1].split() if cell else ())])
     if "species" in columns:  # ASE does not know deuterium and tritium by name
         first = columns["species"].start
         for row in rows:

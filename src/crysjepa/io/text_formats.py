@@ -15,7 +15,7 @@ from crysjepa._cif import (
     read_block,
     split_blocks,
 )
-from crysjepa.io.entry import Entry, attempt
+from crysjepa.io.entry import Entry, attempt, check_numbers
 
 _SMALLEST_BLOCK = 100
 """Characters: a data block with a cell and an atom has more."""
@@ -56,6 +56,8 @@ def poscar(text: str) -> RawCrystal:
             raise ReadError(f"unparsable POSCAR: a number of sites is {line.strip()[:40]!r}")
         if sum(map(int, counts)) > MAX_SITES:
             raise ReadError(f"{sum(map(int, counts))} sites (limit {MAX_SITES})")
+    words = [word for line in text.splitlines()[1:] for word in line.split()[:3]]
+    check_numbers(word for word in words if re.match(r"[-+.\d]", word))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crysjepa._cif import RawCrystal, ReadError, brief
+from crysjepa.crystals import MAX_COORDINATE
 from crysjepa.io.entry import Entry, attempt
 from crysjepa.io.parquet_files import elements
 from crysjepa.io.structures import cell_of
@@ -140,8 +141,10 @@ def _torch_entries(arrays: dict[str, NDArray[np.float64]], stem: str) -> list[En
 
     def crystal(run: int, i: int, span: slice) -> RawCrystal:
         x = coords[run, span]
+        if (np.abs(x) <= MAX_COORDINATE).all():  # wrapped, absurd ones would pass for sound
+            x = (x - np.floor(x)) % 1.0
         cell = cells[run, i] if "lattices" in arrays else cell_of(lengths[run, i], angles[run, i])
-        return RawCrystal(elements(numbers[run, span]), (x - np.floor(x)) % 1.0, cell)
+        return RawCrystal(elements(numbers[run, span]), x, cell)
 
     entries = []
     for run in range(runs):
