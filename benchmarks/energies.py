@@ -25,18 +25,23 @@ from numpy.typing import NDArray
 from progress import say, tenths
 
 from crysjepa import datasets
-from crysjepa.crystals import Crystals
+from crysjepa.core.crystals import Crystals
 from crysjepa.energy.corrections import corrections_by
+from crysjepa.energy.elemental_references import (
+    MP2020,
+    ElementalReferences,
+    fit_references,
+    load_references,
+)
 from crysjepa.energy.hull import ASSUMED_SCALE, Hull
-from crysjepa.energy.references import MP2020, ElementalReferences, fit_references, load_references
-from crysjepa.evaluate.force_field_hull import AS_THEY_ARE, computed_references, elemental_crystals
-from crysjepa.evaluate.known import PLAIN_SCALE
-from crysjepa.evaluate.rates import wilson_interval
+from crysjepa.evaluation.force_field_hull import AS_THEY_ARE, computed_references, elemental_crystals
+from crysjepa.evaluation.rates import wilson_interval
+from crysjepa.evaluation.reference import PLAIN_SCALE
 from crysjepa.nn.checkpoint import file_hash
-from crysjepa.nn.parallel import default_processes
-from crysjepa.relax.force_fields import force_field_info
-from crysjepa.relax.relax import Relaxation, relax_crystals
-from crysjepa.run import read_json, write_json, write_text
+from crysjepa.relaxation.force_fields.registry import force_field_info
+from crysjepa.relaxation.relax import Relaxation, relax_crystals
+from crysjepa.runtime.run_directory import read_json, write_json, write_text
+from crysjepa.runtime.threads import default_processes
 
 SEED = 11
 LIMIT = 0.1

@@ -27,9 +27,9 @@ from judging.matching import compare_matching
 from judging.prints import compare_fingerprints
 
 from crysjepa import datasets
-from crysjepa.crystals import Crystals
+from crysjepa.core.crystals import Crystals
 from crysjepa.energy.hull import Hull
-from crysjepa.run import versions, write_json, write_text
+from crysjepa.runtime.run_directory import versions, write_json, write_text
 
 TARGETS = {"matching": 5.0, "hull": 10.0, "fingerprints": 3.0}
 

@@ -25,14 +25,14 @@ import pyarrow.parquet as pq
 import torch
 from generation.speed import expected, share
 
-from crysjepa.crystals import Crystals
-from crysjepa.generate.flow import Flow, FlowConfig, FlowLoss
-from crysjepa.generate.flow_generator import FlowGenerator, settle_all
-from crysjepa.generate.orbit_batches import PackedOrbits
-from crysjepa.jepa.pretrain import CrysJepa
+from crysjepa.core.crystals import Crystals
+from crysjepa.generators.flow.generator import FlowGenerator, settle_all
+from crysjepa.generators.flow.orbit_batches import PackedOrbits
+from crysjepa.generators.flow.paths import Flow, FlowConfig, FlowLoss
+from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.nn.batches import epoch_batches
 from crysjepa.nn.training import TrainSettings
-from crysjepa.run import write_json, write_text
+from crysjepa.runtime.run_directory import write_json, write_text
 from crysjepa.weights import shipped
 
 SEED = 11

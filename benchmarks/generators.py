@@ -31,22 +31,22 @@ import numpy as np
 from generation.speed import PLAIN_STEPS, draw_steps, measure_speed, speed_page
 from progress import say
 
-from crysjepa.candidates import CandidateTable
-from crysjepa.crystals import Crystals
-from crysjepa.evaluate.presets import Protocol
-from crysjepa.evaluate.protocol import evaluate_crystals
-from crysjepa.generate.base import Generator
-from crysjepa.generate.constraints import Constraints, element_shares
-from crysjepa.generate.drawing import draw, drift
-from crysjepa.generate.files import FileGenerator
-from crysjepa.generate.flow_generator import FlowGenerator
-from crysjepa.generate.proposals import SubstitutionConfig
-from crysjepa.generate.registry import GeneratorOptions, make_generator
-from crysjepa.generate.substitution import SubstitutionGenerator
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.crystals import Crystals
+from crysjepa.evaluation.protocol import Protocol
+from crysjepa.evaluation.run import evaluate_crystals
+from crysjepa.generators.base import Generator
+from crysjepa.generators.constraints import Constraints, element_shares
+from crysjepa.generators.flow.generator import FlowGenerator
+from crysjepa.generators.from_file import FileGenerator
+from crysjepa.generators.registry import GeneratorOptions, make_generator
+from crysjepa.generators.sampling import draw, drift
+from crysjepa.generators.substitution.generator import SubstitutionGenerator
+from crysjepa.generators.substitution.proposals import SubstitutionConfig
 from crysjepa.nn.checkpoint import file_hash
 from crysjepa.report.evaluation import save_figure
 from crysjepa.report.wording import rate_with_interval
-from crysjepa.run import read_json, write_json, write_text
+from crysjepa.runtime.run_directory import read_json, write_json, write_text
 from crysjepa.weights import shipped
 
 SEED = 7

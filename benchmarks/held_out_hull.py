@@ -20,16 +20,16 @@ import pyarrow as pa
 from scipy.stats import spearmanr
 
 from crysjepa import api
-from crysjepa.candidates import write_parquet
-from crysjepa.discover.config import PRESETS
+from crysjepa.core.candidates import write_parquet
+from crysjepa.core.validity import reduced_formulas
+from crysjepa.discovery.config import PRESETS
+from crysjepa.energy.elemental_references import load_references
 from crysjepa.energy.hull import Fractions, Hull
 from crysjepa.energy.known_hull import known_hull
-from crysjepa.energy.references import load_references
 from crysjepa.energy.support import HullSupport, Support, systems_of
-from crysjepa.evaluate.given import read_given
-from crysjepa.evaluate.rates import wilson_interval
-from crysjepa.run import write_json, write_text
-from crysjepa.screen.filters import reduced_formulas
+from crysjepa.evaluation.given import read_given
+from crysjepa.evaluation.rates import wilson_interval
+from crysjepa.runtime.run_directory import write_json, write_text
 
 SHARE = 1 / 3
 RISEN = 0.05

@@ -26,26 +26,26 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from crysjepa import datasets
-from crysjepa.candidates import write_parquet
-from crysjepa.chemical_systems import atomic_numbers, element_fractions
-from crysjepa.compete.prototypes import Prototypes
-from crysjepa.compete.search import Closed, CompeteSettings, Search
-from crysjepa.crystals import Crystals
+from crysjepa.closed_hull.prototypes import Prototypes
+from crysjepa.closed_hull.search import Closed, CompeteSettings, Search
+from crysjepa.core.candidates import write_parquet
+from crysjepa.core.chemical_systems import atomic_numbers, element_fractions
+from crysjepa.core.crystals import Crystals
+from crysjepa.energy.elemental_references import ElementalReferences
 from crysjepa.energy.hull import Fractions, Hull
 from crysjepa.energy.known_hull import NAME, known_hull
 from crysjepa.energy.lower_hull import LowerHull
-from crysjepa.energy.references import ElementalReferences
 from crysjepa.energy.support import System, name_of
-from crysjepa.evaluate.force_field_hull import AS_THEY_ARE
-from crysjepa.evaluate.known import Known, find_references
-from crysjepa.evaluate.presets import Protocol
-from crysjepa.generate.constraints import NOBLE_GASES, RADIOACTIVE
-from crysjepa.generate.parents import Parents
-from crysjepa.jepa.pretrain import CrysJepa
-from crysjepa.relax.formation import formation_energies
+from crysjepa.evaluation.force_field_hull import AS_THEY_ARE
+from crysjepa.evaluation.protocol import Protocol
+from crysjepa.evaluation.reference import Known, find_references
+from crysjepa.generators.constraints import NOBLE_GASES, RADIOACTIVE
+from crysjepa.generators.substitution.parents import Parents
+from crysjepa.jepa.crys_jepa import CrysJepa
+from crysjepa.relaxation.formation_energies import formation_energies
 from crysjepa.report.evaluation import save_figure
 from crysjepa.report.style import house_style
-from crysjepa.run import write_json, write_text
+from crysjepa.runtime.run_directory import write_json, write_text
 
 KEPT = Path(__file__).parent / "judging" / "hide_and_seek.parquet"
 DEEP = 0.02

@@ -26,9 +26,9 @@ from pathlib import Path
 import numpy as np
 
 from crysjepa import datasets
-from crysjepa.chunks import open_chunks
-from crysjepa.crystals import Crystals
-from crysjepa.imports.convert import convert
+from crysjepa.core.crystals import Crystals
+from crysjepa.datasets.chunks import open_chunks
+from crysjepa.datasets.importers.convert import convert
 
 STEPS = ("make", "import", "index")
 HEADER = (
@@ -112,9 +112,9 @@ def make(path: Path, num: int) -> None:
 
 def index(parquet: Path, out: Path) -> int:
     """Embed the crystals with the shipped Crys-JEPA; how many the index has."""
-    from crysjepa.jepa.pretrain import CrysJepa
-    from crysjepa.screen.embedders import JepaEmbedder
-    from crysjepa.screen.reference import ReferenceIndex
+    from crysjepa.jepa.crys_jepa import CrysJepa
+    from crysjepa.ranking.embedders import JepaEmbedder
+    from crysjepa.ranking.reference_index import ReferenceIndex
 
     return len(ReferenceIndex.build(JepaEmbedder(CrysJepa.load()), _crystals(parquet), cache=out))
 

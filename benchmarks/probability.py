@@ -1,4 +1,4 @@
-"""How good the chances of :mod:`crysjepa.evaluate.probability` are, on chemical systems not fitted on.
+"""How good the chances of :mod:`crysjepa.evaluation.probability` are, on chemical systems not fitted on.
 
     python benchmarks/probability.py --data FOLDER --out FOLDER [--rows ROWS.parquet ...] [--figure FILE.svg]
 
@@ -37,11 +37,11 @@ from ranking.metrics import judge_rankings
 from crysjepa import datasets
 from crysjepa.energy.known_hull import NAME, known_hull
 from crysjepa.energy.support import Support
-from crysjepa.evaluate.judge_names import above_hull_column
-from crysjepa.evaluate.known import Known
-from crysjepa.evaluate.probability import LIMITS
-from crysjepa.run import write_json, write_text
-from crysjepa.screen.rankers import RankerContext, make_ranker
+from crysjepa.evaluation.judge_names import above_hull_column
+from crysjepa.evaluation.probability import LIMITS
+from crysjepa.evaluation.reference import Known
+from crysjepa.ranking.registry import RankerContext, make_ranker
+from crysjepa.runtime.run_directory import write_json, write_text
 
 BINS = 10
 

@@ -34,10 +34,10 @@ from ase.optimize import FIRE
 from progress import tenths
 
 from crysjepa import datasets
-from crysjepa.crystals import Crystals
-from crysjepa.nn.parallel import default_processes
-from crysjepa.relax.relax import QUICK, Relaxation, relax_crystals
-from crysjepa.run import read_json, write_json, write_text
+from crysjepa.core.crystals import Crystals
+from crysjepa.relaxation.relax import QUICK, Relaxation, relax_crystals
+from crysjepa.runtime.run_directory import read_json, write_json, write_text
+from crysjepa.runtime.threads import default_processes
 
 SEED = 5
 CLOSE = 2e-3

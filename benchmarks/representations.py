@@ -23,19 +23,19 @@ from ranking.data import read_hull, read_known, read_wbm
 from ranking.metrics import judge_rankings
 from ranking.scoring import say
 
-from crysjepa.canonical import canonicalise
-from crysjepa.chemical_systems import element_fractions, system_keys
-from crysjepa.crystals import Crystals
-from crysjepa.jepa.diagnostics import diagnose_model
+from crysjepa.core.canonical import canonicalise
+from crysjepa.core.chemical_systems import element_fractions, system_keys
+from crysjepa.core.crystals import Crystals
+from crysjepa.jepa.crys_jepa import CrysJepa
+from crysjepa.jepa.diagnostics.measures import diagnose_model
+from crysjepa.jepa.diagnostics.readouts import ridge
 from crysjepa.jepa.invariant import InvariantConfig
-from crysjepa.jepa.model import JepaConfig, Objective
-from crysjepa.jepa.pretrain import CrysJepa
-from crysjepa.jepa.readouts import ridge
+from crysjepa.jepa.network import JepaConfig, Objective
 from crysjepa.nn.training import TrainSettings
 from crysjepa.nn.transformer import TransformerConfig
-from crysjepa.run import write_json
-from crysjepa.screen.embedders import JepaEmbedder
-from crysjepa.screen.reference import ReferenceIndex
+from crysjepa.ranking.embedders import JepaEmbedder
+from crysjepa.ranking.reference_index import ReferenceIndex
+from crysjepa.runtime.run_directory import write_json
 
 NETWORKS: dict[str, TransformerConfig | InvariantConfig] = {
     "Transformer": TransformerConfig(layers=4, width=128, heads=8),

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from crysjepa.evaluate.rates import wilson_interval
+from crysjepa.evaluation.rates import wilson_interval
 from crysjepa.report.evaluation import save_figure
 from crysjepa.report.style import ROUND_COLOURS, in_house_style
 

@@ -30,14 +30,14 @@ from figures import draw_hits
 from steps import keep_best, keep_ok
 
 from crysjepa import __version__, api
-from crysjepa.candidates import CandidateTable
-from crysjepa.crystals import Crystals
-from crysjepa.evaluate.presets import Protocol
-from crysjepa.evaluate.rates import wilson_interval
-from crysjepa.generate.registry import GeneratorOptions
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.crystals import Crystals
+from crysjepa.evaluation.protocol import Protocol
+from crysjepa.evaluation.rates import wilson_interval
+from crysjepa.generators.registry import GeneratorOptions
 from crysjepa.nn.checkpoint import file_hash
-from crysjepa.nn.parallel import default_processes
-from crysjepa.run import read_json, write_json, write_text
+from crysjepa.runtime.run_directory import read_json, write_json, write_text
+from crysjepa.runtime.threads import default_processes
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

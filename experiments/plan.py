@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from crysjepa.evaluate.presets import Protocol, preset
+from crysjepa.evaluation.protocol import Protocol, preset
 from crysjepa.nn.training import TrainSettings
 
 Source = Literal["base", "substitution"]

@@ -29,14 +29,14 @@ from steps import keep_best, keep_lessons, keep_ok
 from tables import page
 
 from crysjepa import __version__, api, datasets
-from crysjepa.candidates import CandidateTable
-from crysjepa.generate.constraints import Constraints
-from crysjepa.generate.registry import GeneratorOptions
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.generators.constraints import Constraints
+from crysjepa.generators.registry import GeneratorOptions
 from crysjepa.nn.checkpoint import file_hash
-from crysjepa.nn.parallel import default_processes
 from crysjepa.nn.training import TrainSettings
 from crysjepa.report.wording import RATE_LETTERS
-from crysjepa.run import read_json, write_json, write_text
+from crysjepa.runtime.run_directory import read_json, write_json, write_text
+from crysjepa.runtime.threads import default_processes
 from crysjepa.weights import shipped
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from crysjepa.candidates import CandidateTable
-from crysjepa.crystals import Crystals
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.crystals import Crystals
 
 
 def keep_ok(judged: Path, out: Path) -> None:

@@ -20,14 +20,14 @@ import numpy as np
 from figures import draw_trends
 
 from crysjepa import api, datasets
-from crysjepa.evaluate.results import read_result
-from crysjepa.evaluate.tradeoff import nearest_squares, tradeoff_curves
-from crysjepa.jepa.pretrain import CrysJepa
-from crysjepa.nn.parallel import default_processes
+from crysjepa.evaluation.result_files import read_result
+from crysjepa.evaluation.tradeoff import nearest_squares, tradeoff_curves
+from crysjepa.jepa.crys_jepa import CrysJepa
+from crysjepa.ranking.embedders import JepaEmbedder
+from crysjepa.ranking.reference_index import ReferenceIndex
 from crysjepa.report.wording import rate_with_interval
-from crysjepa.run import read_json, write_json, write_text
-from crysjepa.screen.embedders import JepaEmbedder
-from crysjepa.screen.reference import ReferenceIndex
+from crysjepa.runtime.run_directory import read_json, write_json, write_text
+from crysjepa.runtime.threads import default_processes
 
 SHOWN = (10, 25, 50, 75, 100)
 RATES = {"stable": "S", "novel": "N", "vsun": "V.S.U.N."}

@@ -25,11 +25,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crysjepa.chemical_systems import atomic_numbers, element_symbols
-from crysjepa.crystals import Crystals
+from crysjepa.core.chemical_systems import atomic_numbers, element_symbols
+from crysjepa.core.crystals import Crystals
+from crysjepa.core.validity import Formula, reduced_formulas
 from crysjepa.energy.hull import Hull
-from crysjepa.screen.filters import Formula, reduced_formulas
-from crysjepa.screen.matching import novel, unique
+from crysjepa.matching.uniqueness import novel, unique
 
 OUT = Path(__file__).parents[1] / "src" / "crysjepa" / "data"
 LIMIT = 9_000_000

@@ -1,4 +1,4 @@
-"""Fit ``p_stable`` and ``p_on_hull`` (:mod:`crysjepa.evaluate.probability`) on crystals with DFT energies.
+"""Fit ``p_stable`` and ``p_on_hull`` (:mod:`crysjepa.evaluation.probability`) on crystals with DFT energies.
 
     python scripts/fit_probability.py --data FOLDER
     python scripts/fit_probability.py --data FOLDER --rows hide_and_seek.parquet
@@ -36,10 +36,18 @@ from judging.probability_rows import (
 
 import crysjepa
 from crysjepa.energy.known_hull import known_hull
-from crysjepa.evaluate.probability import FILE, HIGHEST, LIMITS, LOWEST, RIDGE, SOFT, ProbabilityModel
+from crysjepa.evaluation.probability import (
+    FILE,
+    HIGHEST,
+    LIMITS,
+    LOWEST,
+    RIDGE,
+    SOFT,
+    ProbabilityModel,
+)
 from crysjepa.nn.checkpoint import file_hash
-from crysjepa.relax.force_fields import force_field_info
-from crysjepa.run import write_text
+from crysjepa.relaxation.force_fields.registry import force_field_info
+from crysjepa.runtime.run_directory import write_text
 
 OUT = Path(crysjepa.__file__).parent / "weights" / FILE
 BEWARE = (

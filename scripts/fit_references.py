@@ -12,7 +12,8 @@ Two ways to come by the force field's energies:
         --scale materials_project_2015 --source "..." --out references.json
 
 ``--crystals`` are data sets (names or files that ``crysjepa.datasets.load`` takes) with a column
-``formation_energy_per_atom``. The result is what ``crysjepa.energy.references.read_references`` reads.
+``formation_energy_per_atom``. The result is what ``crysjepa.energy.elemental_references.read_references``
+reads.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from crysjepa import datasets
-from crysjepa.crystals import Crystals
-from crysjepa.energy.references import ElementalReferences, fit_references
+from crysjepa.core.crystals import Crystals
+from crysjepa.energy.elemental_references import ElementalReferences, fit_references
 
 
 def main() -> None:
@@ -101,7 +102,7 @@ def read_labels(paths: list[Path], id_: str, energy: str, where: str | None) -> 
 
 def compute(crystals: Crystals, force_field: str, batch: int) -> tuple[dict[str, float], str]:
     """Static energies per atom; a crystal that the force field refuses is named and left out."""
-    from crysjepa.relax.force_fields import get_force_field
+    from crysjepa.relaxation.force_fields.registry import get_force_field
 
     field = get_force_field(force_field)
     energies: dict[str, float] = {}

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import torch
 
-from crysjepa.generate.flow_generator import FlowGenerator
+from crysjepa.generators.flow.generator import FlowGenerator
 from crysjepa.nn import checkpoint
-from crysjepa.run import write_text
+from crysjepa.runtime.run_directory import write_text
 from crysjepa.weights import shipped
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))

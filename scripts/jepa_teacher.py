@@ -33,12 +33,12 @@ from ase import Atoms
 from jepa_data import CRYSTAL, ENERGY, MAX_SITES, RELAXED
 from numpy.typing import NDArray
 
-from crysjepa.candidates import write_parquet
-from crysjepa.chemical_systems import element_fractions
-from crysjepa.crystals import Crystals
+from crysjepa.core.candidates import write_parquet
+from crysjepa.core.chemical_systems import element_fractions
+from crysjepa.core.crystals import Crystals
 from crysjepa.energy.corrections import mp2020_corrections
-from crysjepa.energy.references import ElementalReferences, fit_references
-from crysjepa.relax.interface import check_energy, describe_error, evaluate_batch
+from crysjepa.energy.elemental_references import ElementalReferences, fit_references
+from crysjepa.relaxation.force_fields.base import check_energy, describe_error, evaluate_batch
 
 NUM_KNOWN, KNOWN_SITES = 1_300, 8
 """Known crystals that are drawn to fit references on, and the most sites of one that they are fitted on."""

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crysjepa.crystals import Crystals
+from crysjepa.core.crystals import Crystals
+from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.jepa.invariant import InvariantConfig, InvariantLayer
-from crysjepa.jepa.model import Jepa, JepaConfig
-from crysjepa.jepa.pretrain import CrysJepa
+from crysjepa.jepa.network import Jepa, JepaConfig
 from crysjepa.nn.geometry import NUM_RADIAL
 
 NUM_CRYSTALS = 600

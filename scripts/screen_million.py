@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from crysjepa import datasets
-from crysjepa.crystals import ARROW_SCHEMA, Crystals
+from crysjepa.core.crystals import ARROW_SCHEMA, Crystals
 
 GROUP = 20_000
 """Rows that are made and written at once."""

@@ -106,7 +106,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for name in args.names or LIBRARIES:
             python = environment(name, args.envs or Path(temporary))
-            command = [str(python), "-m", "pytest", "-q", f"tests/relax/adapters/test_{name}.py"]
+            command = [str(python), "-m", "pytest", "-q", f"tests/relaxation/force_fields/test_{name}.py"]
             if subprocess.run(command, cwd=ROOT, check=False).returncode:
                 failed.append(name)
     sys.exit(f"failed: {', '.join(failed)}" if failed else 0)

@@ -28,15 +28,15 @@ import pyarrow.parquet as pq
 import torch
 from narrow_jepa import narrow
 
-from crysjepa.canonical import canonicalise
-from crysjepa.crystals import Crystals
-from crysjepa.generate.diffusion import LAPTOP, DiffusionGenerator
-from crysjepa.generate.flow import FlowConfig
-from crysjepa.generate.flow_generator import FlowGenerator
+from crysjepa.core.canonical import canonicalise
+from crysjepa.core.crystals import Crystals
+from crysjepa.generators.diffusion.generator import LAPTOP, DiffusionGenerator
+from crysjepa.generators.flow.generator import FlowGenerator
+from crysjepa.generators.flow.paths import FlowConfig
+from crysjepa.jepa.crys_jepa import CrysJepa, Progress
 from crysjepa.jepa.invariant import InvariantConfig
-from crysjepa.jepa.model import SMALL as JEPA
-from crysjepa.jepa.model import JepaConfig
-from crysjepa.jepa.pretrain import CrysJepa, Progress
+from crysjepa.jepa.network import SMALL as JEPA
+from crysjepa.jepa.network import JepaConfig
 from crysjepa.nn.training import Training, TrainSettings
 from crysjepa.weights import shipped
 

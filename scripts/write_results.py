@@ -28,7 +28,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from crysjepa.candidates import CandidateTable
+from crysjepa.core.candidates import CandidateTable
 from crysjepa.report.wording import RATE_LETTERS, number, rate_with_interval
 from crysjepa.weights import shipped
 

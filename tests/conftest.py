@@ -11,15 +11,15 @@ import pytest
 import torch
 from pymatgen.core import Element
 
-from crysjepa.candidates import CandidateTable
-from crysjepa.canonical import canonicalise
-from crysjepa.crystals import Crystals
-from crysjepa.energy.references import ElementalReferences
-from crysjepa.generate.flow import FlowConfig
-from crysjepa.generate.flow_generator import FlowGenerator
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.canonical import canonicalise
+from crysjepa.core.crystals import Crystals
+from crysjepa.energy.elemental_references import ElementalReferences
+from crysjepa.generators.flow.generator import FlowGenerator
+from crysjepa.generators.flow.paths import FlowConfig
+from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.jepa.invariant import InvariantConfig
-from crysjepa.jepa.model import JepaConfig
-from crysjepa.jepa.pretrain import CrysJepa
+from crysjepa.jepa.network import JepaConfig
 from crysjepa.nn.training import TrainSettings
 
 

@@ -15,16 +15,16 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from crysjepa import datasets
-from crysjepa.candidates import CandidateTable
-from crysjepa.crystals import Crystals
-from crysjepa.evaluate.rates import wilson_interval
-from crysjepa.generate.flow import Flow, FlowLoss, arrange, compose, draw_noise
-from crysjepa.generate.flow_generator import FlowGenerator, settle_all
-from crysjepa.generate.orbit_batches import PackedOrbits
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.crystals import Crystals
+from crysjepa.core.validity import composition_validity, invalid_structures
+from crysjepa.evaluation.rates import wilson_interval
+from crysjepa.generators.flow.generator import FlowGenerator, settle_all
+from crysjepa.generators.flow.orbit_batches import PackedOrbits
+from crysjepa.generators.flow.paths import Flow, FlowLoss, arrange, compose, draw_noise
 from crysjepa.nn.batches import epoch_batches
 from crysjepa.report.style import ROUND_COLOURS, ROUND_MARKERS, in_house_style
-from crysjepa.screen.filters import composition_validity, invalid_structures
-from crysjepa.screening import screen
+from crysjepa.workflows.screen import screen
 
 PLAIN_STEPS = 256
 STEPS = (8, 16, 32, 64, 96, PLAIN_STEPS)

@@ -10,8 +10,8 @@ import numpy as np
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition, Element
 
-from crysjepa.chemical_systems import element_fractions
-from crysjepa.crystals import Crystals
+from crysjepa.core.chemical_systems import element_fractions
+from crysjepa.core.crystals import Crystals
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.lower_hull import LowerHull
 

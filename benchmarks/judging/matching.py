@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
-from crysjepa.crystals import Crystals
-from crysjepa.screen.matching import FormulaIndex, Matching, natural_key, novel, unique
+from crysjepa.core.crystals import Crystals
+from crysjepa.matching.uniqueness import FormulaIndex, Matching, natural_key, novel, unique
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from crysjepa.crystals import Crystals
-from crysjepa.screen.fingerprint import Fingerprints
-from crysjepa.screen.fingerprint_cache import fingerprints
+from crysjepa.core.crystals import Crystals
+from crysjepa.ranking.fingerprints.cache import fingerprints
+from crysjepa.ranking.fingerprints.ranker import Fingerprints
 
 
 def compare_fingerprints(crystals: Crystals) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from crysjepa.evaluate.probability import LIMITS
-from crysjepa.evaluate.rates import wilson_interval
+from crysjepa.evaluation.probability import LIMITS
+from crysjepa.evaluation.rates import wilson_interval
 from crysjepa.report.style import INK, MUTED, ROUND_COLOURS, ROUND_MARKERS, in_house_style
 
 BINS = 10

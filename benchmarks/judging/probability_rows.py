@@ -1,4 +1,4 @@
-"""What the probabilities of :mod:`crysjepa.evaluate.probability` are fitted and tested on.
+"""What the probabilities of :mod:`crysjepa.evaluation.probability` are fitted and tested on.
 
 WBM's crystals have DFT energies, and neither judge has learnt from them. Judges' energies of them are in
 ``wbm_judges.parquet``. A row is a crystal against a hull: the whole bundled one, or one without a random
@@ -22,19 +22,19 @@ from numpy.typing import NDArray
 from ranking.scales import scheme_shift
 
 from crysjepa import datasets
-from crysjepa.candidates import CandidateTable, write_parquet
-from crysjepa.chemical_systems import element_fractions
+from crysjepa.core.candidates import CandidateTable, write_parquet
+from crysjepa.core.chemical_systems import element_fractions
+from crysjepa.core.validity import reduced_formulas
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.known_hull import NAME, known_hull
 from crysjepa.energy.lower_hull import LowerHull
 from crysjepa.energy.support import HullSupport, Support, systems_of
-from crysjepa.evaluate.judge_names import above_hull_column, energy_column
-from crysjepa.evaluate.judges import How, judge_by_all
-from crysjepa.evaluate.known import Known
-from crysjepa.evaluate.presets import Protocol
-from crysjepa.evaluate.probability import LIMITS, LogisticModel, ProbabilityModel
-from crysjepa.relax.relax import QUICK, relax_crystals
-from crysjepa.screen.filters import reduced_formulas
+from crysjepa.evaluation.judge_names import above_hull_column, energy_column
+from crysjepa.evaluation.judges import How, judge_by_all
+from crysjepa.evaluation.probability import LIMITS, LogisticModel, ProbabilityModel
+from crysjepa.evaluation.protocol import Protocol
+from crysjepa.evaluation.reference import Known
+from crysjepa.relaxation.relax import QUICK, relax_crystals
 
 Floats = NDArray[np.float64]
 

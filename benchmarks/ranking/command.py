@@ -13,13 +13,13 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from crysjepa.chemical_systems import system_names
-from crysjepa.crystals import Crystals
+from crysjepa.core.chemical_systems import system_names
+from crysjepa.core.crystals import Crystals
 from crysjepa.energy.hull import Hull
+from crysjepa.ranking.embedders import JepaEmbedder
+from crysjepa.ranking.registry import RankerContext
 from crysjepa.report.evaluation import save_figure
-from crysjepa.run import read_json, versions, write_json
-from crysjepa.screen.embedders import JepaEmbedder
-from crysjepa.screen.rankers import RankerContext
+from crysjepa.runtime.run_directory import read_json, versions, write_json
 from ranking.data import SCALE, Labelled, evenly, read_hull, read_known, read_wbm, split_valid
 from ranking.distances import References, variant_scores
 from ranking.figure import draw_figure

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from crysjepa.crystals import Crystals
+from crysjepa.core.crystals import Crystals
+from crysjepa.core.validity import invalid_structures
 from crysjepa.energy.hull import Hull
-from crysjepa.screen.filters import invalid_structures
 
 Floats = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crysjepa.chemical_systems import subsystems
+from crysjepa.core.chemical_systems import subsystems
 
 Floats = NDArray[np.float64]
 

@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from crysjepa.candidates import write_parquet
-from crysjepa.chemical_systems import subsystems, system_names
-from crysjepa.crystals import Crystals
-from crysjepa.screen.context import RankerContext
-from crysjepa.screen.embedders import Embedded, Embedder, Progress
-from crysjepa.screen.fingerprint import Fingerprints, ScaledFingerprints
-from crysjepa.screen.jepa_rankers import MeanDistance
-from crysjepa.screen.reference import ReferenceIndex
+from crysjepa.core.candidates import write_parquet
+from crysjepa.core.chemical_systems import subsystems, system_names
+from crysjepa.core.crystals import Crystals
+from crysjepa.ranking.context import RankerContext
+from crysjepa.ranking.embedders import Embedded, Embedder, Progress
+from crysjepa.ranking.fingerprints.ranker import Fingerprints, ScaledFingerprints
+from crysjepa.ranking.jepa import MeanDistance
+from crysjepa.ranking.reference_index import ReferenceIndex
 from ranking.scoring import Bench, say
 from ranking.store import FINGERPRINTS, Store
 

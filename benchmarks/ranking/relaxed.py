@@ -18,13 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from crysjepa.candidates import write_parquet
-from crysjepa.crystals import Crystals
+from crysjepa.core.candidates import write_parquet
+from crysjepa.core.crystals import Crystals
+from crysjepa.energy.elemental_references import check_scales, load_references
 from crysjepa.energy.hull import Hull
-from crysjepa.energy.references import check_scales, load_references
-from crysjepa.generate.base import load_generator
+from crysjepa.generators.base import load_generator
 from crysjepa.nn.checkpoint import file_hash
-from crysjepa.relax.relax import RelaxSettings, relax_crystals
+from crysjepa.relaxation.relax import RelaxSettings, relax_crystals
 from crysjepa.weights import shipped
 from ranking.data import as_array, crystal_hashes, read_diffcsp
 from ranking.scoring import say

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from pymatgen.core import Structure
 from pymatgen.entries.compatibility import MaterialsProject2020Compatibility, MaterialsProjectCompatibility
 
-from crysjepa.chemical_systems import element_fractions
-from crysjepa.crystals import Crystals
+from crysjepa.core.chemical_systems import element_fractions
+from crysjepa.core.crystals import Crystals
 from crysjepa.energy.corrections import correction
-from crysjepa.jepa.readouts import ridge
+from crysjepa.jepa.diagnostics.readouts import ridge
 
 PARTS = 5
 GASES = {

@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from crysjepa.crystals import Crystals
-from crysjepa.energy.references import ElementalReferences, fit_references
-from crysjepa.relax.force_fields import force_field_info, get_force_field
-from crysjepa.relax.interface import static_energies
-from crysjepa.screen.embedders import JepaEmbedder
-from crysjepa.screen.rankers import Ranker, RankerContext, make_ranker
+from crysjepa.core.crystals import Crystals
+from crysjepa.energy.elemental_references import ElementalReferences, fit_references
+from crysjepa.ranking.embedders import JepaEmbedder
+from crysjepa.ranking.registry import Ranker, RankerContext, make_ranker
+from crysjepa.relaxation.force_fields.base import static_energies
+from crysjepa.relaxation.force_fields.registry import force_field_info, get_force_field
 from ranking.data import Labelled, as_array, evenly
 from ranking.store import Store
 

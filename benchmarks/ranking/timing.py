@@ -20,9 +20,9 @@ from typing import Any, Protocol
 
 import torch
 
-from crysjepa.crystals import Crystals
-from crysjepa.run import read_json, write_json
-from crysjepa.screen.rankers import Ranker
+from crysjepa.core.crystals import Crystals
+from crysjepa.ranking.registry import Ranker
+from crysjepa.runtime.run_directory import read_json, write_json
 from ranking.data import spread_by_size
 from ranking.scoring import Bench, say, timed
 from ranking.store import Store

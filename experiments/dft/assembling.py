@@ -23,10 +23,10 @@ from planning import (
 )
 from pymatgen.core import Composition
 
-from crysjepa.candidates import CandidateTable
-from crysjepa.crystals import Crystals
-from crysjepa.evaluate.judges import SECOND, above_hull_column, judge_by_all
-from crysjepa.evaluate.known import Known
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.crystals import Crystals
+from crysjepa.evaluation.judges import SECOND, above_hull_column, judge_by_all
+from crysjepa.evaluation.reference import Known
 
 CONTROL, LISTED, EARLIER = "control", "short list", "list before the hull was closed"
 SAYS = (

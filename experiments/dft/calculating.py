@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from crysjepa.candidates import CandidateTable
-from crysjepa.crystals import Crystals
-from crysjepa.dft.calculations import Calculations, scale_of
-from crysjepa.dft.gpaw import PRESETS
-from crysjepa.dft.manifest import structure_hash
-from crysjepa.run import read_json, write_json
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.crystals import Crystals
+from crysjepa.dft.gpaw.backend import PRESETS
+from crysjepa.dft.gpaw.calculations import Calculations, scale_of
+from crysjepa.dft.vasp.manifest import structure_hash
+from crysjepa.runtime.run_directory import read_json, write_json
 
 TIME_LIMIT = 1500.0
 """Seconds for one crystal."""

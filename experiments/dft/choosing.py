@@ -8,19 +8,19 @@ import numpy as np
 import pandas as pd
 
 from crysjepa import api
-from crysjepa.candidates import CandidateTable, Status
-from crysjepa.discover.choosing import worth_relaxing
+from crysjepa.core.candidates import CandidateTable, Status
+from crysjepa.core.validity import Formula, invalid_structures, reduced_formulas
+from crysjepa.discovery.choosing import worth_relaxing
 from crysjepa.energy.support import HullSupport, Support
-from crysjepa.evaluate.given import energies_told
-from crysjepa.evaluate.grades import Grade, KnownFormulas
-from crysjepa.evaluate.known import Known
-from crysjepa.evaluate.presets import Protocol
-from crysjepa.generate.constraints import Constraints
-from crysjepa.relax.force_fields import force_field_info
-from crysjepa.relax.relax import RelaxSettings
-from crysjepa.screen.context import RankerContext, labels
-from crysjepa.screen.filters import Formula, invalid_structures, reduced_formulas
-from crysjepa.screen.rankers import make_ranker
+from crysjepa.evaluation.given import energies_told
+from crysjepa.evaluation.grades import Grade, KnownFormulas
+from crysjepa.evaluation.protocol import Protocol
+from crysjepa.evaluation.reference import Known
+from crysjepa.generators.constraints import Constraints
+from crysjepa.ranking.context import RankerContext, labels
+from crysjepa.ranking.registry import make_ranker
+from crysjepa.relaxation.force_fields.registry import force_field_info
+from crysjepa.relaxation.relax import RelaxSettings
 
 POOL = ("Li", "Na", "K", "Mg", "Ca", "Sr", "Al", "Ga", "Si", "Ge", "O", "F", "S", "Se", "Cl")
 """No open d or f shell, and cheap data sets."""

@@ -9,15 +9,15 @@ import numpy as np
 import pyarrow.parquet as pq
 from choosing import PROTOCOL
 
-from crysjepa.candidates import CandidateTable, write_parquet
-from crysjepa.chemical_systems import atomic_numbers
-from crysjepa.compete.prototypes import Prototypes
-from crysjepa.crystals import Crystals
-from crysjepa.generate.parents import Parents
-from crysjepa.jepa.pretrain import CrysJepa
-from crysjepa.relax.relax import relax_crystals
-from crysjepa.run import read_json, write_json
-from crysjepa.screen.embedders import JepaEmbedder
+from crysjepa.closed_hull.prototypes import Prototypes
+from crysjepa.core.candidates import CandidateTable, write_parquet
+from crysjepa.core.chemical_systems import atomic_numbers
+from crysjepa.core.crystals import Crystals
+from crysjepa.generators.substitution.parents import Parents
+from crysjepa.jepa.crys_jepa import CrysJepa
+from crysjepa.ranking.embedders import JepaEmbedder
+from crysjepa.relaxation.relax import relax_crystals
+from crysjepa.runtime.run_directory import read_json, write_json
 
 FILLED_SITES = 14
 """Prototypes with larger primitive cells are not tried."""

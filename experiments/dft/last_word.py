@@ -25,8 +25,8 @@ from typing import Any
 from keeping import HERE, JUDGES, keep, read, seed
 from tabling import Verdict, agreement, chance_agreement, judge, row, shares
 
-from crysjepa.candidates import CandidateTable
-from crysjepa.run import write_json, write_text
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.runtime.run_directory import write_json, write_text
 
 COUNTS = ("num", "agree", "both_stable", "judge_alone", "dft_alone", "neither")
 GROUPS = ("short list", "control", "list before the hull was closed")
@@ -181,8 +181,8 @@ def main() -> None:
         return
     from calculating import calculate
 
-    from crysjepa.dft.calculations import scale_of
-    from crysjepa.dft.gpaw import PRESETS
+    from crysjepa.dft.gpaw.backend import PRESETS
+    from crysjepa.dft.gpaw.calculations import scale_of
 
     if options.stage == "calculate":
         seed(options.work, scale_of("gpaw", PRESETS[options.preset]))

@@ -8,10 +8,10 @@ from itertools import chain, zip_longest
 
 from pymatgen.core import Composition
 
-from crysjepa.candidates import CandidateTable
-from crysjepa.crystals import Crystals
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.crystals import Crystals
 from crysjepa.energy.hull import Fractions, Hull
-from crysjepa.evaluate.force_field_hull import elemental_crystals
+from crysjepa.evaluation.force_field_hull import elemental_crystals
 
 ELECTRONS = {
     "Li": 3, "Na": 7, "K": 9, "Mg": 10, "Ca": 10, "Sr": 10, "Al": 3, "Ga": 13, "Si": 4, "Ge": 14, "O": 6,

@@ -12,7 +12,7 @@ import numpy as np
 from pymatgen.core import Composition
 from scipy.optimize import LinearConstraint, milp
 
-from crysjepa.evaluate.rates import wilson_interval
+from crysjepa.evaluation.rates import wilson_interval
 
 LIMITS = (0.1, 0.0)
 """eV/atom above the hull."""

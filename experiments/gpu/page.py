@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from figures import draw_refinement
 
-from crysjepa.candidates import CandidateTable
-from crysjepa.evaluate.judging import batches_of
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.evaluation.criteria import batches_of
 from crysjepa.report.wording import rate_with_interval
 
 BATCH = 500

@@ -12,17 +12,17 @@ from shared import keep_generator, keep_time, say, wait
 from train_default_weights import generator_crystals
 
 from crysjepa import api, datasets
-from crysjepa.candidates import CandidateTable
-from crysjepa.canonical import canonicalise
-from crysjepa.crystals import Crystals
-from crysjepa.discover.choosing import within_drift
-from crysjepa.generate.constraints import Constraints
-from crysjepa.generate.flow_generator import FlowGenerator, settle_all
-from crysjepa.generate.orbits import Settled
-from crysjepa.generate.registry import load_checkpoint
-from crysjepa.nn.parallel import default_processes
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.canonical import canonicalise
+from crysjepa.core.crystals import Crystals
+from crysjepa.core.validity import reduced_formulas
+from crysjepa.discovery.choosing import within_drift
+from crysjepa.generators.constraints import Constraints
+from crysjepa.generators.flow.generator import FlowGenerator, settle_all
+from crysjepa.generators.flow.orbits import Settled
+from crysjepa.generators.registry import load_checkpoint
 from crysjepa.nn.training import TrainSettings
-from crysjepa.screen.filters import reduced_formulas
+from crysjepa.runtime.threads import default_processes
 
 REFINING = TrainSettings(batch_size=2048, learning_rate=1e-3, warmup=100, ema_decay=0.998, record_every=50)
 TOO_GOOD, GOOD = -0.3, 0.05
@@ -46,8 +46,8 @@ def sample(
 def screen(source: Path, data: Path, out: Path, num: int, by: str, drift: float) -> None:
     """The best by a ranker, each formula once, from :data:`TOO_GOOD` to :data:`GOOD`.
 
-    Their elements keep to :func:`crysjepa.discover.choosing.within_drift`. Ranking is on the CPU: beside what
-    else runs on a GPU it is no slower there.
+    Their elements keep to :func:`crysjepa.discovery.choosing.within_drift`. Ranking is on the CPU: beside
+    what else runs on a GPU it is no slower there.
     """
     ranked = out.with_name(f"{out.stem}-ranked.parquet")
     reference, hull = data / "mp20_bt.parquet", data / "mp20_hull.parquet"

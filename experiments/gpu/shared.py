@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from crysjepa.generate.flow_generator import FlowGenerator
+from crysjepa.generators.flow.generator import FlowGenerator
 from crysjepa.nn.training import Training
 
 

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from shared import Clock, keep, name_of, say
 
-from crysjepa.crystals import Crystals
-from crysjepa.generate.denoiser import Denoiser
-from crysjepa.generate.diffusion import PAPER as PAPER_DDPM
-from crysjepa.generate.diffusion import DiffusionConfig, DiffusionGenerator
-from crysjepa.jepa.model import PAPER as PAPER_JEPA
-from crysjepa.jepa.model import JepaConfig
-from crysjepa.jepa.pretrain import CrysJepa
+from crysjepa.core.crystals import Crystals
+from crysjepa.generators.diffusion.denoiser import Denoiser
+from crysjepa.generators.diffusion.generator import PAPER as PAPER_DDPM
+from crysjepa.generators.diffusion.generator import DiffusionConfig, DiffusionGenerator
+from crysjepa.jepa.crys_jepa import CrysJepa
+from crysjepa.jepa.network import PAPER as PAPER_JEPA
+from crysjepa.jepa.network import JepaConfig
 from crysjepa.nn.training import TrainSettings
 from crysjepa.nn.transformer import TransformerConfig
 

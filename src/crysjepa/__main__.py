@@ -1,5 +1,5 @@
 """``python -m crysjepa``: the command line."""
 
-from crysjepa.cli import app
+from crysjepa.cli.main import app
 
 app()

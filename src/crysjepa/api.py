@@ -16,43 +16,43 @@ import pyarrow as pa
 import torch
 
 from crysjepa import datasets
-from crysjepa._verbs import Report, Source, resolve_device
-from crysjepa._verbs import beside as _beside
-from crysjepa._verbs import check_file as _check_file
-from crysjepa._verbs import stage as _stage
-from crysjepa.candidates import CandidateTable
-from crysjepa.dft.collect import dft_collect as dft_collect
-from crysjepa.dft.export import dft_export as dft_export
-from crysjepa.dft.run import dft_run as dft_run
-from crysjepa.diagnose import MAX_CRYSTALS, diagnose_table
-from crysjepa.discover.config import PRESETS, DiscoverConfig
-from crysjepa.discover.loop import discover_crystals
+from crysjepa.checks.check import check_crystals
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.dft.gpaw.run import dft_run as dft_run
+from crysjepa.dft.vasp.collect import dft_collect as dft_collect
+from crysjepa.dft.vasp.export import dft_export as dft_export
+from crysjepa.discovery.config import PRESETS, DiscoverConfig
+from crysjepa.discovery.loop import discover_crystals
 from crysjepa.energy.known_hull import NAME
-from crysjepa.evaluate.force_field_hull import force_field_hull
-from crysjepa.evaluate.given import energies_of as energies_of
-from crysjepa.evaluate.given import energies_told, read_given
-from crysjepa.evaluate.known import Known
-from crysjepa.evaluating import compare as compare
-from crysjepa.evaluating import compete as compete
-from crysjepa.evaluating import evaluate as evaluate
-from crysjepa.evaluating import tradeoff as tradeoff
-from crysjepa.generating import Generated as Generated
-from crysjepa.generating import generate as generate
-from crysjepa.jepa.pretrain import CrysJepa
+from crysjepa.evaluation.force_field_hull import force_field_hull
+from crysjepa.evaluation.given import energies_of as energies_of
+from crysjepa.evaluation.given import energies_told, read_given
+from crysjepa.evaluation.reference import Known
+from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.nn.checkpoint import read_header
-from crysjepa.relax.force_fields import force_field_info, force_field_status
-from crysjepa.relax.relax import RelaxSettings, relax_crystals
+from crysjepa.relaxation.force_fields.registry import force_field_info, force_field_status
+from crysjepa.relaxation.relax import RelaxSettings, relax_crystals
 from crysjepa.report.page import write_report
-from crysjepa.run import versions
-from crysjepa.screening import Screened as Screened
-from crysjepa.screening import embed as embed
-from crysjepa.screening import screen as screen
-from crysjepa.sense.check import check_crystals
-from crysjepa.train import FINETUNING as FINETUNING
-from crysjepa.train import finetune as finetune
-from crysjepa.train import pretrain as pretrain
-from crysjepa.train import train as train
+from crysjepa.runtime.run_directory import versions
 from crysjepa.weights import shipped
+from crysjepa.workflows.diagnose import MAX_CRYSTALS, diagnose_table
+from crysjepa.workflows.evaluate import compare as compare
+from crysjepa.workflows.evaluate import compete as compete
+from crysjepa.workflows.evaluate import evaluate as evaluate
+from crysjepa.workflows.evaluate import tradeoff as tradeoff
+from crysjepa.workflows.generate import Generated as Generated
+from crysjepa.workflows.generate import generate as generate
+from crysjepa.workflows.inputs import Report, Source, resolve_device
+from crysjepa.workflows.inputs import beside as _beside
+from crysjepa.workflows.inputs import check_file as _check_file
+from crysjepa.workflows.inputs import stage as _stage
+from crysjepa.workflows.screen import Screened as Screened
+from crysjepa.workflows.screen import embed as embed
+from crysjepa.workflows.screen import screen as screen
+from crysjepa.workflows.train import FINETUNING as FINETUNING
+from crysjepa.workflows.train import finetune as finetune
+from crysjepa.workflows.train import pretrain as pretrain
+from crysjepa.workflows.train import train as train
 
 
 def relax(
@@ -98,7 +98,7 @@ def hull(
 ) -> pa.Table:
     """Make a hull of a force field's own energies; what was interrupted goes on from ``OUT.shards``.
 
-    See :func:`crysjepa.evaluate.force_field_hull.force_field_hull`.
+    See :func:`crysjepa.evaluation.force_field_hull.force_field_hull`.
     """
     _check_file(out)
     shards = _beside(out, ".shards")
@@ -122,7 +122,8 @@ def diagnose(
 ) -> dict[str, Any]:
     """Is an embedding collapsed, or worth something? Numbers; with ``out``, maps and a page in that folder.
 
-    ``model`` is a checkpoint, by default the shipped one. See :func:`crysjepa.diagnose.diagnose_table`.
+    ``model`` is a checkpoint, by default the shipped one. See
+    :func:`crysjepa.workflows.diagnose.diagnose_table`.
     """
     if out is not None and Path(out).is_file():
         raise ValueError(f"{out} is a file: name a folder to write to")
@@ -142,7 +143,7 @@ def discover(
 ) -> Path:
     """The whole loop, from known crystals to a short list and its page, whose path is returned.
 
-    See :func:`crysjepa.discover.loop.discover_crystals`.
+    See :func:`crysjepa.discovery.loop.discover_crystals`.
     """
     chosen = config or PRESETS["quick"]
     return discover_crystals(chosen, Path(out), device=resolve_device(device), progress=progress)
@@ -164,7 +165,7 @@ def check(
     """Phonons, elastic constants, bonding and orderings of a short list, in ``OUT/checked.parquet``.
 
     Of a finished run it is the short list that is checked. ``seconds`` are for one crystal's phonons and
-    elastic constants. See :func:`crysjepa.sense.check.check_crystals`.
+    elastic constants. See :func:`crysjepa.checks.check.check_crystals`.
     """
     if Path(out).is_file():
         raise ValueError(f"{out} is a file: name a folder to write to")

@@ -8,13 +8,13 @@ import benchmarks_on_path  # noqa: F401
 import numpy as np
 import pandas as pd
 import pytest
-from evaluation import page, run
 from judging.hulls import compare_hulls
 from judging.matching import compare_matching, plain_loop
 
 from crysjepa import datasets
-from crysjepa.crystals import Crystals
+from crysjepa.core.crystals import Crystals
 from crysjepa.energy.hull import Hull
+from evaluation import page, run
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -4,7 +4,7 @@ import benchmarks_on_path  # noqa: F401
 import pytest
 from generation.speed import STEPS, draw_steps, measure_speed, share, speed_page
 
-from crysjepa.generate.flow_generator import FlowGenerator
+from crysjepa.generators.flow.generator import FlowGenerator
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ from ranking.distances import (
     whitener,
 )
 
-from crysjepa.chemical_systems import keys_of_names
-from crysjepa.screen.reference import ReferenceIndex
+from crysjepa.core.chemical_systems import keys_of_names
+from crysjepa.ranking.reference_index import ReferenceIndex
 
 SYSTEMS = ("Li", "Li-O", "Li-O", "Na-O", "O", "Li-Na-O", "Fe")
 

@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 from ranking.command import Options, relabel_sets, run_benchmark
 from ranking.data import evenly, read_hull, read_known, read_wbm, split_valid, spread_by_size
-from ranking.fingerprints import Pooled, within_reach
 from ranking.notes import verdict
 from ranking.page import page
 from ranking.relaxed import draw_sets, read_labels
@@ -23,9 +22,10 @@ from ranking.timing import OWN, summarise
 
 from conftest import TinyWorld
 from crysjepa import datasets
-from crysjepa.jepa.pretrain import CrysJepa
-from crysjepa.screen.embedders import JepaEmbedder
-from crysjepa.screen.rankers import RankerContext, make_ranker
+from crysjepa.jepa.crys_jepa import CrysJepa
+from crysjepa.ranking.embedders import JepaEmbedder
+from crysjepa.ranking.registry import RankerContext, make_ranker
+from ranking.fingerprints import Pooled, within_reach
 
 pytestmark = pytest.mark.timeout(900)  # loads CHGNet and starts processes, on machines with other work
 

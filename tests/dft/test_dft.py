@@ -13,13 +13,13 @@ from vasp_outputs import finish
 
 from conftest import make_salts
 from crysjepa import api
-from crysjepa.candidates import CandidateTable, Status
-from crysjepa.cli import app
-from crysjepa.crystals import Crystals
-from crysjepa.dft.energies import vasp_references
-from crysjepa.dft.manifest import Manifest, structure_hash
+from crysjepa.cli.main import app
+from crysjepa.core.candidates import CandidateTable, Status
+from crysjepa.core.crystals import Crystals
+from crysjepa.dft.vasp.corrections import vasp_references
+from crysjepa.dft.vasp.manifest import Manifest, structure_hash
+from crysjepa.energy.elemental_references import ScaleMismatch
 from crysjepa.energy.hull import Hull
-from crysjepa.energy.references import ScaleMismatch
 
 SALTS = ("NaCl", "KCl", "LiF", "MgO", "CaO", "KBr", "SrTiO3")
 E_F = {"NaCl": -2.0, "KCl": -2.2, "LiF": -3.0, "MgO": -3.1, "CaO": -3.3, "KBr": -2.0, "SrTiO3": -3.5}

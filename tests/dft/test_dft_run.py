@@ -10,12 +10,12 @@ from pymatgen.core import Composition
 from typer.testing import CliRunner
 
 from crysjepa import api
-from crysjepa.candidates import CandidateTable
-from crysjepa.cli import app
-from crysjepa.crystals import Crystals
-from crysjepa.dft import calculations, gpaw
-from crysjepa.dft.competing import elements_of
-from crysjepa.dft.gpaw import GpawSettings
+from crysjepa.cli.main import app
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.crystals import Crystals
+from crysjepa.dft.gpaw import backend, calculations
+from crysjepa.dft.gpaw.backend import GpawSettings
+from crysjepa.dft.gpaw.competing_phases import elements_of
 
 
 def l1_2(one, three, a):
@@ -169,7 +169,7 @@ def test_errors_say_what_to_do(files, monkeypatch):
             files / "candidates.parquet", files / "o", backend="emt", reference=files / "bare.parquet"
         )
     assert calculate(files, max_sites=1).table.counts() == {"failed: dft": 4}
-    monkeypatch.setattr(gpaw, "find_spec", lambda name: None)
+    monkeypatch.setattr(backend, "find_spec", lambda name: None)
     result = CliRunner().invoke(
         app, ["dft", "run", str(files / "candidates.parquet"), "-o", str(files / "o")]
     )

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Composition, Lattice, Species, Structure
 
-from crysjepa.crystals import Crystals
+from crysjepa.core.crystals import Crystals
 from crysjepa.energy.corrections import mp2020_corrections, oxidation_states
 
 CASES = Path(__file__).parents[1] / "data" / "cases" / "energies"

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition, Element
 
-from crysjepa.candidates import CandidateTable
-from crysjepa.crystals import Crystals
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.crystals import Crystals
 from crysjepa.energy.hull import Hull
 
 ELEMENTS = ["Li", "Fe", "P", "O", "S"]

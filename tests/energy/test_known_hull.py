@@ -7,7 +7,8 @@ from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition, Element
 
 from crysjepa import datasets
-from crysjepa.crystals import Crystals
+from crysjepa.core.crystals import Crystals
+from crysjepa.core.validity import reduced_formulas
 from crysjepa.energy.known_hull import (
     NAME,
     SCALE,
@@ -16,10 +17,9 @@ from crysjepa.energy.known_hull import (
     known_hull,
     lemat_systems,
 )
-from crysjepa.evaluate.hulls import hull_or_default, load_hull, scale_of
-from crysjepa.screen.filters import reduced_formulas
-from crysjepa.screen.matching import novel
-from crysjepa.screen.reduction import reduce_crystal
+from crysjepa.energy.load_hull import hull_or_default, load_hull, scale_of
+from crysjepa.matching.reduction import reduce_crystal
+from crysjepa.matching.uniqueness import novel
 
 LIMIT = 9_000_000
 
@@ -111,7 +111,7 @@ def test_lemat_knows_systems_of_which_the_hull_has_nothing():
 
 
 def test_a_hull_for_everyone_who_forgets_one(salts):
-    from crysjepa.candidates import CandidateTable
+    from crysjepa.core.candidates import CandidateTable
 
     table = CandidateTable.from_crystals(salts)
     assert hull_or_default(None, table, SCALE, "mine") is known_hull()
@@ -125,7 +125,7 @@ def test_a_hull_for_everyone_who_forgets_one(salts):
 
 def test_a_verb_that_needs_none_of_it_reads_none_of_it(tiny, tmp_path, monkeypatch):
     from crysjepa import api
-    from crysjepa.relax.relax import RelaxSettings
+    from crysjepa.relaxation.relax import RelaxSettings
 
     def refuse(name):
         raise AssertionError(f"{name} was read")

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crysjepa import datasets
-from crysjepa.chemical_systems import NUM_ELEMENTS, atomic_numbers, element_fractions
+from crysjepa.core.chemical_systems import NUM_ELEMENTS, atomic_numbers, element_fractions
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.lower_hull import LowerHull
 

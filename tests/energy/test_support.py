@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crysjepa.chemical_systems import element_symbols
+from crysjepa.core.chemical_systems import element_symbols
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.known_hull import known_hull
 from crysjepa.energy.support import ORDER, HullSupport, Support, systems_of, warning

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from crysjepa._download import DatasetError
-from crysjepa.candidates import CandidateTable
-from crysjepa.generate.registry import load_checkpoint
-from crysjepa.jepa.pretrain import CrysJepa
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.generators.registry import load_checkpoint
+from crysjepa.jepa.crys_jepa import CrysJepa
+from crysjepa.runtime.download import DatasetError
 
 RUN = Path(__file__).parents[2] / "experiments" / "gpu" / "run.py"
 

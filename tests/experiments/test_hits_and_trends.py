@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from crysjepa import api
-from crysjepa.candidates import CandidateTable
-from crysjepa.evaluate.presets import Protocol
-from crysjepa.run import read_json
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.evaluation.protocol import Protocol
+from crysjepa.runtime.run_directory import read_json
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from crysjepa.candidates import CandidateTable
-from crysjepa.generate.base import load_generator
-from crysjepa.run import read_json
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.generators.base import load_generator
+from crysjepa.runtime.run_directory import read_json
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 

@@ -16,11 +16,11 @@ from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
 
 from crysjepa import datasets
-from crysjepa.canonical import canonicalise
-from crysjepa.crystals import Crystals
-from crysjepa.jepa import distances, maps, redescribe
-from crysjepa.jepa.diagnostics import _representation, diagnose_model
-from crysjepa.jepa.distances import (
+from crysjepa.core.canonical import canonicalise
+from crysjepa.core.crystals import Crystals
+from crysjepa.jepa.crys_jepa import CrysJepa
+from crysjepa.jepa.diagnostics import distances, equivalent_cells, maps
+from crysjepa.jepa.diagnostics.distances import (
     effective_rank,
     measure_agreement,
     measure_spread,
@@ -28,11 +28,7 @@ from crysjepa.jepa.distances import (
     sample_pairs,
     variance_spectrum,
 )
-from crysjepa.jepa.invariant import InvariantConfig
-from crysjepa.jepa.model import JepaConfig
-from crysjepa.jepa.pretrain import CrysJepa
-from crysjepa.jepa.readouts import compare_readouts, hold_out_systems, nearest_rows, ridge
-from crysjepa.jepa.redescribe import (
+from crysjepa.jepa.diagnostics.equivalent_cells import (
     CHANGES,
     TOLERANCE,
     Dependence,
@@ -41,6 +37,10 @@ from crysjepa.jepa.redescribe import (
     random_rotation,
     random_unimodular,
 )
+from crysjepa.jepa.diagnostics.measures import _representation, diagnose_model
+from crysjepa.jepa.diagnostics.readouts import compare_readouts, hold_out_systems, nearest_rows, ridge
+from crysjepa.jepa.invariant import InvariantConfig
+from crysjepa.jepa.network import JepaConfig
 from crysjepa.nn.training import TrainSettings
 from crysjepa.nn.transformer import TransformerConfig
 
@@ -258,7 +258,7 @@ def test_rotations_are_proper_and_cells_unimodular(seed):
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_other_words_are_of_the_same_crystal(salts, change):
-    told = redescribe.redescribe(salts, change)
+    told = equivalent_cells.redescribe(salts, change)
     assert told.ids == salts.ids and (told.frac_coords >= 0).all() and (told.frac_coords < 1).all()
     matcher = StructureMatcher(ltol=1e-4, stol=1e-4, angle_tol=1e-3, scale=False)
     for new, old in zip(told.to_structures(), salts.to_structures(), strict=True):
@@ -272,7 +272,7 @@ def test_other_words_are_of_the_same_crystal(salts, change):
         or not np.allclose(a.lattices, b.lattices)
         for a, b in zip(told, salts, strict=True)
     )
-    backwards = redescribe.redescribe(salts[::-1], change)[::-1]
+    backwards = equivalent_cells.redescribe(salts[::-1], change)[::-1]
     np.testing.assert_array_equal(backwards.frac_coords, told.frac_coords)
 
 
@@ -295,7 +295,7 @@ def test_the_papers_encoder_moves_as_it_is(known, model):
     assert set(found) == set(itertools.product(CHANGES, (False, True)))
     assert all(d.num_crystals == 80 for d in found.values())
     before = model(PAPERS).embed(crystals)
-    twins = redescribe.redescribe(crystals, "another cell")
+    twins = equivalent_cells.redescribe(crystals, "another cell")
     moved = np.linalg.norm(model(PAPERS).embed(twins) - before, axis=1)
     cell = found["another cell", False]
     assert cell.median == pytest.approx(np.median(moved)) and cell.largest == pytest.approx(moved.max())

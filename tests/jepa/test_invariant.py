@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from conftest import TINY_INVARIANT
-from crysjepa.crystals import Crystals
+from crysjepa.core.crystals import Crystals
+from crysjepa.core.lattice import polar_decompose
+from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.jepa.invariant import InvariantConfig
-from crysjepa.jepa.model import Jepa, JepaConfig
-from crysjepa.jepa.pretrain import CrysJepa
-from crysjepa.lattice import polar_decompose
+from crysjepa.jepa.network import Jepa, JepaConfig
 from crysjepa.nn.batches import PackedCrystals
 from crysjepa.nn.training import TrainSettings
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from conftest import TINY_INVARIANT, make_salts
-from crysjepa.canonical import canonicalise
-from crysjepa.crystals import Crystals
+from crysjepa.core.canonical import canonicalise
+from crysjepa.core.crystals import Crystals
+from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.jepa.losses import info_nce, mean_absolute
-from crysjepa.jepa.model import Jepa, JepaConfig, Objective
+from crysjepa.jepa.network import Jepa, JepaConfig, Objective
 from crysjepa.jepa.objectives import CONTEXTS, CONTRAST, RELAXED, SITES, JepaLoss
-from crysjepa.jepa.pretrain import CrysJepa
 from crysjepa.nn.batches import PackedCrystals
 from crysjepa.nn.training import TrainSettings, train_model
 from crysjepa.nn.transformer import TransformerConfig

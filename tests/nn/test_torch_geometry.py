@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crysjepa.generate.orbit_batches import PackedOrbits, exponential
-from crysjepa.generate.orbits import settle
+from crysjepa.generators.flow.orbit_batches import PackedOrbits, exponential
+from crysjepa.generators.flow.orbits import settle
 from crysjepa.nn import torch_geometry
 from crysjepa.nn.batches import PackedCrystals
 from crysjepa.nn.geometry import orbit_features, pair_features

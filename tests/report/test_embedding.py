@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from crysjepa import datasets
-from crysjepa.candidates import CandidateTable
-from crysjepa.cli import app
-from crysjepa.crystals import Crystals
+from crysjepa.cli.main import app
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.crystals import Crystals
 from crysjepa.report.embedding import FIGURES, MAPS, headline, tables, write_diagnosis
 from crysjepa.report.embedding_figures import (
     ENERGY_COLOURS,

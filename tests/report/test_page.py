@@ -22,8 +22,8 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from pymatgen.core import Lattice, Structure
 
-from crysjepa.candidates import CandidateTable, Status, write_parquet
-from crysjepa.crystals import Crystals
+from crysjepa.core.candidates import CandidateTable, Status, write_parquet
+from crysjepa.core.crystals import Crystals
 from crysjepa.report import write_report
 from crysjepa.report.cards import cif_link
 from crysjepa.report.figures import hull_figure, map_figure, rates_figure

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pymatgen.core import Composition
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 
-from crysjepa.dft.manifest import STAGES
+from crysjepa.dft.vasp.manifest import STAGES
 
 WHOLE = "run"
 """The stage of a folder that holds one calculation and no stages: it must be converged in every respect."""
@@ -61,8 +61,8 @@ def outcome(steps: Mapping[str, Step], composition: Composition) -> Outcome:
     Parameters
     ----------
     steps
-        By stage, one of :data:`~crysjepa.dft.manifest.STAGES` or :data:`WHOLE`; those that were not started
-        are absent. ``relax_1`` need not be there once ``relax_2`` is.
+        By stage, one of :data:`~crysjepa.dft.vasp.manifest.STAGES` or :data:`WHOLE`; those that were not
+        started are absent. ``relax_1`` need not be there once ``relax_2`` is.
     composition
         Of the exported cell.
     """

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crysjepa._verbs import Report
-from crysjepa.candidates import CandidateTable
+from crysjepa.core.candidates import CandidateTable
 from crysjepa.dft.outcome import State
-from crysjepa.evaluate.columns import set_column
-from crysjepa.evaluate.judge import Judge
-from crysjepa.evaluate.rates import crystal_metrics
-from crysjepa.run import versions, write_json
+from crysjepa.evaluation.columns import set_column
+from crysjepa.evaluation.evaluator import Judge
+from crysjepa.evaluation.rates import crystal_metrics
+from crysjepa.runtime.run_directory import versions, write_json
+from crysjepa.workflows.inputs import Report
 
 STAGE = "dft"
 _JUDGED = {

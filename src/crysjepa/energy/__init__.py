@@ -1,0 +1,1 @@
+"""Formation energies, corrections, and the convex hull (Eq. 4 to 6)."""

@@ -18,7 +18,7 @@ from pymatgen.entries.compatibility import Compatibility, MaterialsProject2020Co
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 from pymatgen.io.vasp.sets import MPRelaxSet
 
-from crysjepa.crystals import Crystals
+from crysjepa.core.crystals import Crystals
 
 GUESSED_BY_PYMATGEN = 20
 """Atoms in a formula unit for which the scheme guesses oxidation states; of more, it has none."""

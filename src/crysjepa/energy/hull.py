@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.optimize import LinearConstraint, milp
 
-from crysjepa.energy.references import ElementalReferences, check_scales
+from crysjepa.energy.elemental_references import ElementalReferences, check_scales
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition
 
-    from crysjepa.candidates import CandidateTable
+    from crysjepa.core.candidates import CandidateTable
 
 Fractions = tuple[tuple[str, float], ...]
 """A composition as sorted (element, atomic fraction) pairs: equal for Li2O and Li4O2."""
@@ -61,7 +61,7 @@ class Hull:
     scale
         Which corrections and references the energies carry, such as ``"materials_project"``. Formation
         energies are comparable with this hull only on the same scale (see
-        :func:`crysjepa.energy.references.check_scales`).
+        :func:`crysjepa.energy.elemental_references.check_scales`).
     source
         Where the entries are from, for people.
     scale_stated
@@ -70,7 +70,7 @@ class Hull:
         The entries that could not be used: ``{id: reason}``.
     references
         The elemental references behind the formation energies, where the file has them: a hull of a force
-        field's own energies (:mod:`crysjepa.evaluate.force_field_hull`).
+        field's own energies (:mod:`crysjepa.evaluation.force_field_hull`).
 
     Without a compound it is the hull of the elements alone.
     """
@@ -168,7 +168,7 @@ class Hull:
         ``"elemental_references"`` of the metadata become ``references``.
 
         Raises ValueError for any other file; for data sets of structures there is
-        :func:`crysjepa.evaluate.metrics.load_hull`.
+        :func:`crysjepa.evaluation.metrics.load_hull`.
         """
         path = Path(path)
         try:

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crysjepa._bundle import NAME, SCALE, bundled_file
-from crysjepa.chemical_systems import element_symbols
+from crysjepa.core.chemical_systems import element_symbols
+from crysjepa.data.bundle import NAME, SCALE, bundled_file
 from crysjepa.energy.hull import Fractions, Hull
 
 __all__ = ["NAME", "SCALE", "bundled_file", "known_formulas", "known_hull", "lemat_systems"]

@@ -12,15 +12,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from crysjepa.chemical_systems import (
+from crysjepa.core.chemical_systems import (
     SystemTable,
     atomic_numbers,
     element_symbols,
     system_keys,
     systems_within,
 )
-from crysjepa.compiled import compiled
 from crysjepa.energy.hull import Hull
+from crysjepa.runtime.numba_jit import compiled
 
 TOLERANCE = 1e-10
 """eV/atom; how far below the chemical potentials a compound may lie and not be brought in."""
@@ -70,7 +70,7 @@ class LowerHull:
         Parameters
         ----------
         fractions
-            (M, 119) atomic fractions, as :func:`crysjepa.chemical_systems.element_fractions` has them.
+            (M, 119) atomic fractions, as :func:`crysjepa.core.chemical_systems.element_fractions` has them.
 
         Returns
         -------

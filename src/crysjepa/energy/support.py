@@ -18,7 +18,7 @@ from enum import StrEnum
 from functools import cached_property
 from itertools import combinations
 
-from crysjepa.chemical_systems import atomic_numbers, element_symbols
+from crysjepa.core.chemical_systems import atomic_numbers, element_symbols
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.known_hull import lemat_systems
 

@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crysjepa._cif import MAX_CRYSTAL_BYTES, MAX_SITES, ReadError, brief
+from crysjepa.io.cif.blocks import MAX_CRYSTAL_BYTES, MAX_SITES, ReadError, brief
 from crysjepa.io.entry import Entry, own_name, reason_of
 from crysjepa.io.extxyz import crystal_of, scalars
 

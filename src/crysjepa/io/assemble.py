@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from crysjepa._cif import RawCrystal
-from crysjepa._notes import note
-from crysjepa.candidates import CandidateTable
-from crysjepa.crystals import ARROW_SCHEMA, MAX_COORDINATE, MAX_LENGTH, MAX_SITES, Crystals
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.crystals import ARROW_SCHEMA, MAX_COORDINATE, MAX_LENGTH, MAX_SITES, Crystals
+from crysjepa.io.cif.blocks import RawCrystal
 from crysjepa.io.columns import inferred
 from crysjepa.io.entry import Entry, unicode_name
+from crysjepa.runtime.notes import note
 
 STATE = ("status", "stage", "reason")
 _RESERVED = ("id", *STATE, *ARROW_SCHEMA.names[1:])

@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from crysjepa._cif import MAX_CRYSTAL_BYTES, RawCrystal, ReadError, brief, read_only_block
-from crysjepa._notes import note
+from crysjepa.io.cif.blocks import MAX_CRYSTAL_BYTES, RawCrystal, ReadError, brief, read_only_block
 from crysjepa.io.structures import read_structure, structure_in
 from crysjepa.io.text_formats import poscar
+from crysjepa.runtime.notes import note
 
 MAX_CELL = 2 * MAX_CRYSTAL_BYTES
 """Characters of a cell that are kept; fewer are parsed."""

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crysjepa._notes import note
 from crysjepa.io.entry import unicode_name
+from crysjepa.runtime.notes import note
 
 NUMBERS = (
     "e_above_hull", "energy_above_hull", "formation_energy_per_atom", "formation_energy", "energy_per_atom",

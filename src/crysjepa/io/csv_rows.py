@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from itertools import chain, islice, zip_longest
 from typing import Any, TextIO
 
-from crysjepa._cif import ReadError, brief
 from crysjepa.io.cells import MAX_CELL, choose_column, crystal_in
+from crysjepa.io.cif.blocks import ReadError, brief
 from crysjepa.io.entry import ID_COLUMNS, Entry, Progress, attempt
 
 _LOOKED_AT = 50

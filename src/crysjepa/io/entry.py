@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from crysjepa._cif import RawCrystal, ReadError, brief
+from crysjepa.io.cif.blocks import RawCrystal, ReadError, brief
 
 Progress = Callable[[int, int], None]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crysjepa._cif import MAX_SITES, RawCrystal, ReadError, atomic_number, brief
-from crysjepa.crystals import why_no_crystal
+from crysjepa.core.crystals import why_no_crystal
+from crysjepa.io.cif.blocks import MAX_SITES, RawCrystal, ReadError, atomic_number, brief
 from crysjepa.io.entry import Entry, check_numbers, own_name, reason_of
 
 if TYPE_CHECKING:

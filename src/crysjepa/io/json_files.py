@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any, TextIO
 
-from crysjepa._cif import ReadError, brief
 from crysjepa.io.cells import COLUMNS, choose_column, crystal_in, holds_structure
+from crysjepa.io.cif.blocks import ReadError, brief
 from crysjepa.io.entry import ID_COLUMNS, Entry, Progress, attempt, own_name
 from crysjepa.io.structures import is_structure, structure_in
 

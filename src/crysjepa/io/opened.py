@@ -8,7 +8,7 @@ import io
 import lzma
 from typing import IO, Any
 
-from crysjepa._cif import ReadError
+from crysjepa.io.cif.blocks import ReadError
 
 MAX_INFLATION = 200
 """What unpacks to more than this many times its size is taken for an attack ..."""

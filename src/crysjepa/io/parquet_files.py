@@ -12,14 +12,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from crysjepa._cif import RawCrystal, ReadError, brief
-from crysjepa._notes import note
-from crysjepa.candidates import CandidateTable, Status
-from crysjepa.crystals import ARROW_SCHEMA
+from crysjepa.core.candidates import CandidateTable, Status
+from crysjepa.core.crystals import ARROW_SCHEMA
 from crysjepa.io.assemble import STATE, assemble
 from crysjepa.io.cells import choose_column, crystal_in
+from crysjepa.io.cif.blocks import RawCrystal, ReadError, brief
 from crysjepa.io.columns import NUMBERS, column_of
 from crysjepa.io.entry import ID_COLUMNS, Entry, attempt
+from crysjepa.runtime.notes import note
 
 MAX_VALUES = 2_000_000_000
 """Numbers and texts in a file; and of a small file, so many for each of its bytes:"""

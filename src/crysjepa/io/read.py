@@ -1,6 +1,6 @@
 """Crystals from files of every kind, compressed or not, and from folders and zips of them.
 
-Every crystal of the source becomes a row of a :class:`~crysjepa.candidates.CandidateTable`. One that
+Every crystal of the source becomes a row of a :class:`~crysjepa.core.candidates.CandidateTable`. One that
 cannot be read is a row too: ``failed`` at stage ``read``, with the reason.
 """
 
@@ -15,10 +15,10 @@ from typing import IO
 
 import pandas as pd
 
-from crysjepa._cif import MAX_CRYSTAL_BYTES, ReadError, brief
-from crysjepa.candidates import CandidateTable
+from crysjepa.core.candidates import CandidateTable
 from crysjepa.io.ase_files import read_db, read_traj
 from crysjepa.io.assemble import assemble, unique_names
+from crysjepa.io.cif.blocks import MAX_CRYSTAL_BYTES, ReadError, brief
 from crysjepa.io.csv_rows import read_csv
 from crysjepa.io.entry import Entry, Progress, decode, reason_of, unicode_name
 from crysjepa.io.extxyz import MAX_LINE, read_xyz

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crysjepa._cif import MAX_SITES, RawCrystal, ReadError, atomic_number, brief
+from crysjepa.io.cif.blocks import MAX_SITES, RawCrystal, ReadError, atomic_number, brief
 from crysjepa.io.entry import Entry
 
 WRONG = (KeyError, TypeError, ValueError, IndexError, AttributeError)

@@ -7,14 +7,7 @@ import warnings
 
 import numpy as np
 
-from crysjepa._cif import (
-    MAX_SITES,
-    RawCrystal,
-    ReadError,
-    brief,
-    read_block,
-    split_blocks,
-)
+from crysjepa.io.cif.blocks import MAX_SITES, RawCrystal, ReadError, brief, read_block, split_blocks
 from crysjepa.io.entry import Entry, attempt, check_numbers
 
 _SMALLEST_BLOCK = 100

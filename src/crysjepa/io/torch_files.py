@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crysjepa._cif import RawCrystal, ReadError, brief
-from crysjepa.crystals import MAX_COORDINATE
+from crysjepa.core.crystals import MAX_COORDINATE
+from crysjepa.io.cif.blocks import RawCrystal, ReadError, brief
 from crysjepa.io.entry import Entry, attempt
 from crysjepa.io.parquet_files import elements
 from crysjepa.io.structures import cell_of

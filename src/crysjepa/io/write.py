@@ -19,10 +19,10 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import pandas as pd
 
-from crysjepa._cif import ReadError
-from crysjepa.candidates import CandidateTable
-from crysjepa.crystals import ARROW_SCHEMA, Crystals
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.crystals import ARROW_SCHEMA, Crystals
 from crysjepa.io.assemble import STATE, problems_of
+from crysjepa.io.cif.blocks import ReadError
 from crysjepa.io.kinds import Kind, kind_of
 
 if TYPE_CHECKING:

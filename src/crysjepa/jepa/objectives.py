@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from crysjepa.jepa.augment import distort, rotate, translate
 from crysjepa.jepa.losses import info_nce, mean_absolute, sigreg
-from crysjepa.jepa.model import Jepa, JepaConfig
+from crysjepa.jepa.network import Jepa, JepaConfig
 from crysjepa.nn.batches import Batch
 
 SIGREG_WEIGHT = 1.0

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crysjepa.crystals import Crystals
-from crysjepa.lattice import polar_decompose
+from crysjepa.core.crystals import Crystals
+from crysjepa.core.lattice import polar_decompose
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crysjepa.compiled import compiled
 from crysjepa.nn.expansion import CLOSEST, CUTOFF, FAR, MAX_IMAGES, NUM_RADIAL
 from crysjepa.nn.torch_geometry import expand_orbits
+from crysjepa.runtime.numba_jit import compiled
 
 _K0, _K1 = NUM_RADIAL[:2]
 _TOO_MANY = f"over {MAX_IMAGES} periodic images within {CUTOFF:g} Å: a cell is too small"

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
-from crysjepa.crystals import Crystals
+from crysjepa.core.crystals import Crystals
 from crysjepa.report.results import Results, plain, real
 from crysjepa.report.structures import Picture, draw_structure
 

@@ -17,7 +17,7 @@ from crysjepa.report.page import inline_svg, page_environment
 from crysjepa.report.results import plain
 from crysjepa.report.style import PAPER, house_style
 from crysjepa.report.wording import flat, number, significant
-from crysjepa.run import read_json, write_text
+from crysjepa.runtime.run_directory import read_json, write_text
 
 MAPS = {"crystals": "crystal_map.parquet", "atoms": "atom_map.parquet"}
 """Where the maps are saved, if there are any."""

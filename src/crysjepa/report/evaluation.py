@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from crysjepa.candidates import CandidateTable
+from crysjepa.core.candidates import CandidateTable
 from crysjepa.energy.support import SUPPORT_SAYS, TOO_LOW, Support
+from crysjepa.matching.grades import Grade
 from crysjepa.report.cards import phases
 from crysjepa.report.embedding import Table
 from crysjepa.report.evaluation_figures import Point, energies_figure, plane_figure
@@ -19,8 +20,7 @@ from crysjepa.report.page import inline_svg, page_environment
 from crysjepa.report.results import numbers, plain, real, truths
 from crysjepa.report.style import PAPER, house_style
 from crysjepa.report.wording import flat, number, percent
-from crysjepa.run import read_json, write_text
-from crysjepa.screen.grades import Grade
+from crysjepa.runtime.run_directory import read_json, write_text
 
 NAMES = {
     "valid": "V: valid",

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from crysjepa.candidates import Status
+from crysjepa.core.candidates import Status
 from crysjepa.report.results import Results, Round, numbers, plain, truths
 
 STAGES = (

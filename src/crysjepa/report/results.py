@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from crysjepa.candidates import CandidateTable
+from crysjepa.core.candidates import CandidateTable
 
 MADE_BY = {
     "candidates.parquet": "crysjepa discover",

@@ -14,7 +14,7 @@ from ase.data.colors import jmol_colors
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from crysjepa.crystals import Crystals
+from crysjepa.core.crystals import Crystals
 
 MAX_ATOMS = 300
 """Crystals with more sites than this are not drawn: at this size nothing could be seen."""

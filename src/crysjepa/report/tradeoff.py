@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from crysjepa.candidates import CandidateTable, write_parquet
+from crysjepa.core.candidates import CandidateTable, write_parquet
 from crysjepa.report.embedding import Table
 from crysjepa.report.evaluation import page, save_figure
 from crysjepa.report.evaluation_figures import energies_figure, tradeoff_figure
 from crysjepa.report.page import inline_svg
 from crysjepa.report.results import numbers, plain, real
 from crysjepa.report.wording import flat, percent, significant
-from crysjepa.run import read_json, write_text
+from crysjepa.runtime.run_directory import read_json, write_text
 
 _COLUMNS = {"stable": "S", "novel": "N", "unique": "U", "sun": "S.U.N.", "vsun": "V.S.U.N."}
 _KEPT = ("structure_distance", "composition_distance", "no_fingerprint")

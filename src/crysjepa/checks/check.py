@@ -1,0 +1,240 @@
+"""Dynamical and chemical sense of the crystals of a table, as columns; nothing is decided by them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from crysjepa.checks.chemistry import bonding
+from crysjepa.checks.elastic import elasticity
+from crysjepa.checks.orderings import KnownOrderings
+from crysjepa.checks.phonons import check_phonopy, phonons
+from crysjepa.checks.rest import AtRest, at_rest
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.crystals import Crystals
+from crysjepa.core.validity import reduced_formulas
+from crysjepa.evaluation.columns import set_column
+from crysjepa.relaxation.force_fields.base import ForceField, describe_error
+from crysjepa.relaxation.force_fields.registry import force_field_info, get_force_field
+from crysjepa.relaxation.force_fields.self_test import probe
+from crysjepa.relaxation.relax import default_workers
+from crysjepa.runtime.time_limit import TimeLimitExceeded, time_limit
+from crysjepa.runtime.worker_pool import Done, WorkerPool
+
+COLUMNS = {
+    "min_frequency_gamma": "Float64",
+    "min_frequency": "Float64",
+    "dynamically_stable": "boolean",
+    "min_elastic_eigenvalue": "Float64",
+    "elastically_stable": "boolean",
+    "bulk_modulus": "Float64",
+    "bonding": "string",
+    "ordered_version_of": "string",
+    "merged_species": "string",
+    "sense_reason": "string",
+}
+"""What :func:`check_crystals` adds, and the types."""
+MATCHING_LIMIT = 60.0
+"""Seconds to look for known crystals of which one is an ordered version."""
+_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+
+StageProgress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Found:
+    """Values by column, and reasons for those that are missing, of one crystal."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    reasons: list[str] = field(default_factory=list)
+
+    def say(self, what: str, reason: str | None) -> None:
+        if reason is not None:
+            self.reasons.append(f"{what}: {reason}")
+
+
+def check_crystals(
+    table: CandidateTable,
+    *,
+    reference: Crystals | None = None,
+    force_field: str = "chgnet",
+    device: str = "cpu",
+    processes: int | None = None,
+    phonons: bool = True,
+    elastic: bool = True,
+    seconds: float | None = 1800.0,
+    progress: StageProgress | None = None,
+) -> CandidateTable:
+    """Phonons, elastic constants, bonding and orderings of every crystal that is ``ok``.
+
+    Parameters
+    ----------
+    reference
+        Known crystals for ``ordered_version_of``; without them it stays null.
+    force_field
+        By which a crystal is relaxed tightly, displaced and strained: best the one that relaxed it. See
+        :func:`crysjepa.relaxation.force_fields.registry.get_force_field`.
+    device
+        ``"cpu"`` or ``"cuda"``.
+    processes
+        Workers, each on one thread with the force field loaded once; by default as many as relax.
+    phonons, elastic
+        What the force field is asked for. With neither, it is not loaded.
+    seconds
+        For the force field's part of each crystal; None waits for ever.
+    progress
+        Called as ``progress(stage, done, total)``.
+
+    Returns
+    -------
+    CandidateTable
+        With the columns of :data:`COLUMNS`: frequencies in THz, imaginary ones negative
+        (:mod:`crysjepa.checks.phonons`); elastic eigenvalue and bulk modulus in GPa
+        (:mod:`crysjepa.checks.elastic`); ``bonding`` (:mod:`crysjepa.checks.chemistry`);
+        ``ordered_version_of``, ids joined by `` + ``, and ``merged_species``
+        (:mod:`crysjepa.checks.orderings`); ``sense_reason``, why something is missing and what else there is
+        to say. Structures, states and the other columns are as they were; rows that are not ``ok`` are null
+        in the new ones. The same on any number of processes.
+
+    Raises
+    ------
+    PhonopyMissing
+        An ImportError that names the extra, if phonons are asked for and phonopy is absent.
+    ValueError, ImportError
+        For an unknown force field, or one whose package is absent.
+    RuntimeError
+        When worker processes cannot be set up.
+    """
+    if phonons:
+        check_phonopy()
+    if phonons or elastic:
+        force_field_info(force_field)
+    crystals = table.crystals(table.ok_ids)
+    found = {id_: Found() for id_ in crystals.ids}
+    if phonons or elastic:
+        asked = (force_field, device, phonons, elastic)
+        _by_force_field(crystals, asked, processes or default_workers(device), seconds, found, progress)
+    _by_formula(crystals, found)
+    if reference is not None:
+        _by_matching(crystals, KnownOrderings(reference), found, progress)
+    for one in found.values():
+        one.values["sense_reason"] = "; ".join(one.reasons) or None
+    for column, dtype in COLUMNS.items():
+        table = set_column(table, column, {i: f.values.get(column) for i, f in found.items()}, dtype)
+    return table
+
+
+def _by_force_field(
+    crystals: Crystals,
+    asked: tuple[str, str, bool, bool],
+    processes: int,
+    seconds: float | None,
+    found: dict[str, Found],
+    progress: StageProgress | None,
+) -> None:
+    report = progress or (lambda stage, done, total: None)
+    report("phonons and elasticity", 0, len(crystals))
+    if not len(crystals):
+        return
+    largest_first = sorted(range(len(crystals)), key=lambda i: (-int(crystals.num_atoms[i]), i))
+    with WorkerPool(_set_up, asked, min(processes, len(crystals)), _ONE_THREAD) as pool:
+        for i in largest_first:
+            pool.submit(i, crystals[i], seconds)
+        for count, (i, done) in enumerate(pool.results(), start=1):
+            found[crystals.ids[i]] = done.value if done.kind == "done" else Found(reasons=[_trouble(done)])
+            report("phonons and elasticity", count, len(crystals))
+
+
+def _trouble(done: Done) -> str:
+    return f"the force field's {done.trouble} on this crystal" if done.kind == "died" else done.trouble
+
+
+def _set_up(name: str, device: str, want_phonons: bool, want_elastic: bool) -> Callable[[Crystals], Found]:
+    """In a worker: load a force field and look at it once; then check crystals with it, on one thread."""
+    loaded = get_force_field(name, device)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    if trouble := probe(loaded, must_know_any=False):
+        raise RuntimeError(f"the force field {name!r} cannot be trusted: {trouble}")
+    return lambda crystal: examine(crystal, loaded, want_phonons=want_phonons, want_elastic=want_elastic)
+
+
+def examine(
+    crystal: Crystals, force_field: ForceField, *, want_phonons: bool = True, want_elastic: bool = True
+) -> Found:
+    """What a force field says of one crystal. Phonons that fail cost no elastic constants, or the reverse."""
+    found = Found()
+    rest = at_rest(crystal, force_field)
+    if isinstance(rest, str):
+        found.say("phonons and elasticity", rest)
+        return found
+    found.say("rest", rest.remark)
+    if want_phonons:
+        _guarded("phonons", _phonons, rest, force_field, found)
+    if want_elastic:
+        _guarded("elasticity", _elasticity, rest, force_field, found)
+    return found
+
+
+def _guarded(
+    what: str,
+    examine: Callable[[AtRest, ForceField, Found], None],
+    rest: AtRest,
+    force_field: ForceField,
+    found: Found,
+) -> None:
+    try:
+        examine(rest, force_field, found)
+    except Exception as error:  # noqa: BLE001 - phonopy and pymatgen raise anything; recorded for this crystal
+        found.say(what, describe_error(error))
+
+
+def _phonons(rest: AtRest, force_field: ForceField, found: Found) -> None:
+    got = phonons(rest, force_field)
+    if isinstance(got, str):
+        found.say("phonons", got)
+        return
+    found.values["min_frequency_gamma"] = got.min_frequency_gamma
+    found.values["min_frequency"] = got.min_frequency
+    found.values["dynamically_stable"] = got.stable
+    found.say("phonons", got.remark)
+
+
+def _elasticity(rest: AtRest, force_field: ForceField, found: Found) -> None:
+    got = elasticity(rest.primitive, force_field)
+    if isinstance(got, str):
+        found.say("elasticity", got)
+        return
+    found.values["min_elastic_eigenvalue"] = got.min_eigenvalue
+    found.values["elastically_stable"] = got.stable
+    found.values["bulk_modulus"] = got.bulk_modulus
+
+
+def _by_formula(crystals: Crystals, found: dict[str, Found]) -> None:
+    for id_, formula in zip(crystals.ids, reduced_formulas(crystals), strict=True):
+        try:
+            found[id_].values["bonding"] = str(bonding(formula))
+        except Exception as error:  # noqa: BLE001 - an element beyond the tables; recorded for this crystal
+            found[id_].say("bonding", describe_error(error))
+
+
+def _by_matching(
+    crystals: Crystals, known: KnownOrderings, found: dict[str, Found], progress: StageProgress | None
+) -> None:
+    for done, crystal in enumerate(crystals, start=1):
+        one = found[crystal.ids[0]]
+        try:
+            with time_limit(MATCHING_LIMIT):
+                version = known.ordered_version(crystal)
+        except TimeLimitExceeded:
+            one.say("orderings", f"took longer than {MATCHING_LIMIT:g} s")
+        except Exception as error:  # noqa: BLE001 - pymatgen can fail in many ways; recorded for this crystal
+            one.say("orderings", describe_error(error))
+        else:
+            if version is not None:
+                one.values["ordered_version_of"] = " + ".join(version.of)
+                one.values["merged_species"] = version.merged
+        if progress is not None:
+            progress("ordered versions", done, len(crystals))

@@ -1,0 +1,1 @@
+"""What a crystal is: batches and tables of crystals, one canonical description, symmetry, validity."""

@@ -1,0 +1,239 @@
+"""Named datasets: where from, which hash, what licence. One is bundled; a local path always wins over a name.
+
+What publishers give out is downloaded once (:func:`download`) and converted once into our own Parquet
+(:func:`fetch`), which is all that is read from then on.
+
+The registry names the publishers' own locations. A checksum in it was published with the file, by its
+publisher or by several independent users of it. Where none was to be had (``mp_20``) the checksum is None:
+then the SHA-256 of the first download, or of the file put there by hand, is written beside it
+(``NAME.sha256``) and checked ever after.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.data.bundle import NAME, bundled_file
+from crysjepa.datasets.importers import convert as formats
+from crysjepa.datasets.registry import REGISTRY as _REGISTRY
+from crysjepa.datasets.registry import Dataset, RemoteFile
+from crysjepa.io import read_crystals
+from crysjepa.runtime.download import DatasetError, Progress, fetch_file, recorded_checksum
+
+__all__ = ["Dataset", "DatasetError", "RemoteFile", "available", "download", "fetch", "info", "load"]
+
+
+def available() -> list[Dataset]:
+    """Every dataset in the registry, the bundled ones first."""
+    return list(_REGISTRY.values())
+
+
+def info(name: str) -> Dataset:
+    """What the registry knows of ``name``. Raises DatasetError for an unknown name."""
+    if name in _REGISTRY:
+        return _REGISTRY[name]
+    near = difflib.get_close_matches(name, _REGISTRY, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise DatasetError(f"no dataset and no file {name!r}; {hint}the datasets are {', '.join(_REGISTRY)}")
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: ``$CRYSJEPA_DATA``, else the user's cache folder for crysjepa."""
+    if chosen := os.environ.get("CRYSJEPA_DATA"):
+        return Path(chosen).expanduser()
+    import pooch
+
+    return Path(pooch.os_cache("crysjepa"))
+
+
+def download(
+    name: str, *, url: str | None = None, folder: str | Path | None = None, progress: Progress | None = None
+) -> Path:
+    """The published file of a dataset on this machine, downloaded if it is not there yet.
+
+    An interrupted download goes on where it stopped. The file appears under its name only when it is complete
+    and its checksum is right.
+
+    Parameters
+    ----------
+    name
+        A name from :func:`available`.
+    url
+        Another place to get it from (a mirror): of the file, or of the folder that holds the dataset's files
+        where it has several. The checksum still holds.
+    folder
+        Where to keep it; by default :func:`cache_folder`.
+    progress
+        Called as ``progress(bytes_done, bytes_total)`` for each file; total is 0 if the server does not say.
+
+    Returns
+    -------
+    The file, or the folder ``folder/name`` where the dataset has several.
+
+    Raises
+    ------
+    DatasetError
+        If the name is unknown, the server cannot be reached (the message says where to put the file by hand),
+        the transfer breaks off, or a file is not the published one.
+    """
+    dataset = info(name)
+    if dataset.bundled:
+        return _bundled(name)
+    paths = _paths(dataset, folder)
+    for file, path in zip(dataset.files, paths, strict=True):
+        many = len(dataset.files) > 1
+        source = f"{url.rstrip('/')}/{file.file_name}" if url and many else url or file.url
+        fetch_file(source, file.checksum, path, progress)
+    return paths[0] if len(paths) == 1 else paths[0].parent
+
+
+def fetch(
+    name: str,
+    *,
+    url: str | None = None,
+    folder: str | Path | None = None,
+    processes: int | None = None,
+    progress: Progress | None = None,
+    report: Callable[[str, int, int], None] | None = None,
+) -> Path:
+    """The dataset as our Parquet, ``folder/name.parquet``: downloaded and converted if it is not there yet.
+
+    Once it is there, the published files are no longer needed. Its metadata key ``crysjepa`` has the source,
+    its checksums, the licence, and how many rows there are, failed, or were left out, and why.
+
+    Parameters
+    ----------
+    name, url, folder
+        As for :func:`download`.
+    processes
+        That convert; by default one a core. The file does not depend on it.
+    progress
+        Called as ``progress(done, total)``, in bytes of the download and then of the conversion.
+    report
+        Called as ``report(stage, done, total)`` instead, where the two are to be told apart.
+
+    Raises
+    ------
+    DatasetError
+        As :func:`download` does; if a file cannot be converted, or a package is missing that reads it.
+    """
+    dataset = info(name)
+    if dataset.bundled:
+        return _bundled(name)
+    home = Path(folder) if folder is not None else cache_folder()
+    out = home / f"{name}.parquet"
+    if _is_current(out, dataset):
+        return out
+    downloading = partial(report, f"download {name}") if report is not None else progress
+    converting = partial(report, f"convert {name}") if report is not None else progress
+    download(name, url=url, folder=folder, progress=downloading)
+    paths = _paths(dataset, folder)
+    about = {
+        "dataset": dataset.name,
+        "kind": dataset.kind,
+        "licence": dataset.licence,
+        "citation": dataset.citation,
+        "sources": {
+            f.url: recorded_checksum(p, f.checksum) for f, p in zip(dataset.files, paths, strict=True)
+        },
+        "expected_rows": dataset.num_rows,
+        "importer": formats.VERSION,
+        **({"scale": dataset.scale} if dataset.scale else {}),
+    }
+    formats.convert(
+        dataset.format,
+        paths,
+        out,
+        about,
+        max_sites=dataset.max_sites,
+        processes=processes,
+        progress=converting,
+    )
+    return out
+
+
+def told_by(path: str | Path) -> dict[str, Any]:
+    """What a converted file says about itself, such as ``rows`` and ``num_failed``; {} for other files."""
+    try:
+        return dict(json.loads((pq.read_schema(path).metadata or {})[b"crysjepa"]))
+    except (KeyError, ValueError, OSError, pa.ArrowException):
+        return {}
+
+
+def contents(name: str) -> list[str]:
+    """What a bundled data set holds, a line for each of its files; nothing for others."""
+    if not info(name).bundled:
+        return []
+    lines = []
+    for file in _BUNDLE.get(name, (f"{name}.parquet",)):
+        told = told_by(bundled_file(file))
+        parts = [f"{pq.read_metadata(bundled_file(file)).num_rows:,} rows"]
+        parts += [f"{n:,} of {source}" for source, n in told.get("rows_by_source", {}).items()]
+        parts += [f"{told['with_energy']:,} with an energy"] if "with_energy" in told else []
+        parts += [f"scale {told['scale']}"] if "scale" in told else []
+        parts += [told["note"]] if "note" in told else []
+        lines.append(f"{file}: {'; '.join(parts)}")
+    return lines
+
+
+def load(
+    name_or_path: str | Path,
+    *,
+    folder: str | Path | None = None,
+    structure_column: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CandidateTable:
+    """The crystals of a named dataset or of any path that :func:`crysjepa.io.read_crystals` reads.
+
+    An existing path always wins over a name, but for ``known``, which is the default in many places: a folder
+    that is called so is ``./known``. ``mp_20`` and ``alex_mp_20`` have a column ``split``.
+
+    Raises
+    ------
+    DatasetError
+        If it is neither; if it cannot be downloaded or converted; if the dataset has no structures.
+    ReadError
+        If the path exists and holds nothing to read.
+    """
+    path = Path(name_or_path)
+    if path.exists() and str(name_or_path) != NAME:
+        return read_crystals(path, structure_column=structure_column, progress=progress)
+    dataset = info(str(name_or_path))
+    if dataset.format == formats.DIAGRAM:
+        raise DatasetError(f"{dataset.name} has compositions and energies, but no crystals: it is a hull")
+    fetched = fetch(dataset.name, folder=folder, progress=progress)
+    return read_crystals(fetched, structure_column=structure_column, progress=progress)
+
+
+def _paths(dataset: Dataset, folder: str | Path | None) -> list[Path]:
+    home = Path(folder) if folder is not None else cache_folder()
+    home = home / dataset.name if len(dataset.files) > 1 else home
+    return [home / file.file_name for file in dataset.files]
+
+
+def _is_current(path: Path, dataset: Dataset) -> bool:
+    """Whether a converted file is there, made by the present reader from the files now in the registry."""
+    if not path.exists():
+        return False
+    told = told_by(path)
+    sources = told.get("sources", {})
+    return told.get("importer") == formats.VERSION and all(
+        file.url in sources and file.checksum in (None, sources[file.url]) for file in dataset.files
+    )
+
+
+def _bundled(name: str) -> Path:
+    return bundled_file(f"{name}.parquet")
+
+
+_BUNDLE = {NAME: ("known.parquet", "known_hull.parquet", "lemat_systems.parquet")}

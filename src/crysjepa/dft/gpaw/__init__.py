@@ -1,0 +1,1 @@
+"""DFT on this machine, without VASP."""

@@ -1,0 +1,1 @@
+"""VASP inputs out, results in."""

@@ -1,0 +1,72 @@
+"""Read VASP folders: vasprun.xml, plain or compressed, and OUTCAR for what became of a broken one."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from monty.io import zopen
+from pymatgen.core import Composition
+from pymatgen.entries.computed_entries import ComputedStructureEntry
+from pymatgen.io.vasp.outputs import Vasprun
+
+from crysjepa.dft.outcome import WHOLE, Outcome, Step, outcome
+from crysjepa.dft.vasp.manifest import STAGES
+
+_ENDS_WITH = "General timing and accounting"
+"""What OUTCAR says when VASP came to its end."""
+
+
+def read_folder(folder: Path, composition: Composition) -> Outcome:
+    """What became of the calculations in the folder of one crystal.
+
+    Each stage has its subfolder; a folder with a vasprun.xml of its own and none in subfolders is read as one
+    calculation. ``composition`` is that of the exported cell. Never raises for what VASP left: that is in the
+    outcome.
+    """
+    started = [s for s in STAGES if _started(folder / s)]
+    if not started and _started(folder):
+        return outcome({WHOLE: read_step(folder)}, composition)
+    # The static calculation, and the relaxation that it stands on; earlier ones decide nothing.
+    needed = started[-2:] if started[-1:] == [STAGES[-1]] else started[-1:]
+    return outcome({s: read_step(folder / s) for s in needed}, composition)
+
+
+def read_step(folder: Path) -> Step:
+    """One VASP calculation; ``trouble`` says why, if it cannot be read."""
+    path = _file(folder, "vasprun.xml")
+    if path is None:
+        return Step(trouble=f"OUTCAR, but no vasprun.xml; {_ending(folder)}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is not converged is said in another way
+            run = Vasprun(path, parse_dos=False, parse_eigen=False, parse_potcar_file=False)
+            entry = run.get_computed_entry(inc_structure=True)
+            assert isinstance(entry, ComputedStructureEntry)
+            if not np.isfinite(entry.energy):
+                return Step(trouble="no energy in vasprun.xml")
+            return Step(entry, run.converged_electronic, run.converged_ionic, run.vasp_version)
+    except Exception as error:  # noqa: BLE001 - of a file cut off anywhere, the parser may raise anything
+        why = str(error).split("\n", 1)[0] or type(error).__name__
+        return Step(trouble=f"{path.name} cannot be parsed ({why}); {_ending(folder)}")
+
+
+def _started(folder: Path) -> bool:
+    return any(_file(folder, name) is not None for name in ("vasprun.xml", "OUTCAR"))
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    return next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
+
+
+def _ending(folder: Path) -> str:
+    path = _file(folder, "OUTCAR")
+    if path is None:
+        return "there is no OUTCAR"
+    try:
+        with zopen(path, mode="rt", encoding="utf-8", errors="replace") as file:
+            finished = any(_ENDS_WITH in str(line) for line in file)
+    except (OSError, EOFError) as error:
+        return f"OUTCAR cannot be read ({error})"
+    return "OUTCAR is complete" if finished else "VASP stopped before the end of OUTCAR"

@@ -1,0 +1,1 @@
+"""The screening-and-refinement loop (section 4.2)."""

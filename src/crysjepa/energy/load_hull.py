@@ -1,0 +1,79 @@
+"""The hull of a data set, and the energy scale that its file states."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from crysjepa import datasets
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.energy.hull import ASSUMED_SCALE, Hull, stated_scale
+from crysjepa.energy.known_hull import NAME, known_hull
+
+
+def load_hull(name_or_path: str | Path, *, scale: str | None = None, use_e_above_hull: bool = True) -> Hull:
+    """A hull from a Parquet file of compositions, or from any data set with formation energies.
+
+    ``known`` is the bundled hull. A Parquet file with the column ``composition`` and no structures, or of a
+    data set that is a hull, is read by :meth:`Hull.read`; everything else goes through
+    :func:`crysjepa.datasets.load` and :meth:`Hull.from_table`. The scale is ``scale``, or what the Parquet
+    file states, or :data:`~crysjepa.energy.hull.ASSUMED_SCALE` with ``scale_stated`` False.
+
+    Raises
+    ------
+    ValueError
+        If the data have no column ``formation_energy_per_atom`` or no usable row.
+    """
+    path = Path(name_or_path)
+    if str(name_or_path) == NAME:
+        return known_hull()
+    if not path.exists() and datasets.info(str(name_or_path)).kind == "hull":
+        path = datasets.fetch(str(name_or_path))
+    if _holds_compositions(path):
+        return Hull.read(path, scale=scale)
+    table = datasets.load(name_or_path)
+    if scale is None:
+        scale = scale_of(name_or_path)
+    return Hull.from_table(
+        table,
+        scale=scale or ASSUMED_SCALE,
+        source=path.name,
+        use_e_above_hull=use_e_above_hull,
+        scale_stated=scale is not None,
+    )
+
+
+def hull_or_default(
+    hull: str | Path | None, table: CandidateTable, scale: str, name: str, *, scale_stated: bool = True
+) -> Hull:
+    """The hull that was named; else the bundled one, joined with the energies of the reference ``table``.
+
+    They are joined if they are on the same scale, and if there are any: a hull can only become fuller so. The
+    reference by itself is no default, for it lacks most of what competes with a new crystal.
+    """
+    if hull is not None:
+        return load_hull(hull)
+    bundled = known_hull()
+    if name == NAME or scale != bundled.scale or "formation_energy_per_atom" not in table:
+        return bundled
+    try:
+        own = Hull.from_table(table, scale=scale, source=name, scale_stated=scale_stated)
+    except ValueError:  # no compound with an energy
+        return bundled
+    return bundled.joined(own)
+
+
+def scale_of(name_or_path: str | Path) -> str | None:
+    """The energy scale that a data set's or file's own Parquet metadata state; None if they state none."""
+    path = Path(name_or_path)
+    is_path = path.exists() and str(name_or_path) != NAME
+    file = path if is_path else datasets.fetch(str(name_or_path))
+    return stated_scale(file) if file.suffix == ".parquet" and file.is_file() else None
+
+
+def _holds_compositions(path: Path) -> bool:
+    if not path.is_file() or path.suffix != ".parquet":
+        return False
+    names = pq.read_schema(path).names
+    return "composition" in names and ("lattice" not in names or datasets.told_by(path).get("kind") == "hull")

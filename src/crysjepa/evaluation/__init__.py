@@ -1,0 +1,1 @@
+"""Valid, stable, unique, novel: how crystals are judged (appendix D.2)."""

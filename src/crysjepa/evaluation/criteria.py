@@ -1,0 +1,286 @@
+"""Judging crystals: every verdict of appendix D.2 (Eq. 21) as a column, and the decisions that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crysjepa.core.candidates import CandidateTable, Status
+from crysjepa.core.crystals import Crystals
+from crysjepa.core.symmetry import space_groups, symbol
+from crysjepa.core.validity import Progress, composition_validity, structure_validity
+from crysjepa.energy.elemental_references import ElementalReferences, check_scales
+from crysjepa.energy.hull import Hull
+from crysjepa.evaluation.columns import set_column
+from crysjepa.evaluation.grades import KnownFormulas, with_grades, with_support
+from crysjepa.evaluation.stability import (
+    check_energy_column,
+    decide_stability,
+    with_formation_energies,
+)
+from crysjepa.matching.structure_hash import HashIndex, novel_by_hash, unique_by_hash
+from crysjepa.matching.uniqueness import FormulaIndex, Matching, natural_key, novel, unique
+
+if TYPE_CHECKING:
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+NOT_CONVERGED = "the relaxation did not converge"
+"""Why such a row fails, where only converged ones count."""
+StageProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What judges differ in; the defaults are crysjepa's own.
+
+    Parameters
+    ----------
+    composition
+        The composition rule, one of :data:`~crysjepa.core.validity.COMPOSITION_RULES`.
+    batch_size
+        Uniqueness is judged within batches of so many crystals, in the natural order of their ids; None
+        for one batch of all.
+    converged_only
+        A crystal whose relaxation did not converge ends ``failed``.
+    by_hash
+        Compare crystals by :mod:`crysjepa.matching.structure_hash` instead of pymatgen's StructureMatcher.
+    processes
+        How many compare crystals.
+    """
+
+    composition: str = "paper"
+    batch_size: int | None = None
+    converged_only: bool = False
+    by_hash: bool = False
+    processes: int = 1
+
+
+def evaluate_table(
+    table: CandidateTable,
+    *,
+    reference: Crystals | FormulaIndex | HashIndex | None = None,
+    finetuned_on: Crystals | FormulaIndex | HashIndex | None = None,
+    known: KnownFormulas | None = None,
+    hull: Hull | None = None,
+    references: ElementalReferences | None = None,
+    e_above_hull_max: float = 0.1,
+    min_hull_entries: int = 0,
+    allow_mixed_scales: bool = False,
+    matcher: StructureMatcher | None = None,
+    symprec: float = 0.1,
+    rules: Rules | None = None,
+    progress: StageProgress | None = None,
+) -> CandidateTable:
+    """Judge every crystal of a table, and decide the rows that are still ``ok``.
+
+    Parameters
+    ----------
+    reference
+        Known crystals for novelty; without them ``novel`` is not computed.
+    finetuned_on
+        What the generator was fine-tuned on: a crystal that matches one of these is not novel either.
+    known
+        Formulas of known compounds, for ``novelty_grade``; by default the bundled ones, the reference's and
+        the hull's.
+    hull
+        For stability; without it ``stable`` is not computed.
+    references
+        Turn the column ``energy_per_atom`` (total, eV/atom) into formation energies. Without them the
+        column ``formation_energy_per_atom`` is used as it stands, and must be on the hull's scale.
+    e_above_hull_max
+        A crystal is stable at or below this many eV/atom above the hull (Eq. 21).
+    min_hull_entries
+        A compound that seems stable where the hull has fewer known compounds than this in its chemical
+        system and subsystems ends ``failed``, without a number: there was nothing to compare it with.
+    allow_mixed_scales
+        Permit references and a hull of different correction schemes.
+    matcher
+        pymatgen's StructureMatcher, by default with its default tolerances; it is not used for a
+        ``reference`` that is a :class:`FormulaIndex`.
+    symprec
+        Distance tolerance in Å for ``space_group``.
+    rules
+        What is judged how; see :class:`Rules`.
+    progress
+        Called as ``progress(stage, done, total)``.
+
+    Returns
+    -------
+    CandidateTable
+        With the columns ``formula``, ``chemical_system``, ``space_group``, ``space_group_number``,
+        ``invalid_structure`` and ``invalid_composition`` (reasons), ``valid``, ``unique``,
+        ``duplicate_of``, and where they were asked for ``batch``, ``novel``, ``matches``,
+        ``matches_finetuning``, ``novelty_grade``, ``known_compound``, ``formation_energy_per_atom``,
+        ``e_above_hull``, ``hull_entries``, ``stable``, ``hull_support``, ``hull_gaps``, ``hull_systems`` and
+        ``hull_warning`` (:mod:`crysjepa.evaluation.grades`).
+
+        A crystal that was rejected earlier is judged all the same. One that had failed (a relaxation gone
+        astray, say) is not judged for uniqueness and stability, and makes no other a duplicate: it is null
+        in ``unique``, ``duplicate_of``, ``e_above_hull``, ``hull_entries``, ``stable`` and, given
+        ``references``, in ``formation_energy_per_atom``. A structure with two sites on one spot, or
+        otherwise invalid as a structure, cannot be matched or given an energy, and is null there. The
+        decisions are taken in the order validity, uniqueness, novelty, stability; a crystal that could
+        not be judged ends ``failed`` at that stage.
+
+    Raises
+    ------
+    ScaleMismatch
+        If ``references`` and ``hull`` are on different scales.
+    ValueError
+        If stability is asked for and the column that it needs is missing.
+    """
+    if references is not None and hull is not None:
+        check_scales(references.scale, hull.scale, allow_mixed=allow_mixed_scales)
+    check_energy_column(table, hull, references)
+    rules = rules or Rules()
+    table = _without_unconverged(table) if rules.converged_only else table
+    crystals = table.crystals()
+    structure = structure_validity(crystals, progress=_stage(progress, "structure"))
+    composition = composition_validity(
+        crystals, rule=rules.composition, progress=_stage(progress, "composition")
+    )
+    sound = crystals[np.array([structure[i] is None for i in crystals.ids], dtype=bool)]
+    # A failed row may hold a structure and an energy that are the end of nothing.
+    states = dict(zip(table.ids, table.column("status"), strict=True))
+    intact = sound[np.array([states[i] != Status.FAILED for i in sound.ids], dtype=bool)]
+
+    table = _describe(table, crystals, sound, symprec)
+    table = _decide_validity(table, crystals, structure, composition)
+    table = set_column(table, "batch", batches_of(table.ids, rules.batch_size), "Int64")
+    duplicates = _duplicates(table, intact, rules, matcher, _stage(progress, "uniqueness"))
+    table = _decide_matching(table, duplicates, "uniqueness", "unique", "duplicate_of", "duplicate of")
+    if reference is not None:
+        matches = _known(sound, reference, rules, matcher, _stage(progress, "novelty"))
+        table = _decide_matching(table, matches, "novelty", "novel", "matches", "matches")
+    if finetuned_on is not None:
+        tuned = _known(sound, finetuned_on, rules, matcher, _stage(progress, "novelty (fine-tuning set)"))
+        table = _decide_against_finetuning(table, tuned)
+    if "novel" in table and reference is not None:
+        if known is None:
+            known = KnownFormulas.of(
+                reference if isinstance(reference, Crystals) else reference.crystals, hull
+            )
+        table = with_grades(table, sound, known)
+    if references is not None:
+        table = with_formation_energies(table, intact, references)
+    if hull is not None:
+        table = decide_stability(table, intact, hull, references, e_above_hull_max, min_hull_entries)
+        table = with_support(table, intact, hull)
+    return table
+
+
+def batches_of(ids: Sequence[str], size: int | None) -> dict[str, int]:
+    """The batch of each id: so many to a batch, in the natural order of the ids, whatever their rows'."""
+    order = sorted(ids, key=natural_key)
+    return {id_: 0 if size is None else position // size for position, id_ in enumerate(order)}
+
+
+def _without_unconverged(table: CandidateTable) -> CandidateTable:
+    if "converged" not in table:
+        return table
+    stopped = {
+        i: NOT_CONVERGED
+        for i, converged in zip(table.ids, table.column("converged"), strict=True)
+        if converged is False
+    }
+    return table.decide("relax", stopped, Status.FAILED)
+
+
+def _duplicates(
+    table: CandidateTable,
+    crystals: Crystals,
+    rules: Rules,
+    matcher: StructureMatcher | None,
+    progress: Progress | None,
+) -> Matching:
+    batch = np.array(table.column("batch", crystals.ids), dtype=np.int64)
+    found = Matching()
+    for number in np.unique(batch):
+        part = crystals[batch == number]
+        step = _shifted(progress, len(found.matches) + len(found.failures), len(crystals))
+        if rules.by_hash:
+            one = unique_by_hash(part, progress=step)
+        else:
+            one = unique(part, matcher=matcher, processes=rules.processes, progress=step)
+        found.matches.update(one.matches)
+        found.failures.update(one.failures)
+    return found
+
+
+def _known(
+    crystals: Crystals,
+    reference: Crystals | FormulaIndex | HashIndex,
+    rules: Rules,
+    matcher: StructureMatcher | None,
+    progress: Progress | None,
+) -> Matching:
+    if isinstance(reference, HashIndex) or (rules.by_hash and isinstance(reference, Crystals)):
+        return novel_by_hash(crystals, reference, progress=progress)
+    return novel(crystals, reference, matcher=matcher, processes=rules.processes, progress=progress)
+
+
+def _describe(table: CandidateTable, crystals: Crystals, sound: Crystals, symprec: float) -> CandidateTable:
+    table = set_column(
+        table, "formula", dict(zip(crystals.ids, crystals.reduced_formulas(), strict=True)), "string"
+    )
+    systems = dict(zip(crystals.ids, crystals.chemical_systems(), strict=True))
+    table = set_column(table, "chemical_system", systems, "string")
+    groups = space_groups(sound, symprec)
+    table = set_column(table, "space_group", {i: symbol(n) for i, n in groups.items()}, "string")
+    return set_column(table, "space_group_number", groups, "Int64")
+
+
+def _decide_validity(
+    table: CandidateTable,
+    crystals: Crystals,
+    structure: Mapping[str, str | None],
+    composition: Mapping[str, str | None],
+) -> CandidateTable:
+    reasons = {i: structure[i] or composition[i] for i in crystals.ids}
+    table = set_column(table, "invalid_structure", structure, "string")
+    table = set_column(table, "invalid_composition", composition, "string")
+    table = set_column(table, "valid", {i: reason is None for i, reason in reasons.items()}, "boolean")
+    missing = {i: "no structure" for i in table.ids if i not in reasons}
+    table = table.decide("validity", missing, Status.FAILED)
+    return table.decide("validity", _reasons(reasons), Status.REJECTED)
+
+
+def _decide_matching(
+    table: CandidateTable, found: Matching, stage: str, column: str, matched: str, says: str
+) -> CandidateTable:
+    table = set_column(table, column, {i: match is None for i, match in found.matches.items()}, "boolean")
+    table = set_column(table, matched, found.matches, "string")
+    table = table.decide(stage, found.failures, Status.FAILED)
+    reasons = {i: f"{says} {match}" for i, match in found.matches.items() if match is not None}
+    return table.decide(stage, reasons, Status.REJECTED)
+
+
+def _decide_against_finetuning(table: CandidateTable, found: Matching) -> CandidateTable:
+    """A crystal stays novel only if it matches nothing of the fine-tuning set either."""
+    before = dict(zip(table.ids, table.column("novel"), strict=True)) if "novel" in table else {}
+    both = {
+        i: None if before.get(i, True) is None else bool(before.get(i, True)) and match is None
+        for i, match in found.matches.items()
+    }
+    table = set_column(table, "novel", both, "boolean")
+    table = set_column(table, "matches_finetuning", found.matches, "string")
+    table = table.decide("novelty", found.failures, Status.FAILED)
+    reasons = {i: f"matches {m} of the fine-tuning set" for i, m in found.matches.items() if m is not None}
+    return table.decide("novelty", reasons, Status.REJECTED)
+
+
+def _reasons(values: Mapping[str, str | None]) -> dict[str, str]:
+    return {i: reason for i, reason in values.items() if reason is not None}
+
+
+def _stage(progress: StageProgress | None, stage: str) -> Callable[[int, int], None] | None:
+    if progress is None:
+        return None
+    return lambda done, total: progress(stage, done, total)
+
+
+def _shifted(progress: Progress | None, before: int, total: int) -> Progress | None:
+    return None if progress is None else (lambda done, _: progress(before + done, total))

@@ -1,0 +1,169 @@
+"""Crystals that come with energies: of ``crysjepa relax``, or of a finished run.
+
+Such crystals can be judged anew, against another hull or reference or at another threshold, and nothing is
+relaxed for it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from crysjepa import datasets
+from crysjepa.core.candidates import CandidateTable, Status
+from crysjepa.evaluation.criteria import NOT_CONVERGED
+from crysjepa.evaluation.protocol import Protocol
+from crysjepa.relaxation.force_fields.registry import ForceFieldInfo
+from crysjepa.relaxation.relax import STAGE as RELAXATION
+from crysjepa.relaxation.relax import RelaxSettings
+from crysjepa.runtime.run_directory import read_json
+
+RESULTS = ("candidates.parquet", "crystals.parquet")
+"""What ``discover`` and ``evaluate`` leave in a folder, beside ``metrics.json``."""
+
+
+@dataclass(frozen=True)
+class EnergyOrigin:
+    """Which force field a file's ``energy_per_atom`` is of, and how it relaxed."""
+
+    force_field: str
+    version: str
+    relaxation: RelaxSettings
+
+    def fits(self, protocol: Protocol) -> bool:
+        """Whether the protocol asks for relaxed crystals and energies of this force field."""
+        return protocol.relax and self.force_field == protocol.force_field
+
+
+@dataclass(frozen=True)
+class Given:
+    """Crystals as they came, and where their energies are from."""
+
+    table: CandidateTable
+    origin: EnergyOrigin | None
+
+
+def energies_told(info: ForceFieldInfo, settings: RelaxSettings) -> dict[str, Any]:
+    """What a file of relaxed crystals says of its energies, in its metadata."""
+    return {"energies": asdict(info) | {"relaxation": settings.model_dump(mode="json")}}
+
+
+def is_run(path: str | Path) -> bool:
+    """Whether a folder is a finished run of ``discover``, or results of ``evaluate``."""
+    path = Path(path)
+    return (path / "metrics.json").is_file() and any((path / name).is_file() for name in RESULTS)
+
+
+def read_given(source: str | Path) -> Given:
+    """Crystals of a data set, a file, or a finished run, and where their energies are from.
+
+    Raises as :func:`crysjepa.datasets.load` does.
+    """
+    path = Path(source)
+    table = _drawn(CandidateTable.read(_results(path))) if is_run(path) else datasets.load(source)
+    return Given(table, energies_of(path) if "energy_per_atom" in table else None)
+
+
+def _drawn(table: CandidateTable) -> CandidateTable:
+    """Without the polymorphs that a search put in place of others: not drawn, they are in no rate."""
+    if "in_place_of" not in table:
+        return table
+    return CandidateTable(table.frame[table.frame["in_place_of"].isna()].reset_index(drop=True))
+
+
+def energies_of(source: str | Path) -> EnergyOrigin | None:
+    """Where the energies of a file or of a finished run are from, without reading its crystals."""
+    path = Path(source)
+    if not is_run(path):
+        return _of_file(path)
+    return _of_run(path) or _of_file(_results(path))
+
+
+def protocol_of(source: str | Path) -> Protocol | None:
+    """How a finished run was judged; None for what is no run, or was judged by rules of another version.
+
+    Without ``trust``: competitors are searched for again only when that is asked for.
+    """
+    config = Path(source) / "config.json"
+    if not is_run(source) or not config.is_file():
+        return None
+    told = _told(config)
+    try:
+        found = Protocol.model_validate(told.get("evaluate") or told.get("protocol"))
+    except ValueError:
+        return None
+    return found.model_copy(update={"trust": None})
+
+
+def reference_of(source: str | Path) -> str | None:
+    """The reference that a finished run of ``discover`` was given, where it is still to be had."""
+    config = Path(source) / "config.json"
+    if not is_run(source) or not config.is_file():
+        return None
+    name = _told(config).get("reference")
+    there = isinstance(name, str) and (Path(name).exists() or name in {d.name for d in datasets.available()})
+    return name if there else None
+
+
+def with_given_energies(table: CandidateTable) -> CandidateTable:
+    """The rows with an energy before any judgement; the others keep their state.
+
+    So does one whose relaxation failed: it has the energy of where it went astray.
+    """
+    columns = (table.column(c) for c in ("energy_per_atom", "status", "stage", "reason"))
+    fit = [
+        id_
+        for id_, energy, status, stage, reason in zip(table.ids, *columns, strict=True)
+        if energy is not None and (status != Status.FAILED or stage != RELAXATION or reason == NOT_CONVERGED)
+    ]
+    return table.undecided(fit)
+
+
+def _results(run: Path) -> Path:
+    return next(run / name for name in RESULTS if (run / name).is_file())
+
+
+def _told(path: Path) -> Mapping[str, Any]:
+    """An object of JSON; {} for a file that holds something else. Raises RunError for what is no JSON."""
+    told = read_json(path)
+    return told if isinstance(told, Mapping) else {}
+
+
+def _of_run(folder: Path) -> EnergyOrigin | None:
+    protocol = _told(folder / "metrics.json").get("protocol")
+    if (
+        not isinstance(protocol, Mapping)
+        or not protocol.get("relax")
+        or "force_field_version" not in protocol
+    ):
+        return None
+    return _origin(protocol.get("force_field"), protocol["force_field_version"], protocol.get("relaxation"))
+
+
+def _of_file(path: Path) -> EnergyOrigin | None:
+    if not path.is_file() or path.suffix.lower() != ".parquet":
+        return None
+    try:
+        told = json.loads((pq.read_schema(path).metadata or {}).get(b"crysjepa", b"{}"))
+    except (ValueError, pa.ArrowException):
+        return None
+    energies = told.get("energies") if isinstance(told, Mapping) else None
+    if not isinstance(energies, Mapping):
+        return None
+    return _origin(energies.get("name"), energies.get("version"), energies.get("relaxation"))
+
+
+def _origin(name: Any, version: Any, relaxation: Any) -> EnergyOrigin | None:
+    try:
+        settings = RelaxSettings.model_validate(relaxation)
+    except ValueError:
+        return None
+    if not isinstance(name, str) or not isinstance(version, str):
+        return None
+    return EnergyOrigin(name, version, settings)

@@ -1,0 +1,288 @@
+"""Several judges: further force fields have their say on crystals that a first one relaxed and judged.
+
+The rule. Each further judge computes the energy of each crystal as the first one left it, or relaxes it
+once more. It has its own elemental references and corrections, and meets the same hull of known compounds.
+Hypothetical competitors, of which only force fields have energies, each judge computes by itself: its hull is
+the known one and its own energies of these. A judge says *stable* of what lies at most ``e_above_hull_max``
+(eV/atom) above its hull.
+
+- ``stable_by_all``: whether every judge says stable. Null where one of them has no energy.
+- ``judges_agree``: whether all say the same. Within :data:`TOLERANCE` of the limit a number counts for either
+  side: what is stable by all is always agreed on.
+- ``judge_spread``: the highest less the lowest energy above hull, eV/atom.
+
+Where a judge has nothing to say, all three are null, and ``judges_reason`` says who and why. A crystal never
+gets lost, and no verdict of the first judge is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crysjepa.closed_hull.judged import Phase, standings
+from crysjepa.core.candidates import CandidateTable, Status
+from crysjepa.core.crystals import Crystals
+from crysjepa.energy.elemental_references import ElementalReferences, check_scales
+from crysjepa.energy.hull import Hull
+from crysjepa.evaluation.columns import set_column
+from crysjepa.evaluation.force_field_hull import AS_THEY_ARE
+from crysjepa.evaluation.judge_names import (
+    SECOND,
+    above_hull_column,
+    energy_column,
+    further_judges,
+    parse_judges,
+    slug,
+)
+from crysjepa.evaluation.protocol import Protocol
+from crysjepa.evaluation.reference import Known, Report, find_references
+from crysjepa.relaxation.force_fields.registry import force_field_info
+from crysjepa.relaxation.formation_energies import Formed, formation_energies
+from crysjepa.relaxation.relax import RelaxSettings
+
+if TYPE_CHECKING:
+    from pymatgen.core import Composition
+
+__all__ = [
+    "SECOND",
+    "TOLERANCE",
+    "How",
+    "JudgedByAll",
+    "above_hull_column",
+    "agree",
+    "energy_column",
+    "further_judges",
+    "judge_by_all",
+    "parse_judges",
+]
+
+TOLERANCE = 0.005
+"""eV/atom. So near to the limit, judges that differ do not disagree: relaxing to 0.1 eV/Å leaves as much."""
+
+
+@dataclass(frozen=True)
+class JudgedByAll:
+    """A table with the columns of :func:`judge_by_all`, and for ``metrics.json`` what each judge is."""
+
+    table: CandidateTable
+    judges: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class How:
+    """How judges compute: see :func:`crysjepa.relaxation.relax.relax_crystals`. By default nothing is "
+    "relaxed.
+
+    ``shards`` is a folder for finished work, with one of its own for each judge.
+    """
+
+    relaxation: RelaxSettings = AS_THEY_ARE
+    device: str = "cpu"
+    processes: int | None = None
+    shards: Path | None = None
+
+
+def judge_by_all(
+    table: CandidateTable,
+    judges: Sequence[str],
+    *,
+    hull: Hull,
+    known: Known,
+    protocol: Protocol,
+    first_column: str = "e_above_hull",
+    ids: Iterable[str] | None = None,
+    competitors: CandidateTable | None = None,
+    how: How | None = None,
+    progress: Report | None = None,
+) -> JudgedByAll:
+    """Let further force fields judge crystals; see this module's rule.
+
+    Parameters
+    ----------
+    table
+        Crystals as the first judge (``protocol.force_field``) relaxed and judged them, with its energies
+        above hull (eV/atom) in ``first_column``: where there are competitors, above a hull that has them.
+    judges
+        Names of further force fields (:func:`crysjepa.evaluation.judge_names.further_judges`).
+    hull, known
+        The hull of known compounds, and what elemental references are fitted on where none ship.
+    protocol
+        For ``force_field``, ``e_above_hull_max`` and ``allow_mixed_scales``.
+    ids
+        Which crystals to judge; by default all that have a structure and did not fail. The others get null.
+    competitors
+        Hypothetical compounds with structures, each of which every judge computes for its own hull. The
+        crystals that are judged then compete with each other too, and none with itself
+        (:func:`crysjepa.closed_hull.judged.standings`). Where a judge cannot compute a competitor, it has
+        nothing to say on crystals whose elements include that competitor's.
+    how
+        Whether judges relax, and where they compute. Results are the same bytes for any number of processes,
+        and what is found in its ``shards`` is not computed again.
+    progress
+        Called as ``progress(stage, done, total)``.
+
+    Returns
+    -------
+    JudgedByAll
+        With ``e_above_hull_NAME`` and ``energy_per_atom_NAME`` (total, uncorrected) of each judge,
+        ``judge_spread`` (eV/atom), ``judges_agree``, ``stable_by_all`` and ``judges_reason``; and what each
+        judge is.
+
+    Raises
+    ------
+    ValueError
+        If ``first_column`` is not in the table, or as :func:`crysjepa.relaxation.relax.relax_crystals` does.
+    ScaleMismatch
+        If a judge's energies cannot be brought to the hull's scale; so for a hull of one force field's own.
+    ImportError, RuntimeError
+        If a judge is not installed, or its weights cannot be had.
+    """
+    if first_column not in table:
+        raise ValueError(f"further judges need the first one's energies above hull, column {first_column}")
+    wanted = _to_judge(table, ids)
+    first = dict(zip(wanted, table.column(first_column, wanted), strict=True))
+    reasons = {i: [f"{protocol.force_field}: no energy above hull"] for i, e in first.items() if e is None}
+    crystals = table.crystals([i for i in wanted if i not in reasons])
+    opinions = {}
+    for name in judges:
+        judge = _Judge.prepare(name, hull, known, protocol, how or How(), progress)
+        opinions[name] = opinion = judge.opinion(crystals, hull, competitors)
+        for id_, reason in opinion.reasons.items():
+            reasons.setdefault(id_, []).append(f"{name}: {reason}")
+        table = set_column(table, energy_column(name), opinion.totals, "Float64")
+        table = set_column(table, above_hull_column(name), opinion.above, "Float64")
+    told = [o.told for o in opinions.values()]
+    if not judges:
+        return JudgedByAll(table, told)
+    values = {i: [first[i], *(o.above[i] for o in opinions.values())] for i in wanted if i not in reasons}
+    table = set_column(table, "judge_spread", {i: max(v) - min(v) for i, v in values.items()}, "Float64")
+    limit = protocol.e_above_hull_max
+    table = set_column(table, "judges_agree", {i: agree(v, limit) for i, v in values.items()}, "boolean")
+    stable = {i: max(v) <= limit for i, v in values.items()}
+    table = set_column(table, "stable_by_all", stable, "boolean")
+    said = {i: "; ".join(parts) for i, parts in reasons.items()}
+    return JudgedByAll(set_column(table, "judges_reason", said, "string"), told)
+
+
+def agree(above: Sequence[float], limit: float) -> bool:
+    """Whether energies above hull (eV/atom) are all on one side of the limit, within :data:`TOLERANCE`."""
+    return max(above) <= limit + TOLERANCE or min(above) > limit - TOLERANCE
+
+
+def _to_judge(table: CandidateTable, ids: Iterable[str] | None) -> list[str]:
+    chosen = None if ids is None else set(ids)
+    columns = zip(table.ids, table.column("status"), table.frame["lattice"].notna(), strict=True)
+    return [i for i, s, there in columns if there and (s != Status.FAILED if chosen is None else i in chosen)]
+
+
+@dataclass(frozen=True)
+class _Opinion:
+    """A judge's total energies and energies above its hull (eV/atom) by id, and why there is none."""
+
+    totals: dict[str, float]
+    above: dict[str, float]
+    reasons: dict[str, str]
+    told: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """A force field, its elemental references, and how it computes."""
+
+    name: str
+    references: ElementalReferences
+    how: How
+    progress: Report | None
+
+    @classmethod
+    def prepare(
+        cls, name: str, hull: Hull, known: Known, protocol: Protocol, how: How, progress: Report | None
+    ) -> _Judge:
+        references = judge_references(name, hull, known, protocol, how.device, progress)
+        return cls(name, references, how, progress)
+
+    def opinion(self, crystals: Crystals, hull: Hull, competitors: CandidateTable | None) -> _Opinion:
+        found = self._energies(crystals, "crystals")
+        above, reasons, source = {}, dict(found.failures), hull.source
+        if competitors is None:
+            for id_, composition in zip(crystals.ids, crystals.compositions(), strict=True):
+                if id_ in reasons:
+                    continue
+                result = hull.e_above_hull(composition, found.formation[id_])
+                if result.e_above_hull is None:
+                    reasons[id_] = str(result.reason)
+                else:
+                    above[id_] = result.e_above_hull
+        else:
+            rivals = competitors.crystals()
+            computed = self._energies(rivals, "competitors")
+            source = f"{source} + {len(computed.formation)} hypothetical compounds by {self.name}"
+            phases = [
+                Phase(energies[c.ids[0]], c.ids[0], c)
+                for part, energies in ((rivals, computed.formation), (crystals, found.formation))
+                for c in part
+                if c.ids[0] in energies
+            ]
+            formulas = dict(zip(rivals.ids, rivals.compositions(), strict=True))
+            unknown = {i: (formulas[i], reason) for i, reason in computed.failures.items()}
+            stand = standings(crystals, found.formation, hull, phases)
+            for id_, composition in zip(crystals.ids, crystals.compositions(), strict=True):
+                if id_ in reasons:
+                    continue
+                if reason := _lacking(composition, unknown):
+                    reasons[id_] = reason
+                elif id_ in stand:
+                    above[id_] = stand[id_].above
+                else:
+                    reasons[id_] = "the hull's linear programme was not solved"
+        told = {
+            **asdict(force_field_info(self.name)),
+            "column": above_hull_column(self.name),
+            "relaxation": self.how.relaxation.model_dump(mode="json"),
+            "elemental_references": self.references.source,
+            "elemental_references_mae": self.references.mae,
+            "energy_corrections": self.references.corrections,
+            "hull": source,
+            "num_judged": len(above),
+            "num_without": len(reasons),
+        }
+        return _Opinion(found.totals, above, reasons, told)
+
+    def _energies(self, crystals: Crystals, stage: str) -> Formed:
+        progress, shards, what = self.progress, self.how.shards, f"{stage} by {self.name}"
+        return formation_energies(
+            crystals,
+            self.references,
+            force_field=self.name,
+            settings=self.how.relaxation,
+            device=self.how.device,
+            processes=self.how.processes,
+            shards=None if shards is None else shards / slug(self.name) / stage,
+            progress=None if progress is None else lambda n, total: progress(what, n, total),
+        )
+
+
+def judge_references(
+    name: str, hull: Hull, known: Known, protocol: Protocol, device: str, progress: Report | None = None
+) -> ElementalReferences:
+    """A judge's elemental references on the hull's scale.
+
+    Raises as :func:`~crysjepa.evaluation.reference.find_references`, and ScaleMismatch where they are on
+    another.
+    """
+    own = Protocol(force_field=name, allow_mixed_scales=protocol.allow_mixed_scales)
+    references = find_references(own, hull, known, device=device, progress=progress)
+    check_scales(references.scale, hull.scale, allow_mixed=protocol.allow_mixed_scales)
+    return references
+
+
+def _lacking(composition: Composition, unknown: Mapping[str, tuple[Composition, str]]) -> str | None:
+    """Why a judge's hull is not to be trusted at a composition: a competitor that it could not compute."""
+    elements = set(composition.elements)
+    for id_, (formula, reason) in unknown.items():
+        if elements.issuperset(formula.elements):
+            return f"its hull lacks the competitor {id_} ({formula.reduced_formula}): {reason}"
+    return None

@@ -1,0 +1,1 @@
+"""Known phases fetched over the network."""

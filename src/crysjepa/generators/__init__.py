@@ -1,0 +1,1 @@
+"""Generators: what they are, by name, and the three that ship."""

@@ -1,0 +1,1 @@
+"""Our generator: a flow over orbits of equivalent sites."""

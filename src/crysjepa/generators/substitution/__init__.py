@@ -1,0 +1,1 @@
+"""Known crystals with some of their elements swapped for similar ones."""

@@ -1,0 +1,177 @@
+"""Substitution: known crystals with some of their elements swapped for similar ones.
+
+Every crystal comes of its own stream of random numbers, made of the seed and the crystal's number alone: a
+parent, the elements to be swapped, and what for. Ionic compounds keep their charges: an element is swapped
+for one that is common in the same oxidation state. A draw is thrown away, and counted, where no element is
+similar enough, the composition could not be charge-neutral, the crystal is already known, or an earlier one
+of the same sample is the same. Then the cell is given the volume that the elements' sizes ask for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.crystals import Crystals
+from crysjepa.generators.base import Draws, Progress, Samples, Untrained
+from crysjepa.generators.constraints import Constraints, element_shares, symbols
+from crysjepa.generators.substitution.parents import Parents
+from crysjepa.generators.substitution.proposals import Proposals, SubstitutionConfig, Swaps
+from crysjepa.generators.substitution.volumes import best_scales, element_sizes, scaled, swapped
+from crysjepa.jepa.crys_jepa import CrysJepa
+from crysjepa.runtime.worker_pool import WorkerPool
+
+_EXHAUSTED = "no draw gave something new that obeys: the parents hold too few different crystals for it"
+_BLOCK = 64
+_VOLUME_FACTORS = (0.94, 0.97, 1.0, 1.03, 1.06)
+_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+
+
+@dataclass(eq=False)
+class SubstitutionGenerator(Untrained):
+    """See the module. ``jepa`` is a checkpoint for ``jepa_volume``; by default the one that ships."""
+
+    parents: Parents
+    config: SubstitutionConfig = field(default_factory=SubstitutionConfig)
+    jepa: Path | None = None
+    name = "substitution"
+
+    @classmethod
+    def of(
+        cls, table: CandidateTable, source: str = "", config: SubstitutionConfig | None = None, **more: Any
+    ) -> SubstitutionGenerator:
+        """From a table of known crystals."""
+        return cls(Parents.of(table, source), config or SubstitutionConfig(), **more)
+
+    @property
+    def element_shares(self) -> NDArray[np.float64]:
+        """(119,) share of the parents that hold each element."""
+        return element_shares(self.parents.crystals)
+
+    def sample(
+        self,
+        num: int,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        prefix: str = "gen",
+        progress: Progress | None = None,
+    ) -> Samples:
+        """Draw ``num`` crystals without the elements that are excluded by default."""
+        return self.sample_within(
+            num, Constraints(), seed=seed, device=device, prefix=prefix, progress=progress
+        )
+
+    def sample_within(
+        self,
+        num: int,
+        constraints: Constraints,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        prefix: str = "gen",
+        processes: int = 1,
+        progress: Progress | None = None,
+    ) -> Samples:
+        """Swap into what the constraints allow.
+
+        Raises
+        ------
+        ConstraintError
+            If no parent can be turned into a crystal that obeys.
+        """
+        proposals = Proposals(self.parents, self.config, constraints)
+        found: list[tuple[int, Swaps] | None] = []
+        for index in range(num):
+            found.append(proposals.draw(np.random.default_rng([seed, index])))
+            if progress is not None and index % _BLOCK == _BLOCK - 1:
+                progress((index + 1) // (2 if self.config.jepa_volume else 1), num)
+        ids = [f"{prefix}-{i}" for i in range(num)]
+        made = {i: p for i, p in zip(ids, found, strict=True) if p is not None}
+        crystals = self._realise(list(made), list(made.values()), device, processes, progress, num)
+        if progress is not None:
+            progress(num, num)
+        failures = {i: _EXHAUSTED for i in ids if i not in made}
+        return Samples(
+            crystals,
+            failures,
+            Draws(num, proposals.drawn, dict(proposals.rejected), self._notes(proposals)),
+            {
+                "parent": {i: self.parents.crystals.ids[row] for i, (row, _) in made.items()},
+                "swaps": {i: _spell(swaps) for i, (_, swaps) in made.items()},
+            },
+        )
+
+    def _notes(self, proposals: Proposals) -> tuple[str, ...]:
+        source = self.parents.source or "the source"
+        notes = [f"{proposals.num_fit} of {source}'s {len(self.parents)} parents can be made to obey"]
+        if proposals.bold:
+            notes.append(
+                f"{proposals.bold} crystals needed less similar swaps than the temperature of "
+                f"{self.config.temperature:g} gives: there was nothing else left"
+            )
+        return tuple(notes)
+
+    def _realise(
+        self,
+        ids: Sequence[str],
+        proposals: Sequence[tuple[int, Swaps]],
+        device: str,
+        processes: int,
+        progress: Progress | None,
+        total: int,
+    ) -> Crystals:
+        """The swapped crystals at their volumes."""
+        if not ids:
+            return Crystals.empty()
+        old = self.parents.crystals[[row for row, _ in proposals]].with_ids(ids)
+        crystals = swapped(old, [swaps for _, swaps in proposals], self._sizes)
+        if not self.config.jepa_volume:
+            return crystals
+        blocks = [crystals[start : start + _BLOCK] for start in range(0, len(crystals), _BLOCK)]
+        factors: dict[int, NDArray[np.float64]] = {}
+        for number, found in _choose_volumes(blocks, self.jepa, device, processes):
+            factors[number] = found
+            if progress is not None:
+                progress(total // 2 + len(factors) * total // len(blocks) // 2, total)
+        return scaled(crystals, np.concatenate([factors[k] for k in range(len(blocks))]))
+
+    @cached_property
+    def _sizes(self) -> NDArray[np.float64]:
+        return element_sizes(self.parents.crystals)
+
+
+def _spell(swaps: Swaps) -> str:
+    return ", ".join(f"{symbols([a])[0]}→{symbols([b])[0]}" for a, b in swaps)
+
+
+# -- volumes, in other processes where there are some --------------------------------------------
+
+
+def _choose_volumes(
+    blocks: Sequence[Crystals], jepa: Path | None, device: str, processes: int
+) -> Iterable[tuple[int, NDArray[np.float64]]]:
+    if processes <= 1:
+        choose = _set_up(jepa, device)
+        yield from ((k, choose(block)) for k, block in enumerate(blocks))
+        return
+    with WorkerPool(_set_up, (jepa, device), min(processes, len(blocks)), _ONE_THREAD) as pool:
+        for number, block in enumerate(blocks):
+            pool.submit(number, block)
+        for number, done in pool.results():
+            if done.kind != "done":
+                raise RuntimeError(f"a worker process that chooses volumes {done.trouble}")
+            yield number, done.value
+
+
+def _set_up(jepa: Path | None, device: str) -> Any:
+    model = CrysJepa.load(jepa)
+    factors = tuple(f ** (1 / 3) for f in _VOLUME_FACTORS)
+    return lambda crystals: best_scales(crystals, model, factors, device)

@@ -1,0 +1,248 @@
+"""Which elements of which known crystal to swap, and what for: the draws of substitution."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crysjepa.core.validity import Formula
+from crysjepa.generators.constraints import ConstraintError, Constraints
+from crysjepa.generators.substitution.element_similarity import (
+    FRACTION_COST,
+    MAX_ATOMIC_NUMBER,
+    isovalent,
+    oxidation_states,
+    swap_costs,
+)
+from crysjepa.generators.substitution.parents import Parents, is_valid_composition
+
+DEFAULT_TEMPERATURE = 0.25
+_HULL_COST = 12.0
+"""Per eV/atom that a parent is above the hull; from the same regression as the costs of swaps."""
+_MAX_COST = 6.0
+_TRIES_WITH_PARENT = 10
+_PARENTS_TRIED = 5
+_LEVELS = ((1, False), (2, False), (4, False), (4, True), (8, True), (16, True))
+"""When so many parents gave nothing new: by what to raise the temperature, and whether to be bold besides."""
+_ANOTHER_IF_BOLD = 0.3
+"""To be bold is to swap one more element with this probability, to let charges change, and to take another
+structure of a formula that is known."""
+_GIVE_UP = 30
+"""Crystals in a row of which none could be made, after which no more are tried."""
+_BOLDER = 0.25
+"""By which share the temperature rises with each try with one parent, so that the choice of parents, and with
+it the frequency of elements, depends little on which of them are easy to swap in."""
+
+Swaps = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class SubstitutionConfig:
+    """How bold to be.
+
+    Parameters
+    ----------
+    temperature
+        A swap of cost c (:func:`crysjepa.generators.substitution.element_similarity.swap_costs`) is drawn
+        with weight exp(−c / temperature): near 0 only the most similar element is ever taken.
+    another_swap
+        Probability of swapping one more element, after the first and after each further one.
+    jepa_volume
+        Let Crys-JEPA's energy choose among five volumes around the one that the elements' sizes ask for.
+    valid_compositions
+        Draw again what :func:`crysjepa.core.validity.composition_validity` would reject.
+    """
+
+    temperature: float = DEFAULT_TEMPERATURE
+    another_swap: float = 0.0
+    jepa_volume: bool = False
+    valid_compositions: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ValueError(f"temperature is {self.temperature}: it must be above 0")
+        if not 0 <= self.another_swap < 1:
+            raise ValueError(f"another_swap is {self.another_swap}: it must be at least 0 and below 1")
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """What may be done with a composition: elements, targets of each with costs, and which must go."""
+
+    elements: tuple[int, ...]
+    targets: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]]
+    cheapest: NDArray[np.float64]
+    must: tuple[int, ...]
+    cost: float
+
+
+class Proposals:
+    """Draws of (parent, swaps) that obey, and that no earlier draw has taken; with their count."""
+
+    def __init__(self, parents: Parents, config: SubstitutionConfig, constraints: Constraints) -> None:
+        self.parents, self.config, self.constraints = parents, config, constraints
+        self.allowed = np.zeros(119, dtype=bool)
+        self.allowed[list(constraints.allowed)] = True
+        self.plans: dict[tuple[Formula, bool], _Plan | None] = {}
+        self.rejected: Counter[str] = Counter()
+        self.drawn = 0
+        self.taken: dict[Formula, list[int]] = {}
+        self.bold = self.failed_in_a_row = 0
+        self.levels: list[tuple[float, NDArray[np.float64], bool]] = []
+        above = _HULL_COST * parents.e_above_hull
+        costs = {
+            bold: np.array([self._cost(row, bold) for row in range(len(parents))]) for bold in (False, True)
+        }
+        for factor, bold in _LEVELS:
+            if np.isfinite(costs[bold]).any():
+                temperature = config.temperature * factor
+                cumulative = _cumulative(costs[bold] / temperature + above)
+                self.levels.append((temperature, cumulative, bold))
+        self.num_fit = int(np.isfinite(costs[True]).sum())
+        if not self.levels:
+            raise ConstraintError(
+                f"no crystal of {parents.source or 'the parents'} can be turned into one with "
+                f"{'; '.join(constraints.describe())} by swapping similar elements"
+            )
+
+    def draw(self, rng: np.random.Generator) -> tuple[int, Swaps] | None:
+        """A parent's row and its swaps, or None where nothing new was found."""
+        if self.failed_in_a_row >= _GIVE_UP:
+            return None
+        for temperature, cumulative, bold in self.levels:
+            for _ in range(_PARENTS_TRIED):
+                row = _place(cumulative, rng)
+                swaps = self._from(row, rng, temperature, bold)
+                if swaps is not None:
+                    self.bold += temperature > self.config.temperature
+                    self.failed_in_a_row = 0
+                    return row, swaps
+        self.failed_in_a_row += 1
+        return None
+
+    def _from(self, row: int, rng: np.random.Generator, temperature: float, bold: bool) -> Swaps | None:
+        """Swaps in one parent that give something new."""
+        plan = self._plan(self.parents.formulas[row], bold)
+        if plan is None:
+            return None
+        another = max(self.config.another_swap, _ANOTHER_IF_BOLD if bold else 0.0)
+        tried: set[Swaps | None] = set()
+        for k in range(_TRIES_WITH_PARENT):
+            swaps = _swaps(plan, rng, temperature * (1 + _BOLDER * k), another)
+            if swaps in tried:
+                continue
+            tried.add(swaps)
+            self.drawn += 1
+            reason = self._refuse(row, swaps, bold) if swaps else "no similar element left to swap for"
+            if reason is None:
+                return swaps
+            self.rejected[reason] += 1
+        return None
+
+    def _refuse(self, row: int, swaps: Swaps, bold: bool) -> str | None:
+        """Why not; otherwise the crystal is marked as taken.
+
+        A formula that is known, or taken, is refused; only where there is nothing else, another structure of
+        it will do.
+        """
+        mapping = dict(swaps)
+        formula = tuple(sorted((mapping.get(z, z), n) for z, n in self.parents.formulas[row]))
+        if self.config.valid_compositions and not is_valid_composition(formula):
+            return "composition not charge-neutral"
+        others = self.taken.get(formula, [])
+        size = None
+        if bold and (others or self.parents.knows(formula)):
+            size = self.parents.primitive_sites(row)
+        if others and (size is None or any(self.parents.primitive_sites(o) == size for o in others)):
+            return "the same as an earlier one"
+        if self.parents.knows(formula, size):
+            return "already among the known crystals"
+        self.taken[formula] = [*others, row]
+        return None
+
+    def _cost(self, row: int, bold: bool) -> float:
+        """What the constraints force to be swapped costs; infinite for a parent that cannot obey."""
+        limit = self.constraints.max_sites
+        if limit is not None and self.parents.crystals.num_atoms[row] > limit:
+            return np.inf
+        if self.constraints.system is None and self.allowed[list(self.parents.counts[row])].all():
+            return 0.0  # and no plan yet: thousands of parents are never chosen
+        plan = self._plan(self.parents.formulas[row], bold)
+        return np.inf if plan is None else plan.cost
+
+    def _plan(self, formula: Formula, bold: bool) -> _Plan | None:
+        if (formula, bold) not in self.plans:
+            self.plans[formula, bold] = self._make_plan(formula, bold)
+        return self.plans[formula, bold]
+
+    def _make_plan(self, formula: Formula, bold: bool) -> _Plan | None:
+        """None for a composition that cannot be made to obey.
+
+        Where it has to be bold, an ionic compound may change its charges: the composition is still refused
+        if they cannot balance.
+        """
+        elements = tuple(z for z, _ in formula)
+        system = self.constraints.system
+        if max(elements) > MAX_ATOMIC_NUMBER or (system is not None and len(system) != len(elements)):
+            return None
+        charges = None if bold else oxidation_states(formula)
+        num = sum(n for _, n in formula)
+        targets: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
+        cheapest = np.full(len(elements), np.inf)
+        for k, (element, count) in enumerate(formula):
+            costs = np.where(self.allowed[: MAX_ATOMIC_NUMBER + 1], swap_costs()[element], np.inf)
+            costs[list(elements)] = np.inf
+            if charges is not None:
+                costs = np.where(isovalent(element, charges[element]), costs, np.inf)
+            fit = np.flatnonzero(costs <= _MAX_COST)
+            if len(fit):
+                targets[element] = (fit, costs[fit])
+                cheapest[k] = costs[fit].min() + FRACTION_COST * count / num
+        must = tuple(z for z in elements if not self.allowed[z])
+        if any(z not in targets for z in must) or not targets:
+            return None
+        if len(set().union(*(targets[z][0].tolist() for z in must))) < len(must):
+            return None
+        # Which parents are free to choose from must not depend on how cheap their swaps are: lanthanides
+        # would crowd out all others. What the constraints force to be swapped is another matter.
+        cost = float(sum(cheapest[k] for k, z in enumerate(elements) if z in must))
+        return _Plan(elements, targets, cheapest, must, cost)
+
+
+def _swaps(plan: _Plan, rng: np.random.Generator, temperature: float, another: float) -> Swaps | None:
+    """What must be swapped, or one element, and with probability ``another`` one more; None if two of them
+    would become the same element.
+    """
+    chosen = list(plan.must)
+    while len(chosen) < len(plan.elements):
+        if chosen and rng.random() >= another:
+            break
+        costs = np.where(np.isin(plan.elements, chosen), np.inf, plan.cheapest)
+        if not np.isfinite(costs).any():
+            break
+        chosen.append(plan.elements[_pick(costs, temperature, rng)])
+    found: dict[int, int] = {}
+    for element in chosen:
+        targets, costs = plan.targets[element]
+        target = int(targets[_pick(costs, temperature, rng)])
+        if target in found.values():
+            return None
+        found[element] = target
+    return tuple(sorted(found.items()))
+
+
+def _cumulative(costs: NDArray[np.float64]) -> NDArray[np.float64]:
+    weights = np.exp(costs.min() - costs)
+    return np.asarray(np.cumsum(weights / weights.sum()))
+
+
+def _pick(costs: NDArray[np.float64], temperature: float, rng: np.random.Generator) -> int:
+    """An index, with weight exp(−cost / temperature)."""
+    return _place(_cumulative(costs / temperature), rng)
+
+
+def _place(cumulative: NDArray[np.float64], rng: np.random.Generator) -> int:
+    return min(int(np.searchsorted(cumulative, rng.random(), side="right")), len(cumulative) - 1)

@@ -1,0 +1,1 @@
+"""CIF data blocks to arrays; gemmi parses."""

@@ -1,0 +1,252 @@
+"""One CIF data block to arrays. Nothing is guessed, merged or dropped: whatever cannot be read has a reason.
+
+gemmi parses the text and knows the space groups; what a file must say, and what may follow from it, is here.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import gemmi
+import numpy as np
+from numpy.typing import NDArray
+
+from crysjepa.core.crystals import MAX_COORDINATE, MAX_LENGTH, MAX_SITES
+from crysjepa.io.cif.elements import Declared, atomic_number, composition, elements_of, label_readings
+from crysjepa.io.cif.operations import Group, listed_group
+from crysjepa.io.cif.sites import expand, maps_onto_itself, pairs_within
+from crysjepa.io.cif.symmetry import Possible, Stated, possible_groups
+from crysjepa.io.cif.text import (
+    MAX_CRYSTAL_BYTES,
+    Content,
+    Items,
+    ReadError,
+    brief,
+    is_null,
+    items_of,
+    number,
+    parse_block,
+    split_blocks,
+)
+
+__all__ = [
+    "MAX_CRYSTAL_BYTES",
+    "MAX_SITES",
+    "RawCrystal",
+    "ReadError",
+    "atomic_number",
+    "brief",
+    "read_block",
+    "read_only_block",
+    "split_blocks",
+]
+
+MIN_LENGTH = 1e-3
+"""Å. Cells with shorter sides are not read."""
+_TOO_CLOSE = 0.6
+"""Å. No two atoms of a crystal are closer than this; tells the sensible reading of an ambiguous file."""
+
+
+class RawCrystal(NamedTuple):
+    """``atomic_numbers`` (N,), ``frac_coords`` (N, 3) and ``lattice`` (3, 3) in Å, rows a, b, c."""
+
+    atomic_numbers: NDArray[np.int64]
+    frac_coords: NDArray[np.float64]
+    lattice: NDArray[np.float64]
+
+
+class _Rows(NamedTuple):
+    labels: list[str]
+    readings: list[tuple[int, ...]]
+    """Atomic numbers that each row may mean."""
+    coords: NDArray[np.float64]
+
+
+def read_only_block(text: str) -> RawCrystal:
+    """The crystal in a text with one data block that could hold one.
+
+    Raises
+    ------
+    ReadError
+        With the reason why there is none, or if there are several.
+    """
+    blocks = split_blocks(text)
+    if len(blocks) > 1:
+        raise ReadError(f"the row's CIF holds {len(blocks)} crystals")
+    return read_block(blocks[0][1])
+
+
+def read_block(block: Content) -> RawCrystal:
+    """The crystal in one CIF data block, parsed or as text. Its lattice is oriented as pymatgen orients it.
+
+    Raises
+    ------
+    ReadError
+        With the reason why there is none.
+    """
+    items = items_of(parse_block(block) if isinstance(block, str) else block)
+    rows = _rows(items)
+    lattice = _lattice(items)
+    possible = possible_groups(_stated(items), lattice @ lattice.T)
+    declared = Declared.of(items)
+    if possible.doubt:
+        return _without_doubt(rows, possible, lattice, declared)
+    return _crystal(rows, possible.groups[0], lattice, declared)
+
+
+def _crystal(
+    rows: _Rows, group: Group, lattice: NDArray[np.float64], declared: Declared | None
+) -> RawCrystal:
+    origin, frac = expand(rows.coords, group, lattice)
+    weights = np.bincount(origin, minlength=len(rows.labels))
+    # without symmetry all atoms are listed: one formula unit where there are Z is not the crystal
+    least = 2 if group.is_trivial and declared and declared.units else 1
+    elements = elements_of(rows.readings, rows.labels, weights.tolist(), declared, least)
+    numbers = np.array(elements, dtype=np.int64)
+    return RawCrystal(numbers[origin], frac, lattice)
+
+
+def _without_doubt(
+    rows: _Rows, possible: Possible, lattice: NDArray[np.float64], declared: Declared | None
+) -> RawCrystal:
+    """The one reading that makes sense: its atoms are those declared, and none overlap.
+
+    Raises
+    ------
+    ReadError
+        If none does, or several.
+    """
+    sound: list[tuple[Group, RawCrystal, int]] = []
+    for group in possible.groups:
+        try:
+            crystal = _crystal(rows, group, lattice, declared)
+        except ReadError:
+            continue
+        if not len(pairs_within(crystal.frac_coords, lattice, _TOO_CLOSE)):
+            counts = composition(crystal.atomic_numbers.tolist(), [1] * len(crystal.atomic_numbers))
+            sound.append((group, crystal, declared.fits(counts) if declared else 0))
+    only_identity = possible.groups[0].is_trivial
+    if only_identity and sound and sound[0][0].is_trivial:
+        listed = sound[0][1]
+        if any(
+            maps_onto_itself(listed.atomic_numbers, listed.frac_coords, group, lattice)
+            for group in possible.groups[1:]
+        ):
+            return listed  # all atoms are listed, so both readings give the same
+    best = [crystal for _, crystal, fit in sound if fit == 2] or [crystal for _, crystal, _ in sound]
+    if possible.units_must_tell:
+        best = [crystal for _, crystal, fit in sound if fit == 2]
+    if len(best) == 1 and (declared is not None or not only_identity):
+        return best[0]
+    raise ReadError(possible.doubt)
+
+
+# -- what the file says ------------------------------------------------------------------------
+
+
+def _rows(items: Items) -> _Rows:
+    """Labels, elements and coordinates of the atom loop."""
+    name = "_atom_site_"
+    types = items.values.get(f"{name}type_symbol", [])
+    labels = items.values.get(f"{name}label") or items.values.get(f"{name}label_atom_id") or types
+    if not labels:
+        if any(tag.startswith(name) for tag in items.values):
+            raise ReadError("a loop is incomplete: the file seems truncated")
+        raise ReadError("no atom sites")
+    if len(labels) > MAX_SITES:
+        raise ReadError(f"{len(labels)} sites (limit {MAX_SITES})")
+    columns = [items.values.get(f"{name}fract_{axis}", []) for axis in "xyz"]
+    if any(len(column) != len(labels) for column in columns):
+        cartesian = f"{name}cartn_x" in items.values
+        raise ReadError(f"no fractional coordinates{', only Cartesian ones' * cartesian}")
+    used = ("label", "type_symbol", "fract_x", "fract_y", "fract_z", "occupancy")
+    if len({items.loops[name + tag] for tag in used if name + tag in items.loops}) > 1 and len(labels) > 1:
+        raise ReadError("two loops of atom sites: which one holds?")
+    _check_order(items)
+    coords = np.array([[number(text, "a coordinate") for text in column] for column in columns]).T
+    if (np.abs(coords) > MAX_COORDINATE).any():
+        raise ReadError(f"a coordinate is {coords.flat[np.abs(coords).argmax()]:g}: far outside the cell")
+    readings = [
+        label_readings(label) if is_null(symbol) or symbol == label else (atomic_number(symbol),)
+        for symbol, label in zip(types or ["?"] * len(labels), labels, strict=True)
+    ]
+    return _Rows(labels, readings, coords)
+
+
+def _check_order(items: Items) -> None:
+    """Raise where sites are shared, alternatives, without atoms, or without coordinates."""
+    known = items.known
+    for text in known("_atom_site_occupancy"):
+        if abs((occupancy := number(text, "an occupancy")) - 1) > 1e-3:
+            partial = f"a site is partially occupied ({occupancy:g})"
+            raise ReadError(partial if occupancy < 1 else f"an occupancy is {text[:40]}")
+    if any(number(text, "a count of hydrogens") for text in known("_atom_site_attached_hydrogens")):
+        raise ReadError("hydrogens are declared without coordinates")
+    if "dum" in (flag.lower() for flag in known("_atom_site_calc_flag")):
+        raise ReadError("a dummy site is not an element")
+    groups = set(known("_atom_site_disorder_group")) - {"0"}
+    if len(groups) > 1 or any(group.startswith("-") for group in groups):
+        raise ReadError("the sites are alternatives of one another (disorder groups)")
+    modulated = ("_cell_wave_vector", "_space_group_ssg", "_space_group_symop_ssg", "_atom_site_fourier")
+    dimensions = [number(text, "a dimension") for text in known("_cell_modulation_dimension")]
+    if any(dimensions) or any(tag.startswith(modulated) or "magn_ssg" in tag for tag in items.values):
+        raise ReadError("an incommensurate structure has no unit cell")
+
+
+def _lattice(items: Items) -> NDArray[np.float64]:
+    from pymatgen.core import Lattice
+
+    parameters = []
+    for key in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"):
+        words = key.replace("_", " ")
+        text = items.one(f"_cell_{key}")
+        if text is None:
+            raise ReadError("no unit cell" if key.startswith("length") else f"the cell's {words} is missing")
+        parameters.append(value := number(text, f"the cell's {words}"))
+        least, most = (MIN_LENGTH, MAX_LENGTH) if key.startswith("length") else (0.0, 180.0)
+        if value <= 0 or not least <= value <= most:
+            raise ReadError(f"the cell's {words} is {text[:40]}")
+    cosines = np.cos(np.radians(parameters[3:]))
+    if 1 + 2 * cosines.prod() - (cosines**2).sum() < 1e-12:
+        angles = ", ".join(f"{angle:g}°" for angle in parameters[3:])
+        raise ReadError(f"singular cell: there is none with the angles {angles}")
+    return np.array(Lattice.from_parameters(*parameters).matrix)
+
+
+def _stated(items: Items) -> Stated:
+    """What the file says of its symmetry, in the words of all dictionaries."""
+    known = items.known
+    old, new = known("_symmetry_equiv_pos_as_xyz"), known("_space_group_symop_operation_xyz")
+    magnetic = known("_space_group_symop_magn_operation_xyz")
+    operations = magnetic or new or old
+    if old and new and old != new and listed_group(old).key != listed_group(new).key:
+        raise ReadError("two lists of symmetry operations contradict each other")
+    unread = ("_space_group_symop_generator_xyz", "_space_group_magn", "_magnetic_", "_parent_")
+    if not operations and any(tag.startswith(unread) for tag in items.values):
+        raise ReadError("the symmetry operations are not listed")
+    if magnetic:
+        return Stated(magnetic, known("_space_group_symop_magn_centering_xyz"))
+    return Stated(
+        operations,
+        (),
+        known(
+            "_space_group_name_h-m_alt", "_symmetry_space_group_name_h-m", "_space_group_name_h-m",
+            "_space_group_name_h-m_full", "_symmetry_space_group_name_h-m_full",
+        ),
+        known("_space_group_name_hall", "_symmetry_space_group_name_hall"),
+        known("_space_group_it_number", "_symmetry_int_tables_number"),
+        known("_space_group_it_coordinate_system_code"),
+        _hints(items),
+    )  # fmt: skip
+
+
+def _hints(items: Items) -> tuple[str, ...]:
+    """What speaks of symmetry without saying where."""
+    systems = items.known("_space_group_crystal_system", "_symmetry_cell_setting")
+    types = items.known("_space_group_name_schoenflies", "_symmetry_space_group_name_schoenflies")
+    multiplicities = items.known("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")
+    return (
+        *(f"the crystal system {s}" for s in systems if s.lower() not in ("triclinic", "anorthic")),
+        *(f"the space group {s}" for s in types if s.replace("^", "").upper() not in ("C1", "C11")),
+        *(f"a site's multiplicity {m}" for m in multiplicities if gemmi.cif.as_number(m) > 1),
+    )

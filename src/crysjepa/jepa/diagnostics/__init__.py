@@ -1,0 +1,1 @@
+"""Would we notice if an embedding were collapsed or meaningless?"""

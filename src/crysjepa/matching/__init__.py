@@ -1,0 +1,1 @@
+"""Which crystals are the same: StructureMatcher on reduced crystals, hashes, prototypes."""

@@ -1,0 +1,1 @@
+"""Rankers by name, the reference index that some look up, and ranked rows."""

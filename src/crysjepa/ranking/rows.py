@@ -1,0 +1,129 @@
+"""From candidates to ranked rows: a chunk is scored at a time, and only its scores are kept.
+
+A finished chunk is a file (a shard) named by a hash of all that it depends on, so that a run that was stopped
+goes on where it stood and ends in the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from crysjepa.core.candidates import CandidateTable, Status, write_parquet
+from crysjepa.core.validity import invalid_structures, reduced_formulas
+from crysjepa.energy.support import HullSupport, systems_of, warning
+from crysjepa.ranking.base import Ranker
+
+_SHARD = pa.schema(
+    [
+        ("id", pa.string()),
+        ("score", pa.float64()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("num_references", pa.int64()),
+        ("support_distance", pa.float64()),
+        ("hull_support", pa.string()),
+        ("hull_warning", pa.string()),
+        ("placed", pa.bool_()),
+    ]
+)
+RANKED = pa.schema([_SHARD.field("id"), _SHARD.field("score"), ("rank", pa.int64()), *list(_SHARD)[2:8]])
+"""Columns of a ranking."""
+CREDIT = 0.05
+"""eV/atom above the hull, at which a score too far below it is ranked."""
+
+
+def score_table(table: CandidateTable, ranker: Ranker, support: HullSupport | None = None) -> pa.Table:
+    """A row for every row of ``table``, in its order, with the columns of a shard.
+
+    Rows that are not ``ok`` keep their state and reason; invalid crystals are rejected; what the ranker
+    cannot score has failed, and is ``placed`` all the same: after all that have a score. With ``support``
+    scores are energies above a hull, and it is told what that hull knows there.
+    """
+    crystals = table.crystals(table.ok_ids)
+    invalid = invalid_structures(crystals)
+    sound = crystals[[row for row, i in enumerate(crystals.ids) if i not in invalid]] if invalid else crystals
+    scores = ranker.score(sound)
+    worth: dict[str, str] = {}
+    if support is not None:
+        systems = systems_of(reduced_formulas(sound))
+        worth = {i: str(support.of(s).verdict) for i, s in zip(sound.ids, systems, strict=True)}
+    columns: dict[str, list[object]] = {name: [] for name in _SHARD.names}
+    state = zip(table.ids, table.column("status"), table.column("reason"), strict=True)
+    for id_, status, reason in state:
+        score = scores.get(id_)
+        if score is not None and score.value is None:
+            status, reason = str(Status.FAILED), score.reason or "no score"
+        elif id_ in invalid:
+            status, reason = str(Status.REJECTED), invalid[id_]
+        columns["id"].append(id_)
+        columns["score"].append(None if score is None else score.value)
+        columns["status"].append(status)
+        columns["reason"].append(reason)
+        columns["num_references"].append(None if score is None else score.num_references)
+        columns["support_distance"].append(None if score is None else score.support_distance)
+        columns["hull_support"].append(worth.get(id_))
+        above = None if score is None or support is None else score.value
+        columns["hull_warning"].append(warning(above))
+        columns["placed"].append(score is not None)
+    return pa.table(columns, schema=_SHARD)
+
+
+def score_chunks(
+    chunks: Iterable[CandidateTable],
+    ranker: Ranker,
+    shards: Path,
+    *,
+    num_rows: int = 0,
+    support: HullSupport | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Score every chunk into a file of ``shards``, but for those that are there; the files in their order."""
+    paths, done = [], 0
+    for number, table in enumerate(chunks):
+        what = "\0".join([ranker.name, ranker.key, table.content_hash(), *_SHARD.names])
+        name = f"chunk-{number:06d}-{hashlib.sha256(what.encode()).hexdigest()[:16]}.parquet"
+        paths.append(shards / name)
+        if _read_shard(paths[-1]) is None:
+            write_parquet(score_table(table, ranker, support), paths[-1])
+        done += len(table)
+        if progress is not None:
+            progress(done, num_rows)
+    return paths
+
+
+def rank_shards(paths: Iterable[Path]) -> pa.Table:
+    """All rows, best first: by score, ties by id; then those without one, then those not placed, by id.
+
+    One with a ``hull_warning`` is ranked as if it had the score :data:`CREDIT`, and after the best of those
+    without: how far below the hull it lies says what the hull lacks, and must not bring it to the head.
+    """
+    rows = pa.concat_tables([pq.read_table(path, schema=_SHARD) for path in paths] or [_SHARD.empty_table()])
+    # Arrow sorts nulls last, and text by its bytes, as Python does.
+    warned = pc.is_valid(rows["hull_warning"])
+    best = pc.min(rows["score"].filter(pc.invert(warned))).as_py()
+    credit = CREDIT if best is None else max(CREDIT, best)
+    credited = pc.if_else(warned, pa.scalar(credit), rows["score"])
+    keys = {"last": pc.invert(rows["placed"]), "credited": credited, "warned": warned}
+    sorting = rows
+    for name, column in keys.items():
+        sorting = sorting.append_column(name, column)
+    order = pc.sort_indices(sorting, sort_keys=[(name, "ascending") for name in (*keys, "id")])
+    rows = rows.take(order)
+    ranks = pa.array(np.arange(1, len(rows) + 1))
+    ranks = pc.if_else(rows["placed"], ranks, pa.scalar(None, pa.int64()))
+    return rows.append_column("rank", ranks).select(RANKED.names).cast(RANKED)
+
+
+def _read_shard(path: Path) -> pa.Table | None:
+    """A finished chunk; None when there is no such file, or none that can be read."""
+    try:
+        return pq.read_table(path, schema=_SHARD, page_checksum_verification=True)
+    except (OSError, pa.ArrowException):
+        return None

@@ -1,0 +1,248 @@
+"""The force fields by name: CHGNet, others through their ASE calculators, and any ASE calculator at all."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from crysjepa.nn.checkpoint import file_hash
+from crysjepa.relaxation.force_fields.ase_calculator import AseForceField
+from crysjepa.relaxation.force_fields.base import ForceField, Prediction, describe_error
+from crysjepa.relaxation.force_fields.chgnet import ChgnetForceField
+from crysjepa.relaxation.force_fields.self_test import probe
+
+__all__ = [
+    "AseForceField",
+    "ChgnetForceField",
+    "ForceField",
+    "ForceFieldInfo",
+    "Prediction",
+    "force_field_info",
+    "force_field_names",
+    "force_field_status",
+    "get_force_field",
+]
+
+MP, MP_RAW = "materials_project", "materials_project_uncorrected"
+
+ADAPTERS = "crysjepa.relaxation.force_fields.adapters"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A force field with a name.
+
+    ``adapter`` is a module of :mod:`crysjepa.relaxation.force_fields.adapters`, None for CHGNet, which has
+    its own; ``module`` is what is imported of the library, ``package`` what its version belongs to,
+    ``install`` what to type. ``file`` is what its publisher calls the weights that are downloaded, None
+    where they come with the package.
+    """
+
+    adapter: str | None
+    module: str
+    package: str
+    install: str
+    model: str
+    scale: str
+    file: str | None = None
+    max_atomic_number: int = 118
+    functional: str = "PBE, PBE+U"
+
+
+_SEVENN = ("sevennet", "sevenn", "sevenn", '"crysjepa[sevennet]"')
+_MATTERSIM = ("mattersim", "mattersim.forcefield", "mattersim", '"crysjepa[mattersim]"')
+_MACE = ("mace", "mace", "mace-torch", '"crysjepa[mace]"')
+_ORB = ("orb", "orb_models", "orb-models", '"crysjepa[orb]"')
+_FAIRCHEM = ("fairchem", "fairchem.core", "fairchem-core", '"crysjepa[fairchem]"')
+
+_ENTRIES = {
+    "chgnet": _Entry(None, "chgnet", "chgnet", "chgnet", "0.3.0", MP, max_atomic_number=94),
+    "sevennet": _Entry(*_SEVENN, "7net-0", MP_RAW, max_atomic_number=94),
+    "sevennet-l3i5": _Entry(*_SEVENN, "7net-l3i5", MP_RAW, max_atomic_number=94),
+    "mattersim": _Entry(*_MATTERSIM, "MatterSim-v1.0.0-1M", MP_RAW, "mattersim-v1.0.0-1M.pth", 94),
+    "mattersim-5m": _Entry(*_MATTERSIM, "MatterSim-v1.0.0-5M", MP_RAW, "mattersim-v1.0.0-5M.pth", 94),
+    "mace": _Entry(*_MACE, "medium-mpa-0", MP_RAW, "mace-mpa-0-medium.model"),
+    "orb": _Entry(*_ORB, "orb-v3-conservative-inf-mpa", MP_RAW, "orb-v3-conservative-inf-mpa-20250404.ckpt"),
+    "fairchem": _Entry(*_FAIRCHEM, "uma-s-1p2p1", "omat24", "uma-s-1p2p1.pt", max_atomic_number=100),
+}
+
+
+@dataclass(frozen=True)
+class ForceFieldInfo:
+    """What is known of a force field without loading it; see :class:`ForceField`.
+
+    ``functional`` is that of the DFT it was trained on.
+    """
+
+    name: str
+    version: str
+    scale: str
+    max_atomic_number: int
+    functional: str = "unknown"
+
+
+def force_field_names() -> list[str]:
+    """The names that :func:`get_force_field` knows."""
+    return list(_ENTRIES)
+
+
+def force_field_info(name: str) -> ForceFieldInfo:
+    """Name, version and scale of a force field, without loading its weights.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    FileNotFoundError
+        For a checkpoint that is not there.
+    """
+    entry, checkpoint = _entry(name)
+    if entry is None:
+        module, _ = _split_path(name)
+        return ForceFieldInfo(name, _version(module.split(".")[0]), "unknown", 118)
+    model, scale, functional = entry.model, entry.scale, entry.functional
+    if checkpoint is not None:
+        files = {e.file.lower() for e in _ENTRIES.values() if e.adapter == entry.adapter and e.file}
+        if checkpoint.name.lower() not in files:  # somebody's own: who knows what it was trained on
+            scale = functional = "unknown"
+        model = f"{checkpoint.name} {file_hash(checkpoint)[:12]}"
+    version = model if entry.adapter is None else f"{model} ({entry.package} {_version(entry.package)})"
+    return ForceFieldInfo(name, version, scale, entry.max_atomic_number, functional)
+
+
+def get_force_field(name: str, device: str = "cpu") -> ForceField:
+    """Load a force field.
+
+    Parameters
+    ----------
+    name
+        A name from :func:`force_field_names`; such a name with a checkpoint of your own,
+        ``"mattersim-5m@/data/mattersim-v1.0.0-5M.pth"``; or ``"module:attribute"`` for a callable that
+        returns an ASE calculator, such as ``"ase.calculators.emt:EMT"``. It is called with ``device=`` when
+        it has such a parameter, and else without arguments.
+    device
+        ``"cpu"`` or ``"cuda"``.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    FileNotFoundError
+        For a checkpoint that is not there.
+    ImportError
+        When its package is absent; the message says what to install.
+    RuntimeError
+        When weights cannot be had; the message says how to bring them.
+    """
+    info = force_field_info(name)
+    entry, checkpoint = _entry(name)
+    if entry is None:
+        calculator = _quietly(_from_path, name, device)
+    else:
+        require_installed(name)
+        if entry.adapter is None:
+            return ChgnetForceField(device)
+        make = importlib.import_module(f"{ADAPTERS}.{entry.adapter}").calculator
+        try:
+            calculator = _quietly(make, checkpoint or entry.model, device)
+        except Exception as error:
+            if checkpoint is None and entry.file is not None:
+                raise RuntimeError(
+                    f"the weights of {name!r} ({entry.model}) could not be loaded or downloaded "
+                    f"({describe_error(error)}): fetch them where there is a network, and name the file, "
+                    f"as in {name}@/path/to/{entry.file}"
+                ) from error
+            raise
+    return AseForceField(
+        calculator,
+        name=info.name,
+        version=info.version,
+        scale=info.scale,
+        max_atomic_number=info.max_atomic_number,
+    )
+
+
+def force_field_status() -> list[tuple[str, bool, str]]:
+    """For every known name: does it work here, and what there is to say. Nothing is downloaded."""
+    return [(name, *_status(name)) for name in _ENTRIES]
+
+
+def _status(name: str) -> tuple[bool, str]:
+    entry = _ENTRIES[name]
+    try:
+        require_installed(name)
+        if entry.file is not None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of its dependencies; whether it loads is what is asked
+                _quietly(importlib.import_module, entry.module)
+            return True, f"{force_field_info(name).version}; its weights are fetched on first use"
+        trouble = probe(get_force_field(name))
+    except Exception as error:  # noqa: BLE001 - a broken installation raises anything; it is reported
+        return False, str(error) if isinstance(error, ImportError) else describe_error(error)
+    return (False, trouble) if trouble else (True, force_field_info(name).version)
+
+
+def _entry(name: str) -> tuple[_Entry | None, Path | None]:
+    """What a name stands for, and the checkpoint after its @; (None, None) for an import path."""
+    known, at, path = name.partition("@")
+    if known not in _ENTRIES or (at and (not path or _ENTRIES[known].adapter is None)):
+        _split_path(name)
+        return None, None
+    if at and not Path(path).is_file():
+        raise FileNotFoundError(f"no checkpoint {path} for the force field {known!r}")
+    return _ENTRIES[known], Path(path) if at else None
+
+
+def require_installed(name: str) -> None:
+    entry, _ = _entry(name)
+    assert entry is not None
+    try:  # a folder of that name counts as a module: its package must be there, too
+        found = importlib.util.find_spec(entry.module.split(".")[0]) and metadata.version(entry.package)
+    except metadata.PackageNotFoundError:
+        found = None
+    if not found:
+        raise ImportError(f"the force field {name!r} needs a package: pip install {entry.install}")
+
+
+def _split_path(name: str) -> tuple[str, str]:
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise ValueError(
+            f"no force field {name!r}: it is one of {', '.join(_ENTRIES)}, one of these with a checkpoint of "
+            "your own (mattersim@FILE), or module:attribute for an ASE calculator, such as "
+            "ase.calculators.emt:EMT"
+        )
+    return module, attribute
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _from_path(name: str, device: str) -> Any:
+    module, attribute = _split_path(name)
+    factory = getattr(importlib.import_module(module), attribute, None)
+    if not callable(factory):
+        raise ImportError(f"{module} has nothing callable named {attribute}")
+    try:
+        takes_device = "device" in inspect.signature(factory).parameters
+    except ValueError:  # compiled callables have no signature
+        takes_device = False
+    return factory(device=device) if takes_device else factory()
+
+
+def _quietly(make: Callable[..., Any], *arguments: Any) -> Any:
+    with contextlib.redirect_stdout(io.StringIO()):
+        return make(*arguments)

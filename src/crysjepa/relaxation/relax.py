@@ -1,0 +1,250 @@
+"""Relax many crystals: fixed chunks, worker processes, resumable, and nothing lost.
+
+A chunk is the unit of work and of resume. The chunks depend on the crystals and the settings alone, whose
+defaults differ on a GPU. Each is computed on one thread in one process, and so the results are the same
+bytes whatever the number of processes, and whether or not the run was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from crysjepa.core.candidates import CandidateTable, Status
+from crysjepa.core.crystals import Crystals
+from crysjepa.relaxation.batch_optimizer import (
+    PAPER,
+    QUICK,
+    Outcome,
+    RelaxRecord,
+    RelaxSettings,
+    set_up_worker,
+)
+from crysjepa.relaxation.checks import unfit
+from crysjepa.relaxation.force_fields.base import free_device_memory
+from crysjepa.relaxation.force_fields.registry import ForceFieldInfo, force_field_info
+from crysjepa.relaxation.shards import read_shard, shard_path, write_shard
+from crysjepa.runtime.threads import default_processes
+from crysjepa.runtime.worker_pool import Done, WorkerPool
+
+__all__ = ["PAPER", "QUICK", "RelaxRecord", "RelaxSettings", "Relaxation", "relax_crystals"]
+
+STAGE = "relax"
+MEMORY_OF_WORKER = 6_000_000_000
+"""Bytes on a GPU. Thirteen that relaxed 5,000 crystals with CHGNet took 4.6e9 each."""
+_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+"""For the workers: OpenBLAS wakes its threads for each of the cell filter's 3×3 solves, for milliseconds."""
+_COLUMNS = {
+    "energy_per_atom_initial": ("energy_per_atom_initial", "Float64"),
+    "energy_per_atom": ("energy_per_atom", "Float64"),
+    "converged": ("converged", "boolean"),
+    "relax_steps": ("steps", "Int64"),
+    "max_force": ("max_force", "Float64"),
+    "max_stress": ("max_stress", "Float64"),
+    "volume_change": ("volume_change", "Float64"),
+    "max_displacement": ("max_displacement", "Float64"),
+}
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """The outcome of :func:`relax_crystals`; every id is in ``records`` or in ``failures``, or in both.
+
+    Attributes
+    ----------
+    crystals
+        Final structures of all that were relaxed to some end, in the order they came. One that went
+        astray (it is in ``failures`` too) is in its last sane state.
+    records
+        How each of these went.
+    failures
+        Reasons of those that could not be relaxed, or went astray.
+    force_field
+        What the energies come from.
+    settings
+        Those that were used: with a GPU's chunks on a GPU.
+    """
+
+    crystals: Crystals
+    records: dict[str, RelaxRecord]
+    failures: dict[str, str]
+    force_field: ForceFieldInfo
+    settings: RelaxSettings
+
+    def seconds(self) -> dict[str, float | None]:
+        """How long each took, of one process; None where that is not known."""
+        return {i: r.seconds for i, r in self.records.items()}
+
+    def apply_to(self, table: CandidateTable) -> CandidateTable:
+        """The table with relaxed structures, the columns ``energy_per_atom_initial``, ``energy_per_atom``
+        (eV/atom), ``converged``, ``relax_steps``, ``max_force`` (eV/Å), ``max_stress`` (GPa),
+        ``volume_change`` (a fraction) and ``max_displacement`` (Å), see :class:`RelaxRecord`, and the
+        failures decided at stage ``relax``. A row that was not relaxed gets null in these columns, even where
+        the table had a value: that was another structure's, or another method's.
+        """
+        table = table.with_structures(self.crystals)
+        for column, (name, dtype) in _COLUMNS.items():
+            values = {id_: getattr(record, name) for id_, record in self.records.items()}
+            table = table.with_column(column, {**dict.fromkeys(table.ids), **values}, dtype)
+        return table.decide(STAGE, self.failures, Status.FAILED)
+
+
+def relax_crystals(
+    crystals: Crystals,
+    *,
+    force_field: str = "chgnet",
+    settings: RelaxSettings | None = None,
+    device: str = "cpu",
+    processes: int | None = None,
+    shards: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Relaxation:
+    """Relax positions and cells.
+
+    Parameters
+    ----------
+    crystals
+        With unique ids.
+    force_field
+        See :func:`crysjepa.relaxation.force_fields.registry.get_force_field`.
+    settings
+        By default ``RelaxSettings()``.
+    device
+        ``"cpu"`` or ``"cuda"``.
+    processes
+        Worker processes, each on one thread; by default one for each core; on a GPU, at most as many as fit
+        into its memory.
+    shards
+        A folder for finished chunks. Those found there, of the same crystals, settings and force
+        field, are not computed again. With the default settings, a GPU's chunks are not a CPU's:
+        to go on with them elsewhere, give ``settings.on("cuda")`` to both.
+    progress
+        Called as ``progress(done, total)``.
+
+    Raises
+    ------
+    ValueError
+        For an unknown force field, or an id that appears twice.
+    ImportError
+        When the force field's package is absent.
+    RuntimeError
+        When worker processes cannot be set up.
+    """
+    settings = (settings or RelaxSettings()).on(device)
+    info = force_field_info(force_field)
+    if len(set(crystals.ids)) != len(crystals):
+        raise ValueError("an id appears twice")
+    unfits = {c.ids[0]: reason for c in crystals if (reason := unfit(c, info.max_atomic_number))}
+    fit = crystals[np.asarray([i not in unfits for i in crystals.ids], dtype=bool)]
+    job = _Job(_chunks(fit, settings), settings, info, shards)
+    report = progress or (lambda done, total: None)
+    report(len(unfits) + job.done, len(crystals))
+    if job.todo:
+        workers = min(processes or default_workers(device), len(job.todo))
+        with WorkerPool(set_up_worker, (force_field, device, settings), workers, _ONE_THREAD) as pool:
+            job.submit_to(pool)
+            for (number, position), done in pool.results():
+                job.take(number, position, done, pool)
+                report(len(unfits) + job.done, len(crystals))
+    return _collect(crystals, job.outcomes, unfits, info, settings)
+
+
+def default_workers(device: str) -> int:
+    """Worker processes: one a core, on a GPU as many as fit into its memory. One would not fill it, for the
+    crystals' optimisers are on the CPU.
+    """
+    if not device.startswith("cuda"):
+        return default_processes(device)
+    free_device_memory()  # of this process, which will have no use for it meanwhile
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1, min(default_processes("cpu"), free // MEMORY_OF_WORKER))
+
+
+@dataclass
+class _Job:
+    """Chunks, and what is known of them."""
+
+    chunks: list[Crystals]
+    settings: RelaxSettings
+    info: ForceFieldInfo
+    shards: Path | None
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    todo: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for number in range(len(self.chunks)):
+            path = self._path(number)
+            found = read_shard(path) if path else None
+            if found is None:
+                self.todo.append(number)
+            else:
+                self.outcomes.update({o.id: o for o in found})
+
+    @property
+    def done(self) -> int:
+        return len(self.outcomes)
+
+    def submit_to(self, pool: WorkerPool) -> None:
+        for number in reversed(self.todo):  # the longest first: at the end, workers wait for a short one
+            limit = self.settings.time_limit
+            chunk = self.chunks[number]
+            pool.submit((number, None), chunk, limit and limit * len(chunk))
+
+    def take(self, number: int, position: int | None, done: Done, pool: WorkerPool) -> None:
+        """A chunk (``position`` None) or a single crystal of a chunk is back."""
+        chunk = self.chunks[number]
+        if done.kind == "done":
+            self._keep(number, done.value)
+        elif position is None:
+            # one of them did it, or chance; alone, each either relaxes or is found out
+            for i in reversed(range(len(chunk))):
+                pool.submit((number, i), chunk[i], self.settings.time_limit, first=True)
+        else:
+            self._keep(number, [Outcome(chunk.ids[position], reason=_trouble(done))])
+
+    def _keep(self, number: int, outcomes: list[Outcome]) -> None:
+        self.outcomes.update({o.id: o for o in outcomes})
+        path, ids = self._path(number), self.chunks[number].ids
+        if path and all(i in self.outcomes for i in ids):
+            write_shard(path, [self.outcomes[i] for i in ids])
+
+    def _path(self, number: int) -> Path | None:
+        if self.shards is None:
+            return None
+        return shard_path(
+            self.shards, number, self.chunks[number], self.settings, self.info.name, self.info.version
+        )
+
+
+def _trouble(done: Done) -> str:
+    if done.kind == "died":
+        return f"the force field's {done.trouble} on this crystal"
+    return f"the relaxation failed: {done.trouble}" if done.kind == "raised" else done.trouble
+
+
+def _chunks(crystals: Crystals, settings: RelaxSettings) -> list[Crystals]:
+    """Chunks of like size of crystal, whatever the order the crystals came in."""
+    order = sorted(range(len(crystals)), key=lambda i: (int(crystals.num_atoms[i]), crystals.ids[i]))
+    size = settings.chunk_size
+    return [crystals[order[start : start + size]] for start in range(0, len(order), size)]
+
+
+def _collect(
+    crystals: Crystals,
+    outcomes: dict[str, Outcome],
+    unfits: dict[str, str],
+    info: ForceFieldInfo,
+    settings: RelaxSettings,
+) -> Relaxation:
+    ordered = [outcomes.get(i) or Outcome(i, reason=unfits[i]) for i in crystals.ids]
+    return Relaxation(
+        crystals=Crystals.concatenate([o.crystal for o in ordered if o.crystal is not None]),
+        records={o.id: o.record for o in ordered if o.record is not None},
+        failures={o.id: o.reason for o in ordered if o.reason is not None},
+        force_field=info,
+        settings=settings,
+    )

@@ -1,0 +1,172 @@
+"""``crysjepa diagnose``: from a table of crystals to numbers, maps and a page about an embedding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from crysjepa.core.candidates import CandidateTable, Status, write_parquet
+from crysjepa.core.crystals import Crystals
+from crysjepa.jepa.crys_jepa import CrysJepa
+from crysjepa.jepa.diagnostics.equivalent_cells import TOLERANCE
+from crysjepa.jepa.diagnostics.maps import UmapMissing, atom_map, crystal_map
+from crysjepa.jepa.diagnostics.measures import Diagnosis, diagnose_model
+from crysjepa.report.embedding import MAPS, write_diagnosis
+from crysjepa.runtime.run_directory import versions, write_json
+from crysjepa.workflows.inputs import Report, canonical, sound
+
+MAX_CRYSTALS = 5000
+"""Crystals that are looked at unless told otherwise."""
+
+
+def diagnose_table(
+    model: CrysJepa,
+    table: CandidateTable,
+    out: Path | None = None,
+    *,
+    source: str = "",
+    max_crystals: int = MAX_CRYSTALS,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Report | None = None,
+) -> dict[str, Any]:
+    """Diagnose a model on (a seeded sample of) the crystals of a table.
+
+    With ``out``, that folder gets ``diagnosis.json``, ``diagnosis.html``, figures as PNG and SVG, and, where
+    umap-learn is installed, the maps they show as Parquet. Without, nothing is written and no map is made.
+
+    Returns
+    -------
+    What ``diagnosis.json`` holds: ``model``, ``data``, ``settings``, ``versions``, ``maps`` (for each, None
+    or why there is none), everything of :class:`~crysjepa.jepa.diagnostics.measures.Diagnosis`, and
+    ``not_embedded``: each id that has no embedding, with stage and reason.
+
+    Raises
+    ------
+    ValueError
+        If ``max_crystals`` is below 2, or fewer than two crystals can be embedded.
+    """
+    if max_crystals < 2:
+        raise ValueError(f"max_crystals is {max_crystals}: it takes at least 2 to compare")
+    readable = len(table.ok_ids)
+    table = _sample(table, max_crystals, seed)
+    sampled = len(table.ok_ids)
+    prepared = sound(table) if model.invariant else canonical(table, progress)
+    fit, crystals = prepared.table, prepared.crystals
+    _check_some(fit, crystals)
+    diagnosis = diagnose_model(
+        model,
+        crystals,
+        _energies(fit, crystals),
+        _splits(fit, crystals),
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
+    fit = fit.decide("embed", diagnosis.failures, Status.FAILED)
+    reasons = zip(fit.ids, *(fit.column(name) for name in ("status", "stage", "reason")), strict=True)
+    result = diagnosis.to_dict() | {
+        "model": _describe(model),
+        "data": {
+            "source": source,
+            "num_rows": len(table) + readable - sampled,
+            "num_readable": readable,
+            "num_sampled": sampled,
+            "num_embedded": len(diagnosis.crystals),
+            "num_with_energy": int(np.isfinite(diagnosis.energies).sum()),
+            "seed": seed,
+            "content_hash": diagnosis.crystals.content_hash(),
+        },
+        "settings": {"max_crystals": max_crystals, "seed": seed},
+        "tolerance": TOLERANCE,
+        "versions": versions(),
+        "not_embedded": {i: {"stage": g, "reason": r} for i, s, g, r in reasons if s != Status.OK},
+        "maps": dict.fromkeys(MAPS, "no folder was asked for"),
+    }
+    del result["failures"]  # they are among not_embedded
+    if out is not None:
+        result["maps"] = _write_maps(model, diagnosis, out, seed=seed, device=device, progress=progress)
+        write_json(out / "diagnosis.json", result)
+        write_diagnosis(out)
+    return result
+
+
+# -- crystals --------------------------------------------------------------------------------------
+
+
+def _sample(table: CandidateTable, most: int, seed: int) -> CandidateTable:
+    """At most so many of the readable crystals, and every row that has none, sorted by id."""
+    ids = sorted(table.ok_ids)
+    if len(ids) > most:
+        rows = np.random.default_rng(seed).choice(len(ids), most, replace=False)
+        ids = [ids[r] for r in rows]
+    frame = table.frame[table.frame["id"].isin(ids) | (table.frame["status"] != Status.OK)]
+    return CandidateTable(frame.sort_values("id", kind="stable").reset_index(drop=True))
+
+
+def _check_some(table: CandidateTable, crystals: Crystals) -> None:
+    if len(crystals) < 2:
+        reasons = [r for r in table.column("reason") if r is not None]
+        example = f", for example: {reasons[0]}" if reasons else ""
+        raise ValueError(
+            f"{len(crystals)} of {len(table)} crystals can be embedded, and it takes 2 to compare{example}"
+        )
+
+
+def _energies(table: CandidateTable, crystals: Crystals) -> np.ndarray | None:
+    name = "formation_energy_per_atom"
+    if name not in table:
+        return None
+    values = pd.to_numeric(pd.Series(table.column(name, crystals.ids), dtype=object), errors="coerce")
+    found = values.to_numpy(dtype=float, na_value=np.nan)
+    return np.where(np.isfinite(found), found, np.nan)
+
+
+def _splits(table: CandidateTable, crystals: Crystals) -> list[str | None] | None:
+    return table.column("split", crystals.ids) if "split" in table else None
+
+
+def _describe(model: CrysJepa) -> dict[str, Any]:
+    config = model.model.config
+    return {
+        "objective": config.objective,
+        "invariant": model.invariant,
+        "has_energies": model.has_energies,
+        "scale": model.scale,
+        "num_parameters": sum(p.numel() for p in model.model.parameters()),
+        "content_hash": model.content_hash,
+        "config": config.to_dict(),
+        "origin": model.origin,
+    }
+
+
+# -- maps ------------------------------------------------------------------------------------------
+
+
+def _write_maps(
+    model: CrysJepa, diagnosis: Diagnosis, out: Path, *, seed: int, device: str, progress: Report | None
+) -> dict[str, str | None]:
+    """Write the maps that can be made; for each, None or the reason why there is none."""
+    found: dict[str, str | None] = {}
+    for done, name in enumerate(MAPS):
+        if progress is not None:
+            progress("map", done, len(MAPS))
+        try:
+            if name == "crystals":
+                ids = diagnosis.crystals.ids
+                frame = crystal_map(diagnosis.embeddings, ids, diagnosis.energies, seed=seed)
+            else:
+                frame = atom_map(model, diagnosis.crystals, seed=seed, device=device)
+        except (UmapMissing, ValueError) as error:
+            found[name] = str(error)
+            (out / MAPS[name]).unlink(missing_ok=True)  # one of an earlier diagnosis, perhaps
+        else:
+            found[name] = None
+            write_parquet(pa.Table.from_pandas(frame, preserve_index=False), out / MAPS[name])
+    if progress is not None:
+        progress("map", len(MAPS), len(MAPS))
+    return found

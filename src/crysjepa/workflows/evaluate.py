@@ -1,0 +1,141 @@
+"""``evaluate``, ``compete``, ``compare`` and ``tradeoff`` as plain functions: files in, files out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.chemical_systems import system_names
+from crysjepa.energy.hull import Hull
+from crysjepa.energy.known_hull import NAME
+from crysjepa.evaluation.compare import compare_crystals
+from crysjepa.evaluation.given import protocol_of, read_given, reference_of
+from crysjepa.evaluation.online.phases import fetch_phases
+from crysjepa.evaluation.protocol import Trust
+from crysjepa.evaluation.reference import Known
+from crysjepa.evaluation.run import Protocol, evaluate_crystals
+from crysjepa.evaluation.tradeoff import tradeoff_of_result
+from crysjepa.workflows.inputs import Report, Source, resolve_device, stage
+
+
+def evaluate(
+    source: Source,
+    out: Source,
+    *,
+    reference: Source | None = None,
+    hull: Source | None = None,
+    protocol: Protocol | None = None,
+    finetuned_on: Source | None = None,
+    phases: str | None = None,
+    anew: bool = False,
+    shards: Source | None = None,
+    device: str = "auto",
+    processes: int = 1,
+    progress: Report | None = None,
+) -> dict[str, Any]:
+    """Judge crystals by V, S, U, N, S.U.N. and V.S.U.N.; writes its results into the folder ``out``.
+
+    ``source`` may be a finished run, of ``discover`` or of ``evaluate``: its crystals are judged anew.
+    Energies that come with the crystals, of the protocol's force field, are used, and nothing is relaxed;
+    ``anew`` relaxes all the same. Without a ``protocol`` a run is judged by its own, without a
+    ``reference`` against that of its configuration, else against the bundled one. ``phases`` names a
+    provider of known phases (``"mp"``, or ``"mp=URL"``) that are fetched over the network and join the hull:
+    those of the short list's chemical systems where there is a short list, else of all crystals. See
+    :func:`crysjepa.evaluation.run.evaluate_crystals`.
+    """
+    given = read_given(source)
+    reference = reference or reference_of(source) or NAME
+    chosen: Source | Hull | None = hull
+    if phases is not None:
+        chosen = _with_phases(given.table, reference, hull, phases, progress)
+    return evaluate_crystals(
+        given.table, reference=reference, hull=chosen, out=Path(out),
+        protocol=protocol or protocol_of(source), finetuned_on=finetuned_on,
+        origin=None if anew else given.origin, shards=None if shards is None else Path(shards),
+        device=resolve_device(device), processes=processes, progress=progress,
+    )  # fmt: skip
+
+
+def compete(
+    source: Source,
+    out: Source,
+    *,
+    reference: Source | None = None,
+    hull: Source | None = None,
+    protocol: Protocol | None = None,
+    trust: Trust | None = None,
+    shards: Source | None = None,
+    device: str = "auto",
+    processes: int = 1,
+    progress: Report | None = None,
+) -> dict[str, Any]:
+    """Search for what competes with crystals, and judge them by the hull that results.
+
+    As :func:`evaluate`, whose files it writes, with ``trust`` for every crystal that did not fail:
+    ``crystals.parquet`` has ``e_above_closed_hull``, ``decomposes_to`` and what else
+    :func:`crysjepa.evaluation.trust.with_trust` adds, ``competitors.parquet`` the competing crystals that
+    were found. Energies that come with the crystals are used.
+    """
+    chosen = protocol or protocol_of(source) or Protocol()
+    trust = trust or Trust(which="all", most=None)
+    return evaluate(
+        source, out, reference=reference, hull=hull, protocol=chosen.model_copy(update={"trust": trust}),
+        shards=shards, device=device, processes=processes, progress=progress,
+    )  # fmt: skip
+
+
+def _with_phases(
+    table: CandidateTable, reference: Source, hull: Source | None, phases: str, progress: Report | None
+) -> Hull:
+    provider, _, url = phases.partition("=")
+    ids = table.ok_ids
+    if "shortlist_rank" in table:
+        ranks = zip(table.ids, table.column("shortlist_rank"), strict=True)
+        ids = [i for i, rank in ranks if rank is not None]
+    systems = system_names(table.crystals(ids)) if ids else []
+    fetched = fetch_phases(
+        systems, provider, base_url=url or None, progress=stage(progress, f"phases known to {provider}")
+    )
+    return Known.load(reference).hull_or_default(hull).joined(fetched)
+
+
+def compare(
+    sources: Sequence[Source],
+    out: Source,
+    *,
+    reference: Source = NAME,
+    hull: Source | None = None,
+    protocol: Protocol | None = None,
+    anyway: bool = False,
+    anew: bool = False,
+    device: str = "auto",
+    processes: int = 1,
+    progress: Report | None = None,
+) -> Path:
+    """Compare evaluated sets of crystals and samples in any format; the page's path is returned.
+
+    See :func:`crysjepa.evaluation.compare.compare_crystals`.
+    """
+    if Path(out).is_file():
+        raise ValueError(f"{out} is a file: name a folder to write to")
+    return compare_crystals(
+        sources, out, reference=reference, hull=hull, protocol=protocol, anyway=anyway, anew=anew,
+        device=resolve_device(device), processes=processes, progress=progress,
+    )  # fmt: skip
+
+
+def tradeoff(
+    result: Source,
+    *,
+    reference: Source | None = None,
+    by: str = "fingerprint",
+    processes: int = 1,
+    progress: Report | None = None,
+) -> Path:
+    """How S, N and S.U.N. change with the distance from known crystals; the page's path is returned.
+
+    See :func:`crysjepa.evaluation.tradeoff.tradeoff_of_result`.
+    """
+    return tradeoff_of_result(result, reference=reference, by=by, processes=processes, progress=progress)

@@ -1,0 +1,236 @@
+"""The verbs that look at crystals through Crys-JEPA and its rivals: ``screen`` and ``embed``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from crysjepa.core.candidates import Status, write_parquet
+from crysjepa.core.chemical_systems import Keys, element_fractions, system_keys
+from crysjepa.core.crystals import Crystals
+from crysjepa.datasets import cache_folder
+from crysjepa.datasets.chunks import Chunks, open_chunks
+from crysjepa.energy.support import HullSupport
+from crysjepa.evaluation.run import Known, Protocol, find_references
+from crysjepa.jepa.crys_jepa import CrysJepa
+from crysjepa.ranking.context import labels
+from crysjepa.ranking.embedders import JepaEmbedder
+from crysjepa.ranking.registry import RankerContext, RankerInfo, make_ranker, ranker_info
+from crysjepa.ranking.rows import rank_shards, score_chunks
+from crysjepa.workflows.inputs import Report, Source, beside, check_file, resolve_device, sound, stage
+
+_EMBEDDED_AT_ONCE = 2048
+_FEW = 4096
+"""Candidates for which only the known crystals of their chemical systems are embedded, and not kept: some
+seconds, where all of them would be a minute."""
+
+
+@dataclass(frozen=True)
+class Screened:
+    """What became of every row: written to ``out``; ``notes`` say what the scores are relative to."""
+
+    out: Path
+    num_rows: int
+    states: dict[str, int]
+    notes: tuple[str, ...] = ()
+
+    def counts(self) -> dict[str, int]:
+        """How many rows ended in which state."""
+        return self.states
+
+    def head(self, num: int) -> list[dict[str, Any]]:
+        """The first rows of the file, without reading the others."""
+        with pq.ParquetFile(self.out) as file:
+            batch = next(file.iter_batches(num), None)
+        return [] if batch is None else batch.to_pylist()
+
+
+def screen(
+    source: Source,
+    reference: Source,
+    out: Source,
+    *,
+    by: str = "jepa-hull",
+    hull: Source | None = None,
+    jepa: Source | None = None,
+    index: Source | None = None,
+    min_hull_entries: int = 1,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Report | None = None,
+) -> Screened:
+    """Rank crystals, best first, into a Parquet file.
+
+    Its columns are ``id``, ``score`` (lower is better), ``rank``, ``status``, ``reason``, ``num_references``
+    (known crystals in the chemical system and its subsystems), ``support_distance`` (to the nearest of
+    them, in the embedding), ``hull_support`` (what the hull's answer is worth there) and ``hull_warning``,
+    where the score is further below the hull than discoveries are. A crystal that cannot be scored keeps its
+    row, with the reason. One that has no score is ranked after all that have; one that is not fit to be
+    scored has no rank.
+
+    Candidates are read, scored and forgotten a chunk at a time; a run that was interrupted goes on from
+    ``OUT.shards``.
+
+    Parameters
+    ----------
+    by
+        A name from :data:`crysjepa.ranking.registry.RANKERS`.
+    reference
+        Known crystals.
+    hull
+        By default the bundled one, joined with the energies of the reference.
+    index
+        File that keeps the embeddings of the reference; by default one in crysjepa's cache folder.
+    min_hull_entries
+        For rankers by energy: compounds that the hull must know in a crystal's chemical system. With none,
+        only the elements compete with it, and whatever it is, it would be ranked first: it has no score.
+
+    Raises
+    ------
+    ValueError
+        For an unknown ranker, or where it lacks something that it needs.
+    """
+    check_file(out)
+    info, chunks = ranker_info(by), open_chunks(source)
+    chosen = resolve_device(device)
+    context = _context(info, reference, hull, jepa, index, min_hull_entries, seed, chosen, progress)
+    if index is None and info.needs_reference and len(chunks) <= _FEW:
+        context = replace(context, systems=_systems(chunks))
+    ranker = make_ranker(by, context)
+    shards = beside(out, ".shards")
+    paths = score_chunks(
+        chunks.of(ranker.chunk_size),
+        ranker,
+        shards,
+        num_rows=len(chunks),
+        support=None if context.hull is None else HullSupport(context.hull),
+        progress=stage(progress, f"screen by {by}"),
+    )
+    rows = rank_shards(paths)
+    about = {"ranker": by, "key": ranker.key, "notes": list(ranker.notes), **_origin(info, context)}
+    write_parquet(rows.replace_schema_metadata({"crysjepa": json.dumps(about, sort_keys=True)}), out)
+    shutil.rmtree(shards, ignore_errors=True)
+    states = {c["values"]: c["counts"] for c in rows["status"].value_counts().to_pylist()}
+    return Screened(Path(out), len(rows), states, ranker.notes)
+
+
+def embed(
+    source: Source,
+    out: Source,
+    *,
+    jepa: Source | None = None,
+    device: str = "auto",
+    progress: Report | None = None,
+) -> Screened:
+    """Embed crystals: ``id``, ``embedding`` (null where there is none), ``status`` and ``reason``."""
+    check_file(out)
+    chunks = open_chunks(source)
+    embedder = JepaEmbedder(CrysJepa.load(jepa), resolve_device(device))
+    kind = pa.list_(pa.float32(), embedder.model.width)
+    schema = pa.schema(
+        [("id", pa.string()), ("embedding", kind), ("status", pa.string()), ("reason", pa.string())]
+    )
+    states: Counter[str] = Counter()
+
+    def parts() -> Iterator[pa.Table]:
+        done = 0
+        for table in chunks.of(_EMBEDDED_AT_ONCE):
+            found = sound(table)
+            embedded = embedder.embed(found.crystals)
+            ids = found.crystals.ids
+            reasons = {ids[row]: reason for row, reason in embedded.failures.items()}
+            decided = found.table.decide("embed", reasons, Status.FAILED)
+            vectors = {ids[row]: v for row, v in zip(embedded.rows.tolist(), embedded.vectors, strict=True)}
+            states.update(decided.counts())
+            column = pa.array([vectors.get(i) for i in decided.ids], type=kind)
+            rows = decided.to_arrow().select(["id", "status", "reason"])
+            yield rows.add_column(1, "embedding", column).cast(schema)
+            done += len(table)
+            if progress is not None:
+                progress("embed", done, len(chunks))
+
+    _write_parts(parts(), schema, Path(out))
+    return Screened(Path(out), len(chunks), dict(states))
+
+
+def _context(
+    info: RankerInfo,
+    reference: Source,
+    hull: Source | None,
+    jepa: Source | None,
+    index: Source | None,
+    min_hull_entries: int,
+    seed: int,
+    device: str,
+    progress: Report | None,
+) -> RankerContext:
+    if not info.needs_reference:
+        return RankerContext(Crystals.empty(), seed=seed, device=device, progress=progress)
+    known = Known.load(reference)
+    crystals = known.table.crystals(known.table.ok_ids)
+    found = known.hull_or_default(hull) if info.needs_hull else None
+    references = None
+    if info.force_field and found is not None:
+        protocol = Protocol(force_field=info.name)
+        references = find_references(protocol, found, known, device=device, progress=progress)
+    return RankerContext(
+        crystals,
+        labels(known.table, crystals),
+        known.scale,
+        found,
+        jepa,
+        references,
+        index=_index(index),
+        min_hull_entries=min_hull_entries,
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
+
+
+def _systems(chunks: Chunks) -> Keys:
+    """Chemical systems of the candidates: (M, 2)."""
+    found = [np.zeros((0, 2), dtype=np.uint64)]
+    for table in chunks.of(_FEW):
+        found.append(np.unique(system_keys(element_fractions(table.crystals(table.ok_ids))), axis=0))
+    return np.concatenate(found)
+
+
+def _index(index: Source | None) -> Path:
+    if index is not None:
+        return Path(index)
+    folder = cache_folder() / "indexes"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _origin(info: RankerInfo, context: RankerContext) -> dict[str, Any]:
+    """Where the scores come from: for the file's metadata."""
+    found: dict[str, Any] = {}
+    if info.needs_reference:
+        found |= {"reference": context.reference.content_hash(), "num_reference": len(context.reference)}
+    if context.hull is not None:
+        found |= {"hull": context.hull.source, "scale": context.hull.scale, "unit": "eV/atom"}
+    return found
+
+
+def _write_parts(parts: Iterator[pa.Table], schema: pa.Schema, out: Path) -> None:
+    """Write Parquet a part at a time, so that ``out`` either holds all of it or is untouched."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        with pq.ParquetWriter(partial, schema) as writer:
+            for part in parts:
+                writer.write_table(part)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,195 @@
+"""The verbs that train: ``pretrain`` (Crys-JEPA), ``train`` and ``finetune`` (the generator)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crysjepa import datasets
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.crystals import Crystals
+from crysjepa.energy.hull import ASSUMED_SCALE
+from crysjepa.evaluation.metrics import scale_of
+from crysjepa.generators.base import Generator, load_generator
+from crysjepa.generators.diffusion.generator import PAPER, DiffusionGenerator
+from crysjepa.generators.flow.generator import FlowGenerator
+from crysjepa.generators.flow.paths import FlowConfig
+from crysjepa.jepa import network as jepa_model
+from crysjepa.jepa.crys_jepa import CrysJepa
+from crysjepa.nn.training import Training, TrainSettings
+from crysjepa.runtime.run_directory import write_json
+from crysjepa.weights import shipped
+from crysjepa.workflows.inputs import Report, Source, beside, canonical, resolve_device, sound, stage
+
+Size = Literal["small", "paper"]
+
+ENERGY = "formation_energy_per_atom"
+RELAXED, SITES = "relaxed_formation_energy_per_atom", "site_energies"
+
+FINETUNING = TrainSettings(steps=200, learning_rate=1e-4, batch_size=64, warmup=10, ema_decay=0.98)
+"""Short and gentle: what ``finetune`` does unless told otherwise."""
+
+
+def pretrain(
+    source: Source | Sequence[Source],
+    out: Source,
+    *,
+    size: Size = "small",
+    objective: jepa_model.Objective | None = None,
+    init: Source | None = None,
+    settings: TrainSettings | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Report | None = None,
+) -> Training:
+    """Train Crys-JEPA on crystals with ``formation_energy_per_atom`` and write the model to ``out``.
+
+    ``source`` is one data set or several, such as the paper's ``mptrj`` and ``mp_2022``.
+    ``size`` is the network: ``small``, the invariant encoder, or ``paper``, the Transformer of appendix B;
+    ``objective`` is what it minimises (by default energies, and Eq. 9 for the paper's). Optional columns:
+    ``relaxed_formation_energy_per_atom`` and ``site_energies``, a list for each crystal whose mean is the
+    energy. ``init`` is a model to go on from. A training that was interrupted goes on from ``OUT.state``;
+    the loss curve is ``OUT.curve.json``.
+
+    Raises
+    ------
+    ValueError
+        If no crystal of ``source`` has a formation energy, if several are on different scales, or if ``init``
+        is another network.
+    """
+    table, scale = _together([source] if isinstance(source, str | Path) else source)
+    config = jepa_model.PAPER if size == "paper" else jepa_model.SMALL
+    config = replace(config, objective=objective or config.objective)
+    crystals = (sound(table) if config.invariant else canonical(table, progress)).crystals
+    energies = dict(zip(table.ids, table.column(ENERGY), strict=True))
+    known = crystals[[i for i, id_ in enumerate(crystals.ids) if energies[id_] is not None]]
+    jepa, training = CrysJepa.pretrain(
+        known,
+        np.array([energies[i] for i in known.ids]),
+        config,
+        settings or TrainSettings(),
+        relaxed_energies=_numbers(table, known, RELAXED),
+        site_energies=_site_energies(table, known) if config.invariant else None,
+        scale=scale,
+        init=CrysJepa.load(init) if init is not None else None,
+        seed=seed,
+        device=resolve_device(device),
+        state=beside(out, ".state"),
+        progress=stage(progress, "pretrain"),
+    )
+    return _kept(jepa, training, out)
+
+
+def _together(sources: Sequence[Source]) -> tuple[CandidateTable, str]:
+    """One table of several data sets, and the scale of its formation energies."""
+    tables: list[CandidateTable] = []
+    scales: dict[str, str] = {}
+    for source in sources:
+        table = datasets.load(str(source))
+        if ENERGY not in table:
+            raise ValueError(f"{source} has no column {ENERGY}, which Crys-JEPA learns from")
+        # ids are unique within a set only
+        ids = table.frame["id"] if len(sources) == 1 else f"{len(tables)}:" + table.frame["id"].astype(str)
+        tables.append(CandidateTable(table.frame.assign(id=ids)))
+        scales[str(source)] = scale_of(source) or ASSUMED_SCALE
+    if len(set(scales.values())) != 1:
+        raise ValueError(f"formation energies on one scale are needed, not {scales}")
+    return CandidateTable.concatenate(tables), next(iter(scales.values()))
+
+
+def train(
+    source: Source,
+    out: Source,
+    *,
+    size: Size = "small",
+    init: Source | None = None,
+    settings: TrainSettings | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Report | None = None,
+) -> Training:
+    """Train a generator on the crystals of ``source`` and write it to ``out``.
+
+    ``size`` is the kind: ``small``, the flow, or ``paper``, the diffusion model of appendix B. The flow
+    starts from what a Crys-JEPA with the invariant encoder has learnt: ``init``, by default the shipped one.
+
+    Raises
+    ------
+    ValueError
+        If the network cannot start from ``init``, or ``init`` is given for the paper's.
+    """
+    crystals = canonical(datasets.load(str(source)), progress).crystals
+    options: dict[str, Any] = {
+        "seed": seed,
+        "device": resolve_device(device),
+        "state": beside(out, ".state"),
+        "progress": stage(progress, "train"),
+    }
+    chosen = settings or TrainSettings()
+    generator: Generator
+    if size == "paper":
+        if init is not None:
+            raise ValueError("the paper's diffusion model starts from random weights: leave init out")
+        generator, training = DiffusionGenerator.train(crystals, PAPER, chosen, **options)
+    else:
+        jepa = CrysJepa.load(init or shipped("jepa"))
+        generator, training = FlowGenerator.train(crystals, FlowConfig(), chosen, init=jepa, **options)
+    return _kept(generator, training, out)
+
+
+def finetune(
+    source: Source,
+    out: Source,
+    *,
+    generator: Source | None = None,
+    settings: TrainSettings | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Report | None = None,
+) -> Training:
+    """Train a generator (by default the shipped one) on from where it is, on the crystals of ``source``."""
+    crystals = canonical(datasets.load(str(source)), progress).crystals
+    tuned, training = load_generator(generator).finetune(
+        crystals,
+        settings or FINETUNING,
+        seed=seed,
+        device=resolve_device(device),
+        state=beside(out, ".state"),
+        progress=stage(progress, "finetune"),
+    )
+    return _kept(tuned, training, out)
+
+
+def _numbers(table: CandidateTable, crystals: Crystals, column: str) -> NDArray[np.float64] | None:
+    """(B,) with NaN where unknown; None without the column."""
+    if column not in table:
+        return None
+    return np.array([np.nan if v is None else v for v in table.column(column, crystals.ids)], dtype=float)
+
+
+def _site_energies(table: CandidateTable, crystals: Crystals) -> NDArray[np.float64] | None:
+    """(N,) with NaN where unknown. Raises ValueError for a list of another length than the crystal's."""
+    if SITES not in table:
+        return None
+    lists = table.column(SITES, crystals.ids)
+    parts = [
+        np.full(n, np.nan) if values is None else np.asarray(values, dtype=float)
+        for n, values in zip(crystals.num_atoms, lists, strict=True)
+    ]
+    for id_, n, part in zip(crystals.ids, crystals.num_atoms, parts, strict=True):
+        if len(part) != n:
+            raise ValueError(f"{id_} has {n} sites but {len(part)} {SITES}")
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _kept(model: CrysJepa | Generator, training: Training, out: Source) -> Training:
+    """Write the model and its loss curve; the state to go on from has done its work."""
+    model.save(Path(out))
+    write_json(beside(out, ".curve.json"), {"seconds": training.seconds, "curve": training.curve})
+    beside(out, ".state").unlink(missing_ok=True)
+    return training

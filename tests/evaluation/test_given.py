@@ -1,0 +1,213 @@
+"""Crystals that come with energies are judged anew, and nothing is relaxed for it."""
+
+import gc
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from crysjepa import api, datasets
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.datasets.chunks import open_chunks
+from crysjepa.energy.known_hull import known_hull
+from crysjepa.evaluation.criteria import NOT_CONVERGED
+from crysjepa.evaluation.given import energies_of, is_run, protocol_of, read_given
+from crysjepa.evaluation.protocol import Protocol
+from crysjepa.evaluation.reference import Known
+from crysjepa.relaxation.relax import RelaxSettings
+from crysjepa.runtime.run_directory import RunError
+
+THREE_STEPS = RelaxSettings(max_steps=3, chunk_size=4)
+
+
+@pytest.fixture
+def relaxed(tiny, tmp_path) -> Path:
+    """What ``crysjepa relax`` leaves of six salts and a crystal that cannot be read."""
+    table = CandidateTable.read(tiny.reference)
+    torn = CandidateTable.from_crystals(table.crystals(), {"torn": "the file is empty"})
+    torn.write(tmp_path / "drawn.parquet")
+    out = tmp_path / "relaxed.parquet"
+    api.relax(tmp_path / "drawn.parquet", out, force_field=tiny.protocol["force_field"], settings=THREE_STEPS)
+    return out
+
+
+@pytest.fixture
+def protocol(tiny) -> Protocol:
+    return Protocol.model_validate(tiny.protocol)
+
+
+@pytest.fixture
+def no_relaxation(monkeypatch):
+    """Relaxing anything is an error."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("something was relaxed")
+
+    monkeypatch.setattr("crysjepa.evaluation.evaluator.relax_crystals", refuse)
+
+
+def test_a_file_says_of_which_force_field_its_energies_are(relaxed, tiny):
+    origin = energies_of(relaxed)
+    assert origin is not None and origin.force_field == tiny.protocol["force_field"]
+    assert origin.relaxation == THREE_STEPS
+    assert energies_of(tiny.reference) is None and energies_of("known") is None
+
+
+def test_relaxed_crystals_are_judged_as_they_are(relaxed, tiny, protocol, tmp_path, no_relaxation):
+    metrics = api.evaluate(relaxed, tmp_path / "e", reference=tiny.reference, protocol=protocol)
+    before, after = CandidateTable.read(relaxed), CandidateTable.read(tmp_path / "e" / "crystals.parquet")
+    assert after.column("energy_per_atom") == before.column("energy_per_atom")
+    assert after.column("stage", ["torn"]) == ["read"] and metrics["num_crystals"] == 8
+    assert metrics["protocol"]["relaxation"]["max_steps"] == 3, "the file's own settings are told"
+    assert metrics["hull"] == "known + known.parquet" and metrics["novelty_set"] == "known.parquet"
+    assert metrics["judge"].startswith(str(tiny.protocol["force_field"]))
+    assert {"novelty_grade", "hull_support", "hull_entries", "hull_warning"} <= set(after.frame.columns)
+
+
+def test_another_force_field_relaxes(relaxed, tiny, protocol, tmp_path):
+    other = protocol.model_copy(update={"force_field": "ase.calculators.emt:EMT"})
+    assert not energies_of(relaxed).fits(other)  # type: ignore[union-attr]
+
+
+def test_another_hull_or_threshold_costs_nothing(tiny, protocol, tmp_path, monkeypatch):
+    out = tmp_path / "e"
+    first = api.evaluate(tiny.reference, out, reference=tiny.reference, protocol=protocol)
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a worker was started")
+
+    monkeypatch.setattr("crysjepa.relaxation.relax.WorkerPool", refuse)
+    strict = protocol.model_copy(update={"e_above_hull_max": -50.0})
+    second = api.evaluate(tiny.reference, out, reference=tiny.reference, hull=tiny.reference, protocol=strict)
+    assert second["hull"] == "known.parquet" and first["hull"] == "known + known.parquet"
+    kept = json.loads((out / "earlier-1" / "metrics.json").read_text())
+    assert kept["hash"] == first["hash"] and (out / "earlier-1" / "crystals.parquet").is_file()
+    again = api.evaluate(tiny.reference, out, reference=tiny.reference, hull=tiny.reference, protocol=strict)
+    assert again == second and not (out / "earlier-2").exists()
+
+
+def test_nothing_is_moved_while_another_process_is_at_work(tiny, protocol, tmp_path):
+    out = tmp_path / "e"
+    api.evaluate(tiny.reference, out, reference=tiny.reference, protocol=protocol)
+    before = sorted(p.name for p in out.iterdir())
+    gc.collect()  # and with it the lock of the evaluation that has ended
+    code = (
+        "import sys, time; from pathlib import Path; from crysjepa.runtime.run_directory import locked; "
+        "held = locked(Path(sys.argv[1])); print('held', flush=True); time.sleep(600)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, str(out)], stdout=subprocess.PIPE)
+    assert other.stdout is not None and other.stdout.readline() == b"held\n"
+    try:
+        strict = protocol.model_copy(update={"e_above_hull_max": -50.0})
+        with pytest.raises(RunError, match="another process is at work"):
+            api.evaluate(tiny.reference, out, reference=tiny.reference, protocol=strict)
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+    assert sorted(p.name for p in out.iterdir()) == before
+
+
+def test_other_crystals_or_another_relaxation_still_need_another_folder(tiny, protocol, tmp_path):
+    out = tmp_path / "e"
+    api.evaluate(tiny.reference, out, reference=tiny.reference, protocol=protocol)
+    longer = protocol.model_copy(update={"relaxation": RelaxSettings(max_steps=4, chunk_size=4)})
+    with pytest.raises(RunError):
+        api.evaluate(tiny.reference, out, reference=tiny.reference, protocol=longer)
+
+
+def test_results_are_judged_again_from_their_folder(relaxed, tiny, protocol, tmp_path, no_relaxation):
+    first = tmp_path / "e"
+    api.evaluate(relaxed, first, reference=tiny.reference, protocol=protocol)
+    assert is_run(first) and not is_run(tmp_path)
+    given = read_given(first)
+    assert given.origin == energies_of(relaxed)
+    metrics = api.evaluate(first, first / "again", reference="known", protocol=protocol)
+    assert metrics["novelty_set"] == "known" and metrics["num_crystals"] == 8
+    assert "torn" in CandidateTable.read(first / "again" / "crystals.parquet").ids
+
+
+def test_a_relaxation_that_went_astray_stays_failed(relaxed, tiny, protocol, tmp_path, no_relaxation):
+    """It has the energy of where it went, and is judged by none."""
+    table = CandidateTable.read(relaxed)
+    frame = table.frame.copy()
+    for row, reason in ((0, "the cell grew"), (1, NOT_CONVERGED)):
+        frame.loc[row, ["status", "stage", "reason"]] = ["failed", "relax", reason]
+    told = json.loads(pq.read_schema(relaxed).metadata[b"crysjepa"])
+    CandidateTable(frame).write(tmp_path / "astray.parquet", told)
+    api.evaluate(tmp_path / "astray.parquet", tmp_path / "e", reference=tiny.reference, protocol=protocol)
+    after = CandidateTable.read(tmp_path / "e" / "crystals.parquet")
+    first, second = table.ids[:2]
+    assert after.column("reason", [first]) == ["the cell grew"] and after.column("stable", [first]) == [None]
+    assert after.column("stage", [second]) != ["relax"], "what merely stopped early is judged by these rules"
+
+
+def test_relaxing_anew_is_another_result(relaxed, tiny, protocol, tmp_path):
+    out = tmp_path / "e"
+    api.evaluate(relaxed, out, reference=tiny.reference, protocol=protocol)
+    with pytest.raises(RunError, match="energies"):
+        api.evaluate(relaxed, out, reference=tiny.reference, protocol=protocol, anew=True)
+
+
+def test_a_judgement_that_fails_moves_nothing(relaxed, tiny, protocol, tmp_path):
+    out = tmp_path / "e"
+    api.evaluate(relaxed, out, reference=tiny.reference, protocol=protocol)
+    hull = pa.table({"composition": ["NaCl"], "formation_energy_per_atom": [-2.0]})
+    hull = hull.replace_schema_metadata({b"crysjepa": b'{"scale": "another"}'})
+    pq.write_table(hull, tmp_path / "hull.parquet")
+    with pytest.raises(ValueError, match="another"):
+        api.evaluate(
+            relaxed, out, reference=tiny.reference, hull=tmp_path / "hull.parquet", protocol=protocol
+        )
+    assert (out / "metrics.json").is_file() and not (out / "earlier-1").exists()
+
+
+def test_energies_of_another_version_are_refused(relaxed, tiny, protocol, tmp_path):
+    told = json.loads(pq.read_schema(relaxed).metadata[b"crysjepa"])
+    told["energies"]["version"] = "0.0.1"
+    CandidateTable.read(relaxed).write(tmp_path / "old.parquet", told)
+    with pytest.raises(ValueError, match=r"0\.0\.1"):
+        api.evaluate(tmp_path / "old.parquet", tmp_path / "e", reference=tiny.reference, protocol=protocol)
+
+
+def test_a_run_is_judged_by_its_own_rules_and_columns_of_others_are_gone(relaxed, tiny, protocol, tmp_path):
+    own = protocol.model_copy(update={"min_hull_entries": 2, "prototypes": True})
+    api.evaluate(relaxed, tmp_path / "e", reference=tiny.reference, protocol=own, finetuned_on=tiny.reference)
+    assert protocol_of(tmp_path / "e") == own.model_copy(update={"relaxation": THREE_STEPS})
+    again = api.evaluate(tmp_path / "e", tmp_path / "f", reference=tiny.reference)
+    assert again["protocol"]["min_hull_entries"] == 2
+    plain = api.evaluate(tmp_path / "e", tmp_path / "g", reference=tiny.reference, protocol=protocol)
+    assert plain["new_prototype"] is None
+    assert "matches_finetuning" not in CandidateTable.read(tmp_path / "g" / "crystals.parquet")
+
+
+def test_a_force_fields_own_energies_do_not_join_the_hull(relaxed, tiny, protocol, tmp_path):
+    api.evaluate(relaxed, tmp_path / "e", reference=tiny.reference, protocol=protocol)
+    judged = Known.load(tmp_path / "e" / "crystals.parquet")
+    assert judged.computed and "formation_energy_per_atom" in judged.table
+    assert judged.hull_or_default(None) is known_hull()
+    assert not Known.load(tiny.reference).hull_or_default(None).scale_stated, "its scale was assumed"
+    assert Known.load("known").hull_or_default(None) is known_hull()
+
+
+def test_a_folder_called_known_is_not_the_data_set(salts, tmp_path, monkeypatch):
+    CandidateTable.from_crystals(salts[:1]).write(tmp_path / "known" / "mine.parquet")
+    monkeypatch.chdir(tmp_path)
+    assert len(datasets.load("known")) == 27_708 and len(datasets.load("./known")) == 1
+    assert Known.load("./known").name == "./known" and len(open_chunks("known")) == 27_708
+
+
+@pytest.mark.parametrize("text", ["[]", "3", '{"protocol": []}', '{"protocol": {"relax": true}}'])
+def test_a_folder_of_somebody_elses_is_no_origin_of_energies(relaxed, tmp_path, text):
+    folder = tmp_path / "theirs"
+    CandidateTable.read(relaxed).write(folder / "crystals.parquet")
+    (folder / "metrics.json").write_text(text, encoding="utf-8")
+    (folder / "config.json").write_text("[]", encoding="utf-8")
+    assert read_given(folder).origin is None and protocol_of(folder) is None
+    (folder / "metrics.json").write_text("{", encoding="utf-8")
+    with pytest.raises(RunError, match="not valid JSON"):
+        read_given(folder)

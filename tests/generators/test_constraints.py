@@ -1,0 +1,223 @@
+"""Constraints hold for every generator, and what was thrown away for them is counted."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pymatgen.core import Element
+
+from crysjepa.core.crystals import Crystals
+from crysjepa.generators.base import Samples, load_generator
+from crysjepa.generators.constraints import (
+    EXCLUDED_BY_DEFAULT,
+    NOBLE_GASES,
+    RADIOACTIVE,
+    ConstraintError,
+    Constraints,
+    element_shares,
+)
+from crysjepa.generators.diffusion.generator import DiffusionConfig, DiffusionGenerator
+from crysjepa.generators.from_file import FileGenerator
+from crysjepa.generators.sampling import BLOCK, draw, drift
+from crysjepa.nn.training import TrainSettings
+from crysjepa.nn.transformer import TransformerConfig
+
+
+def random_crystals(num, rng, elements, most=6, prefix="c"):
+    counts = rng.integers(1, most + 1, num)
+    return Crystals(
+        rng.choice(elements, counts.sum()),
+        rng.random((counts.sum(), 3)),
+        np.tile(5 * np.eye(3), (num, 1, 1)),
+        counts,
+        tuple(f"{prefix}-{i}" for i in range(num)),
+    )
+
+
+class Anything:
+    """A third party's generator that knows no constraints: random elements on random sites."""
+
+    def __init__(self, elements=range(1, 104), bad=()):
+        self.elements, self.bad = np.array(list(elements)), bad
+
+    def sample(self, num, *, seed=0, device="cpu", prefix="gen", progress=None):
+        made = random_crystals(num, np.random.default_rng(seed), self.elements, prefix=prefix)
+        rows = [k for k in range(num) if k not in self.bad]
+        return Samples(made[rows], {f"{prefix}-{k}": "it broke" for k in self.bad if k < num})
+
+
+def same(a, b):
+    return a.crystals.content_hash() == b.crystals.content_hash() and a.failures == b.failures
+
+
+def test_excluded_elements_are_those_without_a_stable_isotope_and_the_noble_gases():
+    named = {Element.from_Z(z).Z for z in range(1, 119) if Element.from_Z(z).is_noble_gas}
+    assert named - {118} == NOBLE_GASES
+    assert {Element(s).Z for s in ("Tc", "Pm", "Po", "U", "Pu", "Og")} <= RADIOACTIVE
+    assert Element("Bi").Z not in EXCLUDED_BY_DEFAULT
+
+
+@given(
+    only=st.none() | st.frozensets(st.integers(1, 20), min_size=1, max_size=6),
+    excluded=st.frozensets(st.integers(1, 20), max_size=6),
+    max_sites=st.none() | st.integers(1, 6),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_broken_are_exactly_those_that_do_not_obey(only, excluded, max_sites, seed):
+    try:
+        constraints = Constraints(only, excluded, max_sites=max_sites)
+    except ConstraintError:
+        assert only is not None and only <= excluded
+        return
+    crystals = random_crystals(30, np.random.default_rng(seed), np.arange(1, 21))
+    broken = constraints.broken(crystals)
+    for crystal in crystals:
+        held = set(crystal.atomic_numbers.tolist())
+        obeys = not held & excluded and (only is None or held <= only)
+        obeys = obeys and (max_sites is None or crystal.num_atoms[0] <= max_sites)
+        assert (crystal.ids[0] in broken) != obeys
+
+
+def test_a_chemical_system_is_all_of_its_elements_and_no_other(salts):
+    found = Constraints.parse(chemical_system="Na-Cl").broken(salts)
+    assert set(salts.ids) - set(found) == {"NaCl"}
+    assert found["KCl"] == "element not allowed"
+    sodium = salts.select(["NaCl"])
+    alone = Crystals(np.array([11, 11]), sodium.frac_coords, sodium.lattices, sodium.num_atoms, ("Na",))
+    assert Constraints.parse(chemical_system="Na-Cl").broken(alone) == {"Na": "other chemical system"}
+
+
+def test_naming_an_element_lifts_its_default_exclusion_and_no_other():
+    uranium = Constraints.parse(elements="U,O")
+    assert uranium.allowed == {92, 8}
+    assert Constraints.parse(chemical_system="Xe-F").allowed == {54, 9}
+    assert 92 not in Constraints.parse(exclude_elements="Pb").allowed
+    assert 82 not in Constraints.parse(exclude_elements="Pb").allowed
+    assert Constraints.parse(exclude_elements="none").allowed == frozenset(range(1, 119))
+    assert any("default" in line for line in Constraints().describe())
+
+
+@pytest.mark.parametrize(
+    "asked, says",
+    [
+        ({"elements": "Li,Xx"}, "'Xx' is no element"),
+        ({"elements": ""}, "names no element"),
+        ({"elements": "Li", "exclude_elements": "Li"}, "leave no element"),
+        ({"elements": "Li,O", "chemical_system": "Li-S"}, "needs S"),
+        ({"max_sites": 0}, "max_sites is 0"),
+        ({"chemical_system": "Li-S-O", "max_sites": 2}, "do not fit"),
+    ],
+)
+def test_contradictions_are_refused_before_anything_is_drawn(asked, says):
+    with pytest.raises(ConstraintError, match=says):
+        Constraints.parse(**asked)
+
+
+def test_what_does_not_obey_is_drawn_again_and_counted():
+    constraints = Constraints.parse(elements="Li,Na,K,Rb,Cs,O,F,Cl")
+    samples = draw(Anything(range(3, 20)), 40, constraints, seed=3)
+    assert samples.crystals.ids == tuple(f"gen-{i}" for i in range(40)) and not samples.failures
+    assert not constraints.broken(samples.crystals)
+    counts = samples.counts
+    assert counts.asked == 40 and counts.drawn == 40 + counts.drawn_again > 80
+    assert set(counts.rejected) == {"element not allowed", "radioactive or noble-gas element"}
+    assert same(samples, draw(Anything(range(3, 20)), 40, constraints, seed=3))
+    assert not same(samples, draw(Anything(range(3, 20)), 40, constraints, seed=4))
+
+
+def test_no_formula_comes_twice_where_they_are_to_be_distinct():
+    few = Anything([3, 8, 11])
+    plain = draw(few, 300, seed=1)
+    assert len(set(plain.crystals.reduced_formulas())) < 300
+    asked = Constraints(distinct=True)
+    samples = draw(few, 300, asked, seed=1)
+    formulas = samples.crystals.reduced_formulas()
+    assert len(set(formulas)) == len(formulas) and len(formulas) + len(samples.failures) == 300
+    assert set(plain.crystals.reduced_formulas()) <= set(formulas)
+    kept = dict(zip(samples.crystals.ids, formulas, strict=True))
+    met = set()
+    for id_, formula in zip(plain.crystals.ids, plain.crystals.reduced_formulas(), strict=True):
+        assert formula in met or kept[id_] == formula, "the first of each formula stays where it was"
+        met.add(formula)
+    assert samples.counts.rejected["formula that was drawn before"] == samples.counts.drawn_again
+    assert same(samples, draw(few, 300, asked, seed=1))
+    assert "no formula twice" in asked.describe()
+
+
+def test_a_failed_draw_keeps_its_place_and_is_not_drawn_again():
+    samples = draw(Anything([3, 8], bad=(2, 5)), 10, Constraints.parse(elements="Li,O"))
+    assert samples.failures == {"gen-2": "it broke", "gen-5": "it broke"}
+    assert len(samples.crystals) == 8 and samples.counts.drawn == 10
+
+
+def test_the_impossible_ends_with_an_error():
+    with pytest.raises(ConstraintError, match=r"none of 1\d\d\d crystals drawn obeys .* element not allowed"):
+        draw(Anything([3, 8]), 300, Constraints.parse(elements="Au"))
+
+
+def test_the_nearly_impossible_ends_with_reasons():
+    samples = draw(Anything(range(1, 20)), 100, Constraints.parse(elements="Na"), seed=1)
+    assert samples.failures and len(samples.crystals) + len(samples.failures) == 100
+    assert set(samples.failures.values()) <= {
+        "nothing that obeys was drawn: element not allowed",
+        "nothing that obeys was drawn: radioactive or noble-gas element",
+    }
+    assert (samples.crystals.atomic_numbers == 11).all()
+
+
+def test_a_generator_that_says_it_obeys_is_not_trusted():
+    class Liar(Anything):
+        def sample_within(self, num, constraints, *, processes=1, **options):
+            return self.sample(num, **options)
+
+    samples = draw(Liar([3, 8]), 20, Constraints.parse(elements="Li"))
+    assert (samples.crystals.atomic_numbers == 3).all()
+    assert len(samples.failures) == 20 - len(samples.crystals) > 0
+    assert "broke a constraint" in next(iter(samples.failures.values()))
+
+
+def test_models_obey_and_are_the_same_on_two_processes(tiny, salts):
+    """The flow draws nothing that breaks a constraint; what the other draws has to be drawn again."""
+    small = DiffusionConfig(TransformerConfig(layers=1, width=16, heads=2), timesteps=8)
+    few = TrainSettings(steps=10, batch_size=7, checkpoint_every=10, record_every=10)
+    diffusion, _ = DiffusionGenerator.train(salts, small, few)
+    for generator, again in ((load_generator(tiny.generator), False), (diffusion, True)):
+        constraints = Constraints.parse(exclude_elements="Na,Sr,Ti")
+        one = draw(generator, BLOCK + 8, constraints, seed=5)
+        two = draw(generator, BLOCK + 8, constraints, seed=5, processes=2)
+        assert same(one, two) and one.counts == two.counts and len(one.crystals)
+        broken = one.counts.rejected.keys() & {"element not allowed", "radioactive or noble-gas element"}
+        assert bool(broken) == again and not constraints.broken(one.crystals)
+
+
+def test_a_file_is_a_generator(salts, tmp_path):
+    from crysjepa.core.candidates import CandidateTable
+
+    CandidateTable.from_crystals(salts, {"broken.cif": "not a CIF"}).write(tmp_path / "s.parquet")
+    source = FileGenerator.read(tmp_path / "s.parquet")
+    samples = draw(source, 4, Constraints.parse(exclude_elements="Na"))
+    assert list(samples.columns["source_id"].values()) == ["KCl", "LiF", "MgO", "CaO"]
+    assert samples.counts.rejected == {"element not allowed": 1} and samples.counts.drawn == 5
+    everything = draw(source, 10, seed=1)
+    assert len(everything.crystals) == 7 and len(everything.failures) == 3
+    assert everything.failures["gen-7"] == "not a CIF"
+    assert everything.failures["gen-8"] == "s.parquet holds 8 crystals; 10 were asked for"
+    assert everything.counts.notes
+    shuffled = FileGenerator.read(tmp_path / "s.parquet", "random")
+    first, second = (draw(shuffled, 5, seed=seed).columns["source_id"] for seed in (1, 2))
+    assert len(set(first.values())) == 5 and first != second
+    assert first == draw(shuffled, 5, seed=1).columns["source_id"]
+
+
+def test_drift_names_what_became_frequent_or_rare(salts):
+    generator = Anything([3, 8])
+    generator.element_shares = element_shares(
+        random_crystals(500, np.random.default_rng(0), np.arange(3, 10))
+    )
+    samples = draw(generator, 200)
+    told = " ".join(drift(samples, generator, Constraints()))
+    assert "Li is in" in told and "C is in 0.0 %" in told
+    assert drift(samples, generator, Constraints.parse(elements="Li,O")) == []
+    honest = Anything(range(3, 10))
+    honest.element_shares = generator.element_shares
+    assert drift(draw(honest, 500), honest, Constraints()) == []
