@@ -10,7 +10,6 @@ import pandas as pd
 from crysjepa import api
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.validity import Formula, invalid_structures, reduced_formulas
-from crysjepa.discovery.choosing import worth_relaxing
 from crysjepa.energy.support import HullSupport, Support
 from crysjepa.evaluation.given import energies_told
 from crysjepa.evaluation.grades import Grade, KnownFormulas
@@ -21,6 +20,7 @@ from crysjepa.ranking.context import RankerContext, labels
 from crysjepa.ranking.registry import make_ranker
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.relaxation.relax import RelaxSettings
+from crysjepa.stages.choosing import worth_relaxing
 
 POOL = ("Li", "Na", "K", "Mg", "Ca", "Sr", "Al", "Ga", "Si", "Ge", "O", "F", "S", "Se", "Cl")
 """No open d or f shell, and cheap data sets."""

@@ -16,13 +16,13 @@ from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.canonical import canonicalise
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import reduced_formulas
-from crysjepa.discovery.choosing import within_drift
 from crysjepa.generators.constraints import Constraints
 from crysjepa.generators.flow.generator import FlowGenerator, settle_all
 from crysjepa.generators.flow.orbits import Settled
 from crysjepa.generators.registry import load_checkpoint
 from crysjepa.nn.training import TrainSettings
 from crysjepa.runtime.threads import default_processes
+from crysjepa.stages.choosing import within_drift
 
 REFINING = TrainSettings(batch_size=2048, learning_rate=1e-3, warmup=100, ema_decay=0.998, record_every=50)
 TOO_GOOD, GOOD = -0.3, 0.05
@@ -46,7 +46,7 @@ def sample(
 def screen(source: Path, data: Path, out: Path, num: int, by: str, drift: float) -> None:
     """The best by a ranker, each formula once, from :data:`TOO_GOOD` to :data:`GOOD`.
 
-    Their elements keep to :func:`crysjepa.discovery.choosing.within_drift`. Ranking is on the CPU: beside
+    Their elements keep to :func:`crysjepa.stages.choosing.within_drift`. Ranking is on the CPU: beside
     what else runs on a GPU it is no slower there.
     """
     ranked = out.with_name(f"{out.stem}-ranked.parquet")

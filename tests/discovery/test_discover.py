@@ -161,7 +161,7 @@ def test_more_is_drawn_than_relaxed(config, tmp_path):
     table = CandidateTable.read(run / "candidates.parquet")
     assert table.column("round").count(0) == 8 and set(table.column("round")) == set(range(done))
     assert metrics["rounds"][0]["drawn"]["rejected: screen"] == 16
-    chosen = pq.read_table(run / "round-0" / "selected.parquet").num_rows
+    chosen = pq.read_table(run / "round-1" / "finetuning_set.parquet").num_rows
     learnt = load_generator(run / "round-1" / "generator.safetensors").origin["num_crystals"]
     assert chosen and learnt == chosen + min(chosen, 7), "as many of the seven that were known before"
 

@@ -79,7 +79,7 @@ def _value(score: Score | None) -> float:
     return math.inf if score is None or score.value is None else score.value
 
 
-def lessons(
+def finetuning_set(
     judged: CandidateTable, keep: float | str, drift: float | None, known: Crystals, seed: int
 ) -> list[str]:
     """Ids of the V.U.N. crystals to fine-tune on, best first (section 4.2, steps 2 and 5)."""

@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
-from crysjepa.discovery.choosing import (
+from crysjepa.ranking.base import Score
+from crysjepa.stages.choosing import (
     SHARES,
+    finetuning_set,
     is_enough,
-    lessons,
     narrowed,
     share_worth_keeping,
     with_replay,
     within_drift,
     worth_relaxing,
 )
-from crysjepa.ranking.base import Score
 
 
 def rock_salt(one, other, id_, length=5.6):
@@ -97,8 +97,8 @@ def test_lessons_are_the_best_of_vun():
     table = judged_table(np.arange(20.0)[::-1], [True] * 20)
     table = table.decide("relax", {"c-019": "failed"}, Status.FAILED)
     known = table.crystals()
-    assert lessons(table, 0.25, None, known, 0) == [f"c-{i:03d}" for i in range(18, 13, -1)]
-    assert lessons(table, "auto", None, known, 0)[0] == "c-018"
+    assert finetuning_set(table, 0.25, None, known, 0) == [f"c-{i:03d}" for i in range(18, 13, -1)]
+    assert finetuning_set(table, "auto", None, known, 0)[0] == "c-018"
 
 
 def test_no_element_takes_over():

@@ -1,0 +1,130 @@
+"""What the stages of a run take: known crystals, generators, rankers, the evaluator, each made when needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from crysjepa.discovery.config import DiscoverConfig
+from crysjepa.energy.elemental_references import ElementalReferences, read_references
+from crysjepa.energy.hull import Hull
+from crysjepa.evaluation.run import Judge, Known, Report, find_references
+from crysjepa.generators.base import Generator, Sampler, load_generator
+from crysjepa.generators.substitution.generator import SubstitutionGenerator
+from crysjepa.generators.substitution.proposals import SubstitutionConfig
+from crysjepa.jepa.crys_jepa import CrysJepa
+from crysjepa.ranking.context import labels
+from crysjepa.ranking.registry import Ranker, RankerContext, make_ranker, ranker_info
+from crysjepa.stages.rank import Means as RankingMeans
+from crysjepa.weights import shipped
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a configuration names, loaded; ``folder`` is the run directory."""
+
+    config: DiscoverConfig
+    folder: Path
+    known: Known
+    hull: Hull
+    device: str
+    report: Report
+
+    @classmethod
+    def of(cls, config: DiscoverConfig, folder: Path, device: str, report: Report) -> Means:
+        """Load the known crystals and the hull."""
+        known = Known.load(config.reference)
+        return cls(config, folder, known, known.hull_or_default(config.hull), device, report)
+
+    @property
+    def generator_path(self) -> Path:
+        """The base model."""
+        return Path(self.config.generator) if self.config.generator else shipped("generator")
+
+    @property
+    def jepa_path(self) -> Path:
+        """The embedding's checkpoint."""
+        return Path(self.config.jepa) if self.config.jepa else shipped("jepa")
+
+    def generator(self, round_: int) -> Generator:
+        """The model of a round: the base model, or what was fine-tuned for it."""
+        own = self.folder / f"round-{round_}" / "generator.safetensors"
+        return load_generator(own if round_ else self.generator_path)
+
+    def sampler(self, round_: int) -> Sampler:
+        """What a round's crystals are drawn from."""
+        if round_ == 0 and self.config.source == "substitution":
+            return SubstitutionGenerator.of(self.known.table, self.known.name, SubstitutionConfig())
+        return self.generator(round_)
+
+    def find_references(self, force_field: str | None = None) -> ElementalReferences:
+        """Elemental references of the protocol's force field, or of another, fitted if need be."""
+        protocol = self.config.protocol
+        if force_field is not None:
+            changes = {"force_field": force_field, "elemental_references": None}
+            protocol = protocol.model_copy(update=changes)
+        return find_references(protocol, self.hull, self.known, device=self.device, progress=self.report)
+
+    @cached_property
+    def evaluator(self) -> Judge:
+        """The protocol, with the data that it needs."""
+        references = read_references(self.folder / "references.json")
+        return Judge.prepare(self.config.protocol, self.known, self.hull, references, device=self.device)
+
+    @cached_property
+    def jepa(self) -> CrysJepa:
+        """The embedding."""
+        return CrysJepa.load(self.jepa_path)
+
+    @cached_property
+    def ranker(self) -> Ranker:
+        """By which crystals are scored."""
+        return self._make(self.config.ranker)
+
+    @cached_property
+    def screener(self) -> Ranker | None:
+        """By which it is decided what to relax; None where everything is."""
+        if self.config.oversample == 1:
+            return None
+        try:
+            return self._make(self.config.screen_by)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.config.screen_by} cannot choose what to relax ({error}): set screen_by to another "
+                "ranker, or oversample = 1"
+            ) from error
+
+    def ranking(self) -> RankingMeans:
+        """What ranking takes."""
+        reference = self.evaluator.reference.crystals
+        return RankingMeans(self.ranker, self.jepa, self._context.jepa_index, reference, self.device)
+
+    def ranker_notes(self) -> list[str]:
+        """What the rankers say of their scores, each note once."""
+        used = [r for r in (self.ranker, self.screener) if r is not None]
+        return list(dict.fromkeys(note for ranker in used for note in ranker.notes))
+
+    @cached_property
+    def _context(self) -> RankerContext:
+        reference = self.evaluator.reference.crystals
+        return RankerContext(
+            reference,
+            labels(self.known.table, reference),
+            self.known.scale,
+            self.hull,
+            self.jepa,
+            self.evaluator.references,
+            allow_mixed_scales=self.config.protocol.allow_mixed_scales,
+            index=self.folder / "reference-index.arrow",
+            min_hull_entries=self.config.protocol.min_hull_entries,
+            seed=self.config.seed,
+            device=self.device,
+            progress=self.report,
+        )
+
+    def _make(self, name: str) -> Ranker:
+        info, context = ranker_info(name), self._context
+        if info.force_field and info.name != self.config.protocol.force_field:
+            context = replace(context, elemental_references=self.find_references(info.name))
+        return make_ranker(name, context)  # rankers of one context share the reference's embeddings

@@ -1,0 +1,61 @@
+"""Fine-tune: the generator learns from the crystals that were selected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.canonical import canonicalise
+from crysjepa.core.crystals import Crystals
+from crysjepa.generators.base import Generator
+from crysjepa.nn.training import TrainSettings
+from crysjepa.runtime.run_directory import write_json
+from crysjepa.stages.choosing import with_replay
+from crysjepa.stages.stage import Stage, Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune(Stage):
+    """``generator.safetensors``: ``generator`` fine-tuned on what ``select`` names (section 4.2, step 2).
+
+    The table is the fine-tuning set. ``replay`` is the share of ``known`` crystals in what is learnt from.
+    With nothing to learn from the generator stays as it was.
+    """
+
+    name: ClassVar[str] = "finetune"
+    output: str = "finetuning_set.parquet"
+    generator: Callable[[], Generator]
+    select: Callable[[CandidateTable], list[str]]
+    settings: TrainSettings
+    known: Crystals
+    replay: float = 0.0
+    seed: int = 0
+    device: str = "cpu"
+
+    @property
+    def also(self) -> tuple[str, ...]:
+        """The generator."""
+        return ("generator.safetensors",)
+
+    def run(self, table: CandidateTable, work: Workspace) -> CandidateTable:
+        """The fine-tuning set, best first, canonical."""
+        chosen, _ = canonicalise(table.crystals(self.select(table)))
+        generator = self.generator()
+        if len(chosen):
+            crystals = chosen
+            if self.replay:
+                known, _ = canonicalise(self.known)
+                crystals = with_replay(chosen, known, self.replay, self.seed)
+            generator, training = generator.finetune(
+                crystals,
+                self.settings,
+                seed=self.seed,
+                device=self.device,
+                state=work.folder / "finetune-state.safetensors",
+                progress=work.progress(self.name),
+            )
+            write_json(work.folder / "finetune-curve.json", training.curve)
+        generator.save(work.folder / "generator.safetensors")
+        return CandidateTable.from_crystals(chosen)

@@ -1,0 +1,46 @@
+"""Generate: crystals of any generator, within constraints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.generators.base import Sampler
+from crysjepa.generators.constraints import Constraints
+from crysjepa.generators.sampling import draw
+from crysjepa.runtime.threads import default_processes
+from crysjepa.stages.stage import Stage, Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(Stage):
+    """``num`` new rows, with ids ``PREFIX-0``, ``PREFIX-1`` and so on; the table that comes in is not used.
+
+    ``source`` gives the generator, and is called only if crystals are drawn.
+    """
+
+    name: ClassVar[str] = "generate"
+    output: str = "generated.parquet"
+    source: Callable[[], Sampler]
+    num: int
+    seed: int
+    prefix: str = "gen"
+    constraints: Constraints = field(default_factory=Constraints)
+    device: str = "cpu"
+
+    def run(self, table: CandidateTable, work: Workspace) -> CandidateTable:
+        """A row for each crystal asked for; one that could not be drawn has failed, with the reason."""
+        samples = draw(
+            self.source(),
+            self.num,
+            self.constraints,
+            seed=self.seed,
+            device=self.device,
+            prefix=self.prefix,
+            processes=default_processes(self.device),
+            progress=work.progress(self.name),
+        )
+        order = [f"{self.prefix}-{i}" for i in range(self.num)]
+        return CandidateTable.from_crystals(samples.crystals, samples.failures, stage=self.name, order=order)
