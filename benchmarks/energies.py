@@ -37,10 +37,14 @@ from crysjepa.energy.hull import ASSUMED_SCALE, Hull
 from crysjepa.evaluation.force_field_hull import AS_THEY_ARE, computed_references, elemental_crystals
 from crysjepa.evaluation.rates import wilson_interval
 from crysjepa.evaluation.reference import PLAIN_SCALE
-from crysjepa.nn.checkpoint import file_hash
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.relaxation.relax import Relaxation, relax_crystals
-from crysjepa.runtime.run_directory import read_json, write_json, write_text
+from crysjepa.runtime.files import (
+    file_hash,
+    read_json,
+    write_json,
+    write_text,
+)
 from crysjepa.runtime.threads import default_processes
 
 SEED = 11

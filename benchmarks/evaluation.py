@@ -29,7 +29,8 @@ from judging.prints import compare_fingerprints
 from crysjepa import datasets
 from crysjepa.core.crystals import Crystals
 from crysjepa.energy.hull import Hull
-from crysjepa.runtime.run_directory import versions, write_json, write_text
+from crysjepa.runtime.files import write_json, write_text
+from crysjepa.runtime.run_directory import versions
 
 TARGETS = {"matching": 5.0, "hull": 10.0, "fingerprints": 3.0}
 

@@ -32,7 +32,7 @@ from crysjepa.generators.flow.paths import Flow, FlowConfig, FlowLoss
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.nn.batches import epoch_batches
 from crysjepa.nn.training import TrainSettings
-from crysjepa.runtime.run_directory import write_json, write_text
+from crysjepa.runtime.files import write_json, write_text
 from crysjepa.weights import shipped
 
 SEED = 11

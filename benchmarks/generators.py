@@ -43,10 +43,14 @@ from crysjepa.generators.registry import GeneratorOptions, make_generator
 from crysjepa.generators.sampling import draw, drift
 from crysjepa.generators.substitution.generator import SubstitutionGenerator
 from crysjepa.generators.substitution.proposals import SubstitutionConfig
-from crysjepa.nn.checkpoint import file_hash
-from crysjepa.report.evaluation import save_figure
+from crysjepa.report.style import save_figure
 from crysjepa.report.wording import rate_with_interval
-from crysjepa.runtime.run_directory import read_json, write_json, write_text
+from crysjepa.runtime.files import (
+    file_hash,
+    read_json,
+    write_json,
+    write_text,
+)
 from crysjepa.weights import shipped
 
 SEED = 7

@@ -20,7 +20,6 @@ import pyarrow as pa
 from scipy.stats import spearmanr
 
 from crysjepa import api
-from crysjepa.core.candidates import write_parquet
 from crysjepa.core.validity import reduced_formulas
 from crysjepa.discovery.config import PRESETS
 from crysjepa.energy.elemental_references import load_references
@@ -29,7 +28,7 @@ from crysjepa.energy.known_hull import known_hull
 from crysjepa.energy.support import HullSupport, Support, systems_of
 from crysjepa.evaluation.given import read_given
 from crysjepa.evaluation.rates import wilson_interval
-from crysjepa.runtime.run_directory import write_json, write_text
+from crysjepa.runtime.files import write_json, write_parquet, write_text
 
 SHARE = 1 / 3
 RISEN = 0.05

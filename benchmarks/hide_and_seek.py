@@ -28,7 +28,6 @@ from matplotlib.figure import Figure
 from crysjepa import datasets
 from crysjepa.closed_hull.prototypes import Prototypes
 from crysjepa.closed_hull.search import Closed, CompeteSettings, Search
-from crysjepa.core.candidates import write_parquet
 from crysjepa.core.chemical_systems import atomic_numbers, element_fractions
 from crysjepa.core.crystals import Crystals
 from crysjepa.energy.elemental_references import ElementalReferences
@@ -43,9 +42,8 @@ from crysjepa.generators.constraints import NOBLE_GASES, RADIOACTIVE
 from crysjepa.generators.substitution.parents import Parents
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.relaxation.formation_energies import formation_energies
-from crysjepa.report.evaluation import save_figure
-from crysjepa.report.style import house_style
-from crysjepa.runtime.run_directory import write_json, write_text
+from crysjepa.report.style import house_style, save_figure
+from crysjepa.runtime.files import write_json, write_parquet, write_text
 
 KEPT = Path(__file__).parent / "judging" / "hide_and_seek.parquet"
 DEEP = 0.02

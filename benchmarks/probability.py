@@ -41,7 +41,7 @@ from crysjepa.evaluation.judge_names import above_hull_column
 from crysjepa.evaluation.probability import LIMITS
 from crysjepa.evaluation.reference import Known
 from crysjepa.ranking.registry import RankerContext, make_ranker
-from crysjepa.runtime.run_directory import write_json, write_text
+from crysjepa.runtime.files import write_json, write_text
 
 BINS = 10
 

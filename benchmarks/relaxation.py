@@ -36,7 +36,11 @@ from progress import tenths
 from crysjepa import datasets
 from crysjepa.core.crystals import Crystals
 from crysjepa.relaxation.relax import QUICK, Relaxation, relax_crystals
-from crysjepa.runtime.run_directory import read_json, write_json, write_text
+from crysjepa.runtime.files import (
+    read_json,
+    write_json,
+    write_text,
+)
 from crysjepa.runtime.threads import default_processes
 
 SEED = 5

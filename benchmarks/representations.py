@@ -35,7 +35,7 @@ from crysjepa.nn.training import TrainSettings
 from crysjepa.nn.transformer import TransformerConfig
 from crysjepa.ranking.embedders import JepaEmbedder
 from crysjepa.ranking.reference_index import ReferenceIndex
-from crysjepa.runtime.run_directory import write_json
+from crysjepa.runtime.files import write_json
 
 NETWORKS: dict[str, TransformerConfig | InvariantConfig] = {
     "Transformer": TransformerConfig(layers=4, width=128, heads=8),

@@ -9,8 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from crysjepa.evaluation.rates import wilson_interval
-from crysjepa.report.evaluation import save_figure
-from crysjepa.report.style import ROUND_COLOURS, in_house_style
+from crysjepa.report.style import ROUND_COLOURS, in_house_style, save_figure
 
 _THIN: dict[str, Any] = {"color": "0.2", "capsize": 2}
 

@@ -35,8 +35,12 @@ from crysjepa.core.crystals import Crystals
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.evaluation.rates import wilson_interval
 from crysjepa.generators.registry import GeneratorOptions
-from crysjepa.nn.checkpoint import file_hash
-from crysjepa.runtime.run_directory import read_json, write_json, write_text
+from crysjepa.runtime.files import (
+    file_hash,
+    read_json,
+    write_json,
+    write_text,
+)
 from crysjepa.runtime.threads import default_processes
 
 if TYPE_CHECKING:

@@ -32,10 +32,14 @@ from crysjepa import __version__, api, datasets
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.generators.constraints import Constraints
 from crysjepa.generators.registry import GeneratorOptions
-from crysjepa.nn.checkpoint import file_hash
 from crysjepa.nn.training import TrainSettings
 from crysjepa.report.wording import RATE_LETTERS
-from crysjepa.runtime.run_directory import read_json, write_json, write_text
+from crysjepa.runtime.files import (
+    file_hash,
+    read_json,
+    write_json,
+    write_text,
+)
 from crysjepa.runtime.threads import default_processes
 from crysjepa.weights import shipped
 

@@ -26,7 +26,11 @@ from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.ranking.embedders import JepaEmbedder
 from crysjepa.ranking.reference_index import ReferenceIndex
 from crysjepa.report.wording import rate_with_interval
-from crysjepa.runtime.run_directory import read_json, write_json, write_text
+from crysjepa.runtime.files import (
+    read_json,
+    write_json,
+    write_text,
+)
 from crysjepa.runtime.threads import default_processes
 
 SHOWN = (10, 25, 50, 75, 100)

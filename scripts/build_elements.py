@@ -18,8 +18,8 @@ import pyarrow as pa
 from pymatgen.core import Structure
 from pypi_sdist import member_of_sdist
 
-from crysjepa.core.candidates import write_parquet
 from crysjepa.core.crystals import Crystals
+from crysjepa.runtime.files import write_parquet
 
 SDIST_SHA256 = "4e3f9ed95dc828afc1f7fa3278cc2014cc4aa16de3f02d97cf61f8ff1f1e90e5"
 MEMBER = "matcalc-0.7.0/src/matcalc/elemental_refs/MP-PBE-Element-Refs.json.gz"

@@ -45,9 +45,8 @@ from crysjepa.evaluation.probability import (
     SOFT,
     ProbabilityModel,
 )
-from crysjepa.nn.checkpoint import file_hash
 from crysjepa.relaxation.force_fields.registry import force_field_info
-from crysjepa.runtime.run_directory import write_text
+from crysjepa.runtime.files import file_hash, write_text
 
 OUT = Path(crysjepa.__file__).parent / "weights" / FILE
 BEWARE = (

@@ -19,7 +19,7 @@ import torch
 
 from crysjepa.generators.flow.generator import FlowGenerator
 from crysjepa.nn import checkpoint
-from crysjepa.runtime.run_directory import write_text
+from crysjepa.runtime.files import write_text
 from crysjepa.weights import shipped
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))

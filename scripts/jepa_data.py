@@ -36,13 +36,13 @@ from numpy.typing import NDArray
 from pymatgen.core import Element
 from scipy.optimize import nnls
 
-from crysjepa.core.candidates import write_parquet
 from crysjepa.core.chemical_systems import element_fractions
 from crysjepa.core.crystals import ARROW_SCHEMA, Crystals
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.lower_hull import LowerHull
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.relaxation.force_fields.chgnet import ChgnetForceField
+from crysjepa.runtime.files import write_parquet
 
 CRYSTAL = ARROW_SCHEMA.names
 ENERGY, RELAXED = "formation_energy_per_atom", "relaxed_formation_energy_per_atom"

@@ -33,12 +33,13 @@ from ase import Atoms
 from jepa_data import CRYSTAL, ENERGY, MAX_SITES, RELAXED
 from numpy.typing import NDArray
 
-from crysjepa.core.candidates import write_parquet
 from crysjepa.core.chemical_systems import element_fractions
 from crysjepa.core.crystals import Crystals
 from crysjepa.energy.corrections import mp2020_corrections
 from crysjepa.energy.elemental_references import ElementalReferences, fit_references
-from crysjepa.relaxation.force_fields.base import check_energy, describe_error, evaluate_batch
+from crysjepa.relaxation.force_fields.base import check_energy, evaluate_batch
+from crysjepa.runtime.errors import describe_error
+from crysjepa.runtime.files import write_parquet
 
 NUM_KNOWN, KNOWN_SITES = 1_300, 8
 """Known crystals that are drawn to fit references on, and the most sites of one that they are fitted on."""

@@ -28,10 +28,9 @@ from crysjepa import api
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.evaluation.protocol import preset
 from crysjepa.evaluation.rates import crystal_metrics, wilson_interval
-from crysjepa.report.evaluation import save_figure
-from crysjepa.report.style import INK, house_style
+from crysjepa.report.style import INK, house_style, save_figure
 from crysjepa.report.wording import RATE_LETTERS, rate_with_interval
-from crysjepa.runtime.run_directory import read_json, write_text
+from crysjepa.runtime.files import read_json, write_text
 
 STABLE = 0.1
 BARS = {

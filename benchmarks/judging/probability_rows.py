@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ranking.scales import scheme_shift
 
 from crysjepa import datasets
-from crysjepa.core.candidates import CandidateTable, write_parquet
+from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.chemical_systems import element_fractions
 from crysjepa.core.validity import reduced_formulas
 from crysjepa.energy.hull import Hull
@@ -35,6 +35,7 @@ from crysjepa.evaluation.probability import LIMITS, LogisticModel, ProbabilityMo
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.evaluation.reference import Known
 from crysjepa.relaxation.relax import QUICK, relax_crystals
+from crysjepa.runtime.files import write_parquet
 
 Floats = NDArray[np.float64]
 

@@ -18,8 +18,9 @@ from crysjepa.core.crystals import Crystals
 from crysjepa.energy.hull import Hull
 from crysjepa.ranking.embedders import JepaEmbedder
 from crysjepa.ranking.registry import RankerContext
-from crysjepa.report.evaluation import save_figure
-from crysjepa.runtime.run_directory import read_json, versions, write_json
+from crysjepa.report.style import save_figure
+from crysjepa.runtime.files import read_json, write_json
+from crysjepa.runtime.run_directory import versions
 from ranking.data import SCALE, Labelled, evenly, read_hull, read_known, read_wbm, split_valid
 from ranking.distances import References, variant_scores
 from ranking.figure import draw_figure

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from crysjepa.core.candidates import write_parquet
 from crysjepa.core.chemical_systems import subsystems, system_names
 from crysjepa.core.crystals import Crystals
 from crysjepa.ranking.context import RankerContext
@@ -22,6 +21,7 @@ from crysjepa.ranking.embedders import Embedded, Embedder, Progress
 from crysjepa.ranking.fingerprints.ranker import Fingerprints, ScaledFingerprints
 from crysjepa.ranking.jepa import MeanDistance
 from crysjepa.ranking.reference_index import ReferenceIndex
+from crysjepa.runtime.files import write_parquet
 from ranking.scoring import Bench, say
 from ranking.store import FINGERPRINTS, Store
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crysjepa.runtime.run_directory import write_text
+from crysjepa.runtime.files import write_text
 from ranking.notes import notes_on
 from ranking.timing import OWN, PAPER_SECONDS, SCALED_TO
 

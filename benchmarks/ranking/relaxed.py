@@ -18,13 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from crysjepa.core.candidates import write_parquet
 from crysjepa.core.crystals import Crystals
 from crysjepa.energy.elemental_references import check_scales, load_references
 from crysjepa.energy.hull import Hull
 from crysjepa.generators.base import load_generator
-from crysjepa.nn.checkpoint import file_hash
 from crysjepa.relaxation.relax import RelaxSettings, relax_crystals
+from crysjepa.runtime.files import file_hash, write_parquet
 from crysjepa.weights import shipped
 from ranking.data import as_array, crystal_hashes, read_diffcsp
 from ranking.scoring import say

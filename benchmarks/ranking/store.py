@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import crysjepa
-from crysjepa.core.candidates import write_parquet
-from crysjepa.runtime.run_directory import read_json, versions, write_json
+from crysjepa.runtime.files import read_json, write_json, write_parquet
+from crysjepa.runtime.run_directory import versions
 
 RANKING = (
     "canonical.py",

@@ -22,7 +22,7 @@ import torch
 
 from crysjepa.core.crystals import Crystals
 from crysjepa.ranking.registry import Ranker
-from crysjepa.runtime.run_directory import read_json, write_json
+from crysjepa.runtime.files import read_json, write_json
 from ranking.data import spread_by_size
 from ranking.scoring import Bench, say, timed
 from ranking.store import Store

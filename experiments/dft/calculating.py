@@ -14,7 +14,7 @@ from crysjepa.core.crystals import Crystals
 from crysjepa.dft.gpaw.backend import PRESETS
 from crysjepa.dft.gpaw.calculations import Calculations, scale_of
 from crysjepa.dft.vasp.manifest import structure_hash
-from crysjepa.runtime.run_directory import read_json, write_json
+from crysjepa.runtime.files import read_json, write_json
 
 TIME_LIMIT = 1500.0
 """Seconds for one crystal."""

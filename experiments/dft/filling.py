@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 from choosing import PROTOCOL
 
 from crysjepa.closed_hull.prototypes import Prototypes
-from crysjepa.core.candidates import CandidateTable, write_parquet
+from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.chemical_systems import atomic_numbers
 from crysjepa.core.crystals import Crystals
 from crysjepa.generators.substitution.parents import Parents
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.ranking.embedders import JepaEmbedder
 from crysjepa.relaxation.relax import relax_crystals
-from crysjepa.runtime.run_directory import read_json, write_json
+from crysjepa.runtime.files import read_json, write_json, write_parquet
 
 FILLED_SITES = 14
 """Prototypes with larger primitive cells are not tried."""

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from calculating import key_of
 from tabling import Candidate, Energy
 
-from crysjepa.core.candidates import CandidateTable, write_parquet
-from crysjepa.runtime.run_directory import read_json, write_json
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.runtime.files import read_json, write_json, write_parquet
 
 HERE = Path(__file__).parent
 CRYSTALS, CALCULATIONS = "crystals.parquet", "calculations.parquet"

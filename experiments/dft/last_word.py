@@ -26,7 +26,7 @@ from keeping import HERE, JUDGES, keep, read, seed
 from tabling import Verdict, agreement, chance_agreement, judge, row, shares
 
 from crysjepa.core.candidates import CandidateTable
-from crysjepa.runtime.run_directory import write_json, write_text
+from crysjepa.runtime.files import write_json, write_text
 
 COUNTS = ("num", "agree", "both_stable", "judge_alone", "dft_alone", "neither")
 GROUPS = ("short list", "control", "list before the hull was closed")

@@ -16,7 +16,7 @@ from crysjepa.discovery.loop import discover_crystals
 from crysjepa.evaluation.protocol import Trust
 from crysjepa.generators.base import load_generator
 from crysjepa.ranking.selection import select_best
-from crysjepa.runtime.run_directory import RunError
+from crysjepa.runtime.errors import RunError
 
 COMPARED = ("candidates.parquet", "metrics.json", "reference_map.parquet")
 

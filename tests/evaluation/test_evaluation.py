@@ -10,7 +10,7 @@ from crysjepa.energy.elemental_references import ElementalReferences, ScaleMisma
 from crysjepa.energy.hull import Hull
 from crysjepa.evaluation.metrics import evaluate_table
 from crysjepa.evaluation.run import Known, Protocol, evaluate_crystals, find_references
-from crysjepa.runtime.run_directory import RunError
+from crysjepa.runtime.errors import RunError
 
 LENNARD_JONES = "ase.calculators.lj:LennardJones"
 

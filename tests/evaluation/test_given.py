@@ -19,7 +19,7 @@ from crysjepa.evaluation.given import energies_of, is_run, protocol_of, read_giv
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.evaluation.reference import Known
 from crysjepa.relaxation.relax import RelaxSettings
-from crysjepa.runtime.run_directory import RunError
+from crysjepa.runtime.errors import RunError
 
 THREE_STEPS = RelaxSettings(max_steps=3, chunk_size=4)
 

@@ -12,7 +12,7 @@ import pytest
 from crysjepa import api
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.evaluation.protocol import Protocol
-from crysjepa.runtime.run_directory import read_json
+from crysjepa.runtime.files import read_json
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 

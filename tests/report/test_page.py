@@ -22,7 +22,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from pymatgen.core import Lattice, Structure
 
-from crysjepa.core.candidates import CandidateTable, Status, write_parquet
+from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 from crysjepa.report import write_report
 from crysjepa.report.cards import cif_link
@@ -32,6 +32,7 @@ from crysjepa.report.results import Results, Round, numbers, plain, read_results
 from crysjepa.report.structures import _view, draw_structure
 from crysjepa.report.style import INK, LINE, MUTED, PAPER
 from crysjepa.report.wording import formula, headline, number, significant, space_group
+from crysjepa.runtime.files import write_parquet
 
 NASTY = (
     "<script>alert(1)</script>",

@@ -3,7 +3,9 @@ import sys
 
 import pytest
 
-from crysjepa.runtime.run_directory import Run, RunError, read_json
+from crysjepa.runtime.errors import RunError
+from crysjepa.runtime.files import read_json
+from crysjepa.runtime.run_directory import Run
 
 CONFIG, INPUTS = {"seed": 1, "deep": {"a": [1, 2]}}, {"reference": "abc"}
 

@@ -16,10 +16,11 @@ from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import reduced_formulas
 from crysjepa.evaluation.columns import set_column
-from crysjepa.relaxation.force_fields.base import ForceField, describe_error
+from crysjepa.relaxation.force_fields.base import ForceField
 from crysjepa.relaxation.force_fields.registry import force_field_info, get_force_field
 from crysjepa.relaxation.force_fields.self_test import probe
 from crysjepa.relaxation.relax import default_workers
+from crysjepa.runtime.errors import describe_error
 from crysjepa.runtime.time_limit import TimeLimitExceeded, time_limit
 from crysjepa.runtime.worker_pool import Done, WorkerPool
 

@@ -448,7 +448,7 @@ def compare(
     Example: crysjepa compare judged DiffCSP=eval_gen.pt --hull hull.parquet --out comparison
     """
     from crysjepa import api
-    from crysjepa.runtime.run_directory import read_json
+    from crysjepa.runtime.files import read_json
 
     protocol = console.judging_settings(preset, config, force_field, relaxed)
     with console.progress() as report:
@@ -501,7 +501,7 @@ def discover(
     """
     from crysjepa import api
     from crysjepa.discovery.config import PRESETS, DiscoverConfig
-    from crysjepa.runtime.run_directory import read_json
+    from crysjepa.runtime.files import read_json
 
     if preset not in PRESETS:
         raise ValueError(f"no preset {preset!r}: choose from {', '.join(PRESETS)}")

@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from crysjepa.core.candidates import write_parquet
 from crysjepa.core.chemical_systems import element_symbols
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.symmetry import Found, symmetry_of
@@ -34,6 +33,7 @@ from crysjepa.generators.substitution.element_similarity import (
 from crysjepa.generators.substitution.parents import Parents
 from crysjepa.generators.substitution.volumes import element_sizes, swapped
 from crysjepa.matching.structure_hash import orbits_of
+from crysjepa.runtime.files import write_parquet
 
 _SYMPREC = 0.1
 _MAX_COST = 12.0

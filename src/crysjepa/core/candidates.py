@@ -8,9 +8,8 @@ and a reason. A decision is final; the first one stands.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crysjepa.core.crystals import ARROW_SCHEMA, Crystals
+from crysjepa.runtime.files import metadata_of, write_parquet
 
 
 class Status(StrEnum):
@@ -44,7 +44,8 @@ class CandidateTable:
 
     ``frame`` has the columns ``id``, ``status`` (:class:`Status`), ``stage`` and ``reason`` (null while
     ``ok``), ``atomic_numbers``, ``frac_coords`` (flat), ``lattice`` (flat; the three are null when no
-    structure could be read), and whatever columns the stages added.
+    structure could be read), and whatever columns the stages added. ``metadata`` is what its file said of
+    itself; it goes where the rows go, but for tables that are joined or cut.
 
     Raises
     ------
@@ -53,6 +54,7 @@ class CandidateTable:
     """
 
     frame: pd.DataFrame
+    metadata: Mapping[str, Any] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         missing = [c for c in _LEADING if c not in self.frame.columns]
@@ -182,7 +184,7 @@ class CandidateTable:
             rows &= frame["id"].isin(list(ids))
         frame.loc[rows, "status"] = str(Status.OK)
         frame.loc[rows, ["stage", "reason"]] = None
-        return CandidateTable(frame)
+        return replace(self, frame=frame)
 
     def decide(self, stage: str, reasons: Mapping[str, str], status: Status) -> CandidateTable:
         """Give the rows in ``reasons`` that are still ``ok`` this status; others keep theirs.
@@ -195,7 +197,7 @@ class CandidateTable:
         frame.loc[rows, "status"] = str(status)
         frame.loc[rows, "stage"] = stage
         frame.loc[rows, "reason"] = [reasons[i] for i in frame.loc[rows, "id"]]
-        return CandidateTable(frame)
+        return replace(self, frame=frame)
 
     def with_column(self, name: str, values: Mapping[str, Any], dtype: str | None = None) -> CandidateTable:
         """Set a column from ``{id: value}``; rows that are not mentioned keep their value, or get null.
@@ -215,7 +217,7 @@ class CandidateTable:
         else:
             column = pd.Series(pd.array([None if _is_null(v) else v for v in merged], dtype=kept))
         frame[name] = column.to_numpy() if kept is object else column.array
-        return CandidateTable(frame)
+        return replace(self, frame=frame)
 
     def with_structures(self, crystals: Crystals) -> CandidateTable:
         """Replace the structures of the rows that ``crystals`` names (a relaxation, say)."""
@@ -231,7 +233,7 @@ class CandidateTable:
             for row, (id_, old) in enumerate(zip(frame["id"], frame[name], strict=True)):
                 cells[row] = value(replaced[id_]) if id_ in replaced else old
             frame[name] = cells
-        return CandidateTable(frame)
+        return replace(self, frame=frame)
 
     def _check_known(self, ids: Iterable[str]) -> None:
         unknown = set(ids) - set(self.frame["id"])
@@ -249,12 +251,11 @@ class CandidateTable:
         return pa.Table.from_arrays(columns, names=[str(c) for c in self.frame.columns])
 
     def write(self, path: str | Path, about: Mapping[str, Any] | None = None) -> None:
-        """Write Parquet, all or nothing; ``about`` goes into the metadata key ``crysjepa`` as JSON."""
-        table = self.to_arrow()
-        if about is not None:
-            metadata = {"crysjepa": json.dumps(about, sort_keys=True)}
-            table = table.replace_schema_metadata(metadata)
-        write_parquet(table, path)
+        """Write Parquet, all or nothing; ``about`` goes into the metadata key ``crysjepa`` as JSON.
+
+        Without it :attr:`metadata` does.
+        """
+        write_parquet(self.to_arrow(), path, self.metadata if about is None else about)
 
     @classmethod
     def read(cls, path: str | Path) -> CandidateTable:
@@ -264,17 +265,7 @@ class CandidateTable:
     @classmethod
     def from_arrow(cls, table: pa.Table) -> CandidateTable:
         """From an Arrow table that has the columns of a candidate table."""
-        frame = table.to_pandas(types_mapper=_nullable)
-        return cls(frame)
-
-
-def write_parquet(table: pa.Table, path: str | Path) -> None:
-    """Write a Parquet file so that ``path`` either holds all of it or is untouched."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(table, partial, write_page_checksum=True)
-    partial.replace(path)
+        return cls(table.to_pandas(types_mapper=_nullable), metadata_of(table.schema) or None)
 
 
 def _spans(offsets: np.ndarray) -> list[tuple[int, int]]:

@@ -12,14 +12,12 @@ then the SHA-256 of the first download, or of the file put there by hand, is wri
 from __future__ import annotations
 
 import difflib
-import json
 import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crysjepa.core.candidates import CandidateTable
@@ -29,6 +27,7 @@ from crysjepa.datasets.registry import REGISTRY as _REGISTRY
 from crysjepa.datasets.registry import Dataset, RemoteFile
 from crysjepa.io import read_crystals
 from crysjepa.runtime.download import DatasetError, Progress, fetch_file, recorded_checksum
+from crysjepa.runtime.files import file_metadata
 
 __all__ = ["Dataset", "DatasetError", "RemoteFile", "available", "download", "fetch", "info", "load"]
 
@@ -164,10 +163,7 @@ def fetch(
 
 def told_by(path: str | Path) -> dict[str, Any]:
     """What a converted file says about itself, such as ``rows`` and ``num_failed``; {} for other files."""
-    try:
-        return dict(json.loads((pq.read_schema(path).metadata or {})[b"crysjepa"]))
-    except (KeyError, ValueError, OSError, pa.ArrowException):
-        return {}
+    return file_metadata(path)
 
 
 def contents(name: str) -> list[str]:

@@ -13,7 +13,8 @@ from crysjepa.dft.outcome import State
 from crysjepa.evaluation.columns import set_column
 from crysjepa.evaluation.evaluator import Judge
 from crysjepa.evaluation.rates import crystal_metrics
-from crysjepa.runtime.run_directory import versions, write_json
+from crysjepa.runtime.files import write_json
+from crysjepa.runtime.run_directory import versions
 from crysjepa.workflows.inputs import Report
 
 STAGE = "dft"

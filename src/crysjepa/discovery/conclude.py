@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from crysjepa.core.candidates import CandidateTable, write_parquet
+from crysjepa.core.candidates import CandidateTable
 from crysjepa.discovery.means import Means
 from crysjepa.discovery.summary import run_metrics
 from crysjepa.evaluation.probability import expected_confirmations
 from crysjepa.io import write_cif
 from crysjepa.jepa.embeddings import read_embeddings
 from crysjepa.ranking.selection import with_shortlist
-from crysjepa.runtime.run_directory import read_json, write_json
+from crysjepa.runtime.files import read_json, write_json, write_parquet
 
 ARTEFACTS = ("candidates.parquet", "metrics.json", "reference_map.parquet")
 

@@ -19,11 +19,11 @@ from crysjepa.energy.support import HullSupport
 from crysjepa.evaluation.given import energies_told
 from crysjepa.evaluation.run import Report, protocol_inputs
 from crysjepa.evaluation.trust import trust_inputs, usable_judges
-from crysjepa.nn.checkpoint import file_hash
 from crysjepa.ranking.selection import mark_repeats
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.report.page import write_report
-from crysjepa.runtime.run_directory import Run, write_json, write_text
+from crysjepa.runtime.files import file_hash, write_json, write_text
+from crysjepa.runtime.run_directory import Run
 from crysjepa.stages.choosing import finetuning_set, is_enough
 from crysjepa.stages.close import last_look
 from crysjepa.stages.evaluate import Evaluate

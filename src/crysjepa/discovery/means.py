@@ -1,4 +1,4 @@
-"""What the stages of a run take: known crystals, generators, rankers, the evaluator, each made when needed."""
+"""What the stages of a run take: known crystals, generators, rankers, the evaluator. Made when needed."""
 
 from __future__ import annotations
 

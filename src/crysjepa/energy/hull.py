@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import LinearConstraint, milp
 
 from crysjepa.energy.elemental_references import ElementalReferences, check_scales
+from crysjepa.runtime.files import metadata_of
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition
@@ -181,7 +181,7 @@ class Hull:
                 if name not in columns:
                     raise ValueError(f"{path} has no column {name}: not a file of hull entries")
             table = file.read(columns=["composition", "formation_energy_per_atom", *({"id"} & set(columns))])
-            told = _told(file.schema_arrow.metadata)
+            told = metadata_of(file.schema_arrow)
             stated = scale or told.get("scale")
         references = told.get("elemental_references")
         return cls.from_entries(
@@ -357,16 +357,7 @@ def _is_finite(value: float | None) -> bool:
     return isinstance(value, int | float | np.number) and math.isfinite(value)
 
 
-def _told(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
-    """What a file of crysjepa's says about itself."""
-    try:
-        told = json.loads((metadata or {})[b"crysjepa"])
-    except (KeyError, ValueError):
-        return {}
-    return told if isinstance(told, dict) else {}
-
-
 def stated_scale(path: str | Path) -> str | None:
     """The scale that a Parquet file's own metadata state, as :meth:`Hull.read` finds it; None if none."""
-    scale = _told(pq.read_schema(path).metadata).get("scale")
+    scale = metadata_of(pq.read_schema(path)).get("scale")
     return None if scale is None else str(scale)

@@ -22,7 +22,8 @@ from crysjepa.evaluation.result_files import (
 )
 from crysjepa.evaluation.run import Report, evaluate_crystals
 from crysjepa.report.comparison import write_comparison
-from crysjepa.runtime.run_directory import versions, write_json
+from crysjepa.runtime.files import write_json
+from crysjepa.runtime.run_directory import versions
 
 _DRAWS = 2000
 

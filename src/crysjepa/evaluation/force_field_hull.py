@@ -8,7 +8,6 @@ others without, which the corrections of 2020 bring together; competing phases a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import resources
@@ -18,13 +17,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crysjepa.core.candidates import CandidateTable, write_parquet
+from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
 from crysjepa.energy.corrections import corrections_by
 from crysjepa.energy.elemental_references import MP2020, ElementalReferences
 from crysjepa.evaluation.reference import PLAIN_SCALE, Report
 from crysjepa.relaxation.force_fields.registry import ForceFieldInfo
 from crysjepa.relaxation.relax import QUICK, Relaxation, RelaxSettings, relax_crystals
+from crysjepa.runtime.files import write_parquet
 
 AS_THEY_ARE = RelaxSettings(max_steps=0)
 """Energies of the structures as they stand."""
@@ -160,8 +160,7 @@ def force_field_hull(
         "relaxation": phases.settings.model_dump(),
         "elemental_references": asdict(references),
     }
-    rows = rows.replace_schema_metadata({"crysjepa": json.dumps(told, sort_keys=True, ensure_ascii=False)})
-    write_parquet(rows, out)
+    write_parquet(rows, out, told)
     return rows
 
 

@@ -6,14 +6,10 @@ relaxed for it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable, Status
@@ -22,7 +18,7 @@ from crysjepa.evaluation.protocol import Protocol
 from crysjepa.relaxation.force_fields.registry import ForceFieldInfo
 from crysjepa.relaxation.relax import STAGE as RELAXATION
 from crysjepa.relaxation.relax import RelaxSettings
-from crysjepa.runtime.run_directory import read_json
+from crysjepa.runtime.files import file_metadata, read_json
 
 RESULTS = ("candidates.parquet", "crystals.parquet")
 """What ``discover`` and ``evaluate`` leave in a folder, beside ``metrics.json``."""
@@ -149,11 +145,7 @@ def _of_run(folder: Path) -> EnergyOrigin | None:
 def _of_file(path: Path) -> EnergyOrigin | None:
     if not path.is_file() or path.suffix.lower() != ".parquet":
         return None
-    try:
-        told = json.loads((pq.read_schema(path).metadata or {}).get(b"crysjepa", b"{}"))
-    except (ValueError, pa.ArrowException):
-        return None
-    energies = told.get("energies") if isinstance(told, Mapping) else None
+    energies = file_metadata(path).get("energies")
     if not isinstance(energies, Mapping):
         return None
     return _origin(energies.get("name"), energies.get("version"), energies.get("relaxation"))

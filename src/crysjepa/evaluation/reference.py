@@ -28,7 +28,7 @@ from crysjepa.energy.load_hull import hull_or_default, scale_of
 from crysjepa.evaluation.given import energies_of
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.relaxation.force_fields.registry import force_field_info, get_force_field
-from crysjepa.runtime.run_directory import write_text
+from crysjepa.runtime.files import write_text
 
 Report = Callable[[str, int, int], None]
 """progress(stage, done, total)"""

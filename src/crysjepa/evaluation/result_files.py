@@ -11,7 +11,8 @@ from typing import Any
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.evaluation.rates import METRICS, crystal_metrics, same_number
-from crysjepa.runtime.run_directory import RunError, read_json
+from crysjepa.runtime.errors import RunError
+from crysjepa.runtime.files import read_json
 
 UNCOMPARED = frozenset(
     {

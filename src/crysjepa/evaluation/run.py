@@ -40,10 +40,10 @@ from crysjepa.evaluation.trust import (
 )
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.matching.uniqueness import FormulaIndex
-from crysjepa.nn.checkpoint import file_hash
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.report.evaluation import write_evaluation
-from crysjepa.runtime.run_directory import Run, locked, read_json, write_json
+from crysjepa.runtime.files import file_hash, read_json, write_json
+from crysjepa.runtime.run_directory import Run, locked
 
 __all__ = [
     "PRESETS",

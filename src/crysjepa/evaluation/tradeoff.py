@@ -22,7 +22,8 @@ from crysjepa.ranking.embedders import Embedded
 from crysjepa.ranking.fingerprints.cache import fingerprints
 from crysjepa.ranking.fingerprints.ranker import STRUCTURE, Fingerprints
 from crysjepa.report.tradeoff import write_tradeoff
-from crysjepa.runtime.run_directory import versions, write_json
+from crysjepa.runtime.files import write_json
+from crysjepa.runtime.run_directory import versions
 
 COLUMN = "fingerprint_distance"
 PERCENTILES = tuple(range(5, 101, 5))

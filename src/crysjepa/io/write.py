@@ -24,6 +24,7 @@ from crysjepa.core.crystals import ARROW_SCHEMA, Crystals
 from crysjepa.io.assemble import STATE, problems_of
 from crysjepa.io.cif.blocks import ReadError
 from crysjepa.io.kinds import Kind, kind_of
+from crysjepa.runtime.files import replacing
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -235,14 +236,8 @@ _WRITERS: dict[str, Callable[[Crystals, list[dict[str, Any]], TextIO], None]] = 
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file that takes its name when all is written; without it, nothing is left."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as handle:
-            yield handle
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("wb") as handle:
+        yield handle
 
 
 @contextmanager

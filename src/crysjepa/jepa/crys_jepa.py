@@ -21,6 +21,7 @@ from crysjepa.jepa.objectives import JepaLoss
 from crysjepa.nn import checkpoint
 from crysjepa.nn.batches import PackedCrystals, bounded_batches
 from crysjepa.nn.training import Training, TrainSettings, train_model
+from crysjepa.runtime.files import file_hash
 from crysjepa.runtime.threads import map_batches
 
 KIND = "crys-jepa"
@@ -237,4 +238,4 @@ class CrysJepa:
         with checkpoint.explained(path):
             model = Jepa(JepaConfig.from_dict(header["config"]))
             model.load_state_dict(tensors)
-        return cls(model, dict(header["origin"], file=checkpoint.file_hash(path)))
+        return cls(model, dict(header["origin"], file=file_hash(path)))

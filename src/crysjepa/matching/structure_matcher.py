@@ -37,11 +37,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from crysjepa.core.candidates import write_parquet
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.symmetry import minkowski_reduce
 from crysjepa.core.validity import Formula, reduced_formulas
 from crysjepa.matching.reduction import Reduced, reduce_crystal
+from crysjepa.runtime.files import metadata_of, write_parquet
 from crysjepa.runtime.processes import in_processes
 
 if TYPE_CHECKING:
@@ -181,13 +181,13 @@ class FormulaIndex:
                 "reason": pa.array([c if isinstance(c, str) else None for c in cells], type=pa.string()),
             }
         )
-        write_parquet(table.replace_schema_metadata({"crysjepa": json.dumps({"key": self.key})}), path)
+        write_parquet(table, path, {"key": self.key})
 
     def restore(self, path: str | Path) -> bool:
         """Take over what :meth:`save` wrote for the same crystals and settings; False if there is none."""
         try:
             table = pq.read_table(path)
-            found = json.loads((table.schema.metadata or {})[b"crysjepa"])["key"]
+            found = metadata_of(table.schema)["key"]
         except (OSError, pa.ArrowException, KeyError, ValueError):
             return False
         if found != self.key:

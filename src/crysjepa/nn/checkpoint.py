@@ -6,7 +6,6 @@ came from (data hash, seed, version, steps). Nothing is ever unpickled.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from crysjepa.runtime.files import replacing
+
 _KEY = "crysjepa"
 
 
@@ -27,13 +28,10 @@ class CheckpointError(ValueError):
 
 def save(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write tensors and their header, all or nothing."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     contiguous = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    save_file(contiguous, partial, metadata={_KEY: json.dumps(header, sort_keys=True)})
-    partial.chmod(0o644)  # safetensors writes files that only their owner may read
-    partial.replace(path)
+    with replacing(path) as partial:
+        save_file(contiguous, partial, metadata={_KEY: json.dumps(header, sort_keys=True)})
+        partial.chmod(0o644)  # safetensors writes files that only their owner may read
 
 
 def load(path: str | Path, *, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -72,9 +70,3 @@ def explained(path: str | Path) -> Iterator[None]:
         yield
     except (KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path} was made by another version of crysjepa: {error}") from error
-
-
-def file_hash(path: str | Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,6 @@ Candidates are asked for by the keys of their systems (:func:`crysjepa.core.chem
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -32,6 +31,7 @@ from crysjepa.core.chemical_systems import (
 )
 from crysjepa.core.crystals import Crystals
 from crysjepa.ranking.embedders import Embedder, Progress
+from crysjepa.runtime.files import as_metadata, metadata_of, replacing
 from crysjepa.runtime.numba_jit import compiled
 
 KIND = "reference-index"
@@ -132,23 +132,21 @@ class ReferenceIndex:
             "system": pa.array(self.systems, type=pa.string()),
             "embedding": pa.FixedSizeListArray.from_arrays(flat, self.embeddings.shape[1]),
         }
-        header = json.dumps(
-            {"kind": KIND, "key": self.key, "skipped": dict(self.skipped), "digest": self.digest},
-            sort_keys=True,
-        )
-        batch = pa.record_batch(columns).replace_schema_metadata({b"crysjepa": header.encode()})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        about = {"kind": KIND, "key": self.key, "skipped": dict(self.skipped), "digest": self.digest}
+        batch = pa.record_batch(columns).replace_schema_metadata(as_metadata(about))
+        with (
+            replacing(path) as partial,
+            pa.OSFile(str(partial), "wb") as sink,
+            pa.ipc.new_file(sink, batch.schema) as writer,
+        ):
             writer.write_batch(batch)
-        partial.replace(path)
 
     @classmethod
     def read(cls, path: Path) -> ReferenceIndex:
         """Map what :meth:`write` wrote into memory. Raises ValueError for any other file."""
         try:
             file = pa.ipc.open_file(pa.memory_map(str(path)))
-            header = json.loads((file.schema.metadata or {})[b"crysjepa"])
+            header = metadata_of(file.schema)
             batch = file.get_batch(0)
         except (pa.ArrowException, KeyError, ValueError, OSError) as error:
             raise ValueError(f"{path} is not a reference index ({error}): {_ADVICE}") from error

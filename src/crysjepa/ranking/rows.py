@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from crysjepa.core.candidates import CandidateTable, Status, write_parquet
+from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.validity import invalid_structures, reduced_formulas
 from crysjepa.energy.support import HullSupport, systems_of, warning
 from crysjepa.ranking.base import Ranker
+from crysjepa.runtime.files import write_parquet
 
 _SHARD = pa.schema(
     [

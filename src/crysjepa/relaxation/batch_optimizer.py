@@ -19,9 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from crysjepa.core.crystals import Crystals
 from crysjepa.relaxation.cell_filters import make_cell_filter
 from crysjepa.relaxation.checks import astray
-from crysjepa.relaxation.force_fields.base import ForceField, Prediction, check, describe_error
+from crysjepa.relaxation.force_fields.base import (
+    ForceField,
+    Prediction,
+    check,
+)
 from crysjepa.relaxation.force_fields.registry import get_force_field
 from crysjepa.relaxation.force_fields.self_test import probe
+from crysjepa.runtime.errors import describe_error
 
 if TYPE_CHECKING:
     from ase import Atoms

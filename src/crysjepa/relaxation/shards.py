@@ -14,9 +14,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crysjepa.core.candidates import write_parquet
 from crysjepa.core.crystals import ARROW_SCHEMA, Crystals
 from crysjepa.relaxation.batch_optimizer import Outcome, RelaxRecord, RelaxSettings
+from crysjepa.runtime.files import write_parquet
 
 _RECORD = {f.name: f.type for f in fields(RelaxRecord) if f.name != "seconds"}  # times differ between runs
 _ARROW = {"float": pa.float64(), "bool": pa.bool_(), "int": pa.int64()}

@@ -12,14 +12,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from crysjepa.core.candidates import write_parquet
 from crysjepa.report.embedding import Table
-from crysjepa.report.evaluation import interval_text, mean_std, page, points, save_figure
+from crysjepa.report.evaluation import interval_text, mean_std, page, points
 from crysjepa.report.evaluation_figures import energies_figure, plane_figure
 from crysjepa.report.page import inline_svg
 from crysjepa.report.results import plain, real
+from crysjepa.report.style import save_figure
 from crysjepa.report.wording import flat, percent
-from crysjepa.runtime.run_directory import read_json, write_text
+from crysjepa.runtime.files import read_json, write_parquet, write_text
 
 COLUMNS = {
     "stable": "S",

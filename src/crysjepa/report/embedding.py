@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ from matplotlib.figure import Figure
 from crysjepa.report.embedding_figures import atom_figure, crystal_figure, distance_figure, spectrum_figure
 from crysjepa.report.page import inline_svg, page_environment
 from crysjepa.report.results import plain
-from crysjepa.report.style import PAPER, house_style
+from crysjepa.report.style import save_figure
 from crysjepa.report.wording import flat, number, significant
-from crysjepa.runtime.run_directory import read_json, write_text
+from crysjepa.runtime.files import read_json, write_text
 
 MAPS = {"crystals": "crystal_map.parquet", "atoms": "atom_map.parquet"}
 """Where the maps are saved, if there are any."""
@@ -63,7 +62,7 @@ def write_diagnosis(folder: str | Path) -> Path:
     inline = {}
     for name, figure in drawn.items():
         for kind in ("png", "svg"):
-            _save(figure, folder / f"{name}.{kind}")
+            save_figure(figure, folder / f"{name}.{kind}")
         inline[name] = inline_svg(figure, name, FIGURES[name])
     html = (
         page_environment()
@@ -234,15 +233,3 @@ def _figures(folder: Path, result: Mapping[str, Any]) -> dict[str, Figure]:
             for kind in ("png", "svg"):
                 (folder / f"{name}.{kind}").unlink(missing_ok=True)
     return {name: figure for name, figure in drawn.items() if figure is not None}
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """As a file that stands by itself: the page's light background, no date, all or nothing."""
-    kind = path.suffix[1:]
-    buffer = io.BytesIO()
-    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-    with house_style():
-        figure.savefig(buffer, format=kind, metadata=metadata, facecolor=PAPER, dpi=160)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(buffer.getvalue())
-    partial.replace(path)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.energy.support import SUPPORT_SAYS, TOO_LOW, Support
@@ -18,9 +16,8 @@ from crysjepa.report.embedding import Table
 from crysjepa.report.evaluation_figures import Point, energies_figure, plane_figure
 from crysjepa.report.page import inline_svg, page_environment
 from crysjepa.report.results import numbers, plain, real, truths
-from crysjepa.report.style import PAPER, house_style
 from crysjepa.report.wording import flat, number, percent
-from crysjepa.runtime.run_directory import read_json, write_text
+from crysjepa.runtime.files import read_json, write_text
 
 NAMES = {
     "valid": "V: valid",
@@ -266,15 +263,3 @@ def _general(reason: str) -> str:
 def page(**parts: Any) -> str:
     """``tables.html.j2`` as text."""
     return page_environment().get_template("tables.html.j2").render(**parts)
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """As a file that stands by itself: light background, no date, all or nothing."""
-    kind = path.suffix[1:]
-    buffer = io.BytesIO()
-    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-    with house_style():
-        figure.savefig(buffer, format=kind, metadata=metadata, facecolor=PAPER, dpi=160)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(buffer.getvalue())
-    partial.replace(path)

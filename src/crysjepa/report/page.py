@@ -46,6 +46,7 @@ from crysjepa.report.wording import (
     significant,
     space_group,
 )
+from crysjepa.runtime.files import write_bytes
 
 MAX_ROWS = 200
 """Rows of the short list that the page shows; it says how many more there are."""
@@ -69,10 +70,8 @@ def write_report(run: str | Path) -> Path:
     """
     run = Path(run)
     html = render(read_results(run))
-    path, partial = run / "report.html", run / ".report.html.partial"
-    partial.write_bytes(html.encode("utf-8", "replace"))
-    partial.replace(path)
-    return path
+    write_bytes(run / "report.html", html.encode("utf-8", "replace"))
+    return run / "report.html"
 
 
 def page_environment() -> jinja2.Environment:

@@ -5,15 +5,19 @@ Colours are Okabe and Ito's, and every series has a marker or a hatch of its own
 puts in their place, so that a figure reads well on a dark page too.
 """
 
-from __future__ import annotations
+from __future__ import io
 
 import functools
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib.style
+from matplotlib.figure import Figure
+
+from crysjepa.runtime.files import write_bytes
 
 INK, MUTED, LINE, PAPER = "#1d2227", "#5d656e", "#d5d9de", "#fdfdfc"
 ROUND_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
@@ -69,3 +73,13 @@ def in_house_style(draw: Callable[P, R]) -> Callable[P, R]:
             return draw(*args, **kwargs)
 
     return drawn
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """As a file that stands by itself: light background, no date, all or nothing."""
+    kind = path.suffix[1:]
+    buffer = io.BytesIO()
+    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
+    with house_style():
+        figure.savefig(buffer, format=kind, metadata=metadata, facecolor=PAPER, dpi=160)
+    write_bytes(path, buffer.getvalue())

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from crysjepa.core.candidates import CandidateTable, write_parquet
+from crysjepa.core.candidates import CandidateTable
 from crysjepa.report.embedding import Table
-from crysjepa.report.evaluation import page, save_figure
+from crysjepa.report.evaluation import page
 from crysjepa.report.evaluation_figures import energies_figure, tradeoff_figure
 from crysjepa.report.page import inline_svg
 from crysjepa.report.results import numbers, plain, real
+from crysjepa.report.style import save_figure
 from crysjepa.report.wording import flat, percent, significant
-from crysjepa.runtime.run_directory import read_json, write_text
+from crysjepa.runtime.files import read_json, write_parquet, write_text
 
 _COLUMNS = {"stable": "S", "novel": "N", "unique": "U", "sun": "S.U.N.", "vsun": "V.S.U.N."}
 _KEPT = ("structure_distance", "composition_distance", "no_fingerprint")

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from crysjepa.runtime.files import write_text
+
 Progress = Callable[[int, int], None]
 
 CHUNK = 1 << 16
@@ -169,9 +171,7 @@ def recorded_checksum(path: Path, published: str | None) -> str | None:
 
 
 def _record(path: Path) -> None:
-    partial = path.with_name(f".{path.name}.sha256.partial")
-    partial.write_text(f"{_digest(path, 'sha256').removeprefix('sha256:')}  {path.name}\n", encoding="utf-8")
-    partial.replace(_record_of(path))
+    write_text(_record_of(path), f"{_digest(path, 'sha256').removeprefix('sha256:')}  {path.name}\n")
 
 
 @contextmanager

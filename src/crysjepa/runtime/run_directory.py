@@ -18,16 +18,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from crysjepa import __version__
-from crysjepa.nn.checkpoint import file_hash
+from crysjepa.runtime.errors import RunError
+from crysjepa.runtime.files import file_hash, read_json, write_json
 
 _PACKAGES = ("torch", "numpy", "pymatgen", "ase", "chgnet", "smact", "moyopy", "pyarrow")
 
 
 LOCK = ".lock"
-
-
-class RunError(ValueError):
-    """The directory belongs to another run, or is no run."""
 
 
 class Run:
@@ -134,27 +131,6 @@ def locked(folder: Path) -> FileLock | None:
     except NotImplementedError:
         return None
     return lock
-
-
-def read_json(path: Path) -> Any:
-    """Parse a JSON file. Raises RunError naming the file when it is not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{path} is not valid JSON: {error}") from error
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON, all or nothing."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write text, all or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def versions() -> dict[str, str]:

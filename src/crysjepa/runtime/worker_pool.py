@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Literal
 
-from crysjepa.relaxation.force_fields.base import describe_error
+from crysjepa.runtime.errors import describe_error
 
 _CONTEXT = multiprocessing.get_context("spawn")
 START_LIMIT = 900.0

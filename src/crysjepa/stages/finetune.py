@@ -11,7 +11,7 @@ from crysjepa.core.canonical import canonicalise
 from crysjepa.core.crystals import Crystals
 from crysjepa.generators.base import Generator
 from crysjepa.nn.training import TrainSettings
-from crysjepa.runtime.run_directory import write_json
+from crysjepa.runtime.files import write_json
 from crysjepa.stages.choosing import with_replay
 from crysjepa.stages.stage import Stage, Workspace
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from crysjepa.core.candidates import CandidateTable, Status, write_parquet
+from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.jepa.embeddings import embedding_table
@@ -15,6 +15,7 @@ from crysjepa.ranking.jepa import HullEnergy, MeanDistance
 from crysjepa.ranking.reference_index import ReferenceIndex
 from crysjepa.ranking.registry import Ranker
 from crysjepa.ranking.selection import with_nearest
+from crysjepa.runtime.files import write_parquet
 from crysjepa.stages.stage import Stage, Workspace
 
 

@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from crysjepa.core.candidates import CandidateTable, Status, write_parquet
+from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.jepa.diagnostics.equivalent_cells import TOLERANCE
 from crysjepa.jepa.diagnostics.maps import UmapMissing, atom_map, crystal_map
 from crysjepa.jepa.diagnostics.measures import Diagnosis, diagnose_model
 from crysjepa.report.embedding import MAPS, write_diagnosis
-from crysjepa.runtime.run_directory import versions, write_json
+from crysjepa.runtime.files import write_json, write_parquet
+from crysjepa.runtime.run_directory import versions
 from crysjepa.workflows.inputs import Report, canonical, sound
 
 MAX_CRYSTALS = 5000

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crysjepa.core.candidates import CandidateTable, write_parquet
+from crysjepa.core.candidates import CandidateTable
 from crysjepa.generators.base import Draws
 from crysjepa.generators.constraints import Constraints
 from crysjepa.generators.registry import DEFAULT, GeneratorOptions, make_generator
@@ -94,8 +93,7 @@ def generate(
     warnings = tuple(drift(samples, source, constraints))
     done = Generated(table, samples.counts, tuple(constraints.describe()), warnings)
     named = DEFAULT if generator is None else Path(generator).name
-    metadata = {"crysjepa": json.dumps(_about(named, seed, done), sort_keys=True)}
-    write_parquet(table.to_arrow().replace_schema_metadata(metadata), out)
+    table.write(out, _about(named, seed, done))
     return done
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crysjepa.core.candidates import Status, write_parquet
+from crysjepa.core.candidates import Status
 from crysjepa.core.chemical_systems import Keys, element_fractions, system_keys
 from crysjepa.core.crystals import Crystals
 from crysjepa.datasets import cache_folder
@@ -26,6 +25,7 @@ from crysjepa.ranking.context import labels
 from crysjepa.ranking.embedders import JepaEmbedder
 from crysjepa.ranking.registry import RankerContext, RankerInfo, make_ranker, ranker_info
 from crysjepa.ranking.rows import rank_shards, score_chunks
+from crysjepa.runtime.files import replacing, write_parquet
 from crysjepa.workflows.inputs import Report, Source, beside, check_file, resolve_device, sound, stage
 
 _EMBEDDED_AT_ONCE = 2048
@@ -117,7 +117,7 @@ def screen(
     )
     rows = rank_shards(paths)
     about = {"ranker": by, "key": ranker.key, "notes": list(ranker.notes), **_origin(info, context)}
-    write_parquet(rows.replace_schema_metadata({"crysjepa": json.dumps(about, sort_keys=True)}), out)
+    write_parquet(rows, out, about)
     shutil.rmtree(shards, ignore_errors=True)
     states = {c["values"]: c["counts"] for c in rows["status"].value_counts().to_pylist()}
     return Screened(Path(out), len(rows), states, ranker.notes)
@@ -225,12 +225,6 @@ def _origin(info: RankerInfo, context: RankerContext) -> dict[str, Any]:
 
 def _write_parts(parts: Iterator[pa.Table], schema: pa.Schema, out: Path) -> None:
     """Write Parquet a part at a time, so that ``out`` either holds all of it or is untouched."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        with pq.ParquetWriter(partial, schema) as writer:
-            for part in parts:
-                writer.write_table(part)
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(out) as partial, pq.ParquetWriter(partial, schema) as writer:
+        for part in parts:
+            writer.write_table(part)

@@ -22,7 +22,7 @@ from crysjepa.generators.flow.paths import FlowConfig
 from crysjepa.jepa import network as jepa_model
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.nn.training import Training, TrainSettings
-from crysjepa.runtime.run_directory import write_json
+from crysjepa.runtime.files import write_json
 from crysjepa.weights import shipped
 from crysjepa.workflows.inputs import Report, Source, beside, canonical, resolve_device, sound, stage
 

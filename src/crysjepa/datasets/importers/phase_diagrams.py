@@ -6,7 +6,6 @@ Such a file is one object, and all of it is in memory while it is read.
 from __future__ import annotations
 
 import gzip
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +13,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from crysjepa.core.candidates import write_parquet
 from crysjepa.datasets.importers import safe_pickle
 from crysjepa.datasets.importers.parquet import Imported, described
 from crysjepa.datasets.importers.safe_pickle import UnsafePickle, read_pickle
 from crysjepa.io.cif.blocks import ReadError, atomic_number, brief
 from crysjepa.runtime.download import DatasetError
+from crysjepa.runtime.files import write_parquet
 
 
 def import_phase_diagram(path: Path, out: Path, about: Mapping[str, Any]) -> Imported:
@@ -61,7 +60,7 @@ def import_phase_diagram(path: Path, out: Path, about: Mapping[str, Any]) -> Imp
         }
     )
     notes = {**described(about, told), "elements": lowest}
-    write_parquet(table.replace_schema_metadata({"crysjepa": json.dumps(notes, sort_keys=True)}), out)
+    write_parquet(table, out, notes)
     return told
 
 

@@ -15,7 +15,7 @@ from crysjepa.dft.gpaw import backend as gpaw
 from crysjepa.dft.gpaw.backend import GpawSettings
 from crysjepa.dft.outcome import State
 from crysjepa.dft.vasp.manifest import structure_hash
-from crysjepa.runtime.run_directory import read_json, write_json
+from crysjepa.runtime.files import read_json, write_json
 from crysjepa.runtime.worker_pool import Done, WorkerPool
 from crysjepa.workflows.inputs import Report
 

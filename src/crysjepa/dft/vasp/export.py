@@ -17,7 +17,8 @@ from crysjepa.dft.vasp.inputs import RUN_SCRIPT, write_inputs
 from crysjepa.dft.vasp.manifest import FORMAT, MANIFEST_COLUMNS, begin, folder_names, structure_hash
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.relaxation.relax import RelaxSettings, relax_crystals
-from crysjepa.runtime.run_directory import versions, write_text
+from crysjepa.runtime.files import write_text
+from crysjepa.runtime.run_directory import versions
 from crysjepa.workflows.inputs import Report, Source, resolve_device, stage
 
 WRITES = ("both", "flows", "folders")

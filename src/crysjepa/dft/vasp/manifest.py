@@ -18,7 +18,7 @@ from typing import Any
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
-from crysjepa.runtime.run_directory import read_json, write_json
+from crysjepa.runtime.files import read_json, write_json
 
 STAGES = ("relax_1", "relax_2", "static")
 """The calculations of a crystal, in order, as atomate2's MPGGADoubleRelaxStaticMaker has them."""

@@ -7,7 +7,6 @@ file for each set of elements, and is not asked for again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,13 +15,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crysjepa.core.candidates import write_parquet
 from crysjepa.core.chemical_systems import atomic_numbers, subsystems
 from crysjepa.datasets import cache_folder
 from crysjepa.energy.hull import Hull
 from crysjepa.evaluation.online.providers import PROVIDERS, Phase, Provider
 from crysjepa.evaluation.online.sources import MaterialsProject, Optimade
 from crysjepa.runtime.download import DatasetError
+from crysjepa.runtime.files import metadata_of, write_parquet
 
 __all__ = ["PROVIDERS", "Provider", "fetch_phases"]
 
@@ -133,7 +132,7 @@ class _Kept:
         """The phases that are kept; None if there are none, or the file is broken or of another server."""
         try:
             table = pq.read_table(self.folder / f"{system}.parquet")
-            told = json.loads(table.schema.metadata[b"crysjepa"])
+            told = metadata_of(table.schema)
             if not table.schema.equals(_COLUMNS) or any(told[k] != v for k, v in self._about().items()):
                 return None
             self.fetched.add(told["fetched"])
@@ -146,9 +145,8 @@ class _Kept:
         about = {**self._about(), "fetched": datetime.now(UTC).date().isoformat()}
         self.fetched.add(about["fetched"])
         table = pa.Table.from_pylist([phase._asdict() for phase in phases], schema=_COLUMNS)
-        table = table.replace_schema_metadata({"crysjepa": json.dumps(about, sort_keys=True)})
         try:
-            write_parquet(table, self.folder / f"{system}.parquet")
+            write_parquet(table, self.folder / f"{system}.parquet", about)
         except OSError as error:
             raise DatasetError(f"cannot keep the phases of {system} in {self.folder}: {error}") from error
 

@@ -22,6 +22,7 @@ from crysjepa.nn import checkpoint
 from crysjepa.nn.batches import Batch, PackedCrystals, sorted_batches
 from crysjepa.nn.training import Training, TrainSettings, train_model
 from crysjepa.nn.transformer import TransformerConfig
+from crysjepa.runtime.files import file_hash
 
 KIND = "ddpm-generator"
 _TYPE_WEIGHT = 0.2  # cross-entropy is in nats, up to 4.6; it should not outweigh the geometry
@@ -237,7 +238,7 @@ class DiffusionGenerator:
             denoiser = Denoiser(config.denoiser)
             denoiser.load_state_dict(tensors)
         scaler = lattice.Scaler(**{k: tuple(v) for k, v in header["scaler"].items()})
-        origin = dict(header["origin"], file=checkpoint.file_hash(path))
+        origin = dict(header["origin"], file=file_hash(path))
         return cls(config, denoiser, scaler, header["sizes"], origin)
 
 

@@ -41,6 +41,7 @@ from crysjepa.nn import checkpoint
 from crysjepa.nn.batches import sorted_batches
 from crysjepa.nn.geometry import MAX_IMAGES, num_images
 from crysjepa.nn.training import Training, TrainSettings, train_model
+from crysjepa.runtime.files import file_hash
 
 KIND = "flow-generator"
 STEPS = 64
@@ -408,7 +409,7 @@ class FlowGenerator:
             templates = Templates.from_tensors(tensors)
             shares = tensors["element_shares"].numpy()
             sampling = dict(header["sampling"])
-            origin = dict(header["origin"], file=checkpoint.file_hash(path))
+            origin = dict(header["origin"], file=file_hash(path))
             known = tensors["known_formulas"].tolist()
             return cls(flow, templates, shares, known, **sampling, origin=origin)
 

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crysjepa.core.candidates import write_parquet
 from crysjepa.core.crystals import Crystals
 from crysjepa.ranking.embedders import Embedded, Embedder, Progress
+from crysjepa.runtime.files import write_parquet
 from crysjepa.runtime.processes import in_processes
 from crysjepa.runtime.time_limit import TimeLimitExceeded, time_limit
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from crysjepa.runtime.errors import describe_error
+
 if TYPE_CHECKING:
     from ase import Atoms
 
@@ -120,9 +122,3 @@ def free_device_memory() -> None:
     """Give back what a failed evaluation left on a GPU, if there is one."""
     if "torch" in sys.modules and (cuda := sys.modules["torch"].cuda).is_initialized():
         cuda.empty_cache()
-
-
-def describe_error(error: BaseException) -> str:
-    """An exception in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

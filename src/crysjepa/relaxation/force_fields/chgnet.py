@@ -22,9 +22,9 @@ from crysjepa.relaxation.force_fields.base import (
     Prediction,
     T,
     check_energy,
-    describe_error,
     evaluate_batch,
 )
+from crysjepa.runtime.errors import describe_error
 
 if TYPE_CHECKING:
     from ase import Atoms

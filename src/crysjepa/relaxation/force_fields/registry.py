@@ -14,11 +14,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from crysjepa.nn.checkpoint import file_hash
 from crysjepa.relaxation.force_fields.ase_calculator import AseForceField
-from crysjepa.relaxation.force_fields.base import ForceField, Prediction, describe_error
+from crysjepa.relaxation.force_fields.base import ForceField, Prediction
 from crysjepa.relaxation.force_fields.chgnet import ChgnetForceField
 from crysjepa.relaxation.force_fields.self_test import probe
+from crysjepa.runtime.errors import describe_error
+from crysjepa.runtime.files import file_hash
 
 __all__ = [
     "AseForceField",

@@ -1,0 +1,272 @@
+"""The verbs on tables in memory: each is the verb of the same name, on files that it makes and removes.
+
+What ``import crysjepa as cj`` gives: ``cj.read``, ``cj.generate``, ``cj.rank``, ``cj.relax``, ``cj.evaluate``
+and ``cj.compete``.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pandas as pd
+
+from crysjepa import api, datasets
+from crysjepa.core.candidates import CandidateTable, Status
+from crysjepa.core.crystals import Crystals
+from crysjepa.energy.known_hull import NAME
+from crysjepa.evaluation.given import is_run, read_given
+from crysjepa.evaluation.protocol import Protocol, Trust
+from crysjepa.generators.constraints import Constraints
+from crysjepa.generators.registry import GeneratorOptions
+from crysjepa.relaxation.relax import RelaxSettings
+from crysjepa.stages.stage import Report
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from pymatgen.core import Structure
+
+Readable: TypeAlias = "CandidateTable | Crystals | str | Path | Iterable[Structure | Atoms]"
+"""What :func:`read` takes: a table, crystals, a path or the name of a data set, structures or atoms."""
+
+RANKED = ("score", "rank", "num_references", "support_distance", "hull_support", "hull_warning")
+"""Columns that :func:`rank` adds, as ``crysjepa screen`` writes them."""
+
+
+def read(source: Readable, *, structure_column: str | None = None) -> CandidateTable:
+    """Crystals as a table: a row each, also for what could not be read, with the reason.
+
+    Parameters
+    ----------
+    source
+        A file, folder or zip of any format, a finished run, the name of a data set, or any number of pymatgen
+        Structures and ASE Atoms (ids ``crystal-0``, ``crystal-1`` and so on).
+    structure_column
+        See :func:`crysjepa.io.read_crystals`.
+
+    Raises
+    ------
+    DatasetError, ReadError
+        If there is nothing to read.
+    """
+    if isinstance(source, CandidateTable):
+        return source
+    if isinstance(source, Crystals):
+        return CandidateTable.from_crystals(source)
+    if not isinstance(source, str | Path):
+        return _from_objects(list(source))
+    if is_run(source):
+        return read_given(source).table
+    table = datasets.load(source, structure_column=structure_column)
+    return replace(table, metadata=datasets.told_by(source) or None) if Path(source).is_file() else table
+
+
+def generate(
+    num: int,
+    *,
+    generator: str | Path | None = None,
+    elements: str | None = None,
+    exclude_elements: str | None = None,
+    chemical_system: str | None = None,
+    max_sites: int | None = None,
+    distinct: bool = False,
+    options: GeneratorOptions | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Report | None = None,
+) -> CandidateTable:
+    """``num`` new crystals, as ``crysjepa generate`` makes them; ``metadata`` says how often was drawn.
+
+    ``elements="Li-P-S"`` allows these alone, ``chemical_system="Li-P-S"`` asks for exactly these. See
+    :func:`crysjepa.workflows.generate.generate`.
+    """
+    wanted = Constraints.parse(elements, exclude_elements, chemical_system, max_sites, distinct)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "generated.parquet"
+        api.generate(
+            num, out, generator=generator, options=options, constraints=wanted, seed=seed, device=device,
+            progress=progress,
+        )  # fmt: skip
+        return CandidateTable.read(out)
+
+
+def rank(
+    source: Readable,
+    *,
+    by: str = "jepa-hull",
+    reference: str | Path = NAME,
+    hull: str | Path | None = None,
+    device: str = "auto",
+    progress: Report | None = None,
+) -> CandidateTable:
+    """The table best first, as ``crysjepa screen`` ranks it, with the columns :data:`RANKED`.
+
+    A lower score is better. What cannot be ranked keeps its row, with a reason. See
+    :func:`crysjepa.workflows.screen.screen`.
+    """
+    table = read(source)
+    with tempfile.TemporaryDirectory() as folder:
+        there, out = Path(folder) / "candidates.parquet", Path(folder) / "ranked.parquet"
+        table.write(there)
+        done = api.screen(there, reference, out, by=by, hull=hull, device=device, progress=progress)
+        rows = done.head(len(table))
+    order = {row["id"]: place for place, row in enumerate(rows)}
+    for status in (Status.REJECTED, Status.FAILED):
+        reasons = {r["id"]: r["reason"] for r in rows if r["status"] == status}
+        table = table.decide("rank", reasons, status)
+    kinds = {"rank": "Int64", "num_references": "Int64", "hull_support": "string", "hull_warning": "string"}
+    for name in RANKED:
+        table = table.with_column(name, {r["id"]: r[name] for r in rows}, kinds.get(name, "Float64"))
+    places = table.frame["id"].map(order)
+    return replace(table, frame=table.frame.iloc[places.argsort()].reset_index(drop=True))
+
+
+def relax(
+    source: Readable,
+    *,
+    force_field: str = "chgnet",
+    settings: RelaxSettings | None = None,
+    device: str = "auto",
+    progress: Report | None = None,
+) -> CandidateTable:
+    """The table with relaxed structures and energies, as ``crysjepa relax`` writes it.
+
+    ``metadata`` says which force field the energies are of, so that :func:`evaluate` does not relax again.
+    See :func:`crysjepa.api.relax`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        there, out = Path(folder) / "candidates.parquet", Path(folder) / "relaxed.parquet"
+        read(source).write(there)
+        api.relax(there, out, force_field=force_field, settings=settings, device=device, progress=progress)
+        return CandidateTable.read(out)
+
+
+class Evaluation:
+    """What :func:`evaluate` and :func:`compete` found.
+
+    Attributes
+    ----------
+    metrics
+        Rates with their intervals, and what they are relative to: ``metrics.json``.
+    crystals
+        Every crystal with its verdicts: ``crystals.parquet``.
+    """
+
+    def __init__(self, folder: Path, metrics: dict[str, Any]) -> None:
+        self.metrics = metrics
+        self.crystals = CandidateTable.read(folder / "crystals.parquet")
+        self._folder = folder
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Every crystal with its verdicts, by id, without the columns of the structure."""
+        structure = ["atomic_numbers", "frac_coords", "lattice"]
+        return self.crystals.frame.drop(columns=structure).set_index("id")
+
+    def write(self, out: str | Path) -> Path:
+        """All files of ``crysjepa evaluate`` into a new folder; the page's path is returned.
+
+        Raises FileExistsError if the folder is there.
+        """
+        shutil.copytree(self._folder, out, ignore=shutil.ignore_patterns(".lock", "relax", "trust"))
+        return Path(out) / "evaluation.html"
+
+    def rates(self) -> pd.DataFrame:
+        """Each rate with its 95 % interval (Wilson), of all crystals."""
+        intervals = self.metrics["intervals"]
+        rows = {name: (self.metrics.get(name), *(intervals[name] or (None, None))) for name in intervals}
+        return pd.DataFrame.from_dict(rows, orient="index", columns=["rate", "low", "high"])
+
+    def __repr__(self) -> str:
+        told, vsun = self.metrics, self.metrics.get("vsun")
+        found = "stability not judged" if vsun is None else f"{100 * vsun:.1f} % V.S.U.N."
+        relative = f"hull {told['hull']}, judge {told['judge']}, novelty set {told['novelty_set']}"
+        return f"<Evaluation of {told['num_crystals']} crystals: {found}; {relative}>"
+
+    def _repr_html_(self) -> str:
+        return self.rates().to_html(float_format=lambda x: f"{100 * x:.1f} %")
+
+
+def evaluate(
+    source: Readable,
+    *,
+    reference: str | Path | None = None,
+    hull: str | Path | None = None,
+    protocol: Protocol | None = None,
+    finetuned_on: str | Path | None = None,
+    device: str = "auto",
+    processes: int = 1,
+    progress: Report | None = None,
+) -> Evaluation:
+    """Valid, stable, unique, novel: crystals judged as ``crysjepa evaluate`` does.
+
+    Crystals of :func:`relax` are judged by the energies they have. See
+    :func:`crysjepa.workflows.evaluate.evaluate`.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="crysjepa-"))
+    try:
+        metrics = api.evaluate(
+            _on_disk(source, folder), folder / "result", reference=reference, hull=hull, protocol=protocol,
+            finetuned_on=finetuned_on, device=device, processes=processes, progress=progress,
+        )  # fmt: skip
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return Evaluation(folder / "result", metrics)
+
+
+def compete(
+    source: Readable,
+    *,
+    reference: str | Path | None = None,
+    hull: str | Path | None = None,
+    protocol: Protocol | None = None,
+    trust: Trust | None = None,
+    device: str = "auto",
+    processes: int = 1,
+    progress: Report | None = None,
+) -> Evaluation:
+    """Crystals judged by the closed hull: what competes with them is searched for.
+
+    As ``crysjepa compete`` does it. See :func:`crysjepa.workflows.evaluate.compete`.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="crysjepa-"))
+    try:
+        metrics = api.compete(
+            _on_disk(source, folder), folder / "result", reference=reference, hull=hull, protocol=protocol,
+            trust=trust, device=device, processes=processes, progress=progress,
+        )  # fmt: skip
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return Evaluation(folder / "result", metrics)
+
+
+def _on_disk(source: Readable, folder: Path) -> str | Path:
+    """A finished run stays where it is, for what it says of itself; everything else becomes a file."""
+    if isinstance(source, str | Path) and is_run(source):
+        return source
+    read(source).write(folder / "crystals.parquet")
+    return folder / "crystals.parquet"
+
+
+def _from_objects(objects: list[Any]) -> CandidateTable:
+    """A row for each structure; one that is no crystal has failed, with the reason."""
+    from ase import Atoms
+
+    found, failures = [], dict[str, str]()
+    ids = [f"crystal-{i}" for i in range(len(objects))]
+    for id_, item in zip(ids, objects, strict=True):
+        make = Crystals.from_atoms if isinstance(item, Atoms) else Crystals.from_structures
+        try:
+            found.append(make([item], [id_]))
+        except (ValueError, TypeError, AttributeError) as error:
+            failures[id_] = f"no crystal: {error}"
+    crystals = Crystals.concatenate(found) if found else Crystals.empty()
+    return CandidateTable.from_crystals(crystals, failures, order=ids)
