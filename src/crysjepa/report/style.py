@@ -5,9 +5,10 @@ Colours are Okabe and Ito's, and every series has a marker or a hatch of its own
 puts in their place, so that a figure reads well on a dark page too.
 """
 
-from __future__ import io
+from __future__ import annotations
 
 import functools
+import io
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
