@@ -5,202 +5,22 @@
 >>> api.screen("new.parquet", reference="known", by="jepa-hull", out="ranked.parquet")  # doctest: +SKIP
 """
 
-from __future__ import annotations
+from crysjepa.dft.gpaw.run import dft_run
+from crysjepa.dft.vasp.collect import dft_collect
+from crysjepa.dft.vasp.export import dft_export
+from crysjepa.evaluation.given import energies_of
+from crysjepa.workflows.check import check
+from crysjepa.workflows.diagnose import diagnose
+from crysjepa.workflows.discover import discover, report
+from crysjepa.workflows.doctor import doctor
+from crysjepa.workflows.evaluate import compare, compete, evaluate, tradeoff
+from crysjepa.workflows.generate import Generated, generate
+from crysjepa.workflows.relax import hull, relax
+from crysjepa.workflows.screen import Screened, embed, screen
+from crysjepa.workflows.train import FINETUNING, finetune, pretrain, train
 
-import shutil
-from pathlib import Path
-from typing import Any
-
-import pandas as pd
-import pyarrow as pa
-import torch
-
-from crysjepa import datasets
-from crysjepa.checks.check import check_crystals
-from crysjepa.core.candidates import CandidateTable
-from crysjepa.dft.gpaw.run import dft_run as dft_run
-from crysjepa.dft.vasp.collect import dft_collect as dft_collect
-from crysjepa.dft.vasp.export import dft_export as dft_export
-from crysjepa.discovery.config import PRESETS, DiscoverConfig
-from crysjepa.discovery.loop import discover_crystals
-from crysjepa.energy.known_hull import NAME
-from crysjepa.evaluation.force_field_hull import force_field_hull
-from crysjepa.evaluation.given import energies_of as energies_of
-from crysjepa.evaluation.given import energies_told, read_given
-from crysjepa.evaluation.reference import Known
-from crysjepa.jepa.crys_jepa import CrysJepa
-from crysjepa.nn.checkpoint import read_header
-from crysjepa.relaxation.force_fields.registry import force_field_info, force_field_status
-from crysjepa.relaxation.relax import RelaxSettings, relax_crystals
-from crysjepa.report.page import write_report
-from crysjepa.runtime.run_directory import versions
-from crysjepa.weights import shipped
-from crysjepa.workflows.diagnose import MAX_CRYSTALS, diagnose_table
-from crysjepa.workflows.evaluate import compare as compare
-from crysjepa.workflows.evaluate import compete as compete
-from crysjepa.workflows.evaluate import evaluate as evaluate
-from crysjepa.workflows.evaluate import tradeoff as tradeoff
-from crysjepa.workflows.generate import Generated as Generated
-from crysjepa.workflows.generate import generate as generate
-from crysjepa.workflows.inputs import Report, Source, resolve_device
-from crysjepa.workflows.inputs import beside as _beside
-from crysjepa.workflows.inputs import check_file as _check_file
-from crysjepa.workflows.inputs import stage as _stage
-from crysjepa.workflows.screen import Screened as Screened
-from crysjepa.workflows.screen import embed as embed
-from crysjepa.workflows.screen import screen as screen
-from crysjepa.workflows.train import FINETUNING as FINETUNING
-from crysjepa.workflows.train import finetune as finetune
-from crysjepa.workflows.train import pretrain as pretrain
-from crysjepa.workflows.train import train as train
-
-
-def relax(
-    source: Source,
-    out: Source,
-    *,
-    force_field: str = "chgnet",
-    settings: RelaxSettings | None = None,
-    device: str = "auto",
-    progress: Report | None = None,
-) -> CandidateTable:
-    """Relax crystals with a force field; a run that was interrupted goes on from ``OUT.shards``.
-
-    The file's metadata say where its energies come from. How long each took, which no two runs agree on, goes
-    to ``OUT.seconds.csv``.
-    """
-    _check_file(out)
-    table = datasets.load(str(source))
-    shards = _beside(out, ".shards")
-    done = relax_crystals(
-        table.crystals(table.ok_ids),
-        force_field=force_field,
-        settings=settings,
-        device=resolve_device(device),
-        shards=shards,
-        progress=_stage(progress, "relax"),
-    )
-    relaxed = done.apply_to(table)
-    relaxed.write(out, energies_told(done.force_field, done.settings))
-    pd.Series(done.seconds(), name="seconds").rename_axis("id").to_csv(_beside(out, ".seconds.csv"))
-    shutil.rmtree(shards, ignore_errors=True)
-    return relaxed
-
-
-def hull(
-    source: Source,
-    out: Source,
-    *,
-    force_field: str = "chgnet",
-    settings: RelaxSettings | None = None,
-    device: str = "auto",
-    progress: Report | None = None,
-) -> pa.Table:
-    """Make a hull of a force field's own energies; what was interrupted goes on from ``OUT.shards``.
-
-    See :func:`crysjepa.evaluation.force_field_hull.force_field_hull`.
-    """
-    _check_file(out)
-    shards = _beside(out, ".shards")
-    rows = force_field_hull(
-        datasets.load(str(source)), Path(out), force_field=force_field, settings=settings,
-        source=Path(source).name, device=resolve_device(device), shards=shards, progress=progress,
-    )  # fmt: skip
-    shutil.rmtree(shards, ignore_errors=True)
-    return rows
-
-
-def diagnose(
-    model: Source | None = None,
-    source: Source = NAME,
-    out: Source | None = None,
-    *,
-    max_crystals: int = MAX_CRYSTALS,
-    seed: int = 0,
-    device: str = "auto",
-    progress: Report | None = None,
-) -> dict[str, Any]:
-    """Is an embedding collapsed, or worth something? Numbers; with ``out``, maps and a page in that folder.
-
-    ``model`` is a checkpoint, by default the shipped one. See
-    :func:`crysjepa.workflows.diagnose.diagnose_table`.
-    """
-    if out is not None and Path(out).is_file():
-        raise ValueError(f"{out} is a file: name a folder to write to")
-    chosen, jepa = resolve_device(device), CrysJepa.load(model)
-    return diagnose_table(
-        jepa, datasets.load(str(source)), None if out is None else Path(out),
-        source=Path(source).name, max_crystals=max_crystals, seed=seed, device=chosen, progress=progress,
-    )  # fmt: skip
-
-
-def discover(
-    out: Source,
-    *,
-    config: DiscoverConfig | None = None,
-    device: str = "auto",
-    progress: Report | None = None,
-) -> Path:
-    """The whole loop, from known crystals to a short list and its page, whose path is returned.
-
-    See :func:`crysjepa.discovery.loop.discover_crystals`.
-    """
-    chosen = config or PRESETS["quick"]
-    return discover_crystals(chosen, Path(out), device=resolve_device(device), progress=progress)
-
-
-def check(
-    source: Source,
-    out: Source,
-    *,
-    reference: Source = NAME,
-    force_field: str = "chgnet",
-    phonons: bool = True,
-    elastic: bool = True,
-    seconds: float | None = 1800.0,
-    device: str = "auto",
-    processes: int | None = None,
-    progress: Report | None = None,
-) -> CandidateTable:
-    """Phonons, elastic constants, bonding and orderings of a short list, in ``OUT/checked.parquet``.
-
-    Of a finished run it is the short list that is checked. ``seconds`` are for one crystal's phonons and
-    elastic constants. See :func:`crysjepa.checks.check.check_crystals`.
-    """
-    if Path(out).is_file():
-        raise ValueError(f"{out} is a file: name a folder to write to")
-    info = force_field_info(force_field)
-    table = check_crystals(
-        _listed(read_given(source).table), reference=Known.load(reference).crystals(),
-        force_field=force_field, device=resolve_device(device), processes=processes, phonons=phonons,
-        elastic=elastic, seconds=seconds, progress=progress,
-    )  # fmt: skip
-    about = {"force_field": info.name, "version": info.version, "reference": str(reference)}
-    table.write(Path(out) / "checked.parquet", {"sense": about})
-    return table
-
-
-def _listed(table: CandidateTable) -> CandidateTable:
-    """The rows of the short list, where there is one."""
-    if "shortlist_rank" not in table:
-        return table
-    return CandidateTable(table.frame[table.frame["shortlist_rank"].notna()].reset_index(drop=True))
-
-
-def report(run: Source) -> Path:
-    """Write ``report.html`` of a finished run anew from its saved results, and return its path."""
-    return write_report(run)
-
-
-def doctor() -> list[tuple[str, bool, str]]:
-    """What works here: (name, whether it works, detail) for libraries, devices, weights and force fields."""
-    found = [(name, True, version) for name, version in versions().items()]
-    for name in ("jepa", "generator"):
-        header = read_header(shipped(name))
-        found.append((f"weights: {name}", True, f"{header['origin']['steps']} steps"))
-    cuda = torch.cuda.is_available()
-    detail = (
-        torch.cuda.get_device_name() if cuda else f"no CUDA device that torch {torch.__version__} can use"
-    )
-    found += [("device: cpu", True, f"{torch.get_num_threads()} threads"), ("device: cuda", cuda, detail)]
-    return found + [(f"force field: {n}", works, detail) for n, works, detail in force_field_status()]
+__all__ = [
+    "FINETUNING", "Generated", "Screened", "check", "compare", "compete", "dft_collect", "dft_export",
+    "dft_run", "diagnose", "discover", "doctor", "embed", "energies_of", "evaluate", "finetune", "generate",
+    "hull", "pretrain", "relax", "report", "screen", "tradeoff", "train",
+]  # fmt: skip

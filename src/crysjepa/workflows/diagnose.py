@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
+from crysjepa.energy.known_hull import NAME
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.jepa.diagnostics.equivalent_cells import TOLERANCE
 from crysjepa.jepa.diagnostics.maps import UmapMissing, atom_map, crystal_map
@@ -18,7 +20,7 @@ from crysjepa.jepa.diagnostics.measures import Diagnosis, diagnose_model
 from crysjepa.report.embedding import MAPS, write_diagnosis
 from crysjepa.runtime.files import write_json, write_parquet
 from crysjepa.runtime.run_directory import versions
-from crysjepa.workflows.inputs import Report, canonical, sound
+from crysjepa.workflows.inputs import Report, Source, canonical, resolve_device, sound
 
 MAX_CRYSTALS = 5000
 """Crystals that are looked at unless told otherwise."""
@@ -171,3 +173,27 @@ def _write_maps(
     if progress is not None:
         progress("map", len(MAPS), len(MAPS))
     return found
+
+
+def diagnose(
+    model: Source | None = None,
+    source: Source = NAME,
+    out: Source | None = None,
+    *,
+    max_crystals: int = MAX_CRYSTALS,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Report | None = None,
+) -> dict[str, Any]:
+    """Is an embedding collapsed, or worth something? Numbers; with ``out``, maps and a page in that folder.
+
+    ``model`` is a checkpoint, by default the shipped one. See
+    :func:`crysjepa.workflows.diagnose.diagnose_table`.
+    """
+    if out is not None and Path(out).is_file():
+        raise ValueError(f"{out} is a file: name a folder to write to")
+    chosen, jepa = resolve_device(device), CrysJepa.load(model)
+    return diagnose_table(
+        jepa, datasets.load(str(source)), None if out is None else Path(out),
+        source=Path(source).name, max_crystals=max_crystals, seed=seed, device=chosen, progress=progress,
+    )  # fmt: skip

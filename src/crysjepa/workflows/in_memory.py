@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
 
-from crysjepa import api, datasets
+from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 from crysjepa.energy.known_hull import NAME
@@ -26,6 +26,10 @@ from crysjepa.generators.constraints import Constraints
 from crysjepa.generators.registry import GeneratorOptions
 from crysjepa.relaxation.relax import RelaxSettings
 from crysjepa.stages.stage import Report
+from crysjepa.workflows import evaluate as evaluating
+from crysjepa.workflows import generate as generating
+from crysjepa.workflows import relax as relaxing
+from crysjepa.workflows import screen as screening
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -88,7 +92,7 @@ def generate(
     wanted = Constraints.parse(elements, exclude_elements, chemical_system, max_sites, distinct)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "generated.parquet"
-        api.generate(
+        generating.generate(
             num, out, generator=generator, options=options, constraints=wanted, seed=seed, device=device,
             progress=progress,
         )  # fmt: skip
@@ -113,7 +117,7 @@ def rank(
     with tempfile.TemporaryDirectory() as folder:
         there, out = Path(folder) / "candidates.parquet", Path(folder) / "ranked.parquet"
         table.write(there)
-        done = api.screen(there, reference, out, by=by, hull=hull, device=device, progress=progress)
+        done = screening.screen(there, reference, out, by=by, hull=hull, device=device, progress=progress)
         rows = done.head(len(table))
     order = {row["id"]: place for place, row in enumerate(rows)}
     for status in (Status.REJECTED, Status.FAILED):
@@ -137,12 +141,14 @@ def relax(
     """The table with relaxed structures and energies, as ``crysjepa relax`` writes it.
 
     ``metadata`` says which force field the energies are of, so that :func:`evaluate` does not relax again.
-    See :func:`crysjepa.api.relax`.
+    See :func:`crysjepa.workflows.relax.relax`.
     """
     with tempfile.TemporaryDirectory() as folder:
         there, out = Path(folder) / "candidates.parquet", Path(folder) / "relaxed.parquet"
         read(source).write(there)
-        api.relax(there, out, force_field=force_field, settings=settings, device=device, progress=progress)
+        relaxing.relax(
+            there, out, force_field=force_field, settings=settings, device=device, progress=progress
+        )
         return CandidateTable.read(out)
 
 
@@ -211,7 +217,7 @@ def evaluate(
     """
     folder = Path(tempfile.mkdtemp(prefix="crysjepa-"))
     try:
-        metrics = api.evaluate(
+        metrics = evaluating.evaluate(
             _on_disk(source, folder), folder / "result", reference=reference, hull=hull, protocol=protocol,
             finetuned_on=finetuned_on, device=device, processes=processes, progress=progress,
         )  # fmt: skip
@@ -238,7 +244,7 @@ def compete(
     """
     folder = Path(tempfile.mkdtemp(prefix="crysjepa-"))
     try:
-        metrics = api.compete(
+        metrics = evaluating.compete(
             _on_disk(source, folder), folder / "result", reference=reference, hull=hull, protocol=protocol,
             trust=trust, device=device, processes=processes, progress=progress,
         )  # fmt: skip

@@ -1,0 +1,51 @@
+"""The verb ``check``: does a crystal of the short list make sense?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crysjepa.checks.check import check_crystals
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.energy.known_hull import NAME
+from crysjepa.evaluation.given import read_given
+from crysjepa.evaluation.reference import Known
+from crysjepa.relaxation.force_fields.registry import force_field_info
+from crysjepa.workflows.inputs import Report, Source, resolve_device
+
+
+def check(
+    source: Source,
+    out: Source,
+    *,
+    reference: Source = NAME,
+    force_field: str = "chgnet",
+    phonons: bool = True,
+    elastic: bool = True,
+    seconds: float | None = 1800.0,
+    device: str = "auto",
+    processes: int | None = None,
+    progress: Report | None = None,
+) -> CandidateTable:
+    """Phonons, elastic constants, bonding and orderings of a short list, in ``OUT/checked.parquet``.
+
+    Of a finished run it is the short list that is checked. ``seconds`` are for one crystal's phonons and
+    elastic constants. See :func:`crysjepa.checks.check.check_crystals`.
+    """
+    if Path(out).is_file():
+        raise ValueError(f"{out} is a file: name a folder to write to")
+    info = force_field_info(force_field)
+    table = check_crystals(
+        _listed(read_given(source).table), reference=Known.load(reference).crystals(),
+        force_field=force_field, device=resolve_device(device), processes=processes, phonons=phonons,
+        elastic=elastic, seconds=seconds, progress=progress,
+    )  # fmt: skip
+    about = {"force_field": info.name, "version": info.version, "reference": str(reference)}
+    table.write(Path(out) / "checked.parquet", {"sense": about})
+    return table
+
+
+def _listed(table: CandidateTable) -> CandidateTable:
+    """The rows of the short list, where there is one."""
+    if "shortlist_rank" not in table:
+        return table
+    return CandidateTable(table.frame[table.frame["shortlist_rank"].notna()].reset_index(drop=True))
