@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from scipy.optimize import LinearConstraint, milp
 
 from crysjepa.energy.elemental_references import ElementalReferences, check_scales
+from crysjepa.energy.simplex import mixture
 from crysjepa.runtime.files import metadata_of
 
 if TYPE_CHECKING:
@@ -314,17 +314,19 @@ class Hull:
 
         λ of the elements, then of the compounds ``points``; None where the solver gives up.
         """
-        row = {element: i for i, element in enumerate(elements)}
-        mixing = np.zeros((len(elements), len(elements) + len(points)))
-        mixing[:, : len(elements)] = np.eye(len(elements))
-        for column, point in enumerate(points, start=len(elements)):
+        column = {element: i for i, element in enumerate(elements)}
+        amounts = np.zeros((len(points), len(elements)))
+        for row, point in enumerate(points):
             for element, fraction in point:
-                mixing[row[element], column] = fraction
-        energies = np.concatenate([np.zeros(len(elements)), [self.compounds[p] for p in points]])
+                amounts[row, column[element]] = fraction
+        energies = np.array([self.compounds[p] for p in points], dtype=np.float64)
         wanted = np.array([fraction for _, fraction in target])
-        # milp without integer variables is the same HiGHS as linprog at half the set-up time.
-        result = milp(energies, constraints=LinearConstraint(mixing, wanted, wanted))
-        return None if result.x is None else np.asarray(result.x)
+        energy, phases, shares = mixture(amounts, energies, wanted)
+        if np.isnan(energy):
+            return None
+        found = np.zeros(len(elements) + len(points))
+        found[phases] = np.maximum(shares, 0.0)
+        return found
 
 
 def fractions_of(composition: Composition) -> Fractions:
