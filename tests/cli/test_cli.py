@@ -1,9 +1,11 @@
 """The real command line on small files: the contracts that scripts rely on."""
 
 import json
+import re
 import zipfile
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -60,6 +62,57 @@ def test_version_and_data():
     known = " ".join(call("data", "info", "known").split())
     assert "27,708 rows" in known and "40,872 with an energy" in known and "lemat_systems.parquet" in known
     assert "mp_20" in call("data", "info", "nothing", status=1)
+
+
+@pytest.mark.parametrize("width", [30, 80, 200])
+def test_names_of_data_sets_are_never_cut(width, monkeypatch):
+    """They must be typed; the other words break between lines."""
+    from crysjepa import datasets
+    from crysjepa.cli import console
+
+    monkeypatch.setattr(console.output, "width", width)
+    lines = call("data", "list").splitlines()
+    for dataset in datasets.available():
+        assert any(line.split()[:1] == [dataset.name] for line in lines), dataset.name
+    assert all(len(line) <= width for line in lines if line.startswith("    "))
+    assert "CC BY 4.0" in " ".join(" ".join(lines).split())
+
+
+ERRORS = {  # what was typed, and what the message must name
+    "generate --num 0 --out {out}": "--num is 0",
+    "generate --num 1 --processes 0 --out {out}": "--processes is 0",
+    "generate --num 1 --max-sites 0 --out {out}": "--max-sites is 0",
+    "generate --num 1 --generator substitution --temperature -1 --out {out}": "--temperature is -1",
+    "generate --num 1 --generator file --out {out}": "give its path",
+    "train {salts} --size paper --init {salts} --out {out}": "leave out --init",
+    "evaluate {salts} --no-relax --close --out {out}": "leave out --no-relax",
+    "evaluate {salts} --hull {hull} --out {out}": "a --hull on",
+    "evaluate {columns} --no-relax --out {out}": "--structure-column",
+    "evaluate {salts}": "--out",
+    "tradeoff {salts}": "",
+    "dft collect {columns}": "crysjepa dft export",
+    "dft export --as folders --to {out}": "--failed-of",
+    "convert {salts} {salts}": "choose another name",
+    "screen {salts} --by nothing --out {out}": "jepa-hull",
+    "relax {salts} --force-field nothing --out {out}": "chgnet",
+    "discover --preset nothing --out {out}": "quick",
+}
+
+
+@pytest.mark.parametrize("line", ERRORS)
+def test_errors_speak_of_the_command_line(line, salts, tmp_path):
+    """Not of a function's arguments, which the reader of a terminal has not; at most beside the flag."""
+    CandidateTable.from_crystals(salts).write(tmp_path / "salts.parquet")
+    hull = pa.table({"composition": ["NaCl"], "formation_energy_per_atom": [-2.0]})
+    hull = hull.replace_schema_metadata({"crysjepa": json.dumps({"scale": "scheme A"})})
+    pq.write_table(hull, tmp_path / "hull.parquet")
+    poscar = '"NaCl\n1\n4 0 0\n0 4 0\n0 0 4\nNa Cl\n1 1\ndirect\n0 0 0\n.5 .5 .5\n"'
+    (tmp_path / "columns.csv").write_text(f"one,other\n{poscar},{poscar}\n")
+    names = {"salts": "salts.parquet", "hull": "hull.parquet", "columns": "columns.csv", "out": "out"}
+    given = line.format(**{k: tmp_path / v for k, v in names.items()}).split()
+    text = " ".join(call(*given, status=1).split())
+    assert "error: " in text and ERRORS[line] in text
+    assert not re.search(r"\b[a-z]+[a-z_]*=(?!\w+ in Python)", text), text
 
 
 def test_doctor_tells_of_force_fields_and_devices():

@@ -111,6 +111,25 @@ def test_one_bad_crystal_costs_no_other(files, salts):
     assert done.metrics["states"] == {"not exported": 2, "not started": 7}
 
 
+def test_before_any_job_ran_there_is_no_rate(files):
+    to = files / "dft"
+    call("dft", "export", files / "shortlist.parquet", "--to", to, "--as", "folders")
+    given = ("dft", "collect", to, "--hull", files / "hull.parquet", "--reference", files / "known.parquet")
+    text = " ".join(call(*given).split())
+    assert "no calculation has ended yet (7 wait)" in text
+    told = json.loads((to / "collected" / "metrics.json").read_text())
+    assert (told["num_waiting"], told["num_ended"]) == (7, 0)
+    for name in ("valid", "stable", "unique", "novel", "sun", "vsun", "converged", "stable_at_0"):
+        assert told["dft"][name] is None and told["dft"]["intervals"][name] is None, name
+    assert "DFT 7 – – –" in text
+    finish(folders_of(to)["NaCl"], total("NaCl") - 0.614 / 2, compress=True)
+    text = " ".join(call(*given).split())
+    assert "calculations that ended: 1; that wait: 6" in text
+    told = json.loads((to / "collected" / "metrics.json").read_text())
+    assert (told["num_waiting"], told["num_ended"]) == (6, 1)
+    assert told["dft"]["stable"] == pytest.approx(1 / 7)
+
+
 def test_round_trip(files):
     to = files / "dft"
     call("dft", "export", files / "shortlist.parquet", "--to", to, "--as", "folders")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from crysjepa.evaluation.tradeoff import (
 from crysjepa.ranking.embedders import Embedded
 from crysjepa.ranking.fingerprints.cache import fingerprints
 from crysjepa.ranking.fingerprints.ranker import COMPOSITION, STRUCTURE
+from crysjepa.report.tradeoff import write_tradeoff
+from crysjepa.runtime.files import write_json
 
 matminer = importlib.util.find_spec("matminer")
 
@@ -50,6 +53,30 @@ def test_curves_are_cumulative_and_do_not_depend_on_rows() -> None:
         assert all(low <= rate <= high for (low, high), rate in zip(pairs, found["rates"][name], strict=True))
     turned = CandidateTable(table.frame.iloc[::-1].reset_index(drop=True))
     assert tradeoff_curves(turned, "d", percentiles=[25, 50, 75, 100]) == found
+
+
+@pytest.mark.parametrize(
+    ("column", "protocol", "says", "never"),
+    [
+        ("e_above_hull", {}, "with the lowest e_above_hull", "nearest|farthest|distance from"),
+        ("score", {"ranker": "jepa-hull"}, "with the lowest score by jepa-hull", "nearest|farthest"),
+        ("score", {"ranker": "jepa-distance"}, "nearest to known ones (score by jepa-distance)", "lowest"),
+        ("fingerprint_distance", {}, "nearest to known ones (fingerprint distance)", "lowest|highest"),
+    ],
+)
+def test_the_page_speaks_of_what_the_crystals_are_ordered_by(
+    column: str, protocol: dict[str, str], says: str, never: str, tmp_path: Path
+) -> None:
+    table = flags(8)
+    values = {i: float(k) for k, i in enumerate(table.ids)} | {table.ids[0]: None}
+    for name in (column, "e_above_hull"):
+        table = table.with_column(name, values, "Float64")
+    content = {"curves": tradeoff_curves(table, column), "notes": [], "protocol": protocol, "versions": {}}
+    write_json(tmp_path / "tradeoff.json", content)
+    html = write_tradeoff(tmp_path, table).read_text().partition("<body>")[2]
+    assert says in html and f"crystals {says}, % of those" in html
+    assert not re.search(never, html.replace("as over those of the distance in Fig.", ""))
+    assert "1 of 8 crystals have no" in html
 
 
 def test_crystals_without_a_distance_are_counted() -> None:

@@ -303,6 +303,23 @@ def test_page_has_every_part(run: Path) -> None:
     assert "6 of the short list rest on fewer than three known compounds" in words
 
 
+@pytest.mark.parametrize(
+    ("ranker", "says"),
+    [
+        ("jepa-hull", "by jepa-hull: energy above hull, eV/atom; lower is better"),
+        ("chgnet", "by chgnet: energy above hull, eV/atom; lower is better"),
+        ("jepa-distance", "by jepa-distance: distance D_C; lower is better"),
+        ("random", "by random: drawn at random; lower is better"),
+        (None, "by the ranker; lower is better"),
+    ],
+)
+def test_the_score_is_named_for_the_ranker_that_ran(ranker: str | None, says: str, tmp_path: Path) -> None:
+    metrics = METRICS | {"protocol": METRICS["protocol"] | ({"ranker": ranker} if ranker else {})}
+    html = write_report(write_run(tmp_path, metrics=metrics)).read_text()
+    assert says in html and ("D_C" in html) == (ranker == "jepa-distance")
+    assert f'data-label="Score{f" by {ranker}" if ranker else ""}"' in html
+
+
 def test_figures_take_the_pages_colours(run: Path) -> None:
     html = write_report(run).read_text(encoding="utf-8")
     drawn = "".join(re.findall(r'<svg[^>]*class="plot".*?</svg>', html, flags=re.DOTALL))

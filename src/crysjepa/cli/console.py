@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -393,16 +394,23 @@ def say(line: str, *, soft_wrap: bool = False) -> None:
     output.print(line, markup=False, highlight=False, soft_wrap=soft_wrap)
 
 
+def columns(*names: str, pad_edge: bool = True) -> Table:
+    """A table whose cells break between lines in a narrow window: no id and no number is ever cut."""
+    table = Table(box=None, pad_edge=pad_edge)
+    for name in names:
+        table.add_column(name, overflow="fold")
+    return table
+
+
 def show_datasets(known: Iterable[Dataset]) -> None:
-    """A line for each data set."""
-    table = Table("name", "rows", "download", "licence", "checked by", "from", "what", box=None)
+    """A paragraph for each data set, its name first: what must be typed is never cut or broken."""
     for dataset in known:
-        rows = f"{dataset.num_rows:,}" if dataset.num_rows else ""
+        rows = [f"{dataset.num_rows:,} rows"] if dataset.num_rows else []
         site = dataset.url.split("/")[2] if dataset.url else "bundled"
-        table.add_row(
-            dataset.name, rows, dataset.size, dataset.licence, dataset.checked, site, dataset.description
-        )
-    output.print(table)
+        say(f"{dataset.name}  ({', '.join([*rows, dataset.size])})", soft_wrap=True)
+        told = f"{dataset.description}. Licence: {dataset.licence}. From: {site}; {dataset.checked}."
+        output.print(Padding(text(told), (0, 0, 0, 4)))
+    say("\ncrysjepa data info NAME tells more; data fetch NAME downloads")
 
 
 def show_fetched(path: Path, told: Mapping[str, Any]) -> None:
@@ -420,7 +428,7 @@ def show_fetched(path: Path, told: Mapping[str, Any]) -> None:
 
 def show_checks(checks: Iterable[tuple[str, bool, str]]) -> None:
     """A line for each check: what it is, whether it works, and what there is to say about it."""
-    table = Table("", "what", "state", box=None)
+    table = columns("", "what", "state")
     for name, works, detail in checks:
         table.add_row("[green]ok[/]" if works else "[yellow]--[/]", text(name), text(detail))
     output.print(table)
@@ -464,10 +472,10 @@ def show_training(training: Training, out: Path) -> None:
     say(f"{training.step} steps in {training.seconds:.0f} s, {last}\nwrote {out}")
 
 
-def show_ranking(done: Screened, *, most: int = 20) -> None:
-    """The first ``most`` rows of a ranking, what it is relative to, and where all of it was written."""
+def show_ranking(done: Screened, by: str, *, most: int = 20) -> None:
+    """The first ``most`` rows of the ranking ``by`` a ranker, and what it is relative to."""
     rows = done.head(most)
-    shown = Table("rank", "id", "score", "hull", "references", "status", "reason", box=None)
+    shown = columns("rank", "id", by, "hull", "references", "status", "reason")
     for row in rows:
         score = "" if row["score"] is None else f"{row['score']:.4f}"
         hull = row["hull_support"] or ""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from crysjepa.cli import console
 
@@ -171,7 +170,7 @@ def dft_run(
 
 
 def _show_competing(done: Collected) -> None:
-    shown = Table("competing", "eV/atom of formation", "above the hull", box=None)
+    shown = console.columns("competing", "eV/atom of formation", "above the hull")
     for row in done.metrics["competing"]:
         energies = (f"{row[c]:.3f}" for c in ("formation_energy_per_atom", "e_above_hull"))
         shown.add_row(console.text(row["formula"]), *energies)
@@ -198,7 +197,7 @@ def _show_collected(done: Collected) -> None:
     metrics = done.metrics
     for note in metrics["notes"]:
         console.say(f"note: {note}", soft_wrap=True)
-    table, shown = done.table, Table("id", "formula", "eV/atom above hull", "status", "reason", box=None)
+    table, shown = done.table, console.columns("id", "formula", "eV/atom above hull", "status", "reason")
     formulas = dict(zip(table.crystals().ids, table.crystals().reduced_formulas(), strict=True))
     above = "dft_e_above_hull"
     best = table.frame.sort_values(above, kind="stable") if above in table else table.frame
@@ -212,6 +211,16 @@ def _show_collected(done: Collected) -> None:
     if len(table) > 20:
         console.say(f"and {len(table) - 20} more in the table")
     _show_reasons(Counter(metrics["states"]))
+    waiting, ended = metrics["num_waiting"], metrics["num_ended"]
+    if not ended:
+        console.say(
+            f"no calculation has ended yet ({waiting} wait), so there are no rates by DFT", soft_wrap=True
+        )
+    elif waiting:
+        console.say(
+            f"calculations that ended: {ended}; that wait: {waiting}, which count against the rates by DFT",
+            soft_wrap=True,
+        )
     console.show_metrics([{"name": "DFT", **metrics["dft"]},
                           {"name": "force field", **metrics["force_field"]}])  # fmt: skip
     for symbol, number in sorted(metrics.get("missing_elemental_references", {}).items()):

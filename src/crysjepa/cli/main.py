@@ -290,7 +290,7 @@ def screen(
             source, reference, out, by=by, hull=hull, jepa=jepa, index=index,
             min_hull_entries=min_hull_entries, seed=seed, device=device, progress=report,
         )  # fmt: skip
-    console.show_ranking(done)
+    console.show_ranking(done, by)
 
 
 @app.command()
@@ -470,7 +470,7 @@ def tradeoff(
     reference: console.TrainedOn = None,
     processes: console.MatchingProcesses = 1,
 ) -> None:
-    """Show how stability and novelty change with the distance from known crystals.
+    """Show how stability and novelty change with the distance from known crystals, or with any column.
 
     Example: crysjepa tradeoff judged --by fingerprint --reference mp_20
     """

@@ -77,8 +77,6 @@ def with_trust_asked(protocol: Protocol, close: bool | None, judges: str | None)
 
 def show_closed(folder: Path, metrics: Mapping[str, Any]) -> None:
     """The crystals that were looked into, the likeliest first, and what was searched for them."""
-    from rich.table import Table
-
     from crysjepa.core.candidates import CandidateTable
 
     told = metrics.get("trust")
@@ -94,7 +92,7 @@ def show_closed(folder: Path, metrics: Mapping[str, Any]) -> None:
     frame = frame[frame[by].notna().any(axis=1)].sort_values(
         [*by, "id"], ascending=[c != "p_stable" for c in (*by, "id")], kind="stable"
     )
-    shown = Table(*columns, box=None, pad_edge=False)
+    shown = console.columns(*columns, pad_edge=False)
     for id_ in list(frame["id"])[:20]:
         cells = (table.column(c, [id_])[0] for c in columns)
         shown.add_row(*(console.text(_cell(c, v)) for c, v in zip(columns, cells, strict=True)))
@@ -121,12 +119,10 @@ def show_closed(folder: Path, metrics: Mapping[str, Any]) -> None:
 
 def show_checked(table: CandidateTable) -> None:
     """The crystals of a check, and what was found."""
-    from rich.table import Table
-
     from crysjepa.checks.check import COLUMNS
 
     columns = ["id", *(c for c in COLUMNS if c in table)]
-    shown = Table(*columns, box=None, pad_edge=False)
+    shown = console.columns(*columns, pad_edge=False)
     for row in range(min(len(table), 20)):
         cells = (table.column(c)[row] for c in columns)
         shown.add_row(*(console.text(_cell(c, v)) for c, v in zip(columns, cells, strict=True)))

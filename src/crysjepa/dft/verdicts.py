@@ -18,6 +18,8 @@ from crysjepa.runtime.run_directory import versions
 from crysjepa.workflows.inputs import Report
 
 STAGE = "dft"
+_WAITING = (State.NOT_STARTED, State.UNFINISHED)
+_PLAIN = ["id", "status", "stage", "reason", "atomic_numbers", "frac_coords", "lattice"]
 _JUDGED = {
     "valid": "boolean", "invalid_structure": "string", "invalid_composition": "string", "unique": "boolean",
     "duplicate_of": "string", "novel": "boolean", "matches": "string", "space_group": "string",
@@ -48,14 +50,20 @@ def write_verdicts(
     """Judge a table with ``dft_state`` and ``dft_formation_energy_per_atom``; write it and its metrics.
 
     ``about`` is what else goes into ``metrics.json``, ``force_field`` the metrics from before, and
-    ``missing`` the elements without an energy by id.
+    ``missing`` the elements without an energy by id. There are no rates before the first calculation ends;
+    from then on what still waits, ``num_waiting``, counts against them, as what failed does.
     """
     judged = _explained(judge.judge(_bare(table), progress), missing or {})
     final = _beside(table, judged)
+    states = Counter(final.column("dft_state"))
+    waiting = sum(states[s] for s in _WAITING)
+    ended = len(final) - waiting - states[State.NOT_EXPORTED]
     metrics = {
         "num_crystals": len(final),
-        "states": dict(Counter(final.column("dft_state"))),
-        "dft": crystal_metrics(judged),
+        "states": dict(states),
+        "num_waiting": waiting,
+        "num_ended": ended,
+        "dft": crystal_metrics(judged if ended else CandidateTable(judged.frame[_PLAIN])),
         "force_field": force_field,
         "protocol": judge.describe(),
         "versions": versions(),
@@ -68,8 +76,7 @@ def write_verdicts(
 
 def _bare(table: CandidateTable) -> CandidateTable:
     """What is judged: structures, states and formation energies by DFT, and nothing of the force field's."""
-    names = ["id", "status", "stage", "reason", "atomic_numbers", "frac_coords", "lattice"]
-    frame = table.frame[names].copy()
+    frame = table.frame[_PLAIN].copy()
     frame["formation_energy_per_atom"] = table.frame["dft_formation_energy_per_atom"]
     frame["converged"] = table.frame["dft_state"] == State.FINISHED
     return CandidateTable(frame)

@@ -92,7 +92,7 @@ class Means:
         except ValueError as error:
             raise ValueError(
                 f"{self.config.screen_by} cannot choose what to relax ({error}): set screen_by to another "
-                "ranker, or oversample = 1"
+                "ranker, or oversample = 1, in the file of --config"
             ) from error
 
     def ranking(self) -> RankingMeans:

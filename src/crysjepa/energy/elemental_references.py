@@ -23,6 +23,13 @@ HUBER = 1.345
 """Residuals beyond this many standard deviations lose weight (95 % efficiency for normal errors)."""
 
 
+MIX = (
+    "to mix them knowingly, put allow_mixed_scales = true into the file of --config (for crysjepa discover "
+    "under [protocol]); crysjepa dft collect has --allow-mixed-scales"
+)
+"""What to do where two scales shall meet all the same."""
+
+
 class ScaleMismatch(ValueError):
     """Energies of two correction schemes would have been mixed."""
 
@@ -33,8 +40,8 @@ def check_scales(references_scale: str, hull_scale: str, *, allow_mixed: bool = 
         raise ScaleMismatch(
             f"the elemental references are on the scale {references_scale!r} but the hull is on "
             f"{hull_scale!r}: energies above hull would mix two correction schemes. Use references fitted to "
-            f"{hull_scale!r} (load_references(force_field, {hull_scale!r}), or fit_references) or a hull on "
-            f"{references_scale!r}; to mix them knowingly, pass allow_mixed_scales=True"
+            f"{hull_scale!r} (elemental_references in the file of --config; scripts/fit_references.py makes "
+            f"some), or a --hull on {references_scale!r}; {MIX}"
         )
 
 
@@ -149,9 +156,9 @@ def load_references(force_field: str, scale: str) -> ElementalReferences:
         there = ", ".join(n.removesuffix(".json").replace("--", " on ") for n in names)
         raise FileNotFoundError(
             f"no elemental references for the force field {force_field!r} on the scale {scale!r} (there are: "
-            f"{there}). Fit them with crysjepa.energy.elemental_references.fit_references or "
-            f"scripts/fit_references.py "
-            "from crystals that have formation energies on that scale, and pass them as a JSON file"
+            f"{there}). Fit them by scripts/fit_references.py to crystals that have formation energies on "
+            "that scale, and name the JSON file as elemental_references in the file of --config; or let "
+            "--reference be crystals with such energies"
         )
     return ElementalReferences.from_json(file.read_text(encoding="utf-8"))
 

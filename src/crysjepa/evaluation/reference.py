@@ -14,6 +14,7 @@ from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
 from crysjepa.energy.corrections import corrections_by
 from crysjepa.energy.elemental_references import (
+    MIX,
     MP2020,
     ElementalReferences,
     ScaleMismatch,
@@ -138,7 +139,7 @@ def _own(found: ElementalReferences, protocol: Protocol, what: str) -> Elemental
     if not (same or protocol.allow_mixed_scales):
         raise ScaleMismatch(
             f"{what} of the force field {found.force_field!r} {found.version or ''}, not of {info.name!r} "
-            f"{info.version}: make some for it, or set allow_mixed_scales in --config"
+            f"{info.version}: make some for it; {MIX}"
         )
     return found
 

@@ -138,7 +138,9 @@ def evaluate_crystals(
     """
     protocol = protocol or Protocol()
     if protocol.trust is not None and not protocol.relax:
-        raise ValueError("a closed hull and further judges need energies: relax the crystals")
+        raise ValueError(
+            "a closed hull and further judges need energies: leave out --no-relax, or --close and --judges"
+        )
     if origin is not None and not origin.fits(protocol):
         origin = None
     if origin is not None:

@@ -61,7 +61,7 @@ class Constraints:
                 "which the other constraints exclude"
             )
         if self.max_sites is not None and self.max_sites < 1:
-            raise ConstraintError(f"max_sites is {self.max_sites}: a crystal has at least one site")
+            raise ConstraintError(f"--max-sites is {self.max_sites}: a crystal has at least one site")
         if self.system and self.max_sites is not None and self.max_sites < len(self.system):
             raise ConstraintError(f"{len(self.system)} elements do not fit on {self.max_sites} sites")
 

@@ -19,7 +19,10 @@ MAX_LITERAL = 5_000_000
 """Characters of a Python literal: its syntax tree is some hundred times as large."""
 COLUMNS = ("cif", "structure", "relaxed_structure", "relxed_structure", "final_structure", "atoms", "poscar")
 """Where several columns hold structures, the first of these names, in any case."""
-_ADVICE = "name it: structure_column=..., or crysjepa convert FILE OUT.parquet --structure-column NAME"
+_ADVICE = (
+    "crysjepa convert FILE OUT.parquet --structure-column NAME takes one of them "
+    "(structure_column=NAME in Python)"
+)
 
 
 def choose_column(

@@ -31,7 +31,7 @@ def composition(context: RankerContext) -> Composition:
     if context.scale != hull.scale and not context.allow_mixed_scales:
         raise ScaleMismatch(
             f"the reference's formation energies are on the scale {context.scale!r} but the hull is on "
-            f"{hull.scale!r}: give both of one scale"
+            f"{hull.scale!r}: give a --reference and a --hull of one scale"
         )
     labelled = np.flatnonzero(np.isfinite(energies))
     weights, error = fit_ridge(_features(element_fractions(context.reference[labelled])), energies[labelled])

@@ -186,8 +186,8 @@ def _shifts_to(
         has = "no formation energies" if context.formation_energies is None else f"those of {context.scale!r}"
         raise ScaleMismatch(
             f"the model's formation energies are on the scale {model.scale!r} but the hull is on "
-            f"{hull.scale!r}, and the reference has {has} to fit the difference on: give a hull on "
-            f"{model.scale!r}, or a reference with energies on {hull.scale!r}"
+            f"{hull.scale!r}, and the reference has {has} to fit the difference on: give a --hull "
+            f"on {model.scale!r}, or a --reference with energies on {hull.scale!r}"
         )
     shifts = _fit(model, context.jepa_index, context, relaxed=relaxed)
     return shifts, (

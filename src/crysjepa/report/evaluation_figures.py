@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from crysjepa.report.figures import place_labels
 from crysjepa.report.results import plain
 from crysjepa.report.style import INK, LINE, ROUND_COLOURS, ROUND_MARKERS, in_house_style
+from crysjepa.report.wording import Along
 
 _MAX_NAME = 28
 _CURVES = {"stable": "S", "novel": "N", "sun": "S.U.N.", "vsun": "V.S.U.N."}
@@ -92,8 +93,8 @@ def energies_figure(
 
 
 @in_house_style
-def tradeoff_figure(curves: Mapping[str, Any], distance: str) -> Figure | None:
-    """Cumulative rates in percent over percentiles of a distance (Fig. 1b, 5a).
+def tradeoff_figure(curves: Mapping[str, Any], along: Along) -> Figure | None:
+    """Cumulative rates in percent over percentiles of a distance (Fig. 1b, 5a), or of another column.
 
     ``curves`` has ``percentiles`` and, for each rate that there is, ``rates[name]`` as fractions and
     ``intervals[name]`` as pairs. None without a rate.
@@ -112,7 +113,7 @@ def tradeoff_figure(curves: Mapping[str, Any], distance: str) -> Figure | None:
         axes.plot(
             x, y, color=colour, lw=1.8, marker=ROUND_MARKERS[i % 6], markersize=4.5, label=_CURVES[name]
         )
-    axes.set_xlabel(f"crystals nearest by {plain(distance, 40)}, % of those that have one")
+    axes.set_xlabel(f"crystals {along.those_first}, % of those that have one")
     axes.set_ylabel("% of these crystals")
     axes.set_xlim(0, 100)
     axes.set_ylim(0)

@@ -24,6 +24,7 @@ from crysjepa.report.funnel import funnel, near_misses, passed, reasons, shortli
 from crysjepa.report.results import (
     RATES,
     Results,
+    plain,
     rate_interval,
     read_results,
     real,
@@ -43,6 +44,7 @@ from crysjepa.report.wording import (
     number,
     percent,
     plainly,
+    score_meaning,
     significant,
     space_group,
 )
@@ -103,6 +105,7 @@ def render(results: Results) -> str:
     missed = [] if listed else near_misses(results)
     shown = missed or [(row, ()) for row in listed[:MAX_ROWS]]
     cards = [make_card(results, row, texts, f"c{i}") for i, (row, texts) in enumerate(shown)]
+    ranker = plain(results.protocol.get("ranker"), 60)
     survived = passed(results.drawn)["stable"]
     survivors = int(survived.sum())
     new = None
@@ -129,7 +132,8 @@ def render(results: Results) -> str:
         figure=_figures(results, listed),
         converged=converged(results),
         threshold=results.threshold,
-        ranker=results.protocol.get("ranker"),
+        ranker=ranker,
+        score_meaning=score_meaning(ranker),
         caveats=caveats(results, listed),
         notes=listed_notes(results.metrics.get("notes")),
         protocol=list(flat(results.protocol)),

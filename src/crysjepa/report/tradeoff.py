@@ -1,4 +1,4 @@
-"""The page of ``crysjepa tradeoff``: curves, the plane and the energies of one set, from its folder."""
+"""The page of ``crysjepa tradeoff``: curves and the energies of one set, from its folder."""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ from crysjepa.report.evaluation_figures import energies_figure, tradeoff_figure
 from crysjepa.report.page import inline_svg
 from crysjepa.report.results import numbers, plain, real
 from crysjepa.report.style import save_figure
-from crysjepa.report.wording import flat, percent, significant
+from crysjepa.report.wording import Along, flat, percent, significant
 from crysjepa.runtime.files import read_json, write_parquet, write_text
 
 _COLUMNS = {"stable": "S", "novel": "N", "unique": "U", "sun": "S.U.N.", "vsun": "V.S.U.N."}
 _KEPT = ("structure_distance", "composition_distance", "no_fingerprint")
-CAPTIONS = {
-    "tradeoff": "Cumulative rates over percentiles of the distance, as in Fig. 1(b) and 5(a) of the paper, "
-    "with bootstrap 95 % intervals.",
-    "tradeoff_energies": "Energies above hull of the nearest and the farthest half by distance.",
-}
+
+
+def _captions(along: Along) -> dict[str, str]:
+    by = f"percentiles of the {along.name}" if along.is_distance else f"percentiles of {along.name}"
+    return {
+        "tradeoff": f"Cumulative rates over {by}, as over those of the distance in Fig. 1(b) and 5(a) of the "
+        "paper, with bootstrap 95 % intervals.",
+        "tradeoff_energies": f"Energies above hull of the {along.first} and the {along.last} half by "
+        f"{along.name}.",
+    }
 
 
 def write_tradeoff(folder: Path, table: CandidateTable) -> Path:
@@ -35,9 +40,14 @@ def write_tradeoff(folder: Path, table: CandidateTable) -> Path:
     write_parquet(pa.Table.from_pandas(frame[kept], preserve_index=False), folder / "tradeoff.parquet")
     distance, energy = numbers(frame, column), numbers(frame, "e_above_hull")
     middle = curves["distances"][len(curves["distances"]) // 2 - 1]
-    halves = {"nearest half": energy[distance <= middle], "farthest half": energy[distance > middle]}
+    along = Along(column, plain(result["protocol"].get("ranker"), 40))
+    captions = _captions(along)
+    halves = {
+        f"{along.first} half": energy[distance <= middle],
+        f"{along.last} half": energy[distance > middle],
+    }
     figures = {
-        "tradeoff": tradeoff_figure(curves, column.replace("_", " ")),
+        "tradeoff": tradeoff_figure(curves, along),
         "tradeoff_energies": energies_figure(
             {name: values for name, values in halves.items() if len(values)},
             real(result["protocol"].get("e_above_hull_max")),
@@ -50,11 +60,12 @@ def write_tradeoff(folder: Path, table: CandidateTable) -> Path:
             if figure is not None:
                 save_figure(figure, folder / f"{name}.{kind}")
         if figure is not None:
-            inline[name] = inline_svg(figure, name, CAPTIONS[name])
+            inline[name] = inline_svg(figure, name, captions[name])
     first, last = ({k: v[at] for k, v in curves["rates"].items()} for at in (0, -1))
-    nearest = curves["percentiles"][0]
+    share = curves["percentiles"][0]
     said = [
-        f"{_COLUMNS[k]} {percent(first[k])} among the nearest {nearest} %, {percent(last[k])} in all"
+        f"{_COLUMNS[k]} {percent(first[k])} among the {share} % {along.those_first}, "
+        f"{percent(last[k])} in all"
         for k in ("stable", "novel")
         if k in first
     ]
@@ -62,16 +73,16 @@ def write_tradeoff(folder: Path, table: CandidateTable) -> Path:
     notes = [*result["notes"]]
     if left_out:
         notes.append(
-            f"{left_out:,} of {curves['num_crystals']:,} crystals have no distance and are left out here."
+            f"{left_out:,} of {curves['num_crystals']:,} crystals have no {along.name} and are left out here."
         )
     html = page(
-        kicker="stability and novelty along a distance",
+        kicker=f"stability and novelty along {along.name}",
         title="Trade-off",
         headline="; ".join(said) or "Neither stability nor novelty was judged.",
         lines=notes,
-        tables=[_table(curves)],
+        tables=[_table(curves, along)],
         figures=inline,
-        captions=CAPTIONS,
+        captions=captions,
         details=[("Protocol", list(flat(result["protocol"]))), ("Versions", list(flat(result["versions"])))],
     )
     path = folder / "tradeoff.html"
@@ -79,7 +90,7 @@ def write_tradeoff(folder: Path, table: CandidateTable) -> Path:
     return path
 
 
-def _table(curves: dict[str, object]) -> Table:
+def _table(curves: dict[str, object], along: Along) -> Table:
     rates = curves["rates"]
     assert isinstance(rates, dict)
     names = [k for k in _COLUMNS if k in rates]
@@ -89,7 +100,6 @@ def _table(curves: dict[str, object]) -> Table:
         rows.append(
             (f"{percentile} %", f"{num:,}", significant(distance), *(percent(rates[k][at]) for k in names))
         )
-    columns = ("nearest", "crystals", plain(curves["column"], 40), *(_COLUMNS[k] for k in names))
-    return Table(
-        "Cumulative rates", columns, rows, "Of the crystals nearest to known ones, up to each percentile."
-    )
+    columns = (along.first, "crystals", along.name, *(_COLUMNS[k] for k in names))
+    note = f"Of the crystals {along.those_first}, up to each percentile."
+    return Table("Cumulative rates", columns, rows, note)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,50 @@ RATE_LETTERS = {
     "vsun_supported": "and supported",
 }
 """The rates as a table's columns have them."""
+_DISTANCES = {"jepa-distance": "distance D_C", "fingerprint": "distance of fingerprints"}
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+
+
+def score_meaning(ranker: str) -> str:
+    """What a ranker's score is, with its unit; "" if the ranker was not recorded."""
+    if not ranker or ranker == "random":
+        return "drawn at random" if ranker else ""
+    return _DISTANCES.get(ranker, "energy above hull, eV/atom")
+
+
+@dataclass(frozen=True)
+class Along:
+    """The words for an order of crystals along a column: a distance has near ones, any other number low ones.
+
+    ``ranker`` is what the column ``score`` is by, if that was recorded.
+    """
+
+    column: str
+    ranker: str = ""
+
+    @property
+    def is_distance(self) -> bool:
+        return self.column.endswith("distance") or (self.column == "score" and self.ranker in _DISTANCES)
+
+    @property
+    def name(self) -> str:
+        """Of the column, for people."""
+        if self.column == "score":
+            return f"score by {self.ranker}" if self.ranker else "score"
+        return plain(self.column.replace("_", " ") if self.is_distance else self.column, 40)
+
+    @property
+    def first(self) -> str:
+        return "nearest" if self.is_distance else "lowest"
+
+    @property
+    def last(self) -> str:
+        return "farthest" if self.is_distance else "highest"
+
+    @property
+    def those_first(self) -> str:
+        """Which crystals come first."""
+        return f"nearest to known ones ({self.name})" if self.is_distance else f"with the lowest {self.name}"
 
 
 def headline(results: Results, survivors: int, listed: int, new: int | None = None) -> str:

@@ -54,7 +54,7 @@ def diagnose_table(
         If ``max_crystals`` is below 2, or fewer than two crystals can be embedded.
     """
     if max_crystals < 2:
-        raise ValueError(f"max_crystals is {max_crystals}: it takes at least 2 to compare")
+        raise ValueError(f"--max-crystals is {max_crystals}: it takes at least 2 to compare")
     readable = len(table.ok_ids)
     table = _sample(table, max_crystals, seed)
     sampled = len(table.ok_ids)

@@ -72,9 +72,9 @@ def generate(
     """
     check_file(out)
     if num < 1:
-        raise ValueError(f"num is {num}: ask for at least one crystal")
+        raise ValueError(f"--num is {num}: ask for at least one crystal")
     if processes is not None and processes < 1:
-        raise ValueError(f"processes is {processes}: at least one is needed")
+        raise ValueError(f"--processes is {processes}: at least one is needed")
     constraints = constraints or Constraints()
     source, chosen = make_generator(generator, options), resolve_device(device)
     samples = draw(

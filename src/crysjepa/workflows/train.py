@@ -134,7 +134,7 @@ def train(
     generator: Generator
     if size == "paper":
         if init is not None:
-            raise ValueError("the paper's diffusion model starts from random weights: leave init out")
+            raise ValueError("the paper's diffusion model starts from random weights: leave out --init")
         generator, training = DiffusionGenerator.train(crystals, PAPER, chosen, **options)
     else:
         jepa = CrysJepa.load(init or shipped("jepa"))

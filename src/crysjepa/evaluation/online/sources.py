@@ -107,7 +107,8 @@ class Optimade:
             formula = value_at(entry, ("attributes", self.provider.formula))
             if not elements_of(formula) <= set(self.asked.split("-")):
                 self._fail(
-                    f"the server sent {formula}. It does not understand the filter: use another base_url"
+                    f"the server sent {formula}. It does not understand the filter: name another "
+                    "address, --fetch-phases PROVIDER=URL"
                 )
 
     def _session_class(self) -> type[requests.Session]:
@@ -148,7 +149,10 @@ class Optimade:
                 problem = f"it cannot be reached ({type(error).__name__}); is there a network?"
             if wait > LONGEST_WAIT:
                 self._fail(f"{problem}. The server asks for a wait of {wait:.0f} s: try again after that")
-        self._fail(f"{problem} ({TRIES} tries). Try again later, or give another base_url")
+        self._fail(
+            f"{problem} ({TRIES} tries). Try again later, or name another address: "
+            "--fetch-phases PROVIDER=URL"
+        )
 
 
 def _quoted(system: str) -> str:
@@ -183,7 +187,7 @@ class MaterialsProject:
         if not self.api_key:
             raise DatasetError(
                 f"{self.provider.name} needs a key: get one at https://next-gen.materialsproject.org/api and "
-                f"set ${variable}. The provider 'mp' needs none"
+                f"set ${variable}. --fetch-phases mp needs none"
             )
         try:
             from mp_api.client import MPRester
@@ -204,7 +208,7 @@ class MaterialsProject:
         except Exception as error:  # its own, requests' and json's
             raise DatasetError(
                 f"{self.provider.name} ({self.url}), asked for {system}: {type(error).__name__}: {error}. "
-                "Try again later, or use the provider 'mp'"
+                "Try again later, or --fetch-phases mp"
             ) from error
         phases = [Phase.of(self.provider, entry.get("material_id"), entry) for entry in found]
         yield from by_system(phases, system, missing).items()

@@ -63,7 +63,7 @@ class SubstitutionConfig:
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
-            raise ValueError(f"temperature is {self.temperature}: it must be above 0")
+            raise ValueError(f"--temperature is {self.temperature}: it must be above 0")
         if not 0 <= self.another_swap < 1:
             raise ValueError(f"another_swap is {self.another_swap}: it must be at least 0 and below 1")
 
