@@ -3,6 +3,9 @@
 >>> from crysjepa import api
 >>> api.generate(1000, out="new.parquet", seed=1)                                        # doctest: +SKIP
 >>> api.screen("new.parquet", reference="known", by="jepa-hull", out="ranked.parquet")  # doctest: +SKIP
+
+A script that calls them needs no ``if __name__ == "__main__":``, though they start processes: these do not
+import the script, unless its own functions or classes are sent to them.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from crysjepa import datasets
@@ -26,7 +30,7 @@ from crysjepa.discovery.loop import discover_crystals
 from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.force_field_hull import force_field_hull
 from crysjepa.evaluation.given import energies_of as energies_of
-from crysjepa.evaluation.given import energies_told, read_given
+from crysjepa.evaluation.given import energies_told, is_run, read_given, results_of
 from crysjepa.evaluation.reference import Known
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.nn.checkpoint import read_header
@@ -44,8 +48,8 @@ from crysjepa.workflows.generate import Generated as Generated
 from crysjepa.workflows.generate import generate as generate
 from crysjepa.workflows.inputs import Report, Source, resolve_device
 from crysjepa.workflows.inputs import beside as _beside
-from crysjepa.workflows.inputs import check_file as _check_file
 from crysjepa.workflows.inputs import stage as _stage
+from crysjepa.workflows.output import Output, OutputError, check_folder
 from crysjepa.workflows.screen import Screened as Screened
 from crysjepa.workflows.screen import embed as embed
 from crysjepa.workflows.screen import screen as screen
@@ -62,15 +66,25 @@ def relax(
     force_field: str = "chgnet",
     settings: RelaxSettings | None = None,
     device: str = "auto",
+    overwrite: bool = False,
     progress: Report | None = None,
 ) -> CandidateTable:
     """Relax crystals with a force field; a run that was interrupted goes on from ``OUT.shards``.
 
-    The file's metadata say where its energies come from. How long each took, which no two runs agree on, goes
-    to ``OUT.seconds.csv``.
+    The file's metadata say where its energies come from, and how it was made: an ``out`` that is there and
+    was made just so is read, one that was made otherwise is refused unless ``overwrite``. How long each took,
+    which no two runs agree on, goes to ``OUT.seconds.csv``.
     """
-    _check_file(out)
+    place, info = Output(out), force_field_info(force_field)
+    told = {
+        "force_field": {"name": info.name, "version": info.version},
+        "settings": (settings or RelaxSettings()).model_dump(mode="json"),
+    }
+    if place.found("relax", told, {"input": source}, overwrite=overwrite) is not None:
+        return CandidateTable.read(out) if place.has_everything else datasets.load(str(out))
     table = datasets.load(str(source))
+    if place.kind == "poscar" and len(table) != 1:
+        raise OutputError(f"a POSCAR holds one crystal, not {len(table)}: write .extxyz, .cif or a folder")
     shards = _beside(out, ".shards")
     done = relax_crystals(
         table.crystals(table.ok_ids),
@@ -81,7 +95,7 @@ def relax(
         progress=_stage(progress, "relax"),
     )
     relaxed = done.apply_to(table)
-    relaxed.write(out, energies_told(done.force_field, done.settings))
+    place.write(relaxed, energies_told(done.force_field, done.settings))
     pd.Series(done.seconds(), name="seconds").rename_axis("id").to_csv(_beside(out, ".seconds.csv"))
     shutil.rmtree(shards, ignore_errors=True)
     return relaxed
@@ -94,17 +108,25 @@ def hull(
     force_field: str = "chgnet",
     settings: RelaxSettings | None = None,
     device: str = "auto",
+    overwrite: bool = False,
     progress: Report | None = None,
 ) -> pa.Table:
     """Make a hull of a force field's own energies; what was interrupted goes on from ``OUT.shards``.
 
     See :func:`crysjepa.evaluation.force_field_hull.force_field_hull`.
     """
-    _check_file(out)
+    place, info = Output(out, only="a hull is no table of structures"), force_field_info(force_field)
+    told = {
+        "force_field": {"name": info.name, "version": info.version},
+        "settings": None if settings is None else settings.model_dump(mode="json"),
+    }
+    if place.found("hull", told, {"input": source}, overwrite=overwrite) is not None:
+        return pq.read_table(out)
     shards = _beside(out, ".shards")
     rows = force_field_hull(
         datasets.load(str(source)), Path(out), force_field=force_field, settings=settings,
         source=Path(source).name, device=resolve_device(device), shards=shards, progress=progress,
+        about={"made": place.made},
     )  # fmt: skip
     shutil.rmtree(shards, ignore_errors=True)
     return rows
@@ -125,8 +147,8 @@ def diagnose(
     ``model`` is a checkpoint, by default the shipped one. See
     :func:`crysjepa.workflows.diagnose.diagnose_table`.
     """
-    if out is not None and Path(out).is_file():
-        raise ValueError(f"{out} is a file: name a folder to write to")
+    if out is not None:
+        check_folder(out)
     chosen, jepa = resolve_device(device), CrysJepa.load(model)
     return diagnose_table(
         jepa, datasets.load(str(source)), None if out is None else Path(out),
@@ -139,6 +161,7 @@ def discover(
     *,
     config: DiscoverConfig | None = None,
     device: str = "auto",
+    overwrite: bool = False,
     progress: Report | None = None,
 ) -> Path:
     """The whole loop, from known crystals to a short list and its page, whose path is returned.
@@ -146,7 +169,9 @@ def discover(
     See :func:`crysjepa.discovery.loop.discover_crystals`.
     """
     chosen = config or PRESETS["quick"]
-    return discover_crystals(chosen, Path(out), device=resolve_device(device), progress=progress)
+    return discover_crystals(
+        chosen, Path(out), device=resolve_device(device), overwrite=overwrite, progress=progress
+    )
 
 
 def check(
@@ -160,6 +185,7 @@ def check(
     seconds: float | None = 1800.0,
     device: str = "auto",
     processes: int | None = None,
+    overwrite: bool = False,
     progress: Report | None = None,
 ) -> CandidateTable:
     """Phonons, elastic constants, bonding and orderings of a short list, in ``OUT/checked.parquet``.
@@ -167,17 +193,31 @@ def check(
     Of a finished run it is the short list that is checked. ``seconds`` are for one crystal's phonons and
     elastic constants. See :func:`crysjepa.checks.check.check_crystals`.
     """
-    if Path(out).is_file():
-        raise ValueError(f"{out} is a file: name a folder to write to")
+    check_folder(out)
     info = force_field_info(force_field)
+    place = Output(Path(out) / "checked.parquet")
+    told = {
+        "force_field": {"name": info.name, "version": info.version},
+        "phonons": phonons,
+        "elastic": elastic,
+        "seconds": seconds,
+    }
+    read = {"input": _results_of(source), "reference": reference}
+    if place.found("check", told, read, overwrite=overwrite) is not None:
+        return CandidateTable.read(place.path)
     table = check_crystals(
         _listed(read_given(source).table), reference=Known.load(reference).crystals(),
         force_field=force_field, device=resolve_device(device), processes=processes, phonons=phonons,
         elastic=elastic, seconds=seconds, progress=progress,
     )  # fmt: skip
     about = {"force_field": info.name, "version": info.version, "reference": str(reference)}
-    table.write(Path(out) / "checked.parquet", {"sense": about})
+    place.write(table, {"sense": about})
     return table
+
+
+def _results_of(source: Source) -> Source:
+    """The file that counts of a finished run: its log, and results beside it, may change."""
+    return results_of(Path(source)) if is_run(source) else source
 
 
 def _listed(table: CandidateTable) -> CandidateTable:

@@ -51,7 +51,12 @@ from crysjepa.weights import shipped
 
 
 def discover_crystals(
-    config: DiscoverConfig, out: Path, *, device: str = "cpu", progress: Report | None = None
+    config: DiscoverConfig,
+    out: Path,
+    *,
+    device: str = "cpu",
+    overwrite: bool = False,
+    progress: Report | None = None,
 ) -> Path:
     """Run the loop into ``out``; a run that was interrupted goes on where it stood.
 
@@ -64,7 +69,7 @@ def discover_crystals(
             f"{config.preset} needs models of the paper's size: train them with `crysjepa train --size paper`"
             " and `crysjepa pretrain --size paper`, and name them with --generator and --jepa"
         )
-    loop = _Loop(config, out, device, progress or (lambda stage, done, total: None))
+    loop = _Loop(config, out, device, progress or (lambda stage, done, total: None), overwrite)
     loop.prepare()
     for round_ in range(config.rounds + 1):
         loop.generate(round_)
@@ -82,7 +87,9 @@ def discover_crystals(
 class _Loop:
     """The stages; each reads what earlier ones wrote, so that a resumed run takes the same path."""
 
-    def __init__(self, config: DiscoverConfig, out: Path, device: str, report: Report) -> None:
+    def __init__(
+        self, config: DiscoverConfig, out: Path, device: str, report: Report, overwrite: bool = False
+    ) -> None:
         self.config, self.device, self.report = config, device, report
         self.generator_path = Path(config.generator) if config.generator else shipped("generator")
         self.jepa_path = Path(config.jepa) if config.jepa else shipped("jepa")
@@ -91,7 +98,7 @@ class _Loop:
         inputs = protocol_inputs(config.protocol, self.known, self.hull, device)
         models = {"generator": file_hash(self.generator_path), "jepa": file_hash(self.jepa_path)}
         models |= trust_inputs(config.protocol)
-        self.run = Run(out, config.model_dump(mode="json"), inputs | models)
+        self.run = Run(out, config.model_dump(mode="json"), inputs | models, overwrite=overwrite)
 
     # -- stages ----------------------------------------------------------------------------
 
