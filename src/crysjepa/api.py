@@ -3,6 +3,9 @@
 >>> from crysjepa import api
 >>> api.generate(1000, out="new.parquet", seed=1)                                        # doctest: +SKIP
 >>> api.screen("new.parquet", reference="known", by="jepa-hull", out="ranked.parquet")  # doctest: +SKIP
+
+A script that calls them needs no ``if __name__ == "__main__":``, though they start processes: these do not
+import the script, unless its own functions or classes are sent to them.
 """
 
 from crysjepa.dft.gpaw.run import dft_run

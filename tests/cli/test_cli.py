@@ -61,7 +61,7 @@ def test_version_and_data():
     assert "10.1002/qua.24917" in call("data", "info", "flla")
     known = " ".join(call("data", "info", "known").split())
     assert "27,708 rows" in known and "40,872 with an energy" in known and "lemat_systems.parquet" in known
-    assert "mp_20" in call("data", "info", "nothing", status=1)
+    assert "mp_20" in call("data", "info", "nothing", status=2)
 
 
 @pytest.mark.parametrize("width", [30, 80, 200])
@@ -122,10 +122,11 @@ def test_doctor_tells_of_force_fields_and_devices():
 
 def test_generate_is_seeded_and_has_its_columns(tiny, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        call("generate", "--num", 9, "--seed", seed, "--generator", tiny.generator, "--out", tmp_path / name)
-    files = [(tmp_path / name).read_bytes() for name in "abc"]
+        out = tmp_path / f"{name}.parquet"
+        call("generate", "--num", 9, "--seed", seed, "--generator", tiny.generator, "--out", out)
+    files = [(tmp_path / f"{name}.parquet").read_bytes() for name in "abc"]
     assert files[0] == files[1] != files[2]
-    table = pq.read_table(tmp_path / "a")
+    table = pq.read_table(tmp_path / "a.parquet")
     assert {"id", "atomic_numbers", "frac_coords", "lattice"} <= set(table.column_names)
     assert table.num_rows == 9
 
@@ -147,10 +148,10 @@ def test_generate_by_substitution_obeys_and_tells_its_counts(tmp_path):
 
 
 def test_generate_excludes_by_default_and_says_so(tiny, tmp_path):
-    text = call("generate", "--num", 4, "--generator", tiny.generator, "--out", tmp_path / "a")
+    text = call("generate", "--num", 4, "--generator", tiny.generator, "--out", tmp_path / "a.parquet")
     assert "no radioactive elements and no noble gases (the default)" in text
     text = call("generate", "--num", 4, "--generator", tiny.generator, "--exclude-elements", "none",
-                "--out", tmp_path / "b")  # fmt: skip
+                "--out", tmp_path / "b.parquet")  # fmt: skip
     assert "radioactive elements and noble gases allowed" in text
 
 
@@ -253,8 +254,8 @@ def test_one_bad_crystal_costs_no_other(tiny, tmp_path, misfits, packed):
 def test_a_score_in_the_input_does_not_show_through(tiny, tmp_path, salts):
     table = CandidateTable.from_crystals(salts).decide("novelty", {"NaCl": "known"}, Status.REJECTED)
     table.with_column("score", dict.fromkeys(table.ids, -9.0), "Float64").write(tmp_path / "in.parquet")
-    call("screen", tmp_path / "in.parquet", "--by", "random", "--out", tmp_path / "o")
-    rows = {r["id"]: r for r in pq.read_table(tmp_path / "o").to_pylist()}
+    call("screen", tmp_path / "in.parquet", "--by", "random", "--out", tmp_path / "o.parquet")
+    rows = {r["id"]: r for r in pq.read_table(tmp_path / "o.parquet").to_pylist()}
     assert (rows["NaCl"]["status"], rows["NaCl"]["reason"]) == ("rejected", "known")
     assert rows["NaCl"]["score"] is None and all(r["score"] != -9.0 for r in rows.values())
 
@@ -273,9 +274,9 @@ def test_no_reference_is_last_with_the_reason(tiny, tmp_path, salts):
         "--jepa",
         tiny.jepa,
         "--out",
-        tmp_path / "o",
+        tmp_path / "o.parquet",
     )
-    rows = pq.read_table(tmp_path / "o").to_pylist()
+    rows = pq.read_table(tmp_path / "o.parquet").to_pylist()
     assert [(r["id"], r["rank"]) for r in rows] == [("NaCl", 1), ("Pt", 2)]
     assert rows[1]["score"] is None and "no reference" in rows[1]["reason"]
 
@@ -337,10 +338,12 @@ def test_compete_closes_the_hull_of_anyones_crystals(tiny, tmp_path):
 def test_a_hull_of_a_force_fields_own_energies_judges_its_crystals(tiny, tmp_path):
     own, out = tmp_path / "own.parquet", tmp_path / "e"
     emt = ["--force-field", "ase.calculators.emt:EMT"]
-    text = call("hull", tiny.reference, "--out", own, "--static", *emt)
+    text = call("hull", tiny.reference, "--out", own, "--static", *emt, status=1)
     assert "0 of 7 crystals have an energy" in text and "No EMT-potential" in " ".join(text.split())
     lennard_jones = ["--force-field", "ase.calculators.lj:LennardJones"]
-    text = call("hull", tiny.reference, "--out", own, "--max-steps", 2, *lennard_jones)
+    again = ["hull", tiny.reference, "--out", own, "--max-steps", 2, *lennard_jones]
+    assert "--overwrite" in call(*again, status=2)
+    text = call(*again, "--overwrite")
     assert "6 of 7 crystals have an energy" in text
     assert "reference energy for Ti" in text and "crysjepa evaluate --hull" in " ".join(text.split())
     assert not list(tmp_path.glob("*.shards"))
@@ -375,7 +378,7 @@ def test_compare_and_tradeoff(tiny, tmp_path):
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
     (tmp_path / "e" / "metrics.json").write_text(json.dumps(metrics | {"vsun": 1.0}))
     assert "was changed after crysjepa wrote it" in call("tradeoff", tmp_path / "e", "--by", "x", status=1)
-    assert "no preset 'lenient'" in call("evaluate", "flla", "--preset", "lenient", "--out", "x", status=1)
+    assert "no preset 'lenient'" in call("evaluate", "flla", "--preset", "lenient", "--out", "x", status=2)
 
 
 def test_train_pretrain_finetune(tiny, tmp_path):
@@ -398,28 +401,44 @@ def test_train_pretrain_finetune(tiny, tmp_path):
 @pytest.mark.parametrize(
     "command, says",
     [
-        (["screen", "nowhere.cif", "--out", "x"], "nowhere.cif"),
-        (["generate", "--num", "0", "--out", "x"], "at least one"),
-        (["generate", "--num", "1", "--generator", "none.safetensors", "--out", "x"], "none.safetensors"),
-        (["relax", "flla", "--force-field", "nonsense", "--out", "x"], "nonsense"),
+        (["screen", "nowhere.cif", "--out", "x.parquet"], "nowhere.cif"),
+        (["generate", "--num", "0", "--out", "x.parquet"], "at least one"),
+        (
+            ["generate", "--num", "1", "--generator", "none.safetensors", "--out", "x.parquet"],
+            "none.safetensors",
+        ),
+        (["relax", "flla", "--force-field", "nonsense", "--out", "x.parquet"], "nonsense"),
         (["discover", "--preset", "nope", "--out", "x"], "quick"),
         (["report", "nowhere"], "nowhere"),
-        (["generate", "--num", "1", "--device", "gpu", "--out", "x"], "gpu"),
-        (["generate", "--num", "1", "--out", "."], "folder"),
-        (["generate", "--num", "1", "--generator", "magic", "--out", "x"], "substitution"),
-        (["generate", "--num", "1", "--elements", "Li,Xx", "--out", "x"], "Xx"),
+        (["generate", "--num", "1", "--device", "gpu", "--out", "x.parquet"], "gpu"),
+        (["embed", "flla", "--out", "."], "name a Parquet file"),
+        (["generate", "--num", "1", "--generator", "magic", "--out", "x.parquet"], "substitution"),
+        (["generate", "--num", "1", "--elements", "Li,Xx", "--out", "x.parquet"], "Xx"),
         (
-            ["generate", "--num", "1", "--elements", "Li", "--exclude-elements", "Li", "--out", "x"],
-            "no element",
+            ["generate", "--num", "1", "--elements", "Li", "--exclude-elements", "Li", "--out", "x.parquet"],
+            "no element of both",
         ),
-        (["generate", "--num", "1", "--processes", "0", "--out", "x"], "processes"),
-        (["generate", "--num", "1", "--temperature", "0", "--out", "x"], "temperature"),
-        (["screen", "flla", "--by", "taste", "--out", "x"], "taste"),
+        (["generate", "--num", "1", "--processes", "0", "--out", "x.parquet"], "processes"),
+        (
+            [
+                "generate",
+                "--num",
+                "1",
+                "--generator",
+                "substitution",
+                "--temperature",
+                "0",
+                "--out",
+                "x.parquet",
+            ],
+            "temperature",
+        ),
+        (["screen", "flla", "--by", "taste", "--out", "x.parquet"], "taste"),
     ],
 )
 def test_errors_are_one_line_that_helps(command, says, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = call(*command, status=1)
+    text = call(*command, status=2)
     assert says in text and "Traceback" not in text
     assert not any(tmp_path.iterdir())
 
@@ -429,4 +448,4 @@ def test_a_config_with_a_typo_is_refused(tmp_path):
     settings.write_text("nmu = 3\n")
     assert "nmu" in call("discover", "--config", settings, "--out", tmp_path / "x", status=1)
     settings.write_text("num = = 3\n")
-    assert "TOML" in call("discover", "--config", settings, "--out", tmp_path / "x", status=1)
+    assert "TOML" in call("discover", "--config", settings, "--out", tmp_path / "x", status=2)

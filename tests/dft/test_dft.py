@@ -81,7 +81,7 @@ def test_folders_need_no_potcar_and_say_what_they_are(files, salts):
     assert structure_hash(salts[0]) != structure_hash(salts[1]) == structure_hash(salts[1].with_ids(["x"]))
     assert manifest.settings["versions"]["pymatgen"] and manifest.settings["flow"] is None
     text = call("dft", "export", files / "shortlist.parquet", "--to", files / "dft", "--as", "folders",
-                status=1)  # fmt: skip
+                status=2)  # fmt: skip
     assert "choose another --to" in text
 
 

@@ -168,14 +168,14 @@ def test_convert(tmp_path, salts):
 def test_convert_refuses_before_any_work(tmp_path, salts):
     write_crystals(salts, tmp_path / "a.cif")
     (tmp_path / "b.cif").write_text("data_x")
-    assert "of no known kind" in convert(tmp_path / "absent.cif", tmp_path / "a.doc", status=1)
+    assert "of no known kind" in convert(tmp_path / "absent.cif", tmp_path / "a.doc", status=2)
     assert "there already: choose another name, or --overwrite" in convert(
-        tmp_path / "a.cif", tmp_path / "b.cif", status=1
+        tmp_path / "a.cif", tmp_path / "b.cif", status=2
     )
     assert (tmp_path / "b.cif").read_text() == "data_x"
     convert(tmp_path / "a.cif", tmp_path / "b.cif", "--overwrite")
     assert len(read_crystals(tmp_path / "b.cif")) == 7
-    assert "what is to be read" in convert(tmp_path / "a.cif", tmp_path / "a.cif", "--overwrite", status=1)
+    assert "what is to be read" in convert(tmp_path / "a.cif", tmp_path / "a.cif", "--overwrite", status=2)
     (tmp_path / "c.cif").write_text("nothing")
     assert "none of 1 crystals can be written" in convert(tmp_path / "c.cif", tmp_path / "c.csv", status=1)
     assert not (tmp_path / "c.csv").exists()

@@ -157,13 +157,13 @@ def test_the_index_is_kept_where_it_is_asked_for(candidates, tiny, tmp_path):
         api.screen(
             candidates,
             tiny.reference,
-            tmp_path / out,
+            tmp_path / f"{out}.parquet",
             by="jepa-hull",
             jepa=tiny.jepa,
             index=index,
             device="cpu",
         )
-    assert index.exists() and (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert index.exists() and (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
 def test_a_hull_of_its_own(candidates, tiny, tmp_path):
@@ -172,7 +172,14 @@ def test_a_hull_of_its_own(candidates, tiny, tmp_path):
     deep.with_column("formation_energy_per_atom", energies, "Float64").write(tmp_path / "deep.parquet")
     tables = [
         api.screen(
-            candidates, tiny.reference, tmp_path / "o", by="jepa-hull", jepa=tiny.jepa, hull=h, device="cpu"
+            candidates,
+            tiny.reference,
+            tmp_path / "o.parquet",
+            by="jepa-hull",
+            jepa=tiny.jepa,
+            hull=h,
+            device="cpu",
+            overwrite=True,
         ).head(20)
         for h in (tiny.reference, tmp_path / "deep.parquet")
     ]
@@ -182,7 +189,8 @@ def test_a_hull_of_its_own(candidates, tiny, tmp_path):
     CandidateTable.from_crystals(deep.crystals()).write(bare)
     by_known = [
         {r["id"]: r["score"] for r in api.screen(
-            candidates, reference, tmp_path / "o", by="jepa-hull", jepa=tiny.jepa, hull=h, device="cpu"
+            candidates, reference, tmp_path / "o.parquet", by="jepa-hull", jepa=tiny.jepa, hull=h,
+            device="cpu", overwrite=True,
         ).head(20)}
         for reference, h in ((bare, None), (bare, "known"))
     ]  # fmt: skip
@@ -192,9 +200,9 @@ def test_a_hull_of_its_own(candidates, tiny, tmp_path):
 def test_few_candidates_are_scored_as_many_are(candidates, tiny, tmp_path, monkeypatch):
     """Of a few, only the known crystals of their chemical systems are embedded."""
     for by in ("jepa-hull", "jepa-distance"):
-        few = screened(candidates, tiny, tmp_path / "few.parquet", by)[1]
+        few = screened(candidates, tiny, tmp_path / f"few-{by}.parquet", by)[1]
         monkeypatch.setattr(screen, "_FEW", 0)
-        many = screened(candidates, tiny, tmp_path / "many.parquet", by)[1]
+        many = screened(candidates, tiny, tmp_path / f"many-{by}.parquet", by)[1]
         monkeypatch.undo()
         assert few.equals(many)
 
@@ -205,7 +213,7 @@ def test_what_lies_too_far_below_the_hull_does_not_head_the_list(tiny, salts, tm
     energies = {i: -9.0 if i in ("NaCl", "KCl") else -0.1 for i in shallow.ids}
     shallow.with_column("formation_energy_per_atom", energies, "Float64").write(tmp_path / "hull.parquet")
     done = api.screen(
-        tmp_path / "in.parquet", tiny.reference, tmp_path / "o", hull=tmp_path / "hull.parquet",
+        tmp_path / "in.parquet", tiny.reference, tmp_path / "o.parquet", hull=tmp_path / "hull.parquet",
         jepa=tiny.jepa, device="cpu",
     )  # fmt: skip
     rows = done.head(10)

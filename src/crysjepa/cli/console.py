@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import shlex
+import sys
+import time
 import tomllib
 import warnings
 from collections import Counter
@@ -26,7 +29,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from crysjepa.runtime.notes import ReadNote
+from crysjepa import __version__
+from crysjepa.runtime.notes import ReadNote, UsageError
+from crysjepa.runtime.progress import Lines, Log
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,6 +54,10 @@ errors = Console(stderr=True)
 """Progress and errors: standard error, so that results can be piped."""
 
 
+_log = Log()
+"""Of the command at work."""
+
+
 # -- options ---------------------------------------------------------------------------------
 
 Source = Annotated[
@@ -61,6 +70,16 @@ Source = Annotated[
 DataSet = Annotated[str, typer.Argument(help="a data set's name")]
 RunFolder = Annotated[Path, typer.Argument(help="a finished run's folder")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="where to write")]
+OutTable = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        help="where to write: .parquet (holds everything), .csv, .extxyz, .cif, .json, .jsonl, .zip, .vasp, "
+        "or a folder of CIFs (no suffix)",
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there and was made otherwise")]
 Cache = Annotated[Path | None, typer.Option("--out", "-o", help="folder; by default the cache")]
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file with settings of this verb")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda")]
@@ -105,12 +124,15 @@ ChemicalSystem = Annotated[
 MaxSites = Annotated[int | None, typer.Option("--max-sites", help="most sites in the cell")]
 Distinct = Annotated[bool, typer.Option("--distinct", help="no formula twice: it is drawn again")]
 Parents = Annotated[
-    str, typer.Option("--parents", help="known crystals for substitution: a file or a data set's name")
+    str | None,
+    typer.Option("--parents", help="known crystals for substitution: a file or a data set's name [known]"),
 ]
 Temperature = Annotated[
     float | None, typer.Option("--temperature", help="of substitution: near 0, only the likest elements")
 ]
-Pick = Annotated[str, typer.Option("--pick", help="from a file: the first crystals, or random ones")]
+Pick = Annotated[
+    str | None, typer.Option("--pick", help="from a file: the first crystals (default), or random ones")
+]
 Processes = Annotated[
     int | None, typer.Option("--processes", help="by default one for each core; they change no crystal")
 ]
@@ -206,18 +228,27 @@ Version = Annotated[bool, typer.Option("--version", help="print the version and 
 
 
 def friendly(command: Command) -> Command:
-    """Turn the errors that a user can mend into one line and exit status 1 (130 when interrupted)."""
+    """Turn the errors that a user can mend into one line and exit status 1: 2 where what was asked for cannot
+    be, 130 when interrupted.
+    """
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
+        global _log
+        _log = Log()
         try:
+            _log.add(f"crysjepa {__version__}: {shlex.join(['crysjepa', *sys.argv[1:]])}")
+            given = ", ".join(f"{k}={v}" for k, v in kwargs.items() if v is not None)
+            _log.add(f"in {Path.cwd()}, with {given}")
             with notes_shown():
                 return command(*args, **kwargs)
         except (ValueError, OSError, ImportError, RuntimeError) as error:
+            _log.add(f"error: {error}")
             errors.print("[bold red]error:[/] ", end="")
             errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
-            raise typer.Exit(1) from None
+            raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
         except KeyboardInterrupt:
+            _log.add("stopped")
             errors.print("stopped; the same command goes on from here")
             raise typer.Exit(130) from None
 
@@ -233,6 +264,7 @@ def notes_shown() -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
             if issubclass(category, ReadNote):
+                _log.add(f"note: {message}")
                 errors.print(f"note: {message}", markup=False, highlight=False, soft_wrap=True)
             else:
                 usual(message, category, *rest)
@@ -251,8 +283,34 @@ class Verbs(typer.Typer):
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each stage, with an estimate of what is left; yields ``report(stage, done, total)``."""
+def progress(folder: Path | None = None) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each stage, or where there is no terminal a line now and then, with an estimate of what is
+    left; yields ``report(stage, done, total)``. A run's ``folder`` gets a log.
+    """
+    if folder is not None:
+        _log.put_in(folder)
+
+    def tell(line: str) -> None:
+        _log.add(line)
+        if not errors.is_terminal:
+            stamp = time.strftime("%H:%M:%S")
+            errors.print(f"{stamp}  {line}", markup=False, highlight=False, soft_wrap=True)
+
+    with Lines(tell) as lines:
+        if not errors.is_terminal:
+            yield lines.report
+            return
+        with _bars() as bar:
+
+            def both(stage: str, done: int, total: int) -> None:
+                bar(stage, done, total)
+                lines.report(stage, done, total)
+
+            yield both
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str, int, int], None]]:
     columns = (
         TextColumn("{task.description:<28}"),
         BarColumn(),
@@ -356,19 +414,17 @@ def known_size(size: str) -> Literal["small", "paper"]:
         return "small"
     if size == "paper":
         return "paper"
-    raise ValueError(f"no size {size!r}: choose small or paper")
+    raise UsageError(f"no size {size!r}: choose small or paper")
 
 
-def generator_options(parents: str, temperature: float | None, pick: str) -> GeneratorOptions:
+def generator_options(parents: str | None, temperature: float | None, pick: str | None) -> GeneratorOptions:
     """What a generator is told. Raises ValueError for a value that is not allowed."""
     from crysjepa.generators.registry import GeneratorOptions
     from crysjepa.generators.substitution.proposals import SubstitutionConfig
 
-    if pick not in ("first", "random"):
-        raise ValueError(f"no way {pick!r} to pick crystals: choose first or random")
     bold = SubstitutionConfig() if temperature is None else SubstitutionConfig(temperature=temperature)
-    chosen: Literal["first", "random"] = "first" if pick == "first" else "random"
-    return GeneratorOptions(parents=parents, pick=chosen, substitution=bold)
+    chosen: Literal["first", "random"] = "random" if pick == "random" else "first"
+    return GeneratorOptions(parents=parents or "known", pick=chosen, substitution=bold)
 
 
 def known_objective(name: str | None) -> ObjectiveName | None:
@@ -378,7 +434,7 @@ def known_objective(name: str | None) -> ObjectiveName | None:
             return known
     if name is None:
         return None
-    raise ValueError(f"no objective {name!r}: choose energy, info-nce, info-nce-unweighted or sigreg")
+    raise UsageError(f"no objective {name!r}: choose energy, info-nce, info-nce-unweighted or sigreg")
 
 
 # -- printing --------------------------------------------------------------------------------
@@ -391,6 +447,7 @@ def text(value: Any) -> Text:
 
 def say(line: str, *, soft_wrap: bool = False) -> None:
     """Print a line of results as it stands; with ``soft_wrap`` it is not broken at the window's edge."""
+    _log.add(line)
     output.print(line, markup=False, highlight=False, soft_wrap=soft_wrap)
 
 
@@ -445,6 +502,32 @@ def show_hull(rows: pa.Table, out: Path) -> None:
     for reason, number in reasons.most_common(5):
         say(f"{number:>8}  {reason}", soft_wrap=True)
     say(f"wrote {out}: give it to crysjepa evaluate --hull, with the same force field")
+    if rows.num_rows and reasons.total() == rows.num_rows:
+        raise RuntimeError(f"not one of {rows.num_rows} crystals has an energy: the reasons are in {out}")
+
+
+def show_relaxed(table: CandidateTable, out: Path, max_steps: int) -> None:
+    """How many crystals came to each state, how many of them converged, and where they were written.
+
+    Raises RuntimeError where the force field failed for all of them.
+    """
+    show_counts(table, out)
+    if "converged" not in table:  # read again from a format that does not hold it
+        return
+    converged = table.column("converged", table.ok_ids)
+    loose = sum(c is False for c in converged)
+    if loose:
+        steps = f"in {max_steps} steps (--max-steps)" if max_steps else "(--max-steps 0: no step was taken)"
+        say(f"{loose} of these {len(converged)} did not converge {steps}; the column converged says which",
+            soft_wrap=True)  # fmt: skip
+    failed = Counter(
+        str(reason)
+        for stage, reason in zip(table.column("stage"), table.column("reason"), strict=True)
+        if stage == "relax"
+    )
+    if failed and not converged:
+        first = failed.most_common(1)[0][0]
+        raise RuntimeError(f"not one of {failed.total()} crystals could be relaxed: {first}")
 
 
 def show_counts(table: CandidateTable | Screened | Generated, out: Path) -> None:

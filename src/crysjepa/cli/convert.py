@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from crysjepa.cli import console
+from crysjepa.cli import arguments, console
+from crysjepa.io.kinds import kind_of, output_kind
+from crysjepa.runtime.notes import ReadError, UsageError
+from crysjepa.workflows.output import check_writable
 
 Target = Annotated[
     str,
@@ -35,14 +39,18 @@ def convert(
 
     Example: crysjepa convert samples.csv.gz samples.extxyz
     """
-    from crysjepa.io import output_kind
-
-    kind = output_kind(target)
+    try:
+        kind = output_kind(target)
+    except ReadError as error:
+        raise UsageError(str(error)) from None
     out, origin = Path(target), Path(source)
     if out.exists() and origin.exists() and out.samefile(origin):
-        raise ValueError(f"{target} is what is to be read: choose another name")
+        raise UsageError(f"{target} is what is to be read: choose another name")
     if out.exists() and not overwrite and (kind != "folder" or any(out.iterdir())):
-        raise ValueError(f"{target} is there already: choose another name, or --overwrite")
+        raise UsageError(f"{target} is there already: choose another name, or --overwrite")
+    check_writable(out, folder=kind == "folder")
+    arguments.look_at(sources=[source])
+    _look_for_column(origin, structure_column)
 
     from crysjepa import datasets
     from crysjepa.io import write_crystals
@@ -61,3 +69,14 @@ def convert(
         console.say(f"{failed} of them could not be read: the column reason says why", soft_wrap=True)
     if written.left_out:
         console.say(f"note: columns left out: {', '.join(written.left_out)}", soft_wrap=True)
+
+
+def _look_for_column(source: Path, column: str | None) -> None:
+    """Raises UsageError for a column that a CSV file does not have, before the file is read."""
+    kind = kind_of(source.name)
+    if column is None or kind is None or kind[:2] != ("csv", "") or not source.is_file():
+        return
+    with source.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+        names = next(csv.reader(lines), [])
+    if len(names) > 1:  # else it may be parted by other marks than commas
+        arguments.choice("column", column, names)

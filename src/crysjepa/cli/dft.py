@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crysjepa.cli import console
+from crysjepa.cli import arguments, console
+from crysjepa.workflows.output import check_folder
 
 if TYPE_CHECKING:
     from crysjepa.dft.vasp.export import Exported
@@ -91,11 +92,21 @@ def dft_export(
 
     Example: crysjepa dft export run/shortlist --to dft
     """
+    arguments.choice("form", write, ("flows", "folders", "both"))
+    arguments.look_at(
+        sources=[source], tables=[failed_of], force_field=pre_relax, device=device, config=config
+    )
+    if pre_relax is None and failed_of is None:
+        arguments.without_effect("without --pre-relax", fmax=fmax, max_steps=max_steps)
+    if failed_of is None:
+        arguments.without_effect("without --failed-of", unfinished=unfinished)
+    check_folder(to)
+
     from crysjepa import api
     from crysjepa.relaxation.relax import RelaxSettings
 
     settings = console.read_settings(RelaxSettings, config, fmax=fmax, max_steps=max_steps)
-    with console.progress() as report:
+    with console.progress(to) as report:
         done = api.dft_export(
             source, to, write=write, every_row=every_row, failed_of=failed_of, unfinished=unfinished,
             pre_relax=pre_relax, settings=settings, device=device, progress=report,
@@ -153,12 +164,14 @@ def dft_run(
 
     Example: crysjepa dft run run/shortlist --out dft --processes 2
     """
+    arguments.choice("preset", preset, ("quick", "standard"))
+    arguments.look_at(sources=[source, reference, competing], config=config)
+    check_folder(out)
+
     from crysjepa import api
     from crysjepa.dft.gpaw.backend import PRESETS, GpawSettings
 
-    if preset not in PRESETS:
-        raise ValueError(f"no preset {preset!r}: choose from {', '.join(PRESETS)}")
-    with console.progress() as report:
+    with console.progress(out) as report:
         done = api.dft_run(
             source, out, backend=backend, reference=reference, within=within,
             competing=competing, max_sites=max_sites,

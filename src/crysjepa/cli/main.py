@@ -14,9 +14,11 @@ from pathlib import Path
 import typer
 
 from crysjepa import __version__
-from crysjepa.cli import console, convert
+from crysjepa.cli import arguments, console, convert
 from crysjepa.cli import trust as cli_trust
 from crysjepa.cli.dft import dft_app
+from crysjepa.runtime.notes import UsageError
+from crysjepa.workflows.output import Output, check_folder
 
 app = console.Verbs(
     name="crysjepa",
@@ -52,6 +54,8 @@ def data_info(name: console.DataSet) -> None:
 
     Example: crysjepa data info known
     """
+    arguments.choice("data set", name, arguments.REGISTRY)
+
     from crysjepa import datasets
 
     for key, value in asdict(datasets.info(name)).items():
@@ -68,6 +72,8 @@ def data_fetch(name: console.DataSet, folder: console.Cache = None) -> None:
 
     Example: crysjepa data fetch mp_20
     """
+    arguments.choice("data set", name, arguments.REGISTRY)
+
     from crysjepa import datasets
 
     with console.progress() as report:
@@ -90,6 +96,7 @@ def pretrain(
     init: console.Init = None,
     steps: console.Steps = None,
     seed: console.Seed = 0,
+    overwrite: console.Overwrite = False,
     device: console.Device = "auto",
     config: console.Config = None,
 ) -> None:
@@ -97,14 +104,17 @@ def pretrain(
 
     Example: crysjepa pretrain flla --out jepa.safetensors --steps 2000
     """
+    known, minimised = console.known_size(size), console.known_objective(objective)
+    arguments.look_at(sources=source, checkpoints=[init], device=device, config=config)
+    Output(out, model=True)
+
     from crysjepa import api
 
-    chosen, settings = console.known_size(size), console.train_settings(config, steps)
-    minimised = console.known_objective(objective)
+    settings = console.train_settings(config, steps)
     with console.progress() as report:
         done = api.pretrain(
-            source, out, size=chosen, objective=minimised, init=init, settings=settings, seed=seed,
-            device=device, progress=report,
+            source, out, size=known, objective=minimised, init=init, settings=settings, seed=seed,
+            overwrite=overwrite, device=device, progress=report,
         )  # fmt: skip
     console.show_training(done, out)
 
@@ -117,6 +127,7 @@ def train(
     init: console.Init = None,
     steps: console.Steps = None,
     seed: console.Seed = 0,
+    overwrite: console.Overwrite = False,
     device: console.Device = "auto",
     config: console.Config = None,
 ) -> None:
@@ -124,13 +135,19 @@ def train(
 
     Example: crysjepa train flla --out generator.safetensors --steps 5000
     """
+    known = console.known_size(size)
+    if known == "paper":
+        arguments.without_effect("with --size paper, which starts from random weights", init=init)
+    arguments.look_at(sources=[source], checkpoints=[init], device=device, config=config)
+    Output(out, model=True)
+
     from crysjepa import api
 
-    chosen, settings = console.known_size(size), console.train_settings(config, steps)
+    settings = console.train_settings(config, steps)
     with console.progress() as report:
         done = api.train(
-            source, out, size=chosen, init=init, settings=settings, seed=seed, device=device,
-            progress=report,
+            source, out, size=known, init=init, settings=settings, seed=seed, overwrite=overwrite,
+            device=device, progress=report,
         )  # fmt: skip
     console.show_training(done, out)
 
@@ -142,6 +159,7 @@ def finetune(
     generator: console.Generator = None,
     steps: console.Steps = None,
     seed: console.Seed = 0,
+    overwrite: console.Overwrite = False,
     device: console.Device = "auto",
     config: console.Config = None,
 ) -> None:
@@ -149,12 +167,23 @@ def finetune(
 
     Example: crysjepa finetune best.parquet --out refined.safetensors --steps 200
     """
+    arguments.look_at(sources=[source], device=device, config=config)
+    arguments.known_generator(generator)
+    Output(out, model=True)
+
     from crysjepa import api
 
     settings = console.train_settings(config, steps, api.FINETUNING)
     with console.progress() as report:
         done = api.finetune(
-            source, out, generator=generator, settings=settings, seed=seed, device=device, progress=report
+            source,
+            out,
+            generator=generator,
+            settings=settings,
+            seed=seed,
+            overwrite=overwrite,
+            device=device,
+            progress=report,
         )
     console.show_training(done, out)
 
@@ -165,17 +194,18 @@ def finetune(
 @app.command()
 def generate(
     num: console.Num,
-    out: console.Out,
+    out: console.OutTable,
     generator: console.AnyGenerator = None,
     elements: console.Elements = None,
     exclude_elements: console.ExcludeElements = None,
     chemical_system: console.ChemicalSystem = None,
     max_sites: console.MaxSites = None,
     distinct: console.Distinct = False,
-    parents: console.Parents = "known",
+    parents: console.Parents = None,
     temperature: console.Temperature = None,
-    pick: console.Pick = "first",
+    pick: console.Pick = None,
     seed: console.Seed = 0,
+    overwrite: console.Overwrite = False,
     device: console.Device = "auto",
     processes: console.Processes = None,
 ) -> None:
@@ -183,6 +213,21 @@ def generate(
 
     Example: crysjepa generate --generator substitution --elements Li,Mg,O,P,S --num 1000 --out new.parquet
     """
+    if num < 1 or (processes is not None and processes < 1):
+        raise UsageError("--num and --processes: at least one is needed")
+    arguments.wanted_elements(elements, exclude_elements, chemical_system, max_sites)
+    arguments.choice("way to pick", pick, ("first", "random"))
+    kind = arguments.known_generator(generator)
+    if kind != "substitution" and kind in (*arguments.GENERATORS, "checkpoint"):
+        arguments.without_effect(f"with the generator {kind}", temperature=temperature, parents=parents)
+    if kind != "file" and kind in (*arguments.GENERATORS, "checkpoint"):
+        arguments.without_effect(f"with the generator {kind}", pick=pick)
+    if temperature is not None and not temperature > 0:
+        raise UsageError(f"--temperature {temperature}: a temperature is above 0")
+    arguments.look_at(sources=[parents], device=device)
+    if Output(out).kind == "poscar" and num != 1:
+        raise UsageError(f"a POSCAR holds one crystal, not {num}: write .extxyz, .cif or a folder")
+
     from crysjepa import api
     from crysjepa.generators.constraints import Constraints
 
@@ -191,7 +236,7 @@ def generate(
     with console.progress() as report:
         done = api.generate(
             num, out, generator=generator, options=options, constraints=constraints, seed=seed,
-            device=device, processes=processes, progress=report,
+            overwrite=overwrite, device=device, processes=processes, progress=report,
         )  # fmt: skip
     console.show_generated(done, out)
 
@@ -199,10 +244,11 @@ def generate(
 @app.command()
 def relax(
     source: console.Source,
-    out: console.Out,
+    out: console.OutTable,
     force_field: console.ForceField = None,
     fmax: console.Fmax = None,
     max_steps: console.MaxSteps = None,
+    overwrite: console.Overwrite = False,
     device: console.Device = "auto",
     config: console.Config = None,
 ) -> None:
@@ -210,6 +256,9 @@ def relax(
 
     Example: crysjepa relax new.parquet --out relaxed.parquet --force-field chgnet
     """
+    arguments.look_at(sources=[source], force_field=force_field, device=device, config=config)
+    Output(out)
+
     from crysjepa import api
     from crysjepa.relaxation.relax import RelaxSettings
 
@@ -217,9 +266,15 @@ def relax(
     settings = console.read_settings(RelaxSettings, config, fmax=fmax, max_steps=max_steps)
     with console.progress() as report:
         table = api.relax(
-            source, out, force_field=force_field, settings=settings, device=device, progress=report
+            source,
+            out,
+            force_field=force_field,
+            settings=settings,
+            overwrite=overwrite,
+            device=device,
+            progress=report,
         )
-    console.show_counts(table, out)
+    console.show_relaxed(table, out, settings.max_steps)
 
 
 @app.command()
@@ -230,6 +285,7 @@ def hull(
     static: console.Static = False,
     fmax: console.Fmax = None,
     max_steps: console.MaxSteps = None,
+    overwrite: console.Overwrite = False,
     device: console.Device = "auto",
     config: console.Config = None,
 ) -> None:
@@ -237,6 +293,11 @@ def hull(
 
     Example: crysjepa hull known.parquet --out hull.parquet --force-field chgnet
     """
+    arguments.look_at(sources=[source], force_field=force_field, device=device, config=config)
+    if static:
+        arguments.without_effect("with --static, which relaxes nothing", fmax=fmax, max_steps=max_steps)
+    Output(out, only="a hull is no table of structures")
+
     from crysjepa import api
     from crysjepa.evaluation.force_field_hull import AS_THEY_ARE
     from crysjepa.relaxation.relax import QUICK, RelaxSettings
@@ -245,50 +306,70 @@ def hull(
     settings = console.read_settings(RelaxSettings, config, base, fmax=fmax, max_steps=max_steps)
     with console.progress() as report:
         rows = api.hull(
-            source, out, force_field=force_field or "chgnet", settings=settings, device=device,
-            progress=report,
+            source, out, force_field=force_field or "chgnet", settings=settings, overwrite=overwrite,
+            device=device, progress=report,
         )  # fmt: skip
     console.show_hull(rows, out)
 
 
 @app.command()
 def embed(
-    source: console.Source, out: console.Out, jepa: console.Jepa = None, device: console.Device = "auto"
+    source: console.Source,
+    out: console.Out,
+    jepa: console.Jepa = None,
+    overwrite: console.Overwrite = False,
+    device: console.Device = "auto",
 ) -> None:
     """Embed crystals with Crys-JEPA.
 
     Example: crysjepa embed new.parquet --out embeddings.parquet
     """
+    arguments.look_at(sources=[source], checkpoints=[jepa], device=device)
+    Output(out, only="embeddings are no structures")
+
     from crysjepa import api
 
     with console.progress() as report:
-        table = api.embed(source, out, jepa=jepa, device=device, progress=report)
+        table = api.embed(source, out, jepa=jepa, overwrite=overwrite, device=device, progress=report)
     console.show_counts(table, out)
 
 
 @app.command()
 def screen(
     source: console.Source,
-    out: console.Out,
-    reference: console.Reference = "known",
+    out: console.OutTable,
+    reference: console.ReferenceIfAny = None,
     by: console.By = "jepa-hull",
     hull: console.HullSource = None,
     jepa: console.Jepa = None,
     index: console.Index = None,
     min_hull_entries: console.MinHullEntries = 1,
     seed: console.Seed = 0,
+    overwrite: console.Overwrite = False,
     device: console.Device = "auto",
 ) -> None:
     """Rank crystals, the most promising first; an interrupted run goes on.
 
     Example: crysjepa screen new.parquet --by jepa-hull --out ranked.parquet
     """
+    ranks = f"with --by {by}"
+    if ":" not in by:
+        arguments.choice("ranker", by, (*arguments.RANKERS, *arguments.FORCE_FIELDS))
+    if by == "random":
+        arguments.without_effect(ranks, reference=reference)
+    if by in ("random", "jepa-distance", "fingerprint"):
+        arguments.without_effect(ranks, hull=hull)
+    if not by.startswith("jepa"):
+        arguments.without_effect(ranks, jepa=jepa)
+    arguments.look_at(sources=[source, reference], tables=[hull], checkpoints=[jepa], device=device)
+    Output(out)
+
     from crysjepa import api
 
     with console.progress() as report:
         done = api.screen(
-            source, reference, out, by=by, hull=hull, jepa=jepa, index=index,
-            min_hull_entries=min_hull_entries, seed=seed, device=device, progress=report,
+            source, reference or "known", out, by=by, hull=hull, jepa=jepa, index=index,
+            min_hull_entries=min_hull_entries, seed=seed, overwrite=overwrite, device=device, progress=report,
         )  # fmt: skip
     console.show_ranking(done, by)
 
@@ -306,9 +387,13 @@ def diagnose(
 
     Example: crysjepa diagnose jepa.safetensors --data known --out diagnosis
     """
+    arguments.look_at(sources=[data], checkpoints=[model], device=device)
+    if out is not None:
+        check_folder(out)
+
     from crysjepa import api
 
-    with console.progress() as report:
+    with console.progress(out) as report:
         result = api.diagnose(
             model, data, out, max_crystals=max_crystals, seed=seed, device=device, progress=report
         )
@@ -329,6 +414,7 @@ def evaluate(
     judges: cli_trust.Judges = None,
     relaxed: console.Relaxed = None,
     processes: console.MatchingProcesses = 1,
+    overwrite: console.Overwrite = False,
     device: console.Device = "auto",
     config: console.Config = None,
 ) -> None:
@@ -336,6 +422,15 @@ def evaluate(
 
     Example: crysjepa evaluate samples.pt --out judged; crysjepa evaluate run --hull better.parquet
     """
+    arguments.choice("preset", preset, arguments.JUDGINGS)
+    if relaxed is False:
+        arguments.without_effect("with --no-relax", force_field=force_field, close=close, judges=judges)
+    arguments.look_at(
+        tables=[source, reference, hull, finetuned_on], force_field=force_field, device=device, config=config
+    )
+    if out is not None:
+        check_folder(out)
+
     from crysjepa import api
 
     folder = console.judging_folder(source, out, hull, fetch_phases)
@@ -350,10 +445,11 @@ def evaluate(
             soft_wrap=True,
         )
     earlier = len(list(folder.glob("earlier-*")))
-    with console.progress() as report:
+    with console.progress(folder) as report:
         metrics = api.evaluate(
             source, folder, reference=reference, hull=hull, protocol=protocol, finetuned_on=finetuned_on,
-            phases=fetch_phases, anew=anew, device=device, processes=processes, progress=report,
+            phases=fetch_phases, anew=anew, device=device, processes=processes, overwrite=overwrite,
+            progress=report,
         )  # fmt: skip
     console.show_judged(Path(source).name, metrics)
     if "trust" in metrics:
@@ -376,6 +472,7 @@ def compete(
     judges: cli_trust.Judges = None,
     effort: cli_trust.Effort = None,
     processes: console.MatchingProcesses = 1,
+    overwrite: console.Overwrite = False,
     device: console.Device = "auto",
     config: console.Config = None,
 ) -> None:
@@ -383,17 +480,21 @@ def compete(
 
     Example: crysjepa compete candidates.cif --out closed
     """
+    arguments.choice("preset", preset, arguments.JUDGINGS)
+    arguments.look_at(tables=[source, reference, hull], force_field=force_field, device=device, config=config)
+    check_folder(out)
+
     from crysjepa import api
     from crysjepa.evaluation.protocol import Trust
 
     protocol = console.judging_settings(preset, config, force_field, None, source)
-    asked = protocol.trust or Trust()
-    everything = {"which": "all", "most": None, "close": asked.close or Trust().close}
-    trust = cli_trust.trust_settings(asked.model_copy(update=everything), judges, effort)
-    with console.progress() as report:
+    wanted = protocol.trust or Trust()
+    everything = {"which": "all", "most": None, "close": wanted.close or Trust().close}
+    trust = cli_trust.trust_settings(wanted.model_copy(update=everything), judges, effort)
+    with console.progress(out) as report:
         metrics = api.compete(
             source, out, reference=reference, hull=hull, protocol=protocol, trust=trust,
-            device=device, processes=processes, progress=report,
+            device=device, processes=processes, overwrite=overwrite, progress=report,
         )  # fmt: skip
     cli_trust.show_closed(out, metrics)
     console.say(
@@ -412,18 +513,23 @@ def check(
     elastic: cli_trust.Elastic = True,
     seconds: cli_trust.Seconds = 1800.0,
     processes: console.Processes = None,
+    overwrite: console.Overwrite = False,
     device: console.Device = "auto",
 ) -> None:
     """Phonons, elastic constants, bonding and orderings of a short list, by a force field.
 
     Example: crysjepa check run --out checked
     """
+    arguments.look_at(tables=[source, reference], force_field=force_field, device=device)
+    check_folder(out)
+
     from crysjepa import api
 
-    with console.progress() as report:
+    with console.progress(out) as report:
         table = api.check(
             source, out, reference=reference, force_field=force_field or "chgnet", phonons=phonons,
-            elastic=elastic, seconds=seconds, device=device, processes=processes, progress=report,
+            elastic=elastic, seconds=seconds, device=device, processes=processes,
+            overwrite=overwrite, progress=report,
         )  # fmt: skip
     cli_trust.show_checked(table)
     console.say(f"wrote {out}/checked.parquet", soft_wrap=True)
@@ -447,11 +553,16 @@ def compare(
 
     Example: crysjepa compare judged DiffCSP=eval_gen.pt --hull hull.parquet --out comparison
     """
+    arguments.choice("preset", preset, arguments.JUDGINGS)
+    paths = [s if Path(s).exists() else s.partition("=")[2] or s for s in sources]
+    arguments.look_at(tables=[*paths, reference, hull], force_field=force_field, device=device, config=config)
+    check_folder(out)
+
     from crysjepa import api
     from crysjepa.runtime.files import read_json
 
     protocol = console.judging_settings(preset, config, force_field, relaxed)
-    with console.progress() as report:
+    with console.progress(out) as report:
         page = api.compare(
             sources, out, reference=reference, hull=hull, protocol=protocol, anyway=anyway,
             anew=relaxed is True, device=device, processes=processes, progress=report,
@@ -492,6 +603,7 @@ def discover(
     num: console.NumBase = None,
     force_field: console.ForceField = None,
     seed: console.SeedIfAny = None,
+    overwrite: console.Overwrite = False,
     device: console.Device = "auto",
     config: console.Config = None,
 ) -> None:
@@ -499,12 +611,17 @@ def discover(
 
     Example: crysjepa discover --out run
     """
+    arguments.choice("preset", preset, arguments.RUNS)
+    arguments.look_at(
+        tables=[reference, hull], checkpoints=[generator, jepa], force_field=force_field, device=device,
+        config=config,
+    )  # fmt: skip
+    check_folder(out)
+
     from crysjepa import api
     from crysjepa.discovery.config import PRESETS, DiscoverConfig
     from crysjepa.runtime.files import read_json
 
-    if preset not in PRESETS:
-        raise ValueError(f"no preset {preset!r}: choose from {', '.join(PRESETS)}")
     chosen = console.read_settings(
         DiscoverConfig,
         config,
@@ -517,8 +634,8 @@ def discover(
         seed=seed,
         protocol={"force_field": force_field} if force_field else None,
     )
-    with console.progress() as report:
-        page = api.discover(out, config=chosen, device=device, progress=report)
+    with console.progress(out) as report:
+        page = api.discover(out, config=chosen, device=device, overwrite=overwrite, progress=report)
     metrics = read_json(out / "metrics.json")
     console.show_metrics(console.with_controls(metrics["rounds"]))
     console.say(f"{metrics['shortlist']} crystals on the short list; read {page}")
@@ -530,6 +647,9 @@ def report(run: console.RunFolder) -> None:
 
     Example: crysjepa report run
     """
+    if not run.is_dir():
+        raise UsageError(f"no such folder: {run}")
+
     from crysjepa import api
 
     console.say(f"wrote {api.report(run)}")

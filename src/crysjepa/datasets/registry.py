@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from crysjepa.datasets.importers import convert as formats
+from crysjepa.datasets.importers import forms as formats
 
 _MP_LICENCE = "CC BY 4.0 (Materials Project)"
 _MP_CITATION = "A. Jain et al., APL Materials 1 (2013) 011002, doi:10.1063/1.4812323"

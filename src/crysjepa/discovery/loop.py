@@ -37,7 +37,12 @@ from crysjepa.stages.stage import Runner
 
 
 def discover_crystals(
-    config: DiscoverConfig, out: Path, *, device: str = "cpu", progress: Report | None = None
+    config: DiscoverConfig,
+    out: Path,
+    *,
+    device: str = "cpu",
+    overwrite: bool = False,
+    progress: Report | None = None,
 ) -> Path:
     """Run the loop into ``out``; a run that was interrupted goes on where it stood.
 
@@ -52,7 +57,7 @@ def discover_crystals(
         )
     report = progress or (lambda stage, done, total: None)
     means = Means.of(config, out, device, report)
-    run = Run(out, config.model_dump(mode="json"), _inputs(means))
+    run = Run(out, config.model_dump(mode="json"), _inputs(means), overwrite=overwrite)
     run.stage("prepare", ["references.json"], lambda: _prepare(means))
     _ = means.ranker, means.screener  # what they lack is better said now than when all is drawn
     runner, rounds = Runner(run, report=report), list[CandidateTable]()

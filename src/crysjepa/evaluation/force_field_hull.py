@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -84,6 +85,7 @@ def force_field_hull(
     device: str = "cpu",
     processes: int | None = None,
     shards: Path | None = None,
+    about: Mapping[str, Any] | None = None,
     progress: Report | None = None,
 ) -> pa.Table:
     """Compute the crystals of a table, and the elements, with a force field; write a hull of them to ``out``.
@@ -98,6 +100,8 @@ def force_field_hull(
         relaxed; a candidate with another element has no formation energy against this hull.
     shards
         A folder for finished work, from which an interrupted run goes on.
+    about
+        More for the metadata.
 
     Returns
     -------
@@ -159,6 +163,8 @@ def force_field_hull(
         "functional": phases.force_field.functional,
         "relaxation": phases.settings.model_dump(),
         "elemental_references": asdict(references),
+        "rows": rows.num_rows,
+        **(about or {}),
     }
     write_parquet(rows, out, told)
     return rows

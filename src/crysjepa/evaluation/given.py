@@ -62,7 +62,7 @@ def read_given(source: str | Path) -> Given:
     Raises as :func:`crysjepa.datasets.load` does.
     """
     path = Path(source)
-    table = _drawn(CandidateTable.read(_results(path))) if is_run(path) else datasets.load(source)
+    table = _drawn(CandidateTable.read(results_of(path))) if is_run(path) else datasets.load(source)
     return Given(table, energies_of(path) if "energy_per_atom" in table else None)
 
 
@@ -78,7 +78,7 @@ def energies_of(source: str | Path) -> EnergyOrigin | None:
     path = Path(source)
     if not is_run(path):
         return _of_file(path)
-    return _of_run(path) or _of_file(_results(path))
+    return _of_run(path) or _of_file(results_of(path))
 
 
 def protocol_of(source: str | Path) -> Protocol | None:
@@ -121,7 +121,8 @@ def with_given_energies(table: CandidateTable) -> CandidateTable:
     return table.undecided(fit)
 
 
-def _results(run: Path) -> Path:
+def results_of(run: Path) -> Path:
+    """The table of a finished run's crystals."""
     return next(run / name for name in RESULTS if (run / name).is_file())
 
 

@@ -90,6 +90,7 @@ def evaluate_crystals(
     shards: Path | None = None,
     device: str = "cpu",
     processes: int = 1,
+    overwrite: bool = False,
     progress: Report | None = None,
 ) -> dict[str, Any]:
     """Judge crystals; write ``crystals.parquet``, ``metrics.json`` and ``evaluation.html`` into ``out``.
@@ -179,7 +180,7 @@ def evaluate_crystals(
     if ready is not None:
         _held = locked(out)  # nothing of a process that is at work there is moved
         _set_aside(out)
-    run = Run(out, {"evaluate": settings}, own)
+    run = Run(out, {"evaluate": settings}, own, overwrite=overwrite)
 
     def work() -> None:
         judge = ready or prepared()

@@ -22,18 +22,13 @@ import pandas as pd
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import ARROW_SCHEMA, Crystals
 from crysjepa.io.assemble import STATE, problems_of
-from crysjepa.io.cif.blocks import ReadError
-from crysjepa.io.kinds import Kind, kind_of
+from crysjepa.io.kinds import output
 from crysjepa.runtime.files import replacing
+from crysjepa.runtime.notes import ReadError
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-_KNOWN = (
-    "a Parquet file (.parquet), .csv, .extxyz (.xyz), .cif, .json, .jsonl, each of these texts also with "
-    ".gz, .bz2, .xz or .zst behind it; .vasp for one crystal; .zip or a folder (no suffix) of CIFs"
-)
-_WRITABLE = ("parquet", "csv", "xyz", "cif", "json", "jsonl", "poscar", "zip")
 _NOT_INFO = ("Lattice", "Properties", "pbc", "stress", "virials", "forces", "occupancy")
 
 
@@ -53,41 +48,10 @@ class Written(NamedTuple):
         return [reason if count == 1 else f"{reason} ({count})" for reason, count in counts]
 
 
-def output_kind(path: str | Path) -> str:
-    """The format in which a file of this name is written: to be asked before any work.
-
-    ``parquet``, ``csv``, ``xyz`` (extended XYZ), ``cif``, ``json``, ``jsonl``, ``poscar``, ``zip`` or
-    ``folder``: of CIFs, for a folder that is there, and a name that ends in ``/`` or has no suffix.
-
-    Raises
-    ------
-    ReadError
-        For an unknown suffix, one that is only read, or a folder where a file should be, and vice versa.
-    """
-    return _output(path).name
-
-
-def _output(path: str | Path) -> Kind:
-    given, path = str(path), Path(path)
-    kind = kind_of(path.name)
-    if path.is_dir() and kind is not None:
-        raise ReadError(f"{path} is a folder: name a file to write")
-    if given.endswith(("/", "\\")) or path.is_dir() or (kind is None and not path.suffix):
-        if path.exists() and not path.is_dir():
-            raise ReadError(f"{path} is a file: a name without a suffix is a folder of CIFs")
-        return Kind("folder", "", path.name)
-    if kind is None or kind.name not in _WRITABLE:
-        is_read = (
-            f"{path.name} is of a kind that is only read" if kind else f"{path.name} is of no known kind"
-        )
-        raise ReadError(f"{is_read}: crysjepa writes {_KNOWN}")
-    return kind
-
-
 def write_crystals(
     crystals: CandidateTable | Crystals, path: str | Path, *, about: Mapping[str, Any] | None = None
 ) -> Written:
-    """Write crystals in the format that the name says (:func:`output_kind`), all or nothing.
+    """Write crystals in the format that the name says (:func:`crysjepa.io.output_kind`), all or nothing.
 
     Cells, sites and their order stay as they are. Parquet keeps everything: rows without a structure, every
     column, and ``about`` in its metadata. The others have the rows with a structure: CSV in a column ``cif``
@@ -102,9 +66,10 @@ def write_crystals(
     Raises
     ------
     ReadError
-        As :func:`output_kind`; if several crystals are to go into one POSCAR; or if none can be written.
+        As :func:`crysjepa.io.output_kind`; if several crystals are to go into one POSCAR; if none can be
+        written.
     """
-    kind = _output(path)
+    kind = output(path)
     path = Path(path)
     table = crystals if isinstance(crystals, CandidateTable) else CandidateTable.from_crystals(crystals)
     if kind.name == "parquet":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from crysjepa.runtime.notes import UsageError
 
-class RunError(ValueError):
+
+class RunError(UsageError):
     """The directory belongs to another run, or is no run."""
 
 

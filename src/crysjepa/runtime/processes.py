@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TypeVar
 
-from crysjepa.runtime.worker_pool import end_with_parent
+from crysjepa.runtime.worker_pool import end_with_parent, main_hidden
 
 T = TypeVar("T")
 _PER_PROCESS = 8
@@ -26,7 +26,9 @@ def in_processes(work: Callable[..., T], tasks: Sequence[tuple[Any, ...]], proce
     bundles = [tasks[i : i + size] for i in range(0, len(tasks), size)]
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=spawn, initializer=end_with_parent) as pool:
-        for results in pool.map(_bundle, [work] * len(bundles), bundles):
+        with main_hidden(work, tasks[:1]):  # submitted, and so the processes started, at once
+            found = pool.map(_bundle, [work] * len(bundles), bundles)
+        for results in found:
             yield from results
 
 

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from crysjepa import __version__
 from crysjepa.runtime.errors import RunError
 from crysjepa.runtime.files import file_hash, read_json, write_json
+from crysjepa.runtime.progress import LOG
 
 _PACKAGES = ("torch", "numpy", "pymatgen", "ase", "chgnet", "smact", "moyopy", "pyarrow")
 
@@ -39,6 +40,8 @@ class Run:
         another one is refused, so that nothing is overwritten silently.
     inputs
         ``{name: hash}`` of every input; they too must agree when a run goes on.
+    overwrite
+        Begin anew, whatever run is there.
 
     Raises
     ------
@@ -46,15 +49,35 @@ class Run:
         If the directory holds another run, or other files.
     """
 
-    def __init__(self, folder: str | Path, config: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        config: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        *,
+        overwrite: bool = False,
+    ) -> None:
         self.folder = Path(folder)
         wanted = json.loads(json.dumps(config, sort_keys=True))
         _refuse_foreign(self.folder)
         self._lock = locked(self.folder)
+        if overwrite:
+            self._forget()
         self._check(wanted, dict(inputs))
         if not (self.folder / "run.json").exists():
             write_json(self.folder / "config.json", wanted)
             write_json(self.folder / "run.json", {**_provenance(), "inputs": dict(inputs), "stages": {}})
+
+    def _forget(self) -> None:
+        """What stages left goes, and they are not done."""
+        path = self.folder / "run.json"
+        if not path.exists():
+            return
+        record = read_json(path)
+        for stage in record["stages"].values():
+            for name in stage["artefacts"]:
+                (self.folder / name).unlink(missing_ok=True)
+        write_json(path, {**record, "stages": {}})
 
     def _check(self, config: dict[str, Any], inputs: dict[str, str]) -> None:
         old = [self.folder / name for name in ("config.json", "run.json")]
@@ -69,15 +92,18 @@ class Run:
         if changed:
             raise RunError(
                 f"{self.folder} was made with other settings ({', '.join(changed)}): choose another --out, "
-                "or the settings in its config.json to go on with it"
+                "the settings in its config.json to go on with it, or --overwrite"
             )
         differ = sorted(k for k in inputs if recorded["inputs"].get(k) != inputs[k])
         if differ:
-            raise RunError(f"{self.folder} was made from another {', '.join(differ)}: choose another --out")
+            raise RunError(
+                f"{self.folder} was made from another {', '.join(differ)}: choose another --out, or "
+                "--overwrite"
+            )
         if recorded["versions"]["crysjepa"] != __version__:
             raise RunError(
                 f"{self.folder} was made with crysjepa {recorded['versions']['crysjepa']}, "
-                f"this is {__version__}: choose another --out"
+                f"this is {__version__}: choose another --out, or --overwrite"
             )
 
     def path(self, name: str) -> Path:
@@ -113,7 +139,7 @@ def _refuse_foreign(folder: Path) -> None:
     if not folder.exists() or (folder / "run.json").exists():
         return
     names = {p.name for p in folder.iterdir() if not p.name.endswith(".partial")}
-    if not names <= {"config.json", LOCK}:
+    if not names <= {"config.json", LOCK, LOG}:
         raise RunError(f"{folder} holds other files and is no crysjepa run: choose another --out")
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -51,7 +53,8 @@ class _Worker:
     def __init__(self, setup: Callable[..., Callable[[Any], Any]], arguments: tuple[Any, ...]) -> None:
         self.connection, theirs = _CONTEXT.Pipe()
         self.process = _CONTEXT.Process(target=_work, args=(theirs, setup, arguments), daemon=True)
-        self.process.start()
+        with main_hidden(setup, arguments):
+            self.process.start()
         theirs.close()  # so that the worker's death closes the pipe
         self.ready = False
         self.task: _Task | None = None
@@ -190,8 +193,8 @@ class WorkerPool:
         self._failed_starts += not worker.ready
         if self._failed_starts >= START_TRIES:
             raise RuntimeError(
-                f"worker processes die while they are set up ({how}). A script that starts them must do so "
-                "below `if __name__ == '__main__':`"
+                f"worker processes die while they are set up ({how}). A script whose own functions or "
+                "classes are sent to them must start them below `if __name__ == '__main__':`"
             )
 
     def _end_overdue(self, worker: _Worker) -> Iterator[tuple[Any, Done]]:
@@ -202,6 +205,32 @@ class WorkerPool:
             raise RuntimeError(f"a worker process was not set up within {START_LIMIT:.0f} s")
         limit = worker.task.time_limit or 0.0
         yield worker.task.key, Done("late", trouble=f"took longer than {limit:g} s")
+
+
+_HIDING = threading.RLock()
+
+
+@contextlib.contextmanager
+def main_hidden(*sent: Any) -> Iterator[None]:
+    """Processes spawned here do not import the script that is running, which would run it anew in each.
+
+    Unless what is ``sent`` to them is defined in that script: then they need it.
+    """
+    main = sys.modules.get("__main__")
+    if main is None or b"__main__" in pickle.dumps(sent):
+        yield
+        return
+    with _HIDING:
+        file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
+        main.__spec__ = None
+        if file is not None:
+            del main.__file__
+        try:
+            yield
+        finally:
+            main.__spec__ = spec
+            if file is not None:
+                main.__file__ = file
 
 
 @contextlib.contextmanager

@@ -7,10 +7,11 @@ from pathlib import Path
 from crysjepa.checks.check import check_crystals
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.energy.known_hull import NAME
-from crysjepa.evaluation.given import read_given
+from crysjepa.evaluation.given import is_run, read_given, results_of
 from crysjepa.evaluation.reference import Known
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.workflows.inputs import Report, Source, resolve_device
+from crysjepa.workflows.output import Output, check_folder
 
 
 def check(
@@ -24,6 +25,7 @@ def check(
     seconds: float | None = 1800.0,
     device: str = "auto",
     processes: int | None = None,
+    overwrite: bool = False,
     progress: Report | None = None,
 ) -> CandidateTable:
     """Phonons, elastic constants, bonding and orderings of a short list, in ``OUT/checked.parquet``.
@@ -31,17 +33,31 @@ def check(
     Of a finished run it is the short list that is checked. ``seconds`` are for one crystal's phonons and
     elastic constants. See :func:`crysjepa.checks.check.check_crystals`.
     """
-    if Path(out).is_file():
-        raise ValueError(f"{out} is a file: name a folder to write to")
+    check_folder(out)
     info = force_field_info(force_field)
+    place = Output(Path(out) / "checked.parquet")
+    told = {
+        "force_field": {"name": info.name, "version": info.version},
+        "phonons": phonons,
+        "elastic": elastic,
+        "seconds": seconds,
+    }
+    read = {"input": _results_of(source), "reference": reference}
+    if place.found("check", told, read, overwrite=overwrite) is not None:
+        return CandidateTable.read(place.path)
     table = check_crystals(
         _listed(read_given(source).table), reference=Known.load(reference).crystals(),
         force_field=force_field, device=resolve_device(device), processes=processes, phonons=phonons,
         elastic=elastic, seconds=seconds, progress=progress,
     )  # fmt: skip
     about = {"force_field": info.name, "version": info.version, "reference": str(reference)}
-    table.write(Path(out) / "checked.parquet", {"sense": about})
+    place.write(table, {"sense": about})
     return table
+
+
+def _results_of(source: Source) -> Source:
+    """The file that counts of a finished run: its log, and results beside it, may change."""
+    return results_of(Path(source)) if is_run(source) else source
 
 
 def _listed(table: CandidateTable) -> CandidateTable:

@@ -21,6 +21,7 @@ from crysjepa.report.embedding import MAPS, write_diagnosis
 from crysjepa.runtime.files import write_json, write_parquet
 from crysjepa.runtime.run_directory import versions
 from crysjepa.workflows.inputs import Report, Source, canonical, resolve_device, sound
+from crysjepa.workflows.output import check_folder
 
 MAX_CRYSTALS = 5000
 """Crystals that are looked at unless told otherwise."""
@@ -190,8 +191,8 @@ def diagnose(
     ``model`` is a checkpoint, by default the shipped one. See
     :func:`crysjepa.workflows.diagnose.diagnose_table`.
     """
-    if out is not None and Path(out).is_file():
-        raise ValueError(f"{out} is a file: name a folder to write to")
+    if out is not None:
+        check_folder(out)
     chosen, jepa = resolve_device(device), CrysJepa.load(model)
     return diagnose_table(
         jepa, datasets.load(str(source)), None if out is None else Path(out),

@@ -15,6 +15,7 @@ def discover(
     *,
     config: DiscoverConfig | None = None,
     device: str = "auto",
+    overwrite: bool = False,
     progress: Report | None = None,
 ) -> Path:
     """The whole loop, from known crystals to a short list and its page, whose path is returned.
@@ -22,7 +23,9 @@ def discover(
     See :func:`crysjepa.discovery.loop.discover_crystals`.
     """
     chosen = config or PRESETS["quick"]
-    return discover_crystals(chosen, Path(out), device=resolve_device(device), progress=progress)
+    return discover_crystals(
+        chosen, Path(out), device=resolve_device(device), overwrite=overwrite, progress=progress
+    )
 
 
 def report(run: Source) -> Path:

@@ -18,6 +18,7 @@ from crysjepa.evaluation.reference import Known
 from crysjepa.evaluation.run import Protocol, evaluate_crystals
 from crysjepa.evaluation.tradeoff import tradeoff_of_result
 from crysjepa.workflows.inputs import Report, Source, resolve_device, stage
+from crysjepa.workflows.output import check_folder
 
 
 def evaluate(
@@ -33,6 +34,7 @@ def evaluate(
     shards: Source | None = None,
     device: str = "auto",
     processes: int = 1,
+    overwrite: bool = False,
     progress: Report | None = None,
 ) -> dict[str, Any]:
     """Judge crystals by V, S, U, N, S.U.N. and V.S.U.N.; writes its results into the folder ``out``.
@@ -54,7 +56,8 @@ def evaluate(
         given.table, reference=reference, hull=chosen, out=Path(out),
         protocol=protocol or protocol_of(source), finetuned_on=finetuned_on,
         origin=None if anew else given.origin, shards=None if shards is None else Path(shards),
-        device=resolve_device(device), processes=processes, progress=progress,
+        device=resolve_device(device), processes=processes, overwrite=overwrite,
+        progress=progress,
     )  # fmt: skip
 
 
@@ -69,6 +72,7 @@ def compete(
     shards: Source | None = None,
     device: str = "auto",
     processes: int = 1,
+    overwrite: bool = False,
     progress: Report | None = None,
 ) -> dict[str, Any]:
     """Search for what competes with crystals, and judge them by the hull that results.
@@ -82,7 +86,8 @@ def compete(
     trust = trust or Trust(which="all", most=None)
     return evaluate(
         source, out, reference=reference, hull=hull, protocol=chosen.model_copy(update={"trust": trust}),
-        shards=shards, device=device, processes=processes, progress=progress,
+        shards=shards, device=device, processes=processes, overwrite=overwrite,
+        progress=progress,
     )  # fmt: skip
 
 
@@ -118,8 +123,7 @@ def compare(
 
     See :func:`crysjepa.evaluation.compare.compare_crystals`.
     """
-    if Path(out).is_file():
-        raise ValueError(f"{out} is a file: name a folder to write to")
+    check_folder(out)
     return compare_crystals(
         sources, out, reference=reference, hull=hull, protocol=protocol, anyway=anyway, anew=anew,
         device=resolve_device(device), processes=processes, progress=progress,

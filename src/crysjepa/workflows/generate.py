@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.generators.base import Draws
-from crysjepa.generators.constraints import Constraints
-from crysjepa.generators.registry import DEFAULT, GeneratorOptions, make_generator
+from crysjepa.generators.constraints import ConstraintError, Constraints
+from crysjepa.generators.registry import DEFAULT, GeneratorOptions, generator_names, make_generator
 from crysjepa.generators.sampling import draw, drift
 from crysjepa.runtime.threads import default_processes
-from crysjepa.workflows.inputs import Report, Source, check_file, resolve_device, stage
+from crysjepa.workflows.inputs import Report, Source, resolve_device, stage
+from crysjepa.workflows.output import Output, OutputError
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,15 @@ def generate(
     seed: int = 0,
     device: str = "auto",
     processes: int | None = None,
+    overwrite: bool = False,
     progress: Report | None = None,
 ) -> Generated:
     """Draw ``num`` crystals and write them as a candidate table of ``num`` rows.
 
     Parameters
     ----------
+    out
+        In Parquet there is a row for each of ``num``; what other formats cannot hold is said in a note.
     generator
         A name from :func:`crysjepa.generators.registry.generator_names`, a checkpoint, or any file of
         crystals; by default the flow that ships.
@@ -59,6 +66,8 @@ def generate(
         reason.
     processes
         The crystals are the same for any number of them; by default one for each core, or one on a GPU.
+    overwrite
+        Replace an ``out`` that was made otherwise. One that was made just so is kept, and read.
 
     Returns
     -------
@@ -67,15 +76,22 @@ def generate(
 
     Raises
     ------
+    OutputError
+        If ``out`` cannot be written, or is there and was made otherwise.
     ValueError
         If ``num`` < 1, for an unknown generator, or for constraints that nothing obeys.
     """
-    check_file(out)
+    place = Output(out)
     if num < 1:
         raise ValueError(f"--num is {num}: ask for at least one crystal")
     if processes is not None and processes < 1:
         raise ValueError(f"--processes is {processes}: at least one is needed")
-    constraints = constraints or Constraints()
+    if place.kind == "poscar" and num != 1:
+        raise OutputError(f"a POSCAR holds one crystal, not {num}: write .extxyz, .cif or a folder")
+    constraints, options = constraints or Constraints(), options or GeneratorOptions()
+    settings, sources = _made_by(generator, num, options, constraints, seed)
+    if (told := place.found("generate", settings, sources, overwrite=overwrite)) is not None:
+        return _made_before(place, told)
     source, chosen = make_generator(generator, options), resolve_device(device)
     samples = draw(
         source,
@@ -86,6 +102,11 @@ def generate(
         processes=processes or default_processes(chosen),
         progress=stage(progress, "generate"),
     )
+    if not len(samples.crystals):
+        rejected = samples.counts.rejected
+        why = Counter(rejected) if sum(rejected.values()) else Counter(samples.failures.values())
+        most = ", ".join(f"{n} × {reason}" for reason, n in why.most_common(3))
+        raise ConstraintError(f"not one crystal was drawn ({'; '.join(constraints.describe())}): {most}")
     order = [f"gen-{i}" for i in range(num)]
     table = CandidateTable.from_crystals(samples.crystals, samples.failures, stage="generate", order=order)
     for name, values in samples.columns.items():
@@ -93,8 +114,38 @@ def generate(
     warnings = tuple(drift(samples, source, constraints))
     done = Generated(table, samples.counts, tuple(constraints.describe()), warnings)
     named = DEFAULT if generator is None else Path(generator).name
-    table.write(out, _about(named, seed, done))
+    place.write(table, _about(named, seed, done))
     return done
+
+
+def _made_by(
+    generator: Source | None, num: int, options: GeneratorOptions, constraints: Constraints, seed: int
+) -> tuple[dict[str, Any], dict[str, Source | None]]:
+    """All that decides what is drawn: settings, and files that are read."""
+    name = DEFAULT if generator is None else str(generator)
+    is_file = name not in generator_names()
+    told = {
+        "num": num,
+        "seed": seed,
+        "generator": Path(name).name,
+        "constraints": constraints.describe(),
+        "options": asdict(replace(options, source=None)) | {"parents": None},
+    }
+    by_parents = not is_file and name not in (
+        "flow",
+        "diffusion",
+        "file",
+    )  # a plug-in may start from them too
+    return told, {
+        "generator": name if is_file else options.source,
+        "parents": options.parents if by_parents else None,
+    }
+
+
+def _made_before(place: Output, told: Mapping[str, Any]) -> Generated:
+    draws = Draws(told["asked"], told["drawn"], told["rejected"], tuple(told["notes"]))
+    table = CandidateTable.read(place.path) if place.has_everything else datasets.load(place.path)
+    return Generated(table, draws, tuple(told["constraints"]), tuple(told["warnings"]))
 
 
 def _about(generator: str, seed: int, done: Generated) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from crysjepa import datasets
-from crysjepa.core.candidates import CandidateTable, Status
+from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
 from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.given import is_run, read_given
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
 
 Readable: TypeAlias = "CandidateTable | Crystals | str | Path | Iterable[Structure | Atoms]"
 """What :func:`read` takes: a table, crystals, a path or the name of a data set, structures or atoms."""
-
-RANKED = ("score", "rank", "num_references", "support_distance", "hull_support", "hull_warning")
-"""Columns that :func:`rank` adds, as ``crysjepa screen`` writes them."""
 
 
 def read(source: Readable, *, structure_column: str | None = None) -> CandidateTable:
@@ -108,7 +106,7 @@ def rank(
     device: str = "auto",
     progress: Report | None = None,
 ) -> CandidateTable:
-    """The table best first, as ``crysjepa screen`` ranks it, with the columns :data:`RANKED`.
+    """The table best first, as ``crysjepa screen`` ranks it, with the columns that it writes.
 
     A lower score is better. What cannot be ranked keeps its row, with a reason. See
     :func:`crysjepa.workflows.screen.screen`.
@@ -117,17 +115,8 @@ def rank(
     with tempfile.TemporaryDirectory() as folder:
         there, out = Path(folder) / "candidates.parquet", Path(folder) / "ranked.parquet"
         table.write(there)
-        done = screening.screen(there, reference, out, by=by, hull=hull, device=device, progress=progress)
-        rows = done.head(len(table))
-    order = {row["id"]: place for place, row in enumerate(rows)}
-    for status in (Status.REJECTED, Status.FAILED):
-        reasons = {r["id"]: r["reason"] for r in rows if r["status"] == status}
-        table = table.decide("rank", reasons, status)
-    kinds = {"rank": "Int64", "num_references": "Int64", "hull_support": "string", "hull_warning": "string"}
-    for name in RANKED:
-        table = table.with_column(name, {r["id"]: r[name] for r in rows}, kinds.get(name, "Float64"))
-    places = table.frame["id"].map(order)
-    return replace(table, frame=table.frame.iloc[places.argsort()].reset_index(drop=True))
+        screening.screen(there, reference, out, by=by, hull=hull, device=device, progress=progress)
+        return screening.with_ranking(pq.read_table(out), table)
 
 
 def relax(

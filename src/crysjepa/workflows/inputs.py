@@ -52,12 +52,6 @@ def canonical(table: CandidateTable, progress: Report | None) -> Prepared:
     return Prepared(found.table.decide("canonicalise", failures, Status.FAILED), crystals)
 
 
-def check_file(out: Source) -> None:
-    """Before the work rather than after it: ValueError if ``out`` is a folder."""
-    if Path(out).is_dir():
-        raise ValueError(f"{out} is a folder: name a file to write")
-
-
 def beside(out: Source, suffix: str) -> Path:
     """The file next to ``out`` with a longer name."""
     return Path(out).with_name(Path(out).name + suffix)

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.evaluation.force_field_hull import force_field_hull
 from crysjepa.evaluation.given import energies_told
+from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.relaxation.relax import RelaxSettings, relax_crystals
-from crysjepa.workflows.inputs import Report, Source, beside, check_file, resolve_device, stage
+from crysjepa.workflows.inputs import Report, Source, beside, resolve_device, stage
+from crysjepa.workflows.output import Output, OutputError
 
 
 def relax(
@@ -23,15 +26,25 @@ def relax(
     force_field: str = "chgnet",
     settings: RelaxSettings | None = None,
     device: str = "auto",
+    overwrite: bool = False,
     progress: Report | None = None,
 ) -> CandidateTable:
     """Relax crystals with a force field; a run that was interrupted goes on from ``OUT.shards``.
 
-    The file's metadata say where its energies come from. How long each took, which no two runs agree on, goes
-    to ``OUT.seconds.csv``.
+    The file's metadata say where its energies come from, and how it was made: an ``out`` that is there and
+    was made just so is read, one that was made otherwise is refused unless ``overwrite``. How long each took,
+    which no two runs agree on, goes to ``OUT.seconds.csv``.
     """
-    check_file(out)
+    place, info = Output(out), force_field_info(force_field)
+    told = {
+        "force_field": {"name": info.name, "version": info.version},
+        "settings": (settings or RelaxSettings()).model_dump(mode="json"),
+    }
+    if place.found("relax", told, {"input": source}, overwrite=overwrite) is not None:
+        return CandidateTable.read(out) if place.has_everything else datasets.load(str(out))
     table = datasets.load(str(source))
+    if place.kind == "poscar" and len(table) != 1:
+        raise OutputError(f"a POSCAR holds one crystal, not {len(table)}: write .extxyz, .cif or a folder")
     shards = beside(out, ".shards")
     done = relax_crystals(
         table.crystals(table.ok_ids),
@@ -42,7 +55,7 @@ def relax(
         progress=stage(progress, "relax"),
     )
     relaxed = done.apply_to(table)
-    relaxed.write(out, energies_told(done.force_field, done.settings))
+    place.write(relaxed, energies_told(done.force_field, done.settings))
     pd.Series(done.seconds(), name="seconds").rename_axis("id").to_csv(beside(out, ".seconds.csv"))
     shutil.rmtree(shards, ignore_errors=True)
     return relaxed
@@ -55,17 +68,25 @@ def hull(
     force_field: str = "chgnet",
     settings: RelaxSettings | None = None,
     device: str = "auto",
+    overwrite: bool = False,
     progress: Report | None = None,
 ) -> pa.Table:
     """Make a hull of a force field's own energies; what was interrupted goes on from ``OUT.shards``.
 
     See :func:`crysjepa.evaluation.force_field_hull.force_field_hull`.
     """
-    check_file(out)
+    place, info = Output(out, only="a hull is no table of structures"), force_field_info(force_field)
+    told = {
+        "force_field": {"name": info.name, "version": info.version},
+        "settings": None if settings is None else settings.model_dump(mode="json"),
+    }
+    if place.found("hull", told, {"input": source}, overwrite=overwrite) is not None:
+        return pq.read_table(out)
     shards = beside(out, ".shards")
     rows = force_field_hull(
         datasets.load(str(source)), Path(out), force_field=force_field, settings=settings,
         source=Path(source).name, device=resolve_device(device), shards=shards, progress=progress,
+        about={"made": place.made},
     )  # fmt: skip
     shutil.rmtree(shards, ignore_errors=True)
     return rows

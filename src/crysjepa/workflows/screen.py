@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crysjepa.core.candidates import Status
+from crysjepa import datasets
+from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.chemical_systems import Keys, element_fractions, system_keys
 from crysjepa.core.crystals import Crystals
 from crysjepa.datasets import cache_folder
@@ -25,13 +26,21 @@ from crysjepa.ranking.context import labels
 from crysjepa.ranking.embedders import JepaEmbedder
 from crysjepa.ranking.registry import RankerContext, RankerInfo, make_ranker, ranker_info
 from crysjepa.ranking.rows import rank_shards, score_chunks
-from crysjepa.runtime.files import replacing, write_parquet
-from crysjepa.workflows.inputs import Report, Source, beside, check_file, resolve_device, sound, stage
+from crysjepa.runtime.files import as_metadata, replacing, write_parquet
+from crysjepa.workflows.inputs import Report, Source, beside, resolve_device, sound, stage
+from crysjepa.workflows.output import Output, OutputError
 
 _EMBEDDED_AT_ONCE = 2048
 _FEW = 4096
 """Candidates for which only the known crystals of their chemical systems are embedded, and not kept: some
 seconds, where all of them would be a minute."""
+
+
+_RANKED = (
+    "id", "score", "rank", "status", "reason", "num_references", "support_distance", "hull_support",
+    "hull_warning",
+)  # fmt: skip
+_STATE = ("id", "status", "reason")
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,12 @@ class Screened:
         return self.states
 
     def head(self, num: int) -> list[dict[str, Any]]:
-        """The first rows of the file, without reading the others."""
+        """The first rows of the file; of Parquet without reading the others."""
+        if self.out.suffix.lower() != ".parquet":
+            frame = datasets.load(self.out).frame.head(num)
+            columns = [c for c in _RANKED if c in frame]
+            rows = pa.Table.from_pandas(frame[columns], preserve_index=False).to_pylist()
+            return [dict.fromkeys(_RANKED) | row for row in rows]
         with pq.ParquetFile(self.out) as file:
             batch = next(file.iter_batches(num), None)
         return [] if batch is None else batch.to_pylist()
@@ -66,9 +80,10 @@ def screen(
     min_hull_entries: int = 1,
     seed: int = 0,
     device: str = "auto",
+    overwrite: bool = False,
     progress: Report | None = None,
 ) -> Screened:
-    """Rank crystals, best first, into a Parquet file.
+    """Rank crystals, best first, into a file: Parquet without structures, or another format with them.
 
     Its columns are ``id``, ``score`` (lower is better), ``rank``, ``status``, ``reason``, ``num_references``
     (known crystals in the chemical system and its subsystems), ``support_distance`` (to the nearest of
@@ -93,15 +108,29 @@ def screen(
     min_hull_entries
         For rankers by energy: compounds that the hull must know in a crystal's chemical system. With none,
         only the elements compete with it, and whatever it is, it would be ranked first: it has no score.
+    overwrite
+        Replace an ``out`` that was made otherwise. One that was made just so is kept.
 
     Raises
     ------
+    OutputError
+        If ``out`` cannot be written, or is there and was made otherwise.
     ValueError
         For an unknown ranker, or where it lacks something that it needs.
     """
-    check_file(out)
-    info, chunks = ranker_info(by), open_chunks(source)
-    chosen = resolve_device(device)
+    place, info, chosen = Output(out), ranker_info(by), resolve_device(device)
+    sources = {
+        "input": source,
+        "reference": reference if info.needs_reference else None,
+        "hull": hull if info.needs_hull else None,
+        "jepa": jepa if by.startswith("jepa") else None,
+    }
+    settings = {"by": by, "min_hull_entries": min_hull_entries, "seed": seed}
+    if (told := place.found("screen", settings, sources, overwrite=overwrite)) is not None:
+        return Screened(place.path, told["rows"], told["states"], tuple(told["notes"]))
+    chunks = open_chunks(source)
+    if place.kind == "poscar" and len(chunks) != 1:
+        raise OutputError(f"a POSCAR holds one crystal, not {len(chunks)}: write .extxyz, .cif or a folder")
     context = _context(info, reference, hull, jepa, index, min_hull_entries, seed, chosen, progress)
     if index is None and info.needs_reference and len(chunks) <= _FEW:
         context = replace(context, systems=_systems(chunks))
@@ -116,11 +145,32 @@ def screen(
         progress=stage(progress, f"screen by {by}"),
     )
     rows = rank_shards(paths)
-    about = {"ranker": by, "key": ranker.key, "notes": list(ranker.notes), **_origin(info, context)}
-    write_parquet(rows, out, about)
-    shutil.rmtree(shards, ignore_errors=True)
     states = {c["values"]: c["counts"] for c in rows["status"].value_counts().to_pylist()}
-    return Screened(Path(out), len(rows), states, ranker.notes)
+    about = {"ranker": by, "key": ranker.key, "notes": list(ranker.notes), **_origin(info, context)}
+    about |= {"states": states}
+    if place.has_everything:
+        about |= {"made": place.made, "rows": len(rows)}
+        write_parquet(rows, out, about)
+    else:
+        place.write(with_ranking(rows, datasets.load(source)), about)
+    shutil.rmtree(shards, ignore_errors=True)
+    return Screened(place.path, len(rows), states, ranker.notes)
+
+
+def with_ranking(rows: pa.Table, table: CandidateTable) -> CandidateTable:
+    """The source's rows in the order of the ranking, with its columns in place of theirs."""
+    frame = table.frame.set_index("id", drop=False).loc[rows["id"].to_pylist()].reset_index(drop=True)
+    ranked = CandidateTable(frame.drop(columns=[c for c in _RANKED if c in frame and c not in _STATE]))
+    decided = zip(*(rows[c].to_pylist() for c in _STATE), strict=True)
+    states = {id_: (status, reason) for id_, status, reason in decided}
+    for kind in (Status.REJECTED, Status.FAILED):
+        reasons = {i: r or "" for i, (status, r) in states.items() if status == kind}
+        ranked = ranked.decide("screen", reasons, kind)
+    types = {"score": "Float64", "rank": "Int64", "num_references": "Int64", "support_distance": "Float64"}
+    for name in (n for n in rows.column_names if n not in _STATE):
+        values = dict(zip(rows["id"].to_pylist(), rows[name].to_pylist(), strict=True))
+        ranked = ranked.with_column(name, values, types.get(name, "string"))
+    return ranked
 
 
 def embed(
@@ -129,15 +179,19 @@ def embed(
     *,
     jepa: Source | None = None,
     device: str = "auto",
+    overwrite: bool = False,
     progress: Report | None = None,
 ) -> Screened:
     """Embed crystals: ``id``, ``embedding`` (null where there is none), ``status`` and ``reason``."""
-    check_file(out)
+    place = Output(out, only="embeddings are no structures")
+    if (told := place.found("embed", {}, {"input": source, "jepa": jepa}, overwrite=overwrite)) is not None:
+        return Screened(place.path, told["rows"], _states_in(place.path))
     chunks = open_chunks(source)
     embedder = JepaEmbedder(CrysJepa.load(jepa), resolve_device(device))
     kind = pa.list_(pa.float32(), embedder.model.width)
     schema = pa.schema(
-        [("id", pa.string()), ("embedding", kind), ("status", pa.string()), ("reason", pa.string())]
+        [("id", pa.string()), ("embedding", kind), ("status", pa.string()), ("reason", pa.string())],
+        metadata=as_metadata({"made": place.made, "rows": len(chunks)}),
     )
     states: Counter[str] = Counter()
 
@@ -160,6 +214,11 @@ def embed(
 
     _write_parts(parts(), schema, Path(out))
     return Screened(Path(out), len(chunks), dict(states))
+
+
+def _states_in(path: Path) -> dict[str, int]:
+    column = pq.read_table(path, columns=["status"])["status"]
+    return {c["values"]: c["counts"] for c in column.value_counts().to_pylist()}
 
 
 def _context(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable
@@ -19,12 +20,14 @@ from crysjepa.generators.base import Generator, load_generator
 from crysjepa.generators.diffusion.generator import PAPER, DiffusionGenerator
 from crysjepa.generators.flow.generator import FlowGenerator
 from crysjepa.generators.flow.paths import FlowConfig
+from crysjepa.generators.registry import generator_names
 from crysjepa.jepa import network as jepa_model
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.nn.training import Training, TrainSettings
-from crysjepa.runtime.files import write_json
+from crysjepa.runtime.notes import UsageError
 from crysjepa.weights import shipped
 from crysjepa.workflows.inputs import Report, Source, beside, canonical, resolve_device, sound, stage
+from crysjepa.workflows.output import Output
 
 Size = Literal["small", "paper"]
 
@@ -45,6 +48,7 @@ def pretrain(
     settings: TrainSettings | None = None,
     seed: int = 0,
     device: str = "auto",
+    overwrite: bool = False,
     progress: Report | None = None,
 ) -> Training:
     """Train Crys-JEPA on crystals with ``formation_energy_per_atom`` and write the model to ``out``.
@@ -54,7 +58,8 @@ def pretrain(
     ``objective`` is what it minimises (by default energies, and Eq. 9 for the paper's). Optional columns:
     ``relaxed_formation_energy_per_atom`` and ``site_energies``, a list for each crystal whose mean is the
     energy. ``init`` is a model to go on from. A training that was interrupted goes on from ``OUT.state``;
-    the loss curve is ``OUT.curve.json``.
+    the loss curve is ``OUT.curve.json``. An ``out`` that is there and was made just so is kept, and read; one
+    that was made otherwise is refused unless ``overwrite``.
 
     Raises
     ------
@@ -62,7 +67,13 @@ def pretrain(
         If no crystal of ``source`` has a formation energy, if several are on different scales, or if ``init``
         is another network.
     """
-    table, scale = _together([source] if isinstance(source, str | Path) else source)
+    sources = [source] if isinstance(source, str | Path) else list(source)
+    place, chosen = Output(out, model=True), settings or TrainSettings()
+    told = {"size": size, "objective": objective, "seed": seed, "training": chosen.model_dump(mode="json")}
+    read = {"input": sources, "init": init}
+    if (before := place.found("pretrain", told, read, overwrite=overwrite)) is not None:
+        return _before(CrysJepa.load(out).model, before)
+    table, scale = _together(sources)
     config = jepa_model.PAPER if size == "paper" else jepa_model.SMALL
     config = replace(config, objective=objective or config.objective)
     crystals = (sound(table) if config.invariant else canonical(table, progress)).crystals
@@ -72,7 +83,7 @@ def pretrain(
         known,
         np.array([energies[i] for i in known.ids]),
         config,
-        settings or TrainSettings(),
+        chosen,
         relaxed_energies=_numbers(table, known, RELAXED),
         site_energies=_site_energies(table, known) if config.invariant else None,
         scale=scale,
@@ -82,7 +93,7 @@ def pretrain(
         state=beside(out, ".state"),
         progress=stage(progress, "pretrain"),
     )
-    return _kept(jepa, training, out)
+    return _kept(jepa, training, place)
 
 
 def _together(sources: Sequence[Source]) -> tuple[CandidateTable, str]:
@@ -111,6 +122,7 @@ def train(
     settings: TrainSettings | None = None,
     seed: int = 0,
     device: str = "auto",
+    overwrite: bool = False,
     progress: Report | None = None,
 ) -> Training:
     """Train a generator on the crystals of ``source`` and write it to ``out``.
@@ -123,6 +135,14 @@ def train(
     ValueError
         If the network cannot start from ``init``, or ``init`` is given for the paper's.
     """
+    if size == "paper" and init is not None:
+        raise UsageError("the paper's diffusion model starts from random weights: leave init out")
+    place, chosen = Output(out, model=True), settings or TrainSettings()
+    told = {"size": size, "seed": seed, "training": chosen.model_dump(mode="json")}
+    if (
+        before := place.found("train", told, {"input": source, "init": init}, overwrite=overwrite)
+    ) is not None:
+        return _before(_network(load_generator(out)), before)
     crystals = canonical(datasets.load(str(source)), progress).crystals
     options: dict[str, Any] = {
         "seed": seed,
@@ -130,16 +150,13 @@ def train(
         "state": beside(out, ".state"),
         "progress": stage(progress, "train"),
     }
-    chosen = settings or TrainSettings()
     generator: Generator
     if size == "paper":
-        if init is not None:
-            raise ValueError("the paper's diffusion model starts from random weights: leave out --init")
         generator, training = DiffusionGenerator.train(crystals, PAPER, chosen, **options)
     else:
         jepa = CrysJepa.load(init or shipped("jepa"))
         generator, training = FlowGenerator.train(crystals, FlowConfig(), chosen, init=jepa, **options)
-    return _kept(generator, training, out)
+    return _kept(generator, training, place)
 
 
 def finetune(
@@ -150,19 +167,27 @@ def finetune(
     settings: TrainSettings | None = None,
     seed: int = 0,
     device: str = "auto",
+    overwrite: bool = False,
     progress: Report | None = None,
 ) -> Training:
     """Train a generator (by default the shipped one) on from where it is, on the crystals of ``source``."""
+    place, chosen = Output(out, model=True), settings or FINETUNING
+    told = {"seed": seed, "training": chosen.model_dump(mode="json")}
+    by_name = generator is not None and str(generator) in generator_names()
+    read = {"input": source, "generator": None if by_name else generator}
+    told |= {"generator": str(generator)} if by_name else {}
+    if (before := place.found("finetune", told, read, overwrite=overwrite)) is not None:
+        return _before(_network(load_generator(out)), before)
     crystals = canonical(datasets.load(str(source)), progress).crystals
     tuned, training = load_generator(generator).finetune(
         crystals,
-        settings or FINETUNING,
+        chosen,
         seed=seed,
         device=resolve_device(device),
         state=beside(out, ".state"),
         progress=stage(progress, "finetune"),
     )
-    return _kept(tuned, training, out)
+    return _kept(tuned, training, place)
 
 
 def _numbers(table: CandidateTable, crystals: Crystals, column: str) -> NDArray[np.float64] | None:
@@ -187,9 +212,20 @@ def _site_energies(table: CandidateTable, crystals: Crystals) -> NDArray[np.floa
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def _kept(model: CrysJepa | Generator, training: Training, out: Source) -> Training:
+def _kept(model: CrysJepa | Generator, training: Training, place: Output) -> Training:
     """Write the model and its loss curve; the state to go on from has done its work."""
-    model.save(Path(out))
-    write_json(beside(out, ".curve.json"), {"seconds": training.seconds, "curve": training.curve})
-    beside(out, ".state").unlink(missing_ok=True)
+    model.save(place.path)
+    place.keep({"step": training.step, "seconds": training.seconds, "curve": training.curve})
+    beside(place.path, ".state").unlink(missing_ok=True)
     return training
+
+
+def _before(network: nn.Module, told: Mapping[str, Any]) -> Training:
+    """A training that was finished before, as far as it was kept: the averaged weights are all there are."""
+    return Training(network, network, told["step"], told["curve"], told["seconds"])
+
+
+def _network(generator: Generator) -> nn.Module:
+    found = getattr(generator, "flow", None) or getattr(generator, "denoiser", None)
+    assert isinstance(found, nn.Module)
+    return found

@@ -8,6 +8,12 @@ from typing import Any
 
 from crysjepa.datasets.importers.csv_files import csv_source
 from crysjepa.datasets.importers.formation_energies import add_formation_energies
+from crysjepa.datasets.importers.forms import CSV as CSV
+from crysjepa.datasets.importers.forms import DIAGRAM as DIAGRAM
+from crysjepa.datasets.importers.forms import ENTRIES as ENTRIES
+from crysjepa.datasets.importers.forms import FORMATS as FORMATS
+from crysjepa.datasets.importers.forms import LMDB as LMDB
+from crysjepa.datasets.importers.forms import MPTRJ as MPTRJ
 from crysjepa.datasets.importers.json_files import entries_source, mptrj_source
 from crysjepa.datasets.importers.lmdb_files import lmdb_source
 from crysjepa.datasets.importers.parquet import import_rows, partial_of
@@ -17,13 +23,6 @@ from crysjepa.runtime.download import DatasetError
 
 VERSION = 1
 """Raised when a format is read differently; files of another version are made anew."""
-
-CSV = ("csv", "zip of csv")
-MPTRJ = "MPtrj json"
-ENTRIES = "computed structure entries (json.gz)"
-LMDB = "gzipped LMDB"
-DIAGRAM = "pickled phase diagram (pkl.gz)"
-FORMATS = (*CSV, MPTRJ, ENTRIES, LMDB, DIAGRAM)
 
 
 def convert(

@@ -28,7 +28,7 @@ from crysjepa.core.crystals import ARROW_SCHEMA
 from crysjepa.io.assemble import STATE, joined, problems_of
 from crysjepa.io.entry import Entry, Progress
 from crysjepa.runtime.download import DatasetError
-from crysjepa.runtime.worker_pool import end_with_parent
+from crysjepa.runtime.worker_pool import end_with_parent, main_hidden
 
 CHUNK_ROWS = 4096
 CHUNK_BYTES = 8_000_000
@@ -151,7 +151,8 @@ def _in_order(work: Callable[[Any], Any], source: Source, processes: int | None)
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         try:
             for chunk, done in source.chunks():
-                waiting.append((pool.submit(work, chunk), done))
+                with main_hidden():
+                    waiting.append((pool.submit(work, chunk), done))
                 if len(waiting) > 2 * processes:
                     future, reached = waiting.popleft()
                     yield future.result(), reached

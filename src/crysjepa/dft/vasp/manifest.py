@@ -19,6 +19,7 @@ from typing import Any
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
 from crysjepa.runtime.files import read_json, write_json
+from crysjepa.runtime.notes import UsageError
 
 STAGES = ("relax_1", "relax_2", "static")
 """The calculations of a crystal, in order, as atomate2's MPGGADoubleRelaxStaticMaker has them."""
@@ -78,10 +79,10 @@ def begin(folder: Path, settings: dict[str, Any]) -> None:
         If it holds anything else, so that nothing is overwritten silently.
     """
     if folder.is_file():
-        raise ValueError(f"{folder} is a file: name a folder to write to")
+        raise UsageError(f"{folder} is a file: name a folder to write to")
     told = folder / "manifest.json"
     if folder.exists() and any(folder.iterdir()):
         same = told.exists() and read_json(told) == settings and not (folder / "manifest.parquet").exists()
         if not same:
-            raise ValueError(f"{folder} holds other files, or another export: choose another --to")
+            raise UsageError(f"{folder} holds other files, or another export: choose another --to")
     write_json(told, settings)

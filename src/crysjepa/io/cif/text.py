@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import gemmi
 
+from crysjepa.runtime.notes import ReadError as ReadError
+
 MAX_CRYSTAL_BYTES = 10_000_000
 """Text of one crystal beyond this size is not parsed."""
 
@@ -22,10 +24,6 @@ _SPACES = "\u00a0\u2007\u202f\u3000\x0b\x0c"
 _PLAIN = str.maketrans({**dict.fromkeys(_MINUS_SIGNS, "-"), **dict.fromkeys(_SPACES, " "), "\r": "\n"})
 
 _USED = re.compile(r"_(atom_site|cell|symmetry|space_group|chemical_formula|magnetic|parent_)")
-
-
-class ReadError(ValueError):
-    """A crystal, or a whole file, that cannot be read; the message says why."""
 
 
 def brief(error: BaseException) -> str:

@@ -1,0 +1,183 @@
+"""What was asked for on the command line, looked at before anything is imported that takes time.
+
+The names here are those that the registries know; a test holds them together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import os
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+
+from crysjepa.data.bundle import NAME
+from crysjepa.datasets.registry import REGISTRY
+from crysjepa.io.kinds import kind_of
+from crysjepa.runtime.notes import UsageError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+FORCE_FIELDS = (
+    "chgnet", "sevennet", "sevennet-l3i5", "mattersim", "mattersim-5m", "mace", "orb", "fairchem",
+)  # fmt: skip
+RANKERS = ("jepa-distance", "jepa-hull", "jepa-relaxed", "fingerprint", "composition", "random")
+"""Beside the force fields."""
+GENERATORS = ("flow", "diffusion", "substitution", "file")
+"""Those that come with crysjepa."""
+RUNS = ("quick", "paper-mp20", "paper-alex-mp20")
+JUDGINGS = ("default", "paper", "strict")
+_ELEMENTS = """
+H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr
+Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb
+Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr
+Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
+"""
+SYMBOLS = frozenset(_ELEMENTS.split())
+
+
+def look_at(
+    *,
+    sources: Iterable[str | Path | None] = (),
+    tables: Iterable[str | Path | None] = (),
+    checkpoints: Iterable[str | Path | None] = (),
+    force_field: str | None = None,
+    device: str = "auto",
+    config: Path | None = None,
+) -> None:
+    """What most verbs are told. None is what was not said.
+
+    Parameters
+    ----------
+    sources
+        Crystals: data sets' names or paths of a known kind.
+    tables
+        The same, but of any kind: hulls and finished runs.
+
+    Raises
+    ------
+    UsageError
+        For a path that is not there, a name that nothing has, and a TOML file that is none.
+    """
+    for source in sources:
+        _known(source, of_kind=True)
+    for source in tables:
+        _known(source)
+    for path in checkpoints:
+        if path is not None and not os.path.exists(path):  # noqa: PTH110 - no error where it may not be looked at
+            raise UsageError(f"no such checkpoint: {path}")
+    if force_field is not None:
+        known_force_field(force_field)
+    choice("device", device, DEVICES)
+    if config is not None:
+        try:
+            tomllib.loads(config.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"the settings {config} cannot be read: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{config} is not valid TOML: {error}") from None
+
+
+def choice(what: str, value: str | None, among: Iterable[str]) -> None:
+    """Raises UsageError for a value that is none of those there are."""
+    names = list(among)
+    if value is not None and value not in names:
+        raise UsageError(f"no {what} {value!r}{_near(value, names)}: choose from {', '.join(names)}")
+
+
+def known_force_field(name: str) -> None:
+    """A name, one with a checkpoint of one's own, or ``module:attribute``."""
+    base, at, checkpoint = name.partition("@")
+    if ":" in base and not at:
+        return
+    if base not in FORCE_FIELDS:
+        raise UsageError(
+            f"no force field {base!r}{_near(base, FORCE_FIELDS)}: choose from {', '.join(FORCE_FIELDS)}, or "
+            "name an ASE calculator as module:attribute"
+        )
+    if at and not os.path.exists(checkpoint):  # noqa: PTH110 - as above
+        raise UsageError(f"no such checkpoint: {checkpoint}")
+
+
+def known_generator(name: str | None) -> str:
+    """The generator's name, or ``file`` or ``checkpoint`` for a path. Raises UsageError for neither."""
+    if name is None:
+        return GENERATORS[0]
+    plugged_in = {e.name for e in importlib.metadata.entry_points(group="crysjepa.generators")}
+    if name in GENERATORS or name in plugged_in:
+        return name
+    path = Path(name)
+    if path.exists():
+        if path.suffix == ".safetensors" or path.is_dir():
+            return "checkpoint" if path.is_file() else "file"
+        with path.open("rb") as file:
+            return "checkpoint" if file.read(9)[8:] == b"{" else "file"
+    names = [*GENERATORS, *sorted(plugged_in - set(GENERATORS))]
+    raise UsageError(
+        f"no generator and no file {name!r}{_near(name, names)}: the generators are {', '.join(names)}, or "
+        "give a path"
+    )
+
+
+def without_effect(what: str, **options: object) -> None:
+    """Raises UsageError for an option that was given (is neither None nor False) where it does nothing."""
+    given = [
+        f"--{name.replace('_', '-')}" for name, value in options.items() if value not in (None, False, ())
+    ]
+    if given:
+        raise UsageError(f"{', '.join(given)} does nothing {what}: leave it out")
+
+
+def wanted_elements(
+    elements: str | None, exclude_elements: str | None, chemical_system: str | None, max_sites: int | None
+) -> None:
+    """Raises UsageError for what is no element, and for wishes that contradict one another."""
+    only, system = _elements(elements), _elements(chemical_system)
+    excluded = None if (exclude_elements or "").strip().lower() == "none" else _elements(exclude_elements)
+    for option, named in (("elements", only), ("chemical-system", system)):
+        if both := [e for e in named or () if e in (excluded or ())]:
+            raise UsageError(
+                f"{', '.join(both)} cannot be in --{option} and in --exclude-elements: no element of both"
+            )
+    if system is not None and only is not None and (beyond := [e for e in system if e not in only]):
+        raise UsageError(
+            f"--chemical-system {chemical_system} needs {', '.join(beyond)}, which --elements leaves out"
+        )
+    if max_sites is not None and max_sites < 1:
+        raise UsageError(f"--max-sites {max_sites}: a crystal has at least one site")
+    if system is not None and max_sites is not None and max_sites < len(set(system)):
+        raise UsageError(f"{len(set(system))} elements do not fit on --max-sites {max_sites}")
+
+
+def _elements(text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    names = text.replace(",", " ").replace("-", " ").split()
+    unknown = [n for n in names if n not in SYMBOLS]
+    if unknown or not names:
+        said = f"{unknown[0]!r} is no element" if unknown else f"{text!r} names no element"
+        raise UsageError(f"{said}: give symbols such as Li,Mg,O")
+    return names
+
+
+def _known(source: str | Path | None, *, of_kind: bool = False) -> None:
+    if source is None or str(source) == NAME:
+        return
+    path = Path(source)
+    if path.exists():
+        if of_kind and path.is_file() and kind_of(path.name) is None:
+            raise UsageError(
+                f"{path.name} is of no known kind: crysjepa reads .cif, .extxyz, .vasp, .csv, .json, .jsonl, "
+                ".pt, .parquet, .traj, .db, .zip and folders (docs/formats.md)"
+            )
+        return
+    if str(source) not in REGISTRY:
+        hint = _near(str(source), [*REGISTRY])
+        raise UsageError(
+            f"no data set and no file {str(source)!r}{hint}: the data sets are {', '.join(REGISTRY)}"
+        )
+
+
+def _near(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(names), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""

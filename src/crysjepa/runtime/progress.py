@@ -1,0 +1,119 @@
+"""Progress where there is no terminal: plain lines, and the log in a run's folder."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+LOG = "log.txt"
+FIRST, EVERY = 4.0, 10.0
+"""Seconds until the first line, and between two."""
+
+
+class Lines:
+    """A line of progress now and then: time, stage, done of total, rate, and an estimate of what is left.
+
+    It is written even where nothing was done meanwhile, so that one sees that there is still someone at work.
+    Use it in a ``with`` block; ``report(stage, done, total)`` tells it where the work stands.
+
+    Parameters
+    ----------
+    write
+        Called with each line, from a thread of its own.
+    first, every
+        Seconds until the first line, and at least between two.
+    """
+
+    def __init__(self, write: Callable[[str], None], *, first: float = FIRST, every: float = EVERY) -> None:
+        self._write, self._every = write, every
+        self._began = time.monotonic()
+        self._due = self._began + first
+        self._stage: tuple[str, int, int] | None = None
+        self._from = (self._began, 0)
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Lines:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Where the work stands; a total of 0 is not known."""
+        with self._lock:
+            if self._stage is None or self._stage[0] != stage:
+                self._from = (time.monotonic(), done)
+            self._stage = (stage, done, total)
+
+    def _run(self) -> None:
+        while not self._ended.wait(max(0.0, self._due - time.monotonic())):
+            with self._lock:
+                line = self._line()
+            self._write(line)
+            self._due = time.monotonic() + self._every
+
+    def _line(self) -> str:
+        now = time.monotonic()
+        if self._stage is None:
+            return f"at work since {_span(now - self._began)}"
+        stage, done, total = self._stage
+        began, before = self._from
+        rate = (done - before) / max(now - began, 1e-9)
+        told = [f"{stage} {done}/{total}" if total else f"{stage} {done}"]
+        if done > before:
+            told.append(f"{rate:.3g}/s" if rate >= 1 else f"{_span(1 / rate)} each")
+            if total > done:
+                told.append(f"about {_span((total - done) / rate)} left")
+        else:
+            told.append(f"since {_span(now - began)}")
+        return ", ".join(told)
+
+
+class Log:
+    """What is said, with the time, kept until there is a run's folder to write it to.
+
+    A folder that holds files of others, and no log, is left alone: the run will be refused there.
+    """
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._folder: Path | None = None
+        self._lock = threading.Lock()
+
+    def put_in(self, folder: Path) -> None:
+        """From now on, lines go to ``folder/log.txt``, once the folder is made."""
+        own = any((folder / name).exists() for name in (LOG, "run.json", "manifest.json"))
+        if own or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            self._folder = folder
+
+    def add(self, text: str) -> None:
+        """A line, or several."""
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        with self._lock:
+            self._lines += [f"{stamp}  {line}" for line in text.splitlines()]
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what is not written yet. A log that cannot be written ends no run."""
+        with self._lock:
+            if self._folder is None or not self._lines or not self._folder.is_dir():
+                return
+            try:
+                with (self._folder / LOG).open("a", encoding="utf-8") as file:
+                    file.write("".join(f"{line}\n" for line in self._lines))
+            except OSError:
+                return
+            self._lines = []
+
+
+def _span(seconds: float) -> str:
+    """Such as ``12 s``, ``4 min`` and ``1.5 h``."""
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
