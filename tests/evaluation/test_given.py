@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from crysjepa import api, datasets
+from crysjepa.cli import console
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.datasets.chunks import open_chunks
 from crysjepa.energy.known_hull import known_hull
@@ -66,6 +67,23 @@ def test_relaxed_crystals_are_judged_as_they_are(relaxed, tiny, protocol, tmp_pa
     assert metrics["hull"] == "known + known.parquet" and metrics["novelty_set"] == "known.parquet"
     assert metrics["judge"].startswith(str(tiny.protocol["force_field"]))
     assert {"novelty_grade", "hull_support", "hull_entries", "hull_warning"} <= set(after.frame.columns)
+
+
+def test_a_short_list_whose_stability_was_not_judged_has_no_rate(tiny, protocol, tmp_path, no_relaxation):
+    table = CandidateTable.read(tiny.reference)
+    ranks = {i: k + 1 for k, i in enumerate(table.ids[:3])}
+    table.with_column("shortlist_rank", ranks, "Int64").write(tmp_path / "listed.parquet")
+    asked = protocol.model_copy(update={"relax": False, "trust": None})
+    metrics = api.evaluate(
+        tmp_path / "listed.parquet", tmp_path / "e", reference=tiny.reference, protocol=asked
+    )
+    held = metrics["shortlist"]
+    for name in ("stable", "vsun", "vsun_new_formula"):
+        assert held[name] is held["intervals"][name] is held["control"][name] is None
+    assert held["num"] == 3 and held["new_formula"] == 0.0
+    with console.output.capture() as said:
+        console.show_judged("listed", metrics)
+    assert "of the short list of 3: stability was not judged" in " ".join(said.get().split())
 
 
 def test_another_force_field_relaxes(relaxed, tiny, protocol, tmp_path):

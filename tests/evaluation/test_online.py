@@ -387,7 +387,7 @@ def test_the_materials_projects_own_client(monkeypatch, tmp_path):
     assert Rester.asked == [["Li-O", "Li-P", "O-P", "Li-O-P"]]
     assert (len(hull), len(again), hull.scale) == (6, 3, "materials_project")
     assert hull.energy("LiO") == pytest.approx(-1.6)
-    with pytest.raises(DatasetError, match=r"401.*use the provider 'mp'") as raised:
+    with pytest.raises(DatasetError, match=r"401.*--fetch-phases mp") as raised:
         fetch_phases(["Na-O"], "mp-api", cache=tmp_path, api_key="secret")
     assert "secret" not in str(raised.value)
     assert not any(b"key" in path.read_bytes() for path in tmp_path.iterdir())

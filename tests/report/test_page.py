@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
+import subprocess
 from collections import Counter
 from functools import cache
 from html.parser import HTMLParser
@@ -18,6 +20,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from pymatgen.core import Lattice, Structure
@@ -26,6 +29,8 @@ from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 from crysjepa.report import write_report
 from crysjepa.report.cards import cif_link
+from crysjepa.report.embedding import Table
+from crysjepa.report.evaluation import page as tables_page
 from crysjepa.report.figures import hull_figure, map_figure, rates_figure
 from crysjepa.report.funnel import funnel, near_misses, reasons, shortlist
 from crysjepa.report.results import Results, Round, numbers, plain, read_results
@@ -337,7 +342,8 @@ def test_same_results_give_the_same_bytes(run: Path, tmp_path: Path) -> None:
         assert write_report(other).read_bytes() == expected
 
 
-def test_other_peoples_text_stays_text(tmp_path: Path) -> None:
+def nasty_run(folder: Path) -> Path:
+    """A run whose texts are all somebody's markup."""
     frame = candidates().frame.copy()
     rows = frame.index[frame["shortlist_rank"].notna()][: len(NASTY)]
     for row, text in zip(rows, NASTY, strict=True):
@@ -349,7 +355,48 @@ def test_other_peoples_text_stays_text(tmp_path: Path) -> None:
     metrics["rounds"][0]["name"] = NASTY[2]
     metrics["protocol"] |= {"force_field": NASTY[0], "hull": NASTY[1], NASTY[0]: NASTY[1]}
     metrics["notes"] = [*NASTY, "\ud800"]
-    page = read(write_report(write_run(tmp_path, CandidateTable(frame), metrics)))
+    return write_run(folder, CandidateTable(frame), metrics)
+
+
+def nasty_tables() -> str:
+    """A page of tables, as of an evaluation, with the same texts in every place."""
+    rows = [(text,) * 3 for text in map(plain, NASTY)]
+    return tables_page(
+        kicker=NASTY[0], title=NASTY[1], headline=NASTY[2], lines=NASTY,
+        tables=[Table(NASTY[0], (NASTY[1], NASTY[2], "reason"), rows, NASTY[3])], figures={}, captions={},
+        details=[("Protocol", [(NASTY[0], NASTY[1])])],
+    )  # fmt: skip
+
+
+def test_other_peoples_text_stays_text_in_tables(tmp_path: Path) -> None:
+    (tmp_path / "evaluation.html").write_text(nasty_tables(), "utf-8")
+    page = read(tmp_path / "evaluation.html")
+    assert_self_contained(page)
+    for text in NASTY[:4]:
+        assert plain(text) in page.words()
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+@pytest.mark.parametrize("kind", ["run", "tables"])
+def test_a_browser_sees_text_where_markup_was_meant(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.html"
+    if kind == "run":
+        path = write_report(nasty_run(tmp_path / "run"))
+    else:
+        path.write_text(nasty_tables(), "utf-8")
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", f"--user-data-dir={tmp_path}/c")
+    done = subprocess.run(
+        ["chromium", *options, path.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    seen = done.stdout
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in seen and "&lt;img src=x onerror=alert(1)&gt;" in seen
+    assert not re.search(r"<(script|img|iframe|object|base|form)[\s>]", seen)
+    assert not re.search(r"<[^>]*\son\w+=", re.sub(r'"[^"]*"', '""', seen)), "no handler"
+    assert "default-src 'none'" in seen and 'http-equiv="Content-Security-Policy"' in seen
+
+
+def test_other_peoples_text_stays_text(tmp_path: Path) -> None:
+    page = read(write_report(nasty_run(tmp_path)))
     assert_self_contained(page)
     assert_references_resolve(page)
     words = page.words()
@@ -617,6 +664,24 @@ def test_rates_figure_shows_values_and_intervals(run: Path) -> None:
     assert points == {30.0, 20.0, 35.0}
     spans = [tuple(np.round(line.get_xdata(), 6)) for line in together.lines if line.get_linewidth() == 2.4]
     assert (30.0, 40.0) in spans and (15.0, 25.0) in spans
+
+
+@pytest.mark.parametrize("share", [0.0, 0.97, 1.0])
+def test_labels_of_rates_lie_within_their_panel_and_apart(share: float) -> None:
+    keys = ("valid", "stable", "unique", "novel", "sun", "vsun", "vsun_new_formula", "vsun_supported")
+    entry: dict[str, Any] = dict.fromkeys(keys, share) | {"num_crystals": 60}
+    entry["intervals"] = {key: [max(0.0, share - 0.05), min(1.0, share + 0.05)] for key in keys}
+    rounds = [Round(i, f"round {i}", np.zeros(0, dtype=bool), entry) for i in range(4)]
+    figure = rates_figure(rounds)
+    assert figure is not None
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    for axes in figure.axes:
+        renderer = canvas.get_renderer()
+        boxes = [Text.get_window_extent(t, renderer) for t in axes.texts]
+        assert len(boxes) == 16
+        assert all(b.x1 <= axes.bbox.x1 and b.x0 >= axes.bbox.x0 for b in boxes)
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 
 
 def test_there_is_no_figure_without_data(run: Path) -> None:

@@ -608,13 +608,16 @@ def show_judged(name: str, metrics: Mapping[str, Any]) -> None:
     show_metrics([{"name": name, **metrics}, *({"name": f"round {r['round']}", **r} for r in rounds)])
     if listed := metrics.get("shortlist"):
         order = "–" if listed["spearman"] is None else f"{listed['spearman']:.2f}"
-        say(
-            f"of the short list of {listed['num']}: {100 * listed['stable']:.0f} % stable, "
-            f"{100 * listed['vsun_new_formula']:.0f} % V.S.U.N. with a new formula (of all: "
-            f"{100 * listed['control']['vsun_new_formula']:.0f} %); Spearman between its energies above hull "
-            f"before and now: {order}",
-            soft_wrap=True,
-        )
+        shares = (listed["stable"], listed["vsun_new_formula"], listed["control"]["vsun_new_formula"])
+        stable, hits, of_all = ("–" if share is None else f"{100 * share:.0f} %" for share in shares)
+        if listed["stable"] is None:
+            told = "stability was not judged"
+        else:
+            told = (
+                f"{stable} stable, {hits} V.S.U.N. with a new formula (of all: {of_all}); Spearman between "
+                f"its energies above hull before and now: {order}"
+            )
+        say(f"of the short list of {listed['num']}: {told}", soft_wrap=True)
     say(metrics["citation"], soft_wrap=True)
 
 

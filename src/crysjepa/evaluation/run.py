@@ -225,7 +225,7 @@ def evaluate_crystals(
         metrics = _metrics(written, described, device)
         if about_trust is not None:
             metrics["trust"] = about_trust
-        if listed := shortlist_again(table, written):
+        if listed := shortlist_again(table, scored(written, described)):
             metrics["shortlist"] = listed
         write_json(run.path("metrics.json"), seal(metrics, written))
         _save(judge, cache)

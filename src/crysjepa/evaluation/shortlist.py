@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy.stats import spearmanr
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.evaluation.grades import Grade
-from crysjepa.evaluation.rates import wilson_interval
+from crysjepa.evaluation.rates import crystal_metrics, wilson_interval
 
 _FEWEST = 3
 """Crystals that a rank correlation needs to say anything."""
@@ -22,7 +23,8 @@ def shortlist_again(before: CandidateTable, after: CandidateTable) -> dict[str, 
     -------
     dict
         ``num``; ``stable``, ``new_formula``, ``vsun`` and ``vsun_new_formula``, shares of the list by the new
-        judgement, with Wilson ``intervals``; ``control``, the same shares of all crystals that were relaxed;
+        judgement, None for what was not judged, with Wilson ``intervals``; ``control``, the same shares of
+        all crystals that were relaxed;
         ``spearman`` between the energies above hull before and now (None for fewer than three), and their
         ``median_shift`` in eV/atom.
     """
@@ -45,23 +47,18 @@ def shortlist_again(before: CandidateTable, after: CandidateTable) -> dict[str, 
     return found
 
 
-def _shares(table: CandidateTable, ids: list[str]) -> tuple[dict[str, float], dict[str, list[float]]]:
-    def flags(column: str) -> list[bool]:
-        return [bool(v) for v in table.column(column, ids)] if column in table else [False] * len(ids)
-
-    grade = table.column("novelty_grade", ids) if "novelty_grade" in table else [None] * len(ids)
-    new = [g == Grade.NEW_FORMULA for g in grade]
-    vsun = [all(v) for v in zip(*(flags(c) for c in ("valid", "stable", "unique", "novel")), strict=True)]
-    hits = {
-        "stable": flags("stable"),
-        "new_formula": new,
-        "vsun": vsun,
-        "vsun_new_formula": [a and b for a, b in zip(vsun, new, strict=True)],
-    }
-    return (
-        {name: sum(values) / len(ids) for name, values in hits.items()},
-        {name: wilson_interval(sum(values), len(ids)) for name, values in hits.items()},
-    )
+def _shares(
+    table: CandidateTable, ids: Sequence[str]
+) -> tuple[dict[str, float | None], dict[str, list[float] | None]]:
+    """Shares of some rows and their intervals; None for what was not judged."""
+    chosen = table.frame[table.frame["id"].isin(ids)].reset_index(drop=True)
+    rates = crystal_metrics(CandidateTable(chosen))
+    grades = rates["novelty_grades"]
+    new = None if grades is None else grades.get(Grade.NEW_FORMULA, 0)
+    shares = {"stable": rates["stable"], "new_formula": None if new is None else new / len(ids)}
+    shares |= {name: rates[name] for name in ("vsun", "vsun_new_formula")}
+    intervals = {name: rates["intervals"][name] for name in shares if name != "new_formula"}
+    return shares, intervals | {"new_formula": None if new is None else wilson_interval(new, len(ids))}
 
 
 def _numbers(table: CandidateTable, ids: list[str]) -> np.ndarray:

@@ -116,7 +116,7 @@ def tradeoff_figure(curves: Mapping[str, Any], along: Along) -> Figure | None:
     axes.set_xlabel(f"crystals {along.those_first}, % of those that have one")
     axes.set_ylabel("% of these crystals")
     axes.set_xlim(0, 100)
-    axes.set_ylim(0)
+    axes.set_ylim(0, 1.04 * max(axes.dataLim.ymax, 1.0))
     axes.grid(color=LINE)
-    axes.legend(ncols=len(shown))
+    figure.legend(loc="outside upper left", ncols=len(shown))  # inside it would lie on curves near 100 %
     return figure

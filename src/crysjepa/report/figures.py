@@ -20,6 +20,8 @@ from crysjepa.report.style import HIGHLIGHT, INK, LINE, PAPER, ROUND_COLOURS, RO
 
 _MAX_NAME = 24
 _MAX_VECTOR_POINTS = 1500  # more than this are drawn as an image inside the SVG
+_FULL = 120.0
+"""Where an axis of percent ends that goes to 100: a label beyond 100 has its place before that."""
 _HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----")
 _GREYS = LinearSegmentedColormap.from_list("greys", ["#60666d", "#c3c7cc"])
 
@@ -43,10 +45,10 @@ def rates_figure(rounds: Sequence[Round]) -> Figure | None:
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
     for axes, keys in zip((left, right), groups, strict=True):
         _rate_rows(axes, keys, rounds)
-    left.set_xlim(0, 108)
+    left.set_xlim(0, _FULL)
     left.set_xticks(range(0, 101, 20))
     left.set_title("Each criterion by itself")
-    end = min(108.0, _round_up(right.dataLim.xmax if np.isfinite(right.dataLim.xmax) else 1.0))
+    end = min(_FULL, _round_up(right.dataLim.xmax if np.isfinite(right.dataLim.xmax) else 1.0))
     right.set_xticks([t for t in right.get_xticks() if 0 <= t <= min(end, 100)])
     right.set_xlim(0, end)
     right.set_title("All together")
@@ -146,7 +148,7 @@ def hull_figure(frame: pd.DataFrame, rounds: Sequence[Round], threshold: float |
         axes.set_title(f"{plain(part.name, _MAX_NAME)}, {_share(values, threshold)}")
         axes.grid(axis="y")
         axes.set_ylabel("% of round")
-        axes.margins(y=0.14)
+        axes.margins(y=0.2)
         if (values[np.isfinite(values)] >= edges[-2]).any():
             axes.annotate(
                 f"{edges[-2]:.3g} and more",
