@@ -34,6 +34,7 @@ from crysjepa.energy.elemental_references import (
     load_references,
 )
 from crysjepa.energy.hull import ASSUMED_SCALE, Hull
+from crysjepa.energy.limits import within
 from crysjepa.evaluation.force_field_hull import AS_THEY_ARE, computed_references, elemental_crystals
 from crysjepa.evaluation.rates import wilson_interval
 from crysjepa.evaluation.reference import PLAIN_SCALE
@@ -188,7 +189,7 @@ def against(
     """Errors against DFT, and how often both agree on being near the hull; no energy is no agreement."""
     error = found - dft
     own = found - heights
-    agree = (own <= LIMIT) == (above <= LIMIT)
+    agree = within(own, LIMIT) == within(above, LIMIT)
     agree &= np.isfinite(found)
     return {
         "num": len(dft),
@@ -198,7 +199,7 @@ def against(
         "median_absolute": float(np.nanmedian(np.abs(error))),
         "mae_above_hull": float(np.nanmean(np.abs(own - above))),
         "agree": int(agree.sum()),
-        "dft_within": int((above <= LIMIT).sum()),
+        "dft_within": int(within(above, LIMIT).sum()),
     }
 
 

@@ -26,6 +26,7 @@ import torch
 from generation.speed import expected, share
 
 from crysjepa.core.crystals import Crystals
+from crysjepa.energy.limits import within
 from crysjepa.generators.flow.generator import FlowGenerator, settle_all
 from crysjepa.generators.flow.orbit_batches import PackedOrbits
 from crysjepa.generators.flow.paths import Flow, FlowConfig, FlowLoss
@@ -63,7 +64,7 @@ def known_crystals(data: Path, most: int) -> Crystals:
         table = pq.read_table(path)
         kept = np.array([i not in seen for i in table["id"].to_pylist()])
         kept &= table["num_sites"].to_numpy() <= 20
-        kept &= table["e_above_hull"].to_numpy() <= 0.1
+        kept &= within(table["e_above_hull"].to_numpy(), 0.1)
         kept &= np.array(table["split"].to_pylist()) != "test"
         seen |= set(table["id"].to_pylist())
         parts.append(Crystals.from_arrow(table.select(columns).filter(kept)))

@@ -25,6 +25,7 @@ from crysjepa.discovery.config import PRESETS
 from crysjepa.energy.elemental_references import load_references
 from crysjepa.energy.hull import Fractions, Hull
 from crysjepa.energy.known_hull import known_hull
+from crysjepa.energy.limits import within
 from crysjepa.energy.support import HullSupport, Support, systems_of
 from crysjepa.evaluation.given import read_given
 from crysjepa.evaluation.rates import wilson_interval
@@ -94,12 +95,12 @@ def table_of(rows: list[dict[str, Any]]) -> list[str]:
     ]
     for verdict in (*map(str, Support), "all"):
         part = [r for r in rows if verdict in ("all", r["support"])]
-        near = [r for r in part if -STABLE <= r["seen"] <= STABLE]
+        near = [r for r in part if within(abs(r["seen"]), STABLE)]
         order = spearmanr([r["seen"] for r in near], [r["true"] for r in near]).statistic
         cells = [
             _rate([r["true"] - r["seen"] > RISEN for r in part]),
             _rate([r["true"] - r["seen"] > RISEN for r in near]),
-            _rate([r["true"] <= STABLE for r in near]),
+            _rate([within(r["true"], STABLE) for r in near]),
             f"{order:.3f}",
         ]
         lines.append(f"| {verdict} | {len(part)} | {' | '.join(cells)} |")

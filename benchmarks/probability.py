@@ -36,6 +36,7 @@ from ranking.metrics import judge_rankings
 
 from crysjepa import datasets
 from crysjepa.energy.known_hull import NAME, known_hull
+from crysjepa.energy.limits import within
 from crysjepa.energy.support import Support
 from crysjepa.evaluation.judge_names import above_hull_column
 from crysjepa.evaluation.probability import LIMITS
@@ -103,7 +104,7 @@ def calibration(rows: pd.DataFrame, more: list[Path]) -> list[dict[str, Any]]:
                 there = np.isfinite(chances)
                 if not there.any():
                     continue
-                hits = (part["label"].to_numpy(dtype=float) <= limit).astype(float)
+                hits = within(part["label"].to_numpy(dtype=float), limit).astype(float)
                 what = {"target": target, "judges": name_of(judges), "rows": name}
                 found.append(what | scores(chances[there], hits[there]))
     return found
@@ -149,7 +150,7 @@ def geometry(rows: pd.DataFrame, relaxed: pd.DataFrame) -> dict[str, Any]:
         }
     for target, limit in LIMITS.items():
         for name, frame in (("dft", mine), ("chgnet", other)):
-            hits = (mine.loc[ids, "label"].to_numpy(dtype=float) <= limit).astype(float)
+            hits = within(mine.loc[ids, "label"].to_numpy(dtype=float), limit).astype(float)
             for judges in SETS:
                 chances = frame.loc[ids, f"{target} by {name_of(judges)}"].to_numpy(dtype=float)
                 found[f"{target} by {name_of(judges)}, geometry of {name}"] = scores(chances, hits)

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from crysjepa.core.candidates import CandidateTable
+from crysjepa.energy.limits import within
 from crysjepa.report.wording import RATE_LETTERS, number, rate_with_interval
 from crysjepa.weights import shipped
 
@@ -111,7 +112,7 @@ def trust_lines(metrics: dict[str, Any], table: CandidateTable, listed: list[str
         unstable = sum(s is False for s in table.column("stable_closed", looked))
         lower = sum(p is not None for p in table.column("lower_polymorph", looked))
         of_list = [e for e in table.column("e_above_closed_hull", listed) if e is not None]
-        near = sum(abs(e) <= 0.1 for e in of_list)
+        near = sum(within(abs(e), 0.1) for e in of_list)
         lines.append(
             f"- The closed hull: {len(looked)} crystals of {closed['num_systems']} chemical systems; "
             f"{closed['num_competitors']} competitors evaluated, {closed['num_relaxed']} relaxed, {closed['num_on_hull']} on the "
@@ -123,7 +124,7 @@ def trust_lines(metrics: dict[str, Any], table: CandidateTable, listed: list[str
         theirs = table.column(judge["column"], listed)
         told = [e for e in theirs if e is not None]
         agree = [a for a in table.column("judges_agree", listed) if a is not None]
-        stable = sum(e <= 0.1 for e in told)
+        stable = sum(within(e, 0.1) for e in told)
         looked = [a for a in table.column("judges_agree") if a is not None]
         lines.append(
             f"- Judge {judge['name']} ({judge['version']}), which had no part in the choice, elemental references to "
@@ -145,11 +146,11 @@ def chance_line(folder: Path) -> str:
     table, trust = CandidateTable.read(folder / "crystals.parquet"), metrics["trust"]
     told = [e for e in table.column("e_above_closed_hull") if e is not None]
     parts = [
-        f"{sum(e <= 0.1 for e in told)} of {len(told)} are at most 0.1 eV/atom above the closed hull by CHGNet"
+        f"{sum(within(e, 0.1) for e in told)} of {len(told)} are at most 0.1 eV/atom above the closed hull by CHGNet"
     ]
     for judge in trust["judges"]:
         theirs = [e for e in table.column(judge["column"]) if e is not None]
-        parts.append(f"{sum(e <= 0.1 for e in theirs)} of {len(theirs)} by {judge['name']}")
+        parts.append(f"{sum(within(e, 0.1) for e in theirs)} of {len(theirs)} by {judge['name']}")
     both = sum(s is True for s in table.column("stable_by_all"))
     names = ("stable_by_all", "valid", "unique", "novel")
     new = zip(table.column("novelty_grade"), *(table.column(c) for c in names), strict=True)
@@ -200,7 +201,7 @@ def second_judge(metrics: dict[str, Any], table: CandidateTable, listed: list[st
     said = ""
     for judge in metrics.get("trust", {}).get("judges", ()):
         theirs = [e for e in table.column(judge["column"], listed) if e is not None]
-        said += f"; {judge['name']} puts {sum(e <= 0.1 for e in theirs)} of {len(theirs)} at most 0.1 above its own"
+        said += f"; {judge['name']} puts {sum(within(e, 0.1) for e in theirs)} of {len(theirs)} at most 0.1 above its own"
     if expected := metrics.get("trust", {}).get("expected"):
         said += f"; DFT is expected to agree on {expected['expected']:.0f} ({expected['low']} to {expected['high']})"
     return said

@@ -26,6 +26,7 @@ from sklearn.metrics import roc_auc_score
 
 from crysjepa import api
 from crysjepa.core.candidates import CandidateTable
+from crysjepa.energy.limits import within
 from crysjepa.evaluation.protocol import preset
 from crysjepa.evaluation.rates import crystal_metrics, wilson_interval
 from crysjepa.report.style import INK, house_style, save_figure
@@ -140,9 +141,9 @@ def quick_rows(
         ),
         (
             "short list: at most 0.1 eV/atom above the hull",
-            share(energies(then, old_list) <= STABLE),
-            f"{share(energies(again, old_list) <= STABLE)}; of all relaxed {100 * np.mean(sure):.1f} %",
-            f"{share(energies(now, new_list) <= STABLE)}; of all relaxed {share(energies(now) <= STABLE)}",
+            share(within(energies(then, old_list), STABLE)),
+            f"{share(within(energies(again, old_list), STABLE))}; of all relaxed {100 * np.mean(sure):.1f} %",
+            f"{share(within(energies(now, new_list), STABLE))}; of all relaxed {share(within(energies(now), STABLE))}",
         ),
         (
             "short list: carries the formula of a known compound",
@@ -197,7 +198,7 @@ def auc_row(ranked: Path, data: Path) -> tuple[str, ...]:
     labels = pq.read_table(data / "wbm_dev.parquet", columns=["id", "e_above_hull"]).to_pylist()
     values = np.array([np.inf if scores[r["id"]] is None else scores[r["id"]] for r in labels])
     worst = np.where(np.isfinite(values), values, np.nanmax(values[np.isfinite(values)]) + 1)
-    auc = roc_auc_score([r["e_above_hull"] <= STABLE for r in labels], -worst)
+    auc = roc_auc_score([within(r["e_above_hull"], STABLE) for r in labels], -worst)
     told = f"{auc:.3f} (n = {len(labels)}, {int((~np.isfinite(values)).sum())} without a score ranked last)"
     return (
         "AUC of `screen` on WBM without a flag, labels as published",

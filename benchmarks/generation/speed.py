@@ -18,6 +18,7 @@ from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import composition_validity, invalid_structures
+from crysjepa.energy.limits import within
 from crysjepa.evaluation.rates import wilson_interval
 from crysjepa.generators.flow.generator import FlowGenerator, settle_all
 from crysjepa.generators.flow.orbit_batches import PackedOrbits
@@ -62,7 +63,7 @@ def expected(crystals: Crystals, num: int, reference: str, hull: str) -> dict[st
         CandidateTable.from_crystals(crystals).write(path)
         screen(path, reference, out, by="jepa-relaxed", hull=hull, device="cpu")
         rows = pq.read_table(out, columns=["id", "score"]).to_pylist()
-    low = {r["id"] for r in rows if r["score"] is not None and r["score"] <= 0.1}
+    low = {r["id"] for r in rows if r["score"] is not None and within(r["score"], 0.1)}
     return {"valid": len(valid) / num, "expected_stable": len(valid & low) / num}
 
 

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from crysjepa.energy.limits import within
 from crysjepa.evaluation.probability import LIMITS
 from crysjepa.evaluation.rates import wilson_interval
 from crysjepa.report.style import INK, MUTED, ROUND_COLOURS, ROUND_MARKERS, in_house_style
@@ -26,7 +27,7 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
         for number, judges in enumerate(SHOWN):
             chances = rows[f"{target} by {judges}"].to_numpy(dtype=float)
             there = np.isfinite(chances)
-            chances, hits = chances[there], rows["label"].to_numpy(dtype=float)[there] <= limit
+            chances, hits = chances[there], within(rows["label"].to_numpy(dtype=float)[there], limit)
             bins = np.array_split(np.argsort(chances, kind="stable"), BINS)
             x = np.array([chances[b].mean() for b in bins])
             y = np.array([hits[b].mean() for b in bins])

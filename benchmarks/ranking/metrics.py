@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from crysjepa.energy.limits import within
+
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
@@ -221,4 +223,4 @@ def _numbers(
 
 def stable(truth: Floats, limit: float) -> Flags:
     """At or below ``limit`` eV/atom above the hull; NaN is not."""
-    return np.nan_to_num(truth, nan=np.inf) <= limit
+    return within(truth, limit)

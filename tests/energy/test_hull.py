@@ -17,6 +17,8 @@ from pymatgen.core import Composition, Element
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
 from crysjepa.energy.hull import Hull
+from crysjepa.energy.load_hull import load_hull
+from crysjepa.runtime.notes import ReadNote
 
 ELEMENTS = ["Li", "Fe", "P", "O", "S"]
 
@@ -187,3 +189,16 @@ def test_read_refuses_other_files(tmp_path) -> None:
     pq.write_table(pa.table({"composition": ["LiFe"]}), tmp_path / "b.parquet")
     with pytest.raises(ValueError, match="no column formation_energy_per_atom"):
         Hull.read(tmp_path / "b.parquet")
+
+
+def test_what_is_left_out_is_told_with_the_scale_that_was_taken(tmp_path) -> None:
+    path = tmp_path / "own.parquet"
+    formulas = ["NaCl", "Na{+}1Cl{-}1", "LiCl", "KCl", "MgO", "CaO", "BaO"]
+    energies = [-2.1, -2.1, -2.1, None, -1e3, 1e6, float("inf")]
+    pq.write_table(pa.table({"composition": formulas, "formation_energy_per_atom": energies}), path)
+    with pytest.warns(ReadNote, match=r"the hull own.parquet: 5 of 7 entries left out \(entry-1: "):
+        hull = load_hull(path)
+    assert list(hull.skipped) == ["entry-1", "entry-3", "entry-4", "entry-5", "entry-6"] and len(hull) == 2
+    assert hull.energy("MgO") == 0 and "below -6" in hull.skipped["entry-4"]
+    assert hull.scale_said == "not stated, taken as materials_project"
+    assert Hull.from_entries(["NaCl"], [-2.1], scale="x", source="s").left_out is None

@@ -148,7 +148,7 @@ def test_paper_preset() -> None:
     [
         (Constant(-3.0), "grew to more than 5 times", 0.0),
         (Constant(3.0), "shrank to less than 0.2", 0.0),
-        (Constant(-0.1, (0.0, -1.0, -51.5)), "fell by more than 50 eV/atom", -1.0),
+        (Constant(0.1, (0.0, -1.0, -51.5)), "fell by more than 50 eV/atom", -1.0),
         (Constant(-0.1, (0.0, -1.0, float("nan"))), "energy is not finite", -1.0),
         (Constant(float("inf")), "stress is not finite", None),
     ],

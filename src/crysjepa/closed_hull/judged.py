@@ -17,6 +17,7 @@ from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import reduced_formulas
 from crysjepa.energy.hull import Fractions, Hull, fractions_of
 from crysjepa.energy.known_hull import known_formulas
+from crysjepa.energy.limits import within
 from crysjepa.energy.support import TOO_LOW, System, systems_of
 
 SAME = 0.02
@@ -177,7 +178,7 @@ def competitor_table(closed: Closed) -> CandidateTable:
     table = table.with_column("formation_energy_per_atom", energies, "Float64")
     table = table.with_column("e_above_closed_hull", above, "Float64")
     return table.with_column(
-        "on_closed_hull", {i: a is not None and a <= 1e-6 for i, a in above.items()}, "boolean"
+        "on_closed_hull", {i: a is not None and within(a, 0.0) for i, a in above.items()}, "boolean"
     )
 
 

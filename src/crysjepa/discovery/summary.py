@@ -120,9 +120,11 @@ def _notes(
     if judge.hull is not None:
         notes.append(
             f"Energies above hull are relative to {len(judge.hull)} compounds ({judge.hull.source}, scale "
-            f"{judge.hull.scale}). A hull that lacks competing compounds makes crystals look more stable "
-            f"than they are. {SUPPORT_SAYS}"
+            f"{judge.hull.scale_said}). A hull that lacks competing compounds makes crystals look more "
+            f"stable than they are. {SUPPORT_SAYS}"
         )
+        if judge.hull.left_out is not None:
+            notes.append(f"Of the hull {judge.hull.source}, {judge.hull.left_out}.")
         counts = Counter(table.column("hull_support")) if "hull_support" in table else Counter()
         said = ", ".join(f"{counts[s]} {s}" for s in Support if counts[s])
         warned = sum(w is not None for w in table.column("hull_warning")) if "hull_warning" in table else 0

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from crysjepa.energy.elemental_references import ElementalReferences, check_scales
+from crysjepa.energy.limits import no_formation_energy
 from crysjepa.energy.simplex import mixture
 from crysjepa.runtime.files import metadata_of
 
@@ -72,6 +73,9 @@ class Hull:
         The elemental references behind the formation energies, where the file has them: a hull of a force
         field's own energies (:mod:`crysjepa.evaluation.force_field_hull`).
 
+    num_read
+        How many entries there were, those that could not be used included.
+
     Without a compound it is the hull of the elements alone.
     """
 
@@ -81,6 +85,7 @@ class Hull:
     scale_stated: bool = True
     skipped: Mapping[str, str] = field(default_factory=dict, repr=False)
     references: ElementalReferences | None = field(default=None, repr=False)
+    num_read: int = field(default=0, repr=False)
     _solved: dict[Fractions, tuple[float | None, int]] = field(default_factory=dict, init=False, repr=False)
 
     # -- making one ------------------------------------------------------------------------
@@ -100,7 +105,8 @@ class Hull:
     ) -> Hull:
         """From parallel lists of compositions and formation energies (eV/atom).
 
-        Unreadable formulas and energies that are not finite are left out and kept in ``skipped`` under
+        Unreadable formulas and energies that are not finite, or that no compound has
+        (:func:`~crysjepa.energy.limits.no_formation_energy`), are left out and kept in ``skipped`` under
         their id (``entry-0``, ``entry-1``, ... without ids). Raises ValueError if no compound is left, unless
         ``elements_alone`` says that this may be.
         """
@@ -115,11 +121,14 @@ class Hull:
                 skipped[str(name)] = "its formation energy is missing or not a finite number"
             elif len(fractions) > 1:
                 assert energy is not None
-                compounds[fractions] = min(float(energy), compounds.get(fractions, math.inf))
+                if (absurd := no_formation_energy(energy)) is not None:
+                    skipped[str(name)] = absurd
+                else:
+                    compounds[fractions] = min(float(energy), compounds.get(fractions, math.inf))
         if not compounds and not elements_alone:
             why = f" ({len(skipped)} entries could not be used)" if skipped else ""
             raise ValueError(f"the hull from {source} has no compound with a formation energy{why}")
-        return cls(compounds, scale, source, scale_stated, skipped, references)
+        return cls(compounds, scale, source, scale_stated, skipped, references, num_read=len(names))
 
     @classmethod
     def from_table(
@@ -157,7 +166,8 @@ class Hull:
             scale_stated=scale_stated,
         )
         without = {i: "no structure" for i in table.ids if i not in set(crystals.ids)}
-        return cls(hull.compounds, scale, source, scale_stated, {**without, **hull.skipped})
+        skipped = {**without, **hull.skipped}
+        return cls(hull.compounds, scale, source, scale_stated, skipped, num_read=len(table.ids))
 
     @classmethod
     def read(cls, path: str | Path, *, scale: str | None = None) -> Hull:
@@ -210,7 +220,24 @@ class Hull:
             self.scale_stated and other.scale_stated,
             {**self.skipped, **other.skipped},
             self.references or other.references,
+            num_read=self.num_read + other.num_read,
         )
+
+    # -- what is to be told of it ------------------------------------------------------------
+
+    @property
+    def left_out(self) -> str | None:
+        """How many entries could not be used, and why the first of them; None where all could."""
+        if not self.skipped:
+            return None
+        id_, reason = next(iter(self.skipped.items()))
+        more = f", and {len(self.skipped) - 1} more" if len(self.skipped) > 1 else ""
+        return f"{len(self.skipped)} of {self.num_read} entries left out ({id_}: {reason}{more})"
+
+    @property
+    def scale_said(self) -> str:
+        """The scale for people: whether it is the file's word."""
+        return self.scale if self.scale_stated else f"not stated, taken as {self.scale}"
 
     # -- asking it -------------------------------------------------------------------------
 

@@ -10,9 +10,18 @@ from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.energy.hull import ASSUMED_SCALE, Hull, stated_scale
 from crysjepa.energy.known_hull import NAME, known_hull
+from crysjepa.runtime.notes import note
 
 
 def load_hull(name_or_path: str | Path, *, scale: str | None = None, use_e_above_hull: bool = True) -> Hull:
+    """A hull from a file or a data set, and a note of what was left out of it; see :func:`_load_hull`."""
+    hull = _load_hull(name_or_path, scale=scale, use_e_above_hull=use_e_above_hull)
+    if hull.left_out is not None:
+        note(f"the hull {hull.source}: {hull.left_out}")
+    return hull
+
+
+def _load_hull(name_or_path: str | Path, *, scale: str | None = None, use_e_above_hull: bool = True) -> Hull:
     """A hull from a Parquet file of compositions, or from any data set with formation energies.
 
     ``known`` is the bundled hull. A Parquet file with the column ``composition`` and no structures, or of a

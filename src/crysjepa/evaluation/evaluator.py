@@ -137,6 +137,7 @@ class Judge:
                 "hull_scale": self.hull.scale,
                 "hull_scale_stated": self.hull.scale_stated,
                 "hull_compounds": len(self.hull),
+                "hull_left_out": self.hull.left_out,
                 "elemental_references": self.references.source,
                 "elemental_references_mae": self.references.mae,
                 "elemental_references_method": self.references.method,

@@ -27,6 +27,7 @@ from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 from crysjepa.energy.elemental_references import ElementalReferences, check_scales
 from crysjepa.energy.hull import Hull
+from crysjepa.energy.limits import within
 from crysjepa.evaluation.columns import set_column
 from crysjepa.evaluation.force_field_hull import AS_THEY_ARE
 from crysjepa.evaluation.judge_names import (
@@ -161,7 +162,7 @@ def judge_by_all(
     table = set_column(table, "judge_spread", {i: max(v) - min(v) for i, v in values.items()}, "Float64")
     limit = protocol.e_above_hull_max
     table = set_column(table, "judges_agree", {i: agree(v, limit) for i, v in values.items()}, "boolean")
-    stable = {i: max(v) <= limit for i, v in values.items()}
+    stable = {i: within(max(v), limit) for i, v in values.items()}
     table = set_column(table, "stable_by_all", stable, "boolean")
     said = {i: "; ".join(parts) for i, parts in reasons.items()}
     return JudgedByAll(set_column(table, "judges_reason", said, "string"), told)

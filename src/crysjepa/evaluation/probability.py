@@ -32,6 +32,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from crysjepa.core.candidates import CandidateTable
+from crysjepa.energy.limits import within
 from crysjepa.energy.support import Support
 from crysjepa.evaluation.columns import set_column
 from crysjepa.evaluation.judge_names import above_hull_column
@@ -105,13 +106,13 @@ class LogisticModel:
 
         Raises ValueError if all rows, or none, are within the limit.
         """
-        within = labels <= LIMITS[target]
-        if within.all() or not within.any():
-            raise ValueError(f"{len(within)} rows of the same outcome: there is nothing to fit")
+        hits = within(labels, LIMITS[target])
+        if hits.all() or not hits.any():
+            raise ValueError(f"{len(hits)} rows of the same outcome: there is nothing to fit")
         most = float(np.quantile(entries, 0.95, method="lower")) if support is not None else 0.0
         features = _features(above, _counted(entries, most, support), LIMITS[target])
         falling = np.arange(features.shape[1]) < features.shape[1] - 1
-        found = fit_logistic(features, within, falling)
+        found = fit_logistic(features, hits, falling)
         count = len(judges)
         return cls(
             target=target,
@@ -122,8 +123,8 @@ class LogisticModel:
             highest=_rounded(found[count]) if count > 1 else 0.0,
             entries=_rounded(found[-2]) if support is not None else 0.0,
             most_entries=most,
-            num=len(within),
-            share=round(float(within.mean()), 4),
+            num=len(hits),
+            share=round(float(hits.mean()), 4),
         )
 
 

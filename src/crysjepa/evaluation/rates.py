@@ -14,10 +14,11 @@ import numpy as np
 from scipy.stats import binomtest
 
 from crysjepa.core.candidates import CandidateTable
+from crysjepa.energy.limits import within
 from crysjepa.energy.support import Support
 from crysjepa.evaluation.grades import Grade
 
-AT_HULL = 1e-6
+AT_HULL = 0.0
 """eV/atom; the hull's linear programme is exact to about 1e-8."""
 RESAMPLES = 2000
 
@@ -192,7 +193,9 @@ def _derived(table: CandidateTable) -> dict[str, list[bool | None]]:
     """What is told by another column than its own."""
     found: dict[str, list[bool | None]] = {}
     if "e_above_hull" in table:
-        found["stable_at_0"] = [None if e is None else e <= AT_HULL for e in table.column("e_above_hull")]
+        found["stable_at_0"] = [
+            None if e is None else within(e, AT_HULL) for e in table.column("e_above_hull")
+        ]
     if "novelty_grade" in table:
         found["new_formula"] = [g == Grade.NEW_FORMULA for g in table.column("novelty_grade")]
     if "hull_support" in table and "hull_warning" in table:

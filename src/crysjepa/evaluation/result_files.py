@@ -218,9 +218,12 @@ def citation(protocol: Mapping[str, Any]) -> str:
     else:
         relaxed = "not relaxed"
     if protocol.get("hull"):
+        # results of earlier versions say nothing of either
+        taken = "" if protocol.get("hull_scale_stated", True) else "not stated, taken as "
+        left_out = f", {protocol['hull_left_out']}" if protocol.get("hull_left_out") else ""
         hull = (
             f"stable at ≤ {protocol['e_above_hull_max']} eV/atom above the hull {protocol['hull']} "
-            f"({protocol['hull_compounds']} compounds, scale {protocol['hull_scale']})"
+            f"({protocol['hull_compounds']} compounds{left_out}, scale {taken}{protocol['hull_scale']})"
         )
     else:
         hull = "stability not judged"

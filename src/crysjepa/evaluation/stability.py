@@ -12,6 +12,7 @@ from crysjepa.core.crystals import Crystals
 from crysjepa.energy.corrections import corrections_by
 from crysjepa.energy.elemental_references import ElementalReferences
 from crysjepa.energy.hull import Hull, HullResult
+from crysjepa.energy.limits import no_formation_energy, within
 from crysjepa.evaluation.columns import set_column
 
 if TYPE_CHECKING:
@@ -70,10 +71,13 @@ def decide_stability(
     for id_, composition, energy in zip(crystals.ids, crystals.compositions(), formation, strict=True):
         results[id_] = hull.e_above_hull(composition, energy)
         reason = results[id_].reason
-        if reason and references is not None:  # its reason is nearer to the cause
-            reason = references.formation_energy_per_atom(composition, totals[id_])[1] or reason
-            if references.corrections is not None and table.column(CORRECTION, [id_])[0] is None:
-                reason = f"{references.corrections} has no correction for it"
+        if reason:
+            if references is not None:  # its reason is nearer to the cause
+                reason = references.formation_energy_per_atom(composition, totals[id_])[1] or reason
+                if references.corrections is not None and table.column(CORRECTION, [id_])[0] is None:
+                    reason = f"{references.corrections} has no correction for it"
+        elif energy is not None and (reason := no_formation_energy(energy)):
+            results[id_] = replace(results[id_], e_above_hull=None)
         if reason:
             failures[id_] = reason
         elif _unsupported(results[id_], composition, e_above_hull_max, min_hull_entries):
@@ -83,7 +87,7 @@ def decide_stability(
     above = {i: r.e_above_hull for i, r in results.items()}
     table = set_column(table, "e_above_hull", above, "Float64")
     table = set_column(table, "hull_entries", {i: r.num_entries for i, r in results.items()}, "Int64")
-    stable = {i: None if e is None else e <= e_above_hull_max for i, e in above.items()}
+    stable = {i: None if e is None else within(e, e_above_hull_max) for i, e in above.items()}
     table = set_column(table, "stable", stable, "boolean")
     table = table.decide("stability", failures, Status.FAILED)
     unstable = {
@@ -100,4 +104,6 @@ def _unsupported(result: HullResult, composition: Composition, limit: float, ent
     A hull with fewer entries is never lower, so one that is above the limit is unstable all the same.
     """
     above = result.e_above_hull
-    return len(composition) > 1 and result.num_entries < entries and above is not None and above <= limit
+    return (
+        len(composition) > 1 and result.num_entries < entries and above is not None and within(above, limit)
+    )

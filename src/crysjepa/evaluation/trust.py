@@ -20,6 +20,7 @@ from crysjepa.closed_hull.prototypes import Prototypes
 from crysjepa.closed_hull.search import Closed, CompeteSettings, Search
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.energy.hull import Hull
+from crysjepa.energy.limits import within
 from crysjepa.energy.support import warning
 from crysjepa.evaluation.columns import set_column
 from crysjepa.evaluation.evaluator import Judge
@@ -157,7 +158,7 @@ def with_trust(
         table = with_closed_hull(table, fit, closing.closed, closing.competitors)
         limit = judge.protocol.e_above_hull_max
         above = dict(zip(fit, table.column(first_column, fit), strict=True))
-        stable = {i: None if a is None else a <= limit for i, a in above.items()}
+        stable = {i: None if a is None else within(a, limit) for i, a in above.items()}
         table = set_column(table, "stable_closed", stable, "boolean")
         table = set_column(table, "closed_hull_warning", {i: warning(a) for i, a in above.items()}, "string")
     others, note = usable_judges(trust, judge.protocol, judge.hull, known, judge.device)
@@ -255,7 +256,7 @@ def _with_energy(table: CandidateTable, ids: Sequence[str]) -> list[str]:
 def _near(competitors: CandidateTable) -> CandidateTable | None:
     """Competitors near the closed hull, where there are some."""
     above = competitors.column("e_above_closed_hull")
-    keep = np.array([a is not None and a <= NEAR for a in above], dtype=bool)
+    keep = np.array([a is not None and within(a, NEAR) for a in above], dtype=bool)
     return CandidateTable(competitors.frame[keep].reset_index(drop=True)) if keep.any() else None
 
 

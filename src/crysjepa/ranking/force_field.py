@@ -12,6 +12,7 @@ from crysjepa.core.chemical_systems import SystemTable, element_fractions, syste
 from crysjepa.core.crystals import Crystals
 from crysjepa.energy.corrections import corrections_by
 from crysjepa.energy.elemental_references import ElementalReferences, check_scales, load_references
+from crysjepa.energy.limits import no_formation_energy
 from crysjepa.energy.lower_hull import LowerHull
 from crysjepa.ranking.base import Score
 from crysjepa.ranking.context import RankerContext
@@ -76,7 +77,12 @@ class StaticEnergy:
         elemental, unknown = self.references.at(fractions)
         for row, elements in unknown.items():
             reasons.setdefault(row, f"no {self.name} reference energy for {', '.join(elements)}")
-        values, unbound = self.hull.above(totals + added - elemental, fractions)
+        formation = totals + added - elemental
+        for row in np.flatnonzero(np.isfinite(formation)).tolist():
+            if reason := no_formation_energy(float(formation[row])):
+                formation[row] = np.nan
+                reasons[row] = reason
+        values, unbound = self.hull.above(formation, fractions)
         reasons = unbound | reasons
         return {
             id_: Score(float(values[row]), int(counts[row]))

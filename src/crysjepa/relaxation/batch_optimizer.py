@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from crysjepa.core.crystals import Crystals
 from crysjepa.relaxation.cell_filters import make_cell_filter
-from crysjepa.relaxation.checks import astray
+from crysjepa.relaxation.checks import astray, shortest_distance
+from crysjepa.relaxation.energy_bounds import EnergyBounds, energy_bounds
 from crysjepa.relaxation.force_fields.base import (
     ForceField,
     Prediction,
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
 GPU_CHUNKS = {"chunk_size": 200, "chunk_sites": 2000}
 """Chunks on a GPU: with few crystals it waits for the launch of some 1,800 small operations a step."""
 MAX_ENERGY_FALL = 50.0
-"""eV/atom: a force field that promises more has left the ground it was trained on."""
+"""eV/atom, of a force field whose energies have no known zero: one that promises more, while its atoms come
+closer, has left the ground it was trained on. From a start that was too dense, energies may fall by more."""
+_SEEN = 3.0
+"""Å: shortest distances beyond this are not told apart."""
 
 
 class RelaxSettings(BaseModel):
@@ -157,14 +161,18 @@ class _Optimizer(Protocol):
 class Descent:
     """One crystal on its way down: its atoms, ASE's cell filter and optimiser, and where it was last sane."""
 
-    def __init__(self, crystal: Crystals, settings: RelaxSettings) -> None:
+    def __init__(
+        self, crystal: Crystals, settings: RelaxSettings, bounds: EnergyBounds | None = None
+    ) -> None:
         (self.id,) = crystal.ids
         (self.atoms,) = crystal.to_atoms()
         self.settings = settings
+        self.bounds = bounds
         self.mailbox = Mailbox()
         self.atoms.calc = self.mailbox
         self.initial_volume = float(self.atoms.cell.volume)
         self.initial_coords = self.atoms.cell.scaled_positions(self.atoms.positions)
+        self.initial_distance = _shortest(self.atoms) if bounds is None else 0.0
         self.filter = make_cell_filter(self.atoms, settings.cell_filter)
         self.optimizer = _optimizer(self.filter, settings.optimizer)
         self.steps = 0
@@ -180,9 +188,8 @@ class Descent:
         prediction = check(prediction) if isinstance(prediction, Prediction) else prediction
         if isinstance(prediction, str):
             return self._stop(prediction)
-        n = len(self.atoms)
-        if self.initial is not None and (self.initial.energy - prediction.energy) / n > MAX_ENERGY_FALL:
-            return self._stop(f"the energy fell by more than {MAX_ENERGY_FALL:.0f} eV/atom")
+        if (reason := self._hole(prediction)) is not None:
+            return self._stop(reason)
         self.initial = self.initial or prediction
         self.last, self.last_atoms = prediction, self.atoms.copy()
         self.mailbox.deliver(self.atoms, prediction)
@@ -190,6 +197,17 @@ class Descent:
             rows = np.linalg.norm(self.filter.get_forces(), axis=1)
         self.converged = bool(rows.max() < self.settings.fmax)
         return not self.converged
+
+    def _hole(self, prediction: Prediction) -> str | None:
+        """Why this energy is none, but a hole in the force field."""
+        per_atom = prediction.energy / len(self.atoms)
+        if self.bounds is not None:
+            return self.bounds.too_low(per_atom, self.atoms.numbers)
+        if self.initial is None or self.initial.energy / len(self.atoms) - per_atom <= MAX_ENERGY_FALL:
+            return None
+        if _shortest(self.atoms) > self.initial_distance:
+            return None
+        return f"the energy fell by more than {MAX_ENERGY_FALL:.0f} eV/atom"
 
     def step(self) -> bool:
         """One step of the optimiser; True when the new geometry is worth an evaluation."""
@@ -211,6 +229,8 @@ class Descent:
         if self.initial is None or self.last is None:
             return Outcome(self.id, reason=self.reason)
         n, last = len(self.atoms), self.last
+        if self.reason is None and self.bounds is not None:
+            self.reason = self.bounds.too_high(last.energy / n, self.atoms.numbers)
         record = RelaxRecord(
             energy_per_atom_initial=self.initial.energy / n,
             energy_per_atom=last.energy / n,
@@ -225,6 +245,11 @@ class Descent:
         return Outcome(self.id, Crystals.from_atoms([self.last_atoms], [self.id]), record, self.reason)
 
 
+def _shortest(atoms: Atoms) -> float:
+    found = shortest_distance(atoms.cell.scaled_positions(atoms.positions), atoms.cell.array, _SEEN)
+    return 0.0 if found is None else min(found, _SEEN)
+
+
 def _max_displacement(before: NDArray[np.float64], after: Atoms) -> float:
     moved = after.cell.scaled_positions(after.positions) - before  # never wrapped on the way
     return float(np.linalg.norm((moved - moved.mean(axis=0)) @ after.cell.array, axis=1).max())
@@ -235,7 +260,8 @@ def relax_in_lockstep(crystals: Crystals, force_field: ForceField, settings: Rel
 
     Each step is one call of ``force_field.evaluate`` with every crystal that is moving.
     """
-    descents = [Descent(c, settings) for c in crystals]
+    bounds = energy_bounds(force_field.name, force_field.scale)
+    descents = [Descent(c, settings, bounds) for c in crystals]
     waiting, moving = descents.copy(), list[Descent]()
     while moving or waiting:
         sites = sum(len(d.atoms) for d in moving)

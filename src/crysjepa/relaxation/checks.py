@@ -19,6 +19,9 @@ COLLAPSE = 0.4
 MAX_VOLUME_PER_ATOM = 500.0
 """Å³: beyond this, atoms do not see each other."""
 
+DENSE = 10.0
+"""Å³ per atom: how much a cell grows is counted from this volume where it began denser."""
+
 
 def unfit(crystal: Crystals, max_atomic_number: int) -> str | None:
     """Why a single crystal should not be relaxed; None when it can be."""
@@ -46,10 +49,10 @@ def astray(atoms: Atoms, initial_volume: float) -> str | None:
     """Why a relaxation should stop at this geometry; None while it is sane."""
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
         return "the relaxation left finite numbers"
-    growth = float(atoms.cell.volume) / initial_volume
-    if growth > 5:
+    volume = float(atoms.cell.volume)
+    if volume > 5 * max(initial_volume, DENSE * len(atoms)):
         return "the cell grew to more than 5 times its volume"
-    if growth < 0.2:
+    if volume < 0.2 * initial_volume:
         return "the cell shrank to less than 0.2 of its volume"
     distance = shortest_distance(atoms.cell.scaled_positions(atoms.positions), atoms.cell.array, COLLAPSE)
     if distance is None:
@@ -89,6 +92,31 @@ def shortest_distance(
     )
     other = (center != neighbor) | (image != 0).any(axis=1)
     return float(distance[other].min()) if other.any() else float("inf")
+
+
+def num_alone(frac_coords: NDArray[np.float64], lattice: NDArray[np.float64], cutoff: float) -> int:
+    """How many sites have neither another site nor an image of their own within ``cutoff`` (Å).
+
+    0 where the cell is too skewed to search for neighbours, and where numbers are not finite.
+    """
+    from pymatgen.optimization.neighbors import find_points_in_spheres
+
+    cell = np.asarray(lattice, dtype=float)
+    if np.linalg.norm(cell, axis=1).min() <= cutoff or not np.isfinite(cell).all():
+        return 0  # each sees itself in the next cell
+    if not np.isfinite(frac_coords).all() or np.prod(2 * np.ceil(cutoff / spacings(cell)) + 1) > 1e6:
+        return 0
+    positions = np.ascontiguousarray(np.asarray(frac_coords, dtype=float) % 1.0 @ cell)
+    center, neighbor, image, _ = find_points_in_spheres(
+        positions,
+        positions,
+        r=float(cutoff),
+        pbc=np.ones(3, dtype=np.int64),
+        lattice=np.ascontiguousarray(cell),
+        tol=1e-8,
+    )
+    other = (center != neighbor) | (image != 0).any(axis=1)
+    return len(positions) - len(np.unique(center[other]))
 
 
 def spacings(cell: NDArray[np.float64]) -> NDArray[np.float64]:

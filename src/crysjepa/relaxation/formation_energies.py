@@ -11,6 +11,7 @@ import numpy as np
 from crysjepa.core.crystals import Crystals
 from crysjepa.energy.corrections import corrections_by
 from crysjepa.energy.elemental_references import ElementalReferences
+from crysjepa.energy.limits import no_formation_energy
 from crysjepa.relaxation.relax import RelaxSettings, relax_crystals
 
 
@@ -67,6 +68,8 @@ def formation_energies(
         if energy is None:
             lacks = f"{references.corrections} has no correction for it"
             failures[id_] = lacks if np.isnan(correction) else str(reason)
+        elif (reason := no_formation_energy(energy)) is not None:
+            failures[id_] = reason
         else:
             formation[id_] = energy
     return Formed(final, totals, formation, {i: done.records[i].converged for i in totals}, failures)

@@ -15,6 +15,7 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
+from crysjepa.energy.limits import within
 from crysjepa.report.results import RATES, Round, numbers, plain, rate_interval, real
 from crysjepa.report.style import HIGHLIGHT, INK, LINE, PAPER, ROUND_COLOURS, ROUND_MARKERS, in_house_style
 
@@ -130,7 +131,7 @@ def hull_figure(frame: pd.DataFrame, rounds: Sequence[Round], threshold: float |
         values = energies[part.rows]
         known = np.clip(values[np.isfinite(values)], edges[0], np.nextafter(edges[-1], -np.inf))
         heights = 100 * np.histogram(known, edges)[0] / max(int(part.rows.sum()), 1)
-        stable = edges[1:] <= threshold + 1e-9 if threshold is not None else np.ones(len(heights), dtype=bool)
+        stable = within(edges[1:], threshold) if threshold is not None else np.ones(len(heights), dtype=bool)
         # Light bars are see-through, so that they suit a dark page; the grid must not show through them.
         axes.bar(edges[:-1], heights, np.diff(edges), align="edge", color=PAPER, linewidth=0)
         for mask, alpha in ((stable, 1.0), (~stable, 0.45)):
@@ -180,7 +181,7 @@ def _share(values: NDArray[np.float64], threshold: float | None) -> str:
     known = values[np.isfinite(values)]
     if threshold is None:
         return f"{len(known):,} of {len(values):,} with an energy"
-    return f"{int((known <= threshold).sum()):,} of {len(values):,} within the limit"
+    return f"{int(within(known, threshold).sum()):,} of {len(values):,} within the limit"
 
 
 def _hull_bins(energies: NDArray[np.float64], threshold: float | None) -> NDArray[np.float64]:

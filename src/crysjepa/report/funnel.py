@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crysjepa.core.candidates import Status
+from crysjepa.energy.limits import within
 from crysjepa.report.results import Results, Round, numbers, plain, truths
 
 STAGES = (
@@ -182,6 +183,6 @@ def _missed(name: str, judged: Any, hull: float, threshold: float | None) -> str
         return f"not judged: {CRITERIA[name]}"
     if judged:
         return ""
-    if name == "stable" and threshold is not None and hull > threshold:
+    if name == "stable" and threshold is not None and not within(hull, threshold):
         return f"not stable ({hull - threshold:.3f} eV/atom above the limit)"
     return f"not {name}"

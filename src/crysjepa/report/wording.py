@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup, escape
 
+from crysjepa.energy.limits import within
 from crysjepa.report.funnel import oversample
 from crysjepa.report.results import Results, Round, numbers, plain, real, truths
 
@@ -170,7 +171,7 @@ def _of_trust(results: Results, listed: pd.DataFrame) -> list[str]:
         above = numbers(listed, column)
         if limit is not None and np.isfinite(above).any():
             lines.append(
-                f"Judge {name}{by_its_own}: {int((above <= limit).sum())} of the "
+                f"Judge {name}{by_its_own}: {int(within(above, limit).sum())} of the "
                 f"{int(np.isfinite(above).sum())} on the short list are at most {limit:g} eV/atom above the "
                 f"{which}hull."
             )

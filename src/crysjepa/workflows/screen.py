@@ -279,6 +279,7 @@ def _origin(info: RankerInfo, context: RankerContext) -> dict[str, Any]:
         found |= {"reference": context.reference.content_hash(), "num_reference": len(context.reference)}
     if context.hull is not None:
         found |= {"hull": context.hull.source, "scale": context.hull.scale, "unit": "eV/atom"}
+        found |= {"scale_stated": context.hull.scale_stated, "hull_left_out": context.hull.left_out}
     return found
 
 

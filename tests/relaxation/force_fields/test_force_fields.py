@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import io
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import distribution
 from pathlib import Path
@@ -18,7 +19,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nasty_force_field import LIES, RAISES, Nasty
+from nasty_force_field import LIES, RAISES, Constant, Nasty
 from scipy.spatial.transform import Rotation
 
 from crysjepa.relaxation.force_fields.base import Prediction, evaluate_batch
@@ -362,4 +363,59 @@ class Flawed(AseForceField):
 )
 def test_probe_finds_what_is_wrong(flaw: str, said: str | None) -> None:
     found = probe(Flawed(flaw))
+    assert found is None if said is None else said in (found or "")
+
+
+def test_atoms_that_see_nothing_are_told_so_by_every_force_field() -> None:
+    far, salt = bulk("NaCl", "rocksalt", a=11.0), bulk("NaCl", "rocksalt", a=5.64)
+    seen = AseForceField(Constant(0.1), name="own", cutoff=5.0)
+    found, prediction = seen.evaluate([far, salt])
+    assert found == "2 of 2 atoms have no neighbour within 5 Å" and isinstance(prediction, Prediction)
+    one_off = salt.repeat((3, 1, 1)) + Atoms("He", positions=[[0, 0, 60.0]])
+    one_off.set_cell([[40, 0, 0], [0, 40, 0], [0, 0, 90]])
+    assert seen.evaluate([one_off]) == ["1 of 7 atoms have no neighbour within 5 Å"]
+    (found,) = AseForceField(Constant(0.0), name="own").evaluate([far])
+    assert isinstance(found, str) and "no atom has a neighbour" in found
+
+
+def test_the_cutoff_of_a_library_is_known() -> None:
+    if importlib.util.find_spec("sevenn") is None:
+        pytest.skip("needs SevenNet: pip install sevenn")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        field = get_force_field("sevennet")
+        (found,) = field.evaluate([bulk("NaCl", "rocksalt", a=11.0)])
+    assert found == "2 of 2 atoms have no neighbour within 5 Å"
+
+
+class Scaled(AseForceField):
+    """EMT with its energy, forces and stress times so much."""
+
+    def __init__(self, energy: float, force: float, stress: float) -> None:
+        super().__init__(EMT(), name="scaled")
+        self.by = energy, force, stress
+
+    def evaluate(self, atoms: Sequence[Atoms]) -> list[Prediction | str]:
+        e, f, s = self.by
+        return [
+            Prediction(e * p.energy, f * p.forces, s * p.stress) if isinstance(p, Prediction) else p
+            for p in super().evaluate(atoms)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("energy", "force", "stress", "said"),
+    [
+        (1, 1, 1, None),
+        (1, 1, -1, "its stress in Cu2 has the wrong sign: -0.99"),
+        (1, 1, 160.2, "its stress in Cu2 is in GPa, not eV/Å³: 159.5 times"),
+        (1, 1, -1602.2, "its stress in Cu2 has the wrong sign and is in kbar, not eV/Å³: -159"),
+        (1, -1, 1, "the force in Cu2 has the wrong sign"),
+        (0.25, 1, 1, "the force in Cu2 is 4.0"),
+    ],
+)
+def test_probe_compares_with_finite_differences(
+    energy: float, force: float, stress: float, said: str | None
+) -> None:
+    found = probe(Scaled(energy, force, stress))
     assert found is None if said is None else said in (found or "")

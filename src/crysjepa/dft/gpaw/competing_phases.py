@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
+from crysjepa.energy import limits
 from crysjepa.energy.hull import Hull
 from crysjepa.evaluation.force_field_hull import elemental_crystals
 from crysjepa.evaluation.reference import Known
@@ -96,7 +97,7 @@ def compounds_near_hull(
     for formula, row in sorted(lowest.items()):
         above = hull.e_above_hull(formula, energies[row]).e_above_hull
         sites = int(crystals.num_atoms[row])
-        if above is None or above > within:
+        if above is None or not limits.within(above, within):
             continue
         if sites > max_sites:
             left_out[formula] = f"{sites} sites, more than {max_sites}"

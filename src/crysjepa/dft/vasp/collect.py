@@ -211,6 +211,7 @@ def _about(hull: Hull) -> dict[str, Any]:
         "scale": hull.scale,
         "scale_stated": hull.scale_stated,
         "compounds": len(hull),
+        "left_out": hull.left_out,
         "content_hash": hull.content_hash,
     }
 

@@ -14,6 +14,7 @@ from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.symmetry import symmetry_of
 from crysjepa.core.validity import Formula, composition_reason, invalid_structures, reduced_formulas
+from crysjepa.energy.limits import within
 
 MAX_E_ABOVE_HULL = 0.1
 """eV/atom; where a source says that a crystal is further above the hull, it is no parent."""
@@ -48,7 +49,7 @@ class Parents:
             above = np.array([0.0 if v is None else float(v) for v in values])
         mixed = np.array([len(np.unique(z)) > 1 for z in _sites(known)], dtype=bool)
         sound = np.array([i not in bad for i in known.ids], dtype=bool)
-        fit = np.flatnonzero(mixed & sound & (above <= MAX_E_ABOVE_HULL))
+        fit = np.flatnonzero(mixed & sound & within(above, MAX_E_ABOVE_HULL))
         if not len(fit):
             raise ValueError(f"{source or 'the source'} holds no crystal that elements could be swapped in")
         return cls(known[fit], np.maximum(above[fit], 0.0), known[sound], source)

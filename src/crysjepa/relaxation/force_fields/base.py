@@ -64,6 +64,11 @@ class ForceField(Protocol):
         ...
 
 
+def alone(number: int, of: int, cutoff: float) -> str:
+    """The reason of a crystal with atoms that see nothing: a force field has no energy of theirs."""
+    return f"{number} of {of} atoms have no neighbour within {cutoff:g} Å"
+
+
 def check(prediction: Prediction) -> Prediction | str:
     """The prediction, or a reason when any part of it is not finite."""
     for name, value in (

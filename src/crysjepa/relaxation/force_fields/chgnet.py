@@ -21,6 +21,7 @@ from crysjepa.relaxation.checks import spacings
 from crysjepa.relaxation.force_fields.base import (
     Prediction,
     T,
+    alone,
     check_energy,
     evaluate_batch,
 )
@@ -249,8 +250,8 @@ def crystal_graph(atoms: Atoms) -> Graph | str:
     if reason := _not_computable(atoms, CUTOFF):
         return reason
     center, neighbor, image, distance = _directed_edges(atoms, CUTOFF)
-    if alone := len(atoms) - len(np.unique(center)):
-        return f"{alone} of {len(atoms)} atoms have no neighbour within {CUTOFF:g} Å"
+    if number := len(atoms) - len(np.unique(center)):
+        return alone(number, len(atoms), CUTOFF)
     short = np.flatnonzero(distance < BOND_CUTOFF)
     counts = np.bincount(center[short], minlength=len(atoms))
     if (angles := int((counts * (counts - 1)).sum())) > MAX_ANGLES:

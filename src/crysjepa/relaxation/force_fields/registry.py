@@ -44,8 +44,9 @@ class _Entry:
 
     ``adapter`` is a module of :mod:`crysjepa.relaxation.force_fields.adapters`, None for CHGNet, which has
     its own; ``module`` is what is imported of the library, ``package`` what its version belongs to,
-    ``install`` what to type. ``file`` is what its publisher calls the weights that are downloaded, None
-    where they come with the package.
+    ``install`` what to type. ``cutoff`` (Å) is that of the published model.
+    ``file`` is what its publisher calls the weights that are downloaded, None where they come with the
+    package.
     """
 
     adapter: str | None
@@ -58,7 +59,13 @@ class _Entry:
     max_atomic_number: int = 118
     functional: str = "PBE, PBE+U"
 
+    @property
+    def cutoff(self) -> float | None:
+        return _CUTOFFS.get(self.adapter or "")
 
+
+_CUTOFFS = {"sevennet": 5.0, "mattersim": 5.0, "mace": 6.0, "orb": 6.0, "fairchem": 6.0}
+"""Å, by adapter, of the published models."""
 _SEVENN = ("sevennet", "sevenn", "sevenn", '"crysjepa[sevennet]"')
 _MATTERSIM = ("mattersim", "mattersim.forcefield", "mattersim", '"crysjepa[mattersim]"')
 _MACE = ("mace", "mace", "mace-torch", '"crysjepa[mace]"')
@@ -169,7 +176,19 @@ def get_force_field(name: str, device: str = "cpu") -> ForceField:
         version=info.version,
         scale=info.scale,
         max_atomic_number=info.max_atomic_number,
+        cutoff=_cutoff(calculator, entry, checkpoint),
     )
+
+
+def _cutoff(calculator: Any, entry: _Entry | None, checkpoint: Path | None) -> float | None:
+    """Å: what the library's calculator says, or is known of the published model; None for any other."""
+    if entry is None:
+        return None
+    for name in ("cutoff", "r_max"):  # SevenNet's and MACE's
+        value = getattr(calculator, name, None)
+        if isinstance(value, int | float):
+            return float(value)
+    return entry.cutoff if checkpoint is None else None
 
 
 def force_field_status() -> list[tuple[str, bool, str]]:

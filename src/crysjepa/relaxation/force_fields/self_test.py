@@ -1,10 +1,13 @@
-"""A look at a force field before it is trusted: finite numbers, the same in a batch as one by one."""
+"""A look at a force field before it is trusted: finite numbers, the same in a batch as one by one, and forces
+and stress that are derivatives of the energy.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+from ase import units
 
 from crysjepa.relaxation.force_fields.base import NOT_FINITE, ForceField, Prediction
 
@@ -15,6 +18,11 @@ ENERGY_TOLERANCE = 1e-3
 """eV/atom between a crystal alone and in a batch: single precision, with a margin."""
 FORCE_TOLERANCE = 1e-2
 """eV/Å."""
+_STEP = 0.01
+"""Å, or of the cell's length as a fraction."""
+_LEAST_FORCE, _LEAST_VIRIAL = 0.05, 0.2
+"""eV/Å and eV: less is not told from the errors of single precision."""
+_UNITS = {"GPa": 1 / units.GPa, "kbar": 10 / units.GPa}
 
 
 def probe(force_field: ForceField, *, must_know_any: bool = True) -> str | None:
@@ -23,6 +31,9 @@ def probe(force_field: ForceField, *, must_know_any: bool = True) -> str | None:
     It is asked for some small crystals, together and one by one. A crystal of which it says why it cannot do
     it (an element that it does not know) is no fault, as long as there is another, or ``must_know_any`` is
     False: a force field made for two elements is a good one all the same.
+
+    Forces and stress are compared with finite differences of the energy, grossly, so that a calculator with
+    a stress of the wrong sign or unit is found out here, and crystals do not get the blame.
     """
     crystals = _crystals()
     together = force_field.evaluate(crystals)
@@ -47,7 +58,50 @@ def probe(force_field: ForceField, *, must_know_any: bool = True) -> str | None:
         by = float(np.abs(found.forces - alone.forces).max())
         if by > FORCE_TOLERANCE:
             return f"forces in {atoms.symbols} change by {by:.2g} eV/Å when others are in its batch"
+    known = (atoms for atoms, found in zip(crystals, together, strict=True) if isinstance(found, Prediction))
+    return next((trouble for atoms in known if (trouble := _no_derivatives(force_field, atoms))), None)
+
+
+def _no_derivatives(force_field: ForceField, like: Atoms) -> str | None:
+    """How forces and stress differ from finite differences of the energy in a compressed, displaced crystal.
+
+    Grossly: force fields that predict forces by themselves are not exact derivatives.
+    """
+    atoms = like.repeat((2, 1, 1))
+    atoms.set_cell(0.97 * atoms.cell.array, scale_atoms=True)
+    atoms.positions[0] += [0.1, 0.06, 0.03]
+    (here,) = force_field.evaluate([atoms])
+    if isinstance(here, str):
+        return None
+    size = float(np.linalg.norm(here.forces[0]))
+    moved = []
+    for sign in (1, -1):
+        strained, displaced = atoms.copy(), atoms.copy()
+        strained.set_cell((1 + sign * _STEP) * atoms.cell.array, scale_atoms=True)
+        displaced.positions[0] += sign * _STEP * here.forces[0] / max(size, 1e-9)
+        moved += [strained, displaced]
+    energies = [p.energy for p in force_field.evaluate(moved) if isinstance(p, Prediction)]
+    if len(energies) < 4:
+        return None
+    by_strain, by_place = ((energies[i] - energies[i + 2]) / (2 * _STEP) for i in (0, 1))
+    if abs(by_place) > _LEAST_FORCE and (said := _ratio(-size / by_place, {})):
+        return f"the force in {atoms.symbols} {said}"
+    if abs(by_strain) > _LEAST_VIRIAL:
+        ratio = float(here.stress[:3].sum()) * atoms.cell.volume / by_strain
+        if said := _ratio(ratio, _UNITS):
+            return f"its stress in {atoms.symbols} {said}"
     return None
+
+
+def _ratio(ratio: float, units: dict[str, float]) -> str | None:
+    """What is wrong with what should be a derivative of the energy, and is so many times that."""
+    if 0.6 < ratio < 1.6:
+        return None
+    times = f"{ratio:.4g} times the derivative of its energy"
+    sign = "has the wrong sign" if ratio < 0 else ""
+    unit = next((u for u, size in units.items() if 0.5 < abs(ratio) / size < 2), None)
+    wrong = " and ".join(filter(None, (sign, f"is in {unit}, not eV/Å³" if unit else "")))
+    return f"{wrong}: {times}" if wrong else f"is {times}"
 
 
 def _crystals() -> list[Atoms]:
