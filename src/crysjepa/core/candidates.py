@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -272,7 +273,7 @@ def write_parquet(table: pa.Table, path: str | Path) -> None:
     """Write a Parquet file so that ``path`` either holds all of it or is untouched."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     pq.write_table(table, partial, write_page_checksum=True)
     partial.replace(path)
 

@@ -260,7 +260,8 @@ class _Loop:
                 told["expected"] = expected_confirmations(table, [i for i, r in ranks if r is not None])
                 found["trust"] = told
             write_json(self.run.path("metrics.json"), found)
-            self._write_shortlist(table)
+            files = self._write_shortlist(table)
+            table = table.with_column("cif_file", {**dict.fromkeys(table.ids), **files}, "string")
             table.write(self.run.path("candidates.parquet"), self.judge_by.energies())
 
         self.run.stage("conclude", ["candidates.parquet", "metrics.json", "reference_map.parquet"], work)
@@ -416,7 +417,8 @@ class _Loop:
             table = table.with_column(column, {i: float(p[axis]) for i, p in places.items()}, "Float64")
         return table
 
-    def _write_shortlist(self, table: CandidateTable) -> None:
+    def _write_shortlist(self, table: CandidateTable) -> dict[str, str]:
+        """A CIF for each crystal of the short list; its path in the run folder by id."""
         listed = {
             i: r for i, r in zip(table.ids, table.column("shortlist_rank"), strict=True) if r is not None
         }
@@ -427,7 +429,8 @@ class _Loop:
         formulas = table.column("formula", order)
         names = [f"{listed[i]:03d}-{f}-{i}" for i, f in zip(order, formulas, strict=True)]
         folder.mkdir(parents=True, exist_ok=True)
-        write_cif(table.crystals(order), folder, names=names)
+        written, _ = write_cif(table.crystals(order), folder, names=names)
+        return {id_: f"{folder.name}/{path.name}" for id_, path in written.items()}
 
     def _progress(self, stage: str, round_: int | None = None) -> Callable[[int, int], None]:
         label = stage if round_ is None else f"{stage} ({round_name(round_)})"

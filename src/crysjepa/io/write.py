@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import re
 import warnings
 import zipfile
@@ -33,6 +34,8 @@ _KNOWN = (
     ".gz, .bz2, .xz or .zst behind it; .vasp for one crystal; .zip or a folder (no suffix) of CIFs"
 )
 _WRITABLE = ("parquet", "csv", "xyz", "cif", "json", "jsonl", "poscar", "zip")
+_DEVICE = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\.|$)", re.IGNORECASE)
+"""Names that Windows keeps for itself, whatever stands behind their first dot."""
 _NOT_INFO = ("Lattice", "Properties", "pbc", "stress", "virials", "forces", "occupancy")
 
 
@@ -168,7 +171,7 @@ def _write_csv(crystals: Crystals, columns: list[dict[str, Any]], out: TextIO) -
 
 
 def _write_cifs(crystals: Crystals, columns: list[dict[str, Any]], out: TextIO) -> None:
-    for name, structure in zip(_file_names(list(crystals.ids)), crystals.to_structures(), strict=True):
+    for name, structure in zip(file_names(list(crystals.ids)), crystals.to_structures(), strict=True):
         out.write(re.sub(r"(?m)^data_.*$", f"data_{name}", _cif_text(structure, symmetric=False), count=1))
 
 
@@ -221,7 +224,7 @@ def _write_poscar(crystals: Crystals, columns: list[dict[str, Any]], out: TextIO
 
 def _write_zip(crystals: Crystals, handle: IO[bytes]) -> None:
     with zipfile.ZipFile(handle, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, structure in zip(_file_names(list(crystals.ids)), crystals.to_structures(), strict=True):
+        for name, structure in zip(file_names(list(crystals.ids)), crystals.to_structures(), strict=True):
             member = zipfile.ZipInfo(f"{name}.cif")  # of a fixed date: same crystals, same bytes
             archive.writestr(member, _cif_text(structure, symmetric=False), zipfile.ZIP_DEFLATED)
 
@@ -236,7 +239,7 @@ _WRITERS: dict[str, Callable[[Crystals, list[dict[str, Any]], TextIO], None]] = 
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file that takes its name when all is written; without it, nothing is left."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as handle:
             yield handle
@@ -286,7 +289,7 @@ def write_cif(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    files = _file_names(list(names) if names is not None else list(crystals.ids))
+    files = file_names(list(names) if names is not None else list(crystals.ids))
     written, failures = {}, {}
     for crystal, file in zip(crystals, files, strict=True):
         (id_,) = crystal.ids
@@ -312,14 +315,22 @@ def _cif_text(structure: Structure, *, symmetric: bool) -> str:
         return str(CifWriter(structure, significant_figures=10))
 
 
-def _file_names(names: list[str]) -> list[str]:
-    """Names that are safe in any file system and differ even where case does not count."""
-    safe = [re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip(".")[:120] or "crystal" for name in names]
-    taken: set[str] = set()
+def file_names(names: Sequence[str]) -> list[str]:
+    """Names without suffix that are safe in any file system, and distinct even where case does not count.
+
+    Letters, digits and ``._+-`` are kept, anything else becomes ``_``; none begins with a dot or is a device
+    of Windows, and none has more than 120 characters and a number.
+    """
+    safe = [
+        re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip(".")[:120].rstrip(".") or "crystal" for name in names
+    ]
+    safe = [f"_{name}" if _DEVICE.match(name) else name for name in safe]
+    taken, counts = set[str](), dict[str, int]()
     for i, name in enumerate(safe):
-        count = 1
+        count = counts.get(name.lower(), 0) + 1
         while (safe[i] if count == 1 else f"{name}-{count}").lower() in taken:
             count += 1
+        counts[name.lower()] = count
         safe[i] = name if count == 1 else f"{name}-{count}"
         taken.add(safe[i].lower())
     return safe
