@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from crysjepa.core.canonical import canonicalise
 from crysjepa.core.crystals import Crystals
+from crysjepa.core.symmetry import space_groups
 
 
 def one(numbers, coords, cell, id_="x"):
@@ -89,3 +90,30 @@ def test_misfits_get_a_reason_and_others_go_on(salts, numbers, coords, cell, rea
 def test_atoms_on_one_spot_still_have_a_cell():
     canonical, failures = canonicalise(one([3, 3], [[0, 0, 0], [0, 0, 0]], np.eye(3) * 4))
     assert failures == {} and canonical.num_atoms.tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    "numbers, coords, cell",
+    [
+        ([75] * 4, [[0, 0, 0], [0.25, 0, 0], [0.5, 0, 0], [0.75, 0, 0]],
+         [[1.999, -0.0022, -0.001], [0.0006, 100.0, 0.001], [0.0015, 0.0016, 2.9994]]),
+        ([20] * 5, [[0.25, 0.25, 0.75], [0, 0.25, 0.25], [0.75, 0, 0.25], [0.5, 0, 0.25], [0.25, 0.75, 0.5]],
+         [[0.7405, 0, 0], [-0.20765, 4.2591, 0], [-0.07496, 0.0323, 57.17086]]),
+        ([99, 99, 99], [[0.338, 0.556, 0.067], [0.068, 0.255, 0.441], [0.527, 0.304, 0.029]],
+         [[100.0, 0, 0], [0, 1.0, 0], [0, 0, 10.0]]),
+    ],
+)  # fmt: skip
+def test_needles_that_moyo_would_search_forever(numbers, coords, cell):
+    """Each hung at 0.1 Å with the tolerance at 0.9 of where it must: the tests' time limit would tell."""
+    crystal = one(numbers, coords, np.array(cell))
+    assert space_groups(crystal, 0.1).get("x", 1) in range(1, 231)
+
+
+def test_ordinary_crystals_keep_the_tolerance_asked_for(salts):
+    """A rock salt with a site 0.03 Å off: cubic within 0.1 Å, not so within 0.01 Å."""
+    cell = 5.64 * np.eye(3)
+    cation = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
+    coords = np.array(cation + [[(x + 0.5) % 1, y, z] for x, y, z in cation])
+    coords[0, 0] += 0.03 / 5.64
+    crystal = one([11] * 4 + [17] * 4, coords, cell)
+    assert space_groups(crystal, 0.1) == {"x": 225} and space_groups(crystal, 0.01)["x"] < 225

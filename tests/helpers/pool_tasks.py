@@ -36,3 +36,17 @@ def tell_pid_and_sleep() -> None:
     with Path(os.environ["NASTY_PIDS"]).open("a") as pids:
         pids.write(f"{os.getpid()}\n")
     time.sleep(600)
+
+
+def die_once(mark: str, value: int) -> int:
+    """Take the process with it the first time, as a lack of memory may."""
+    if value < 0 or (value % 3 == 0 and not Path(f"{mark}{value}").exists()):
+        Path(f"{mark}{value}").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if value == 100:
+        raise LookupError("a hundred")
+    return value * value
+
+
+def set_up_die_once(mark: str) -> Callable[[Any], Any]:
+    return lambda value: die_once(mark, value)

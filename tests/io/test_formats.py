@@ -738,3 +738,10 @@ def test_an_underscore_in_a_name_does_no_harm(tmp_path):
     assert read(tmp_path / "a.extxyz", frame).column("status") == ["ok"]
     text = "a_1 b_2\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa Cl\n1 1\nDirect\n0 0 0 Na_1\n0.5 0.5 0.5 Cl_2\n"
     assert read(tmp_path / "a.vasp", text).column("status") == ["ok"]
+
+
+def test_a_text_of_too_many_blocks_is_refused_before_any_is_parsed(tmp_path):
+    block = "data_x\n" + "#" * 120 + "\n"
+    (tmp_path / "a.cif").write_text(block * 200_001)
+    table = read_crystals(tmp_path / "a.cif")
+    assert table.column("reason") == ["200001 data blocks in one file (limit 200000): split it"]

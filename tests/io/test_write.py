@@ -1,5 +1,7 @@
 """Writing crystals in every format, and reading them again."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,10 +9,12 @@ from hypothesis import strategies as st
 from pymatgen.core import Structure
 from typer.testing import CliRunner
 
+from conftest import make_salts
 from crysjepa.cli.main import app
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
-from crysjepa.io import ReadError, output_kind, read_crystals, write_crystals
+from crysjepa.io import ReadError, output_kind, read_crystals, write_cif, write_crystals
+from crysjepa.io.write import file_names
 
 EVERY = ["a.parquet", "a.csv", "a.extxyz", "a.xyz", "a.cif", "a.json", "a.jsonl", "a.zip", "folder"]
 PACKED = [
@@ -192,3 +196,27 @@ def test_convert_takes_the_column_that_is_named(tmp_path, salts):
     told = convert(tmp_path / "a.csv", tmp_path / "b.csv", "--structure-column", "after")
     assert "note: column e_above_hull: 'NA' of a-0 is no number and is left empty" in told
     same(read_crystals(tmp_path / "b.csv").crystals(), salts[1])
+
+
+NASTY = [
+    "../x", "a/b", "a\\b", "NaCl", "nacl", "NACL", "x" * 255, "x" * 300, "CON", "nul", "com1.txt", "aux.",
+    ".hidden", "..", ".", "", " ", "\n", "a\0b", "naïve", "結晶", "a:b*?<>|", "NaCl-2", "-rf", "~", "_CON",
+    "a.",
+]  # fmt: skip
+
+
+def test_any_id_has_a_safe_file_of_its_own(tmp_path):
+    names = file_names(NASTY)
+    assert len({n.lower() for n in names}) == len(NASTY)
+    for name in names:
+        assert re.fullmatch(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,130}", name) and not name.endswith(".")
+        assert name.split(".")[0].lower() not in ("con", "prn", "aux", "nul", "com1", "lpt1")
+    many = Crystals.concatenate([make_salts()[0]] * len(NASTY)).with_ids(NASTY)
+    written, failures = write_cif(many, tmp_path / "out", symmetric=False)
+    assert not failures and list(written) == NASTY
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(f"{n}.cif" for n in names)
+    assert all(p.parent == tmp_path / "out" for p in written.values())
+
+
+def test_many_repeated_names_take_no_quadratic_time():
+    assert file_names(["a"] * 20_000)[-1] == "a-20000"

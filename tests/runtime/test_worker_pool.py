@@ -14,6 +14,7 @@ import pool_tasks
 import pytest
 from nasty_force_field import SLEEPS
 
+from crysjepa.runtime.processes import in_processes
 from crysjepa.runtime.worker_pool import WorkerPool
 
 
@@ -43,6 +44,26 @@ def test_pool_survives_death_and_delay() -> None:
             "h": ("done", "1", ""),
             "again": ("done", 0.0625, ""),
         }
+    assert multiprocessing.active_children() == []
+
+
+def test_a_task_may_have_another_try(tmp_path: Path) -> None:
+    with WorkerPool(pool_tasks.set_up_die_once, (f"{tmp_path}/",), 2) as pool:
+        for value in (3, 4, -1):
+            pool.submit(value, value, tries=2)
+        found = {key: (done.kind, done.value) for key, done in pool.results()}
+    assert found == {3: ("done", 9), 4: ("done", 16), -1: ("died", None)}
+
+
+def test_pieces_of_a_killed_process_are_tried_again_alone(tmp_path: Path) -> None:
+    def squares(values: list[int]) -> list[int]:
+        return list(in_processes(pool_tasks.die_once, [(f"{tmp_path}/", v) for v in values], 2))
+
+    assert squares([*range(1, 40)]) == [v * v for v in range(1, 40)]  # 13 deaths
+    with pytest.raises(LookupError, match="a hundred"):
+        squares([1, 100, 2])
+    with pytest.raises(RuntimeError, match=r"process died \(signal 9\), twice"):
+        squares([1, -1, 2])
     assert multiprocessing.active_children() == []
 
 

@@ -142,7 +142,7 @@ def _by_force_field(
     largest_first = sorted(range(len(crystals)), key=lambda i: (-int(crystals.num_atoms[i]), i))
     with WorkerPool(_set_up, asked, min(processes, len(crystals)), _ONE_THREAD) as pool:
         for i in largest_first:
-            pool.submit(i, crystals[i], seconds)
+            pool.submit(i, crystals[i], seconds, tries=2)
         for count, (i, done) in enumerate(pool.results(), start=1):
             found[crystals.ids[i]] = done.value if done.kind == "done" else Found(reasons=[_trouble(done)])
             report("phonons and elasticity", count, len(crystals))

@@ -348,6 +348,8 @@ def _why_none(cell: NDArray[Any], coords: NDArray[Any], periodic: Sequence[bool]
         return "not periodic in all three directions"
     if not (np.isfinite(cell).all() and np.isfinite(coords).all()):
         return "a coordinate or the lattice is not finite"
+    if (longest := float(np.abs(cell).max())) > MAX_LENGTH:
+        return f"a lattice vector of {longest:.2g} Å (limit {MAX_LENGTH:g})"
     if abs(np.linalg.det(cell)) < 1e-9:
         return "singular cell (volume 0)"
     return ""

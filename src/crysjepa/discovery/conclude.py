@@ -44,7 +44,8 @@ def conclude(
         told = read_json(folder / "trust.json")
         found["trust"] = {**told, "expected": expected_confirmations(table, listed)}
     write_json(folder / "metrics.json", found)
-    _write_shortlist(table, sorted(listed, key=lambda i: ranks[i]), ranks, folder / "shortlist")
+    files = _write_shortlist(table, sorted(listed, key=lambda i: ranks[i]), ranks, folder / "shortlist")
+    table = table.with_column("cif_file", {**dict.fromkeys(table.ids), **files}, "string")
     table.write(folder / "candidates.parquet", means.evaluator.energies())
 
 
@@ -68,10 +69,14 @@ def _with_map(table: CandidateTable, means: Means, rounds: Sequence[Path]) -> Ca
     return table
 
 
-def _write_shortlist(table: CandidateTable, order: list[str], ranks: dict[str, int], folder: Path) -> None:
+def _write_shortlist(
+    table: CandidateTable, order: list[str], ranks: dict[str, int], folder: Path
+) -> dict[str, str]:
+    """A CIF for each crystal of the short list; its path in the run folder by id."""
     for stale in folder.glob("*.cif"):
         stale.unlink()
     formulas = table.column("formula", order)
     names = [f"{ranks[i]:03d}-{f}-{i}" for i, f in zip(order, formulas, strict=True)]
     folder.mkdir(parents=True, exist_ok=True)
-    write_cif(table.crystals(order), folder, names=names)
+    written, _ = write_cif(table.crystals(order), folder, names=names)
+    return {id_: f"{folder.name}/{path.name}" for id_, path in written.items()}

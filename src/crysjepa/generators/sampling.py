@@ -153,7 +153,7 @@ def _run(
     finished: dict[int, Samples] = {}
     with WorkerPool(_set_up, (generator, device), min(processes, len(tasks)), _ONE_THREAD) as pool:
         for k, task in enumerate(tasks):
-            pool.submit(k, task)
+            pool.submit(k, task, tries=2)
         for k, done in pool.results():
             if done.kind != "done":
                 raise RuntimeError(f"a worker process that draws crystals failed: {done.trouble}")

@@ -12,6 +12,8 @@ from crysjepa.io.entry import Entry, attempt, check_numbers
 
 _SMALLEST_BLOCK = 100
 """Characters: a data block with a cell and an atom has more."""
+MAX_BLOCKS = 200_000
+"""Of one text: each takes some 30 µs and 1 kB, even an empty one."""
 
 
 def read_cif(text: str, stem: str) -> list[Entry]:
@@ -19,6 +21,8 @@ def read_cif(text: str, stem: str) -> list[Entry]:
     many = sum(1 for _ in re.finditer(r"^[ \t]*data_", text, re.MULTILINE | re.IGNORECASE))
     if many > 10_000 and many * _SMALLEST_BLOCK > len(text):
         raise ReadError(f"{many} data blocks in {len(text) / 1e6:.0f} MB: too small to hold crystals")
+    if many > MAX_BLOCKS:
+        raise ReadError(f"{many} data blocks in one file (limit {MAX_BLOCKS}): split it")
     blocks = split_blocks(text)
     if len(blocks) == 1:
         return [attempt(stem, lambda: read_block(blocks[0][1]))]

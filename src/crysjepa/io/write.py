@@ -29,6 +29,8 @@ from crysjepa.runtime.notes import ReadError
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
+_DEVICE = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\.|$)", re.IGNORECASE)
+"""Names that Windows keeps for itself, whatever stands behind their first dot."""
 _NOT_INFO = ("Lattice", "Properties", "pbc", "stress", "virials", "forces", "occupancy")
 
 
@@ -134,7 +136,7 @@ def _write_csv(crystals: Crystals, columns: list[dict[str, Any]], out: TextIO) -
 
 
 def _write_cifs(crystals: Crystals, columns: list[dict[str, Any]], out: TextIO) -> None:
-    for name, structure in zip(_file_names(list(crystals.ids)), crystals.to_structures(), strict=True):
+    for name, structure in zip(file_names(list(crystals.ids)), crystals.to_structures(), strict=True):
         out.write(re.sub(r"(?m)^data_.*$", f"data_{name}", _cif_text(structure, symmetric=False), count=1))
 
 
@@ -187,7 +189,7 @@ def _write_poscar(crystals: Crystals, columns: list[dict[str, Any]], out: TextIO
 
 def _write_zip(crystals: Crystals, handle: IO[bytes]) -> None:
     with zipfile.ZipFile(handle, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, structure in zip(_file_names(list(crystals.ids)), crystals.to_structures(), strict=True):
+        for name, structure in zip(file_names(list(crystals.ids)), crystals.to_structures(), strict=True):
             member = zipfile.ZipInfo(f"{name}.cif")  # of a fixed date: same crystals, same bytes
             archive.writestr(member, _cif_text(structure, symmetric=False), zipfile.ZIP_DEFLATED)
 
@@ -246,7 +248,7 @@ def write_cif(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    files = _file_names(list(names) if names is not None else list(crystals.ids))
+    files = file_names(list(names) if names is not None else list(crystals.ids))
     written, failures = {}, {}
     for crystal, file in zip(crystals, files, strict=True):
         (id_,) = crystal.ids
@@ -272,14 +274,22 @@ def _cif_text(structure: Structure, *, symmetric: bool) -> str:
         return str(CifWriter(structure, significant_figures=10))
 
 
-def _file_names(names: list[str]) -> list[str]:
-    """Names that are safe in any file system and differ even where case does not count."""
-    safe = [re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip(".")[:120] or "crystal" for name in names]
-    taken: set[str] = set()
+def file_names(names: Sequence[str]) -> list[str]:
+    """Names without suffix that are safe in any file system, and distinct even where case does not count.
+
+    Letters, digits and ``._+-`` are kept, anything else becomes ``_``; none begins with a dot or is a device
+    of Windows, and none has more than 120 characters and a number.
+    """
+    safe = [
+        re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip(".")[:120].rstrip(".") or "crystal" for name in names
+    ]
+    safe = [f"_{name}" if _DEVICE.match(name) else name for name in safe]
+    taken, counts = set[str](), dict[str, int]()
     for i, name in enumerate(safe):
-        count = 1
+        count = counts.get(name.lower(), 0) + 1
         while (safe[i] if count == 1 else f"{name}-{count}").lower() in taken:
             count += 1
+        counts[name.lower()] = count
         safe[i] = name if count == 1 else f"{name}-{count}"
         taken.add(safe[i].lower())
     return safe

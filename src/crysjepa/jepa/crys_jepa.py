@@ -236,6 +236,6 @@ class CrysJepa:
         path = Path(path) if path is not None else shipped("jepa")
         tensors, header = checkpoint.load(path, kind=KIND)
         with checkpoint.explained(path):
-            model = Jepa(JepaConfig.from_dict(header["config"]))
-            model.load_state_dict(tensors)
-        return cls(model, dict(header["origin"], file=file_hash(path)))
+            config = JepaConfig.from_dict(header["config"])
+            model = checkpoint.filled(lambda: Jepa(config), tensors, header["config"])
+            return cls(model, dict(header["origin"], file=file_hash(path)))

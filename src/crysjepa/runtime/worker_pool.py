@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Literal
@@ -47,6 +47,7 @@ class _Task:
     key: Any
     payload: Any
     time_limit: float | None
+    tries: int
 
 
 class _Worker:
@@ -119,9 +120,14 @@ class WorkerPool:
     ) -> None:
         self.close()
 
-    def submit(self, key: Any, payload: Any, time_limit: float | None = None, *, first: bool = False) -> None:
-        """Queue a task; ``first`` puts it before those that wait. ``time_limit`` is in seconds."""
-        task = _Task(key, payload, time_limit)
+    def submit(
+        self, key: Any, payload: Any, time_limit: float | None = None, *, first: bool = False, tries: int = 1
+    ) -> None:
+        """Queue a task; ``first`` puts it before those that wait. ``time_limit`` is in seconds.
+
+        One whose process dies is begun again until it had so many ``tries``: chance may have killed it.
+        """
+        task = _Task(key, payload, time_limit, tries)
         if first:
             self._waiting.appendleft(task)
         else:
@@ -188,7 +194,10 @@ class WorkerPool:
         self._workers.remove(worker)
         how = worker.end()
         if worker.task is not None:
-            yield worker.task.key, Done("died", trouble=f"process died ({how})")
+            if worker.task.tries > 1:
+                self._waiting.appendleft(replace(worker.task, tries=worker.task.tries - 1))
+            else:
+                yield worker.task.key, Done("died", trouble=f"process died ({how})")
             return
         self._failed_starts += not worker.ready
         if self._failed_starts >= START_TRIES:

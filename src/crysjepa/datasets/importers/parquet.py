@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +25,7 @@ from crysjepa.core.crystals import ARROW_SCHEMA
 from crysjepa.io.assemble import STATE, joined, problems_of
 from crysjepa.io.entry import Entry, Progress
 from crysjepa.runtime.download import DatasetError
-from crysjepa.runtime.worker_pool import end_with_parent, main_hidden
+from crysjepa.runtime.worker_pool import WorkerPool
 
 CHUNK_ROWS = 4096
 CHUNK_BYTES = 8_000_000
@@ -98,7 +95,7 @@ def import_rows(
     Raises
     ------
     DatasetError
-        If a worker dies, or the source turns out not to be what it should.
+        If a worker dies twice on the same rows, or the source turns out not to be what it should.
     """
     told, ids = Imported(), _Ids()
     schema = schema_of(source.columns)
@@ -117,11 +114,6 @@ def import_rows(
                     progress(done, source.size)
             writer.add_key_value_metadata({"crysjepa": json.dumps(described(about, told), sort_keys=True)})
         scratch.replace(out)
-    except BrokenProcessPool as error:
-        raise DatasetError(
-            f"a process that was reading for {out.name} died: out of memory, or killed? In a script of your "
-            "own, call this below `if __name__ == '__main__':`"
-        ) from error
     finally:
         scratch.unlink(missing_ok=True)
     return told
@@ -147,19 +139,33 @@ def _in_order(work: Callable[[Any], Any], source: Source, processes: int | None)
         for chunk, done in source.chunks():
             yield work(chunk), done
         return
-    waiting: deque[tuple[Future[Any], int]] = deque()
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
-        try:
-            for chunk, done in source.chunks():
-                with main_hidden():
-                    waiting.append((pool.submit(work, chunk), done))
-                if len(waiting) > 2 * processes:
-                    future, reached = waiting.popleft()
-                    yield future.result(), reached
-            for future, reached in waiting:
-                yield future.result(), reached
-        finally:
-            pool.shutdown(cancel_futures=True)
+    reached: dict[int, int] = {}
+    found: dict[int, Any] = {}
+    told = 0
+    chunks = enumerate(source.chunks())
+    with WorkerPool(_worker, (work,), processes) as pool:
+
+        def submit(most: int) -> None:
+            while len(reached) < most and (item := next(chunks, None)) is not None:
+                number, (chunk, done) = item
+                reached[number] = done
+                pool.submit(number, chunk, tries=2)
+
+        submit(2 * processes)
+        for number, done in pool.results():
+            if done.kind == "died":
+                raise DatasetError(f"a worker's {done.trouble}, twice on the same rows: out of memory?")
+            if done.kind != "done":
+                raise DatasetError(f"rows could not be read: {done.trouble}")
+            found[number] = done.value
+            while told in found:
+                yield found.pop(told), reached.pop(told)
+                told += 1
+            submit(2 * processes)
+
+
+def _worker(work: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return work
 
 
 def _read_chunk(

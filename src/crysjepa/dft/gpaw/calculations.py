@@ -68,7 +68,7 @@ class Calculations:
             with WorkerPool(setup, (self.settings,), processes, _ONE_THREAD) as pool:
                 # the largest first, so that none is left alone at the end
                 for path, crystal in sorted(left.items(), key=lambda item: -int(item[1].num_atoms[0])):
-                    pool.submit(path, _payload(crystal, kept.get(path), path), self.time_limit)
+                    pool.submit(path, _payload(crystal, kept.get(path), path), self.time_limit, tries=2)
                 for path, done in pool.results():
                     found[path] = _keep(path, done, left[path], kept.get(path))
                     if progress is not None:

@@ -235,11 +235,10 @@ class DiffusionGenerator:
         tensors, header = checkpoint.load(path, kind=KIND)
         with checkpoint.explained(path):
             config = DiffusionConfig.from_dict(header["config"])
-            denoiser = Denoiser(config.denoiser)
-            denoiser.load_state_dict(tensors)
-        scaler = lattice.Scaler(**{k: tuple(v) for k, v in header["scaler"].items()})
-        origin = dict(header["origin"], file=file_hash(path))
-        return cls(config, denoiser, scaler, header["sizes"], origin)
+            denoiser = checkpoint.filled(lambda: Denoiser(config.denoiser), tensors, header["config"])
+            scaler = lattice.Scaler(**{k: tuple(v) for k, v in header["scaler"].items()})
+            origin = dict(header["origin"], file=file_hash(path))
+            return cls(config, denoiser, scaler, header["sizes"], origin)
 
 
 @dataclass(frozen=True)

@@ -404,10 +404,11 @@ class FlowGenerator:
         with checkpoint.explained(path):
             config = FlowConfig.from_dict(header["config"])
             weights = {k.removeprefix("flow."): v for k, v in tensors.items() if k.startswith("flow.")}
-            flow = Flow(config, weights["sizes"])
-            flow.load_state_dict(weights)
+            flow = checkpoint.filled(lambda: Flow(config, weights["sizes"]), weights, header["config"])
             templates = Templates.from_tensors(tensors)
             shares = tensors["element_shares"].numpy()
+            if shares.ndim != 1:
+                raise checkpoint.CheckpointError(f"element_shares is of shape {shares.shape}")
             sampling = dict(header["sampling"])
             origin = dict(header["origin"], file=file_hash(path))
             known = tensors["known_formulas"].tolist()

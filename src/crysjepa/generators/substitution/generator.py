@@ -164,7 +164,7 @@ def _choose_volumes(
         return
     with WorkerPool(_set_up, (jepa, device), min(processes, len(blocks)), _ONE_THREAD) as pool:
         for number, block in enumerate(blocks):
-            pool.submit(number, block)
+            pool.submit(number, block, tries=2)
         for number, done in pool.results():
             if done.kind != "done":
                 raise RuntimeError(f"a worker process that chooses volumes {done.trouble}")
