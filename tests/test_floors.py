@@ -25,7 +25,7 @@ FLOORS = [
     ],
     ["chemical_systems", "nn.torch_geometry", "symmetry"],
     ["nn.geometry", "_cif_text"],
-    ["_cif_operations", "_cif_elements"],
+    ["_moments", "_cif_operations", "_cif_elements"],
     ["_cif_names", "_cif_sites"],
     ["_cif_symmetry"],
     [

@@ -40,12 +40,64 @@ if TYPE_CHECKING:
     from crysjepa.workflows.screen import Screened
 
 Settings = TypeVar("Settings", bound=BaseModel)
+Source_ = TypeVar("Source_", str, Path, str | None, Path | None)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 output = Console()
 """Results: standard output."""
 errors = Console(stderr=True)
 """Progress and errors: standard error, so that results can be piped."""
+
+
+# -- what is not there is found out before any work (exit status 2) ---------------------------
+
+
+def crystals_there(value: str | None) -> str | None:
+    """The path or data set's name, if there is such a one; raises BadParameter otherwise."""
+    if value is None or value == "known" or Path(value).exists():
+        return value
+    from crysjepa import datasets
+
+    try:
+        datasets.info(value)
+    except datasets.DatasetError as error:
+        raise typer.BadParameter(str(error)) from None
+    return value
+
+
+def path_there(value: Source_) -> Source_:
+    """The path, if it exists; raises BadParameter otherwise."""
+    if value is not None and not Path(value).exists():
+        raise typer.BadParameter(f"there is no {value}")
+    return value
+
+
+def generator_there(value: str | None) -> str | None:
+    """The name of a generator or a path, if there is such a one; raises BadParameter otherwise."""
+    if value is None or Path(value).exists():
+        return value
+    from crysjepa.generators.registry import generator_names
+
+    if value not in generator_names():
+        names = ", ".join(generator_names())
+        raise typer.BadParameter(f"no generator and no file {value!r}: the generators are {names}")
+    return value
+
+
+def checkpoints_there(value: str | None) -> str | None:
+    """Names of force fields, parted by commas, if the checkpoints after an @ are there; else BadParameter."""
+    for name in (value or "").split(","):
+        _, at, path = name.strip().partition("@")
+        if at and ":" not in name.partition("@")[0] and not Path(path).is_file():
+            raise typer.BadParameter(f"there is no checkpoint {path!r} for {name.strip()!r}")
+    return value
+
+
+_THERE: dict[str, Callable[[Any], Any]] = {
+    "hull": crystals_there, "reference": crystals_there, "generator": path_there, "jepa": path_there,
+    "elemental_references": path_there, "force_field": checkpoints_there,
+}  # fmt: skip
+"""How settings of a TOML file are looked for, by name."""
 
 
 # -- options ---------------------------------------------------------------------------------
@@ -61,7 +113,10 @@ DataSet = Annotated[str, typer.Argument(help="a data set's name")]
 RunFolder = Annotated[Path, typer.Argument(help="a finished run's folder")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="where to write")]
 Cache = Annotated[Path | None, typer.Option("--out", "-o", help="folder; by default the cache")]
-Config = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file with settings of this verb")]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", callback=path_there, help="TOML file with settings of this verb"),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="same seed, same result")]
 SeedIfAny = Annotated[int | None, typer.Option("--seed", min=0, help="same seed, same result")]
@@ -69,11 +124,23 @@ Size = Annotated[str, typer.Option("--size", help="small (a laptop's) or paper")
 Objective = Annotated[
     str | None, typer.Option("--objective", help="energy, info-nce, info-nce-unweighted or sigreg")
 ]
-Init = Annotated[str | None, typer.Option("--init", help="checkpoint of Crys-JEPA to go on from")]
+Init = Annotated[
+    str | None, typer.Option("--init", callback=path_there, help="checkpoint of Crys-JEPA to go on from")
+]
 Steps = Annotated[int | None, typer.Option("--steps", help="training steps")]
-Jepa = Annotated[str | None, typer.Option("--jepa", help="Crys-JEPA checkpoint; by default the shipped one")]
-Model = Annotated[str | None, typer.Argument(help="Crys-JEPA checkpoint; by default the shipped one")]
-Data = Annotated[str, typer.Option("--data", help="crystals to look at: a file, folder or data set's name")]
+Jepa = Annotated[
+    str | None,
+    typer.Option("--jepa", callback=path_there, help="Crys-JEPA checkpoint; by default the shipped one"),
+]
+Model = Annotated[
+    str | None, typer.Argument(callback=path_there, help="Crys-JEPA checkpoint; by default the shipped one")
+]
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data", callback=crystals_there, help="crystals to look at: a file, folder or data set's name"
+    ),
+]
 OutIfAny = Annotated[
     Path | None, typer.Option("--out", "-o", help="folder for figures, page and numbers; without, none")
 ]
@@ -81,12 +148,14 @@ MaxCrystals = Annotated[
     int, typer.Option("--max-crystals", min=2, help="at most so many, drawn at random by the seed")
 ]
 Generator = Annotated[
-    str | None, typer.Option("--generator", help="generator checkpoint; by default the shipped one")
+    str | None,
+    typer.Option("--generator", callback=path_there, help="generator checkpoint; by default the shipped one"),
 ]
 AnyGenerator = Annotated[
     str | None,
     typer.Option(
         "--generator",
+        callback=generator_there,
         help="flow (default), diffusion, substitution, a plug-in, a checkpoint, or any file of crystals",
     ),
 ]
@@ -104,7 +173,12 @@ ChemicalSystem = Annotated[
 MaxSites = Annotated[int | None, typer.Option("--max-sites", help="most sites in the cell")]
 Distinct = Annotated[bool, typer.Option("--distinct", help="no formula twice: it is drawn again")]
 Parents = Annotated[
-    str, typer.Option("--parents", help="known crystals for substitution: a file or a data set's name")
+    str,
+    typer.Option(
+        "--parents",
+        callback=crystals_there,
+        help="known crystals for substitution: a file or a data set's name",
+    ),
 ]
 Temperature = Annotated[
     float | None, typer.Option("--temperature", help="of substitution: near 0, only the likest elements")
@@ -116,13 +190,19 @@ Processes = Annotated[
 Num = Annotated[int, typer.Option("--num", "-n", help="how many crystals")]
 NumBase = Annotated[int | None, typer.Option("--num", "-n", help="crystals generated by the base model")]
 Reference = Annotated[
-    str, typer.Option("--reference", help="known crystals: a file, folder or data set's name")
+    str,
+    typer.Option(
+        "--reference", callback=crystals_there, help="known crystals: a file, folder or data set's name"
+    ),
 ]
-ReferenceIfAny = Annotated[str | None, typer.Option("--reference", help="known crystals")]
+ReferenceIfAny = Annotated[
+    str | None, typer.Option("--reference", callback=crystals_there, help="known crystals")
+]
 By = Annotated[
     str,
     typer.Option(
         "--by",
+        callback=checkpoints_there,
         help="jepa-distance, jepa-hull, jepa-relaxed, fingerprint, composition, random, or a force field",
     ),
 ]
@@ -140,7 +220,9 @@ MinHullEntries = Annotated[
 ForceField = Annotated[
     str | None,
     typer.Option(
-        "--force-field", help="chgnet (default), sevennet, …, NAME@CHECKPOINT, or module:Calculator"
+        "--force-field",
+        callback=checkpoints_there,
+        help="chgnet (default), sevennet, …, NAME@CHECKPOINT, or module:Calculator",
     ),
 ]
 Fmax = Annotated[float | None, typer.Option("--fmax", help="eV/Å; largest force at the end")]
@@ -162,6 +244,7 @@ HullSource = Annotated[
     str | None,
     typer.Option(
         "--hull",
+        callback=crystals_there,
         help="compositions with formation energies, or a data set with energies; by default known, and the "
         "reference's own energies",
     ),
@@ -182,7 +265,11 @@ JudgingIfAny = Annotated[
 ]
 FinetunedOn = Annotated[
     str | None,
-    typer.Option("--finetuned-on", help="what the generator was fine-tuned on: a match is not novel"),
+    typer.Option(
+        "--finetuned-on",
+        callback=crystals_there,
+        help="what the generator was fine-tuned on: a match is not novel",
+    ),
 ]
 MatchingProcesses = Annotated[int, typer.Option("--processes", min=1, help="processes that compare crystals")]
 DataSets = Annotated[list[str], typer.Argument(help="data sets' names, or crystals in any format")]
@@ -196,7 +283,10 @@ Along = Annotated[
     str, typer.Option("--by", help="fingerprint, or a column of crystals.parquet with a number a crystal")
 ]
 TrainedOn = Annotated[
-    str | None, typer.Option("--reference", help="what the generator was trained on, for fingerprints")
+    str | None,
+    typer.Option(
+        "--reference", callback=crystals_there, help="what the generator was trained on, for fingerprints"
+    ),
 ]
 Version = Annotated[bool, typer.Option("--version", help="print the version and leave")]
 
@@ -275,7 +365,8 @@ def read_settings(
 ) -> Settings:
     """Defaults, then the TOML file, then what was said on the command line (None: nothing was said).
 
-    Raises ValueError, naming each setting, where the file is not TOML or a value is not allowed.
+    Raises ValueError, naming each setting, where the file is not TOML or a value is not allowed, and
+    BadParameter where a setting names a path that does not exist.
     """
     values = base.model_dump() if base is not None else {}
     if config is not None:
@@ -285,10 +376,14 @@ def read_settings(
             raise ValueError(f"{config} is not valid TOML: {error}") from error
     values = merged(values, {k: v for k, v in changes.items() if v is not None})
     try:
-        return kind.model_validate(values)
+        found = kind.model_validate(values)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise ValueError(f"settings: {'; '.join(lines)}") from error
+    for part in (found, getattr(found, "protocol", None)):
+        for name, there in _THERE.items():
+            there(getattr(part, name, None))
+    return found
 
 
 def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

@@ -32,11 +32,19 @@ EveryRow = Annotated[
 ]
 PreRelax = Annotated[
     str | None,
-    typer.Option("--pre-relax", help="relax with this force field first: any that crysjepa relax knows"),
+    typer.Option(
+        "--pre-relax",
+        callback=console.checkpoints_there,
+        help="relax with this force field first: any that crysjepa relax knows",
+    ),
 ]
 FailedOf = Annotated[
     Path | None,
-    typer.Option("--failed-of", help="a collected folder: export what failed there, pre-relaxed"),
+    typer.Option(
+        "--failed-of",
+        callback=console.path_there,
+        help="a collected folder: export what failed there, pre-relaxed",
+    ),
 ]
 Unfinished = Annotated[
     bool, typer.Option("--unfinished", help="with --failed-of: also what was not started or not finished")
@@ -48,7 +56,9 @@ OutIfElsewhere = Annotated[
 ElementEnergies = Annotated[
     Path | None,
     typer.Option(
-        "--elements", help="JSON of DFT energies, {symbol: eV/atom}, that go before the shipped ones"
+        "--elements",
+        callback=console.path_there,
+        help="JSON of DFT energies, {symbol: eV/atom}, that go before the shipped ones",
     ),
 ]
 Mixed = Annotated[
@@ -63,7 +73,11 @@ Within = Annotated[
 ]
 CompetingToo = Annotated[
     str | None,
-    typer.Option("--competing", help="more crystals that compete, such as competitors.parquet of compete"),
+    typer.Option(
+        "--competing",
+        callback=console.crystals_there,
+        help="more crystals that compete, such as competitors.parquet of compete",
+    ),
 ]
 MaxSites = Annotated[int, typer.Option("--max-sites", min=1, help="larger cells are not calculated")]
 Cache = Annotated[

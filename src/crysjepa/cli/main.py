@@ -349,6 +349,8 @@ def evaluate(
             f"{steps} steps); nothing is relaxed",
             soft_wrap=True,
         )
+    elif hull is not None and not protocol.relax:
+        console.say("judged by the energies that the crystals come with; nothing is relaxed", soft_wrap=True)
     earlier = len(list(folder.glob("earlier-*")))
     with console.progress() as report:
         metrics = api.evaluate(

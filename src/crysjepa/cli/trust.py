@@ -18,6 +18,7 @@ Judges = Annotated[
     str | None,
     typer.Option(
         "--judges",
+        callback=console.checkpoints_there,
         help="force fields parted by commas, the first one's included or not; none; by default sevennet-l3i5 "
         "beside the first, where it is installed",
     ),
