@@ -36,7 +36,7 @@ def fingerprint_bench(context: RankerContext, crystals: Crystals, store: Store, 
     rows = within_reach(context.reference, crystals)
     energies = None if context.formation_energies is None else context.formation_energies[rows]
     reached = replace(context, reference=context.reference[rows], formation_energies=energies)
-    pooled = Pooled(Fingerprints(), replace(store, rooms=FINGERPRINTS), processes)
+    pooled = Pooled(Fingerprints(), replace(store, packages=FINGERPRINTS), processes)
     ReferenceIndex.build(pooled, reached.reference, cache=reached.index)
     bench = Bench.set_up(reached, store, ["fingerprint"])
     for name, ranker in bench.rankers.items():

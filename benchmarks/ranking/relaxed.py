@@ -81,7 +81,7 @@ def draw_sets(
         return load_generator(path).sample(sizes["crysjepa"], seed=SEED).crystals.to_arrow()
 
     parts = (file_hash(path), str(SEED), str(sizes["crysjepa"]))
-    drawn = replace(store, rooms=GENERATION).table("generated", parts, make)
+    drawn = replace(store, packages=GENERATION).table("generated", parts, make)
     return sets | {"crysjepa": Crystals.from_arrow(drawn)}
 
 

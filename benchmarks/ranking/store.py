@@ -17,24 +17,10 @@ import crysjepa
 from crysjepa.runtime.files import read_json, write_json, write_parquet
 from crysjepa.runtime.run_directory import versions
 
-RANKING = (
-    "canonical.py",
-    "chemical_systems.py",
-    "compiled.py",
-    "crystals.py",
-    "energy",
-    "jepa",
-    "lattice.py",
-    "nn",
-    "relax",
-    "screen",
-)
-GENERATION = ("crystals.py", "generate", "lattice.py", "nn")
-FINGERPRINTS = (
-    *("crystals.py", "screen/embedders.py", "screen/fingerprint.py"),
-    *("screen/fingerprint_sites.py", "screen/fingerprint_vectors.py"),
-)
-"""Rooms of crysjepa that a result can depend on: with other code in these, what was kept is not used."""
+RANKING = ("core", "energy", "jepa", "matching", "nn", "ranking", "relaxation")
+GENERATION = ("core", "generators", "nn")
+FINGERPRINTS = ("core/crystals.py", "ranking/embedders.py", "ranking/fingerprints")
+"""Packages of crysjepa that a result can depend on: with other code in these, what was kept is not used."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +28,7 @@ class Store:
     """Tables and JSON values in a folder, each under a name and the key of what it was made from."""
 
     folder: Path
-    rooms: tuple[str, ...] = RANKING
+    packages: tuple[str, ...] = RANKING
 
     def table(self, name: str, parts: tuple[str, ...], make: Callable[[], pa.Table]) -> pa.Table:
         """What ``make`` returned when it was first called for this name and these parts."""
@@ -60,16 +46,16 @@ class Store:
 
     def path(self, name: str, parts: tuple[str, ...], suffix: str) -> Path:
         """Where a result of these parts belongs, under this code and these versions."""
-        what = json.dumps([name, *parts, versions(), code_hash(self.rooms)], sort_keys=True)
+        what = json.dumps([name, *parts, versions(), code_hash(self.packages)], sort_keys=True)
         return self.folder / f"{name}-{hashlib.sha256(what.encode()).hexdigest()[:16]}.{suffix}"
 
 
 @lru_cache(maxsize=8)
-def code_hash(rooms: tuple[str, ...]) -> str:
-    """SHA-256 of the sources of these rooms, and of the benchmark's own that compute."""
+def code_hash(packages: tuple[str, ...]) -> str:
+    """SHA-256 of the sources of these packages, and of the benchmark's own that compute."""
     package, here = Path(crysjepa.__file__).parent, Path(__file__).parent
-    places = [package / room for room in rooms]
-    if rooms == RANKING:
+    places = [package / part for part in packages]
+    if packages == RANKING:
         places += [here / "distances.py", here / "scoring.py"]
     digest = hashlib.sha256()
     for place in places:

@@ -293,6 +293,102 @@ def test_evaluate_without_relaxation(tiny, tmp_path):
     assert all(r["e_above_hull"] is None and r["novel"] is False for r in rows)
 
 
+def test_a_hull_judges_the_energies_that_crystals_come_with(tiny, tmp_path):
+    """Where nothing is relaxed, they are used, or it is said why they cannot be."""
+    given = ["--reference", tiny.reference, "--no-relax", "--hull", tiny.reference]
+    told = call("evaluate", tiny.reference, *given, "--out", tmp_path / "e")
+    assert "nothing is relaxed" in told
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    assert metrics["stable"] == 1.0 and metrics["hull"] == "known.parquet" and metrics["judge"] is None
+    assert metrics["protocol"]["hull_scale"] == "materials_project" and not metrics["protocol"]["relax"]
+    rows = {r["id"]: r for r in pq.read_table(tmp_path / "e" / "crystals.parquet").to_pylist()}
+    assert rows["NaCl"]["e_above_hull"] == pytest.approx(0.0, abs=1e-6)
+    assert rows["NaCl"]["formation_energy_per_atom"] == -2.1
+
+    known = CandidateTable.read(tiny.reference)
+    high = known.with_column("formation_energy_per_atom", {"NaCl": -1.6, "KCl": None})
+    high.with_column("e_above_hull", dict.fromkeys(high.ids, 9.0), "Float64").write(tmp_path / "high.parquet")
+    call("evaluate", tmp_path / "high.parquet", *given, "--out", tmp_path / "f")
+    rows = {r["id"]: r for r in pq.read_table(tmp_path / "f" / "crystals.parquet").to_pylist()}
+    assert rows["NaCl"]["e_above_hull"] == pytest.approx(0.5, abs=1e-6) and rows["NaCl"]["stable"] is False
+    assert rows["KCl"]["stable"] is None and rows["KCl"]["e_above_hull"] is None
+
+    bare = CandidateTable(known.frame.drop(columns="formation_energy_per_atom"))
+    for column, reason in (
+        (None, "no energies"), ("e_above_hull", "another hull"), ("energy_per_atom", "does not state"),
+    ):  # fmt: skip
+        table = bare if column is None else bare.with_column(column, {"NaCl": 0.1}, "Float64")
+        table.write(tmp_path / "bare.parquet")
+        told = call("evaluate", tmp_path / "bare.parquet", *given, "--out", tmp_path / "g", status=1)
+        assert reason in told and "--no-relax" in told and not (tmp_path / "g").exists()
+
+
+def test_formation_energies_of_another_scale_are_not_compared_with_a_hull(tiny, tmp_path):
+    CandidateTable.read(tiny.reference).write(tmp_path / "other.parquet", {"scale": "another"})
+    told = call("evaluate", tmp_path / "other.parquet", "--reference", tiny.reference, "--no-relax",
+                "--hull", tiny.reference, "--out", tmp_path / "e", status=1)  # fmt: skip
+    assert "another" in told
+
+
+def test_our_own_energies_are_judged_by_a_hull_without_relaxation(tiny, tmp_path):
+    relaxed, settings = tmp_path / "r.parquet", tmp_path / "protocol.toml"
+    call("relax", tiny.reference, "--out", relaxed, "--max-steps", 2,
+         "--force-field", "ase.calculators.lj:LennardJones")  # fmt: skip
+    settings.write_text(f'elemental_references = "{tiny.elements}"\n')
+    call("evaluate", relaxed, "--reference", tiny.reference, "--hull", tiny.reference, "--no-relax",
+         "--config", settings, "--out", tmp_path / "e")  # fmt: skip
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    assert metrics["stable"] is not None and metrics["judge"].startswith("ase.calculators.lj")
+    assert metrics["protocol"]["relaxation"]["max_steps"] == 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate IN --no-relax --out OUT --hull",
+        "evaluate IN --out OUT --reference",
+        "evaluate IN --out OUT --finetuned-on",
+        "evaluate IN --out OUT --config",
+        "compete IN --out OUT --hull",
+        "compare IN --out OUT --hull",
+        "check IN --out OUT --reference",
+        "tradeoff OUT --reference",
+        "screen IN --out OUT --hull",
+        "screen IN --out OUT --reference",
+        "screen IN --out OUT --jepa",
+        "screen IN --out OUT --by sevennet@",
+        "relax IN --out OUT --force-field sevennet@",
+        "compete IN --out OUT --judges chgnet,mace@",
+        "embed IN --out OUT --jepa",
+        "diagnose",
+        "diagnose --data",
+        "generate --num 2 --out OUT --generator",
+        "generate --num 2 --out OUT --generator substitution --parents",
+        "train IN --out OUT --init",
+        "finetune IN --out OUT --generator",
+        "discover --out OUT --hull",
+        "discover --out OUT --reference",
+        "discover --out OUT --jepa",
+        "dft collect OUT --elements",
+        "dft export --to OUT --failed-of",
+        "dft run IN --out OUT --competing",
+    ],
+)
+def test_what_is_not_there_is_said_before_any_work(tiny, tmp_path, command):
+    missing = tmp_path / "not_there.parquet"
+    words = command.replace("IN", str(tiny.reference)).replace("OUT", str(tmp_path / "out")).split()
+    words = [*words[:-1], f"{words[-1]}{missing}"] if words[-1].endswith("@") else [*words, missing]
+    assert "not_there" in "".join(call(*words, status=2).split()).replace("│", "")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_settings_file_names_has_to_be_there(tmp_path):
+    (tmp_path / "s.toml").write_text('hull = "nowhere.parquet"\n')
+    assert "nowhere" in call("discover", "--config", tmp_path / "s.toml", "--out", tmp_path / "o", status=2)
+    (tmp_path / "s.toml").write_text('elemental_references = "nowhere.json"\n')
+    assert "nowhere" in call("evaluate", "x", "--config", tmp_path / "s.toml", "--out", tmp_path, status=2)
+
+
 def test_evaluate_with_relaxation_goes_on(tiny, tmp_path):
     settings = tmp_path / "protocol.toml"
     settings.write_text(

@@ -16,9 +16,9 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 from pymatgen.io.cif import CifWriter
 
-from crysjepa import datasets
 from crysjepa.core.crystals import Crystals
 from crysjepa.datasets import DatasetError, available, download, fetch, info, load, told_by
+from crysjepa.datasets import named as datasets
 from crysjepa.datasets.chunks import open_chunks
 from crysjepa.energy.load_hull import load_hull
 

@@ -130,7 +130,7 @@ def test_a_verb_that_needs_none_of_it_reads_none_of_it(tiny, tmp_path, monkeypat
     def refuse(name):
         raise AssertionError(f"{name} was read")
 
-    for module in ("energy.known_hull", "datasets"):
+    for module in ("energy.known_hull", "datasets.named"):
         monkeypatch.setattr(f"crysjepa.{module}.bundled_file", refuse)
     for cached in (known_hull, known_formulas, lemat_systems):
         cached.cache_clear()

@@ -444,6 +444,8 @@ def evaluate(
             f"{steps} steps); nothing is relaxed",
             soft_wrap=True,
         )
+    elif hull is not None and not protocol.relax:
+        console.say("judged by the energies that the crystals come with; nothing is relaxed", soft_wrap=True)
     earlier = len(list(folder.glob("earlier-*")))
     with console.progress(folder) as report:
         metrics = api.evaluate(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pymatgen.core import Composition
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 
+from crysjepa.dft.vasp.convergence import Convergence
 from crysjepa.dft.vasp.manifest import STAGES
+from crysjepa.dft.vasp.settings import Differences
 
 WHOLE = "run"
 """The stage of a folder that holds one calculation and no stages: it must be converged in every respect."""
@@ -30,29 +32,42 @@ class State(StrEnum):
     CRASHED = "crashed"
 
 
+LONGEST_REASON = 200
 WORTH_ANOTHER_TRY = frozenset({State.ELECTRONIC, State.IONIC, State.UNREADABLE})
 """What may go better from a pre-relaxed structure."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One calculation: its entry and whether it converged, or why it cannot be read (``trouble``)."""
+    """One calculation: its entry, whether it converged, and in what its settings are others; or why it cannot
+    be read (``trouble``)."""
 
     entry: ComputedStructureEntry | None = None
-    electronic: bool = False
-    ionic: bool = False
+    convergence: Convergence = field(default_factory=Convergence)
     vasp_version: str | None = None
     trouble: str | None = None
+    settings: Differences = field(default_factory=Differences)
+    electrons: float | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """``entry`` (uncorrected, eV) is there only where the state is ``finished``; else there is a reason."""
+    """``entry`` (uncorrected, eV) is there only where the state is ``finished``; else there is a reason.
+
+    ``notes`` are settings that differ from the input set's without giving the energy another meaning.
+    """
 
     state: State
     reason: str | None = None
     entry: ComputedStructureEntry | None = None
     vasp_version: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def short(reason: str) -> str:
+    """A reason on one line of at most 200 characters."""
+    line = " ".join(reason.split())
+    return line if len(line) <= LONGEST_REASON else f"{line[: LONGEST_REASON - 1]}…"
 
 
 def outcome(steps: Mapping[str, Step], composition: Composition) -> Outcome:
@@ -80,7 +95,12 @@ def outcome(steps: Mapping[str, Step], composition: Composition) -> Outcome:
         problem = _problem(STAGES[-2], relaxed, composition)
         if problem is not None:
             return problem
-    return Outcome(State.FINISHED, None, steps[last].entry, steps[last].vasp_version)
+        before, now = relaxed.electrons, steps[last].electrons
+        if before is not None and now is not None and abs(before - now) > 1e-2:
+            return Outcome(State.INCOMPATIBLE, f"{last}: NELECT {now:g}, the relaxation had {before:g}")
+    noted = [f"{s}: {told}" for s in STAGES if s in steps for told in steps[s].settings.noted]
+    noted += steps[WHOLE].settings.noted if WHOLE in steps else ()
+    return Outcome(State.FINISHED, None, steps[last].entry, steps[last].vasp_version, tuple(noted))
 
 
 def _problem(stage: str, step: Step, composition: Composition) -> Outcome | None:
@@ -91,8 +111,10 @@ def _problem(stage: str, step: Step, composition: Composition) -> Outcome | None
             State.WRONG_STRUCTURE,
             f"{stage}: the cell is {step.entry.composition.formula}, exported was {composition.formula}",
         )
-    if not step.electronic:
-        return Outcome(State.ELECTRONIC, f"{stage}: the last electronic loop ran out of steps")
-    if not step.ionic:
-        return Outcome(State.IONIC, f"{stage}: the relaxation ran out of steps")
+    if step.settings.refused:
+        return Outcome(State.INCOMPATIBLE, f"{stage}: {'; '.join(step.settings.refused)}")
+    if step.convergence.electronic is not None:
+        return Outcome(State.ELECTRONIC, f"{stage}: {step.convergence.electronic}")
+    if step.convergence.ionic is not None:
+        return Outcome(State.IONIC, f"{stage}: {step.convergence.ionic}")
     return None

@@ -78,7 +78,7 @@ def compare_crystals(
             given = read_given(path)
             evaluate_crystals(
                 given.table, reference=reference, hull=hull, out=folder, protocol=protocol,
-                origin=None if anew else given.origin, device=device, processes=processes,
+                origin=None if anew else given.origin, scale=given.scale, device=device, processes=processes,
                 progress=_named(progress, name),
             )  # fmt: skip
             path = folder

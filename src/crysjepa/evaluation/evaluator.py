@@ -130,7 +130,7 @@ class Judge:
             info = force_field_info(protocol.force_field)
             found |= {"force_field_version": info.version, "force_field_scale": info.scale}
             found["functional"] = info.functional
-        if self.hull is not None and self.references is not None:
+        if self.hull is not None:
             found |= {
                 "hull": self.hull.source,
                 "hull_hash": self.hull.content_hash,
@@ -138,6 +138,9 @@ class Judge:
                 "hull_scale_stated": self.hull.scale_stated,
                 "hull_compounds": len(self.hull),
                 "hull_left_out": self.hull.left_out,
+            }
+        if self.hull is not None and self.references is not None:
+            found |= {
                 "elemental_references": self.references.source,
                 "elemental_references_mae": self.references.mae,
                 "elemental_references_method": self.references.method,

@@ -13,6 +13,7 @@ from typing import Any
 
 from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable, Status
+from crysjepa.energy.hull import stated_scale
 from crysjepa.evaluation.criteria import NOT_CONVERGED
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.relaxation.force_fields.registry import ForceFieldInfo
@@ -39,10 +40,12 @@ class EnergyOrigin:
 
 @dataclass(frozen=True)
 class Given:
-    """Crystals as they came, and where their energies are from."""
+    """Crystals as they came, where their energies are from, and the scale of their formation energies, where
+    the file states it."""
 
     table: CandidateTable
     origin: EnergyOrigin | None
+    scale: str | None = None
 
 
 def energies_told(info: ForceFieldInfo, settings: RelaxSettings) -> dict[str, Any]:
@@ -63,7 +66,9 @@ def read_given(source: str | Path) -> Given:
     """
     path = Path(source)
     table = _drawn(CandidateTable.read(results_of(path))) if is_run(path) else datasets.load(source)
-    return Given(table, energies_of(path) if "energy_per_atom" in table else None)
+    file = results_of(path) if is_run(path) else path
+    stated = stated_scale(file) if file.is_file() and file.suffix.lower() == ".parquet" else None
+    return Given(table, energies_of(path) if "energy_per_atom" in table else None, stated)
 
 
 def _drawn(table: CandidateTable) -> CandidateTable:
@@ -119,6 +124,29 @@ def with_given_energies(table: CandidateTable) -> CandidateTable:
         if energy is not None and (status != Status.FAILED or stage != RELAXATION or reason == NOT_CONVERGED)
     ]
     return table.undecided(fit)
+
+
+def check_formation_energies(table: CandidateTable) -> None:
+    """Raises ValueError, saying what is lacking, for crystals without formation energies: no hull can judge
+    them as they are."""
+    if "formation_energy_per_atom" in table and table.frame["formation_energy_per_atom"].notna().any():
+        return
+    have = [c for c in ("energy_per_atom", "e_above_hull") if c in table and table.frame[c].notna().any()]
+    why = {
+        "energy_per_atom": "their energy_per_atom is of a force field that the file does not state",
+        "e_above_hull": "their e_above_hull is above another hull, and holds for no other",
+    }
+    told = "; ".join(why[c] for c in have) or "they have no energies"
+    raise ValueError(
+        f"--hull cannot judge these crystals with --no-relax: {told}. Give them a column "
+        "formation_energy_per_atom (eV/atom), leave out --no-relax to compute energies, or leave out --hull"
+    )
+
+
+def with_given_formation_energies(table: CandidateTable) -> CandidateTable:
+    """The rows with a formation energy before any judgement; the others keep their state."""
+    values = table.column("formation_energy_per_atom")
+    return table.undecided([i for i, value in zip(table.ids, values, strict=True) if value is not None])
 
 
 def results_of(run: Path) -> Path:

@@ -13,11 +13,17 @@ from typing import Any
 from crysjepa import __version__, datasets
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.energy.elemental_references import check_scales
-from crysjepa.energy.hull import Hull
+from crysjepa.energy.hull import ASSUMED_SCALE, Hull
 from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.diversity import diversity
 from crysjepa.evaluation.evaluator import Judge
-from crysjepa.evaluation.given import EnergyOrigin, energies_told, with_given_energies
+from crysjepa.evaluation.given import (
+    EnergyOrigin,
+    check_formation_energies,
+    energies_told,
+    with_given_energies,
+    with_given_formation_energies,
+)
 from crysjepa.evaluation.protocol import PRESETS, Protocol, preset
 from crysjepa.evaluation.rates import (
     METRICS,
@@ -87,6 +93,7 @@ def evaluate_crystals(
     protocol: Protocol | None = None,
     finetuned_on: str | Path | None = None,
     origin: EnergyOrigin | None = None,
+    scale: str | None = None,
     shards: Path | None = None,
     device: str = "cpu",
     processes: int = 1,
@@ -109,13 +116,17 @@ def evaluate_crystals(
         A file, folder or data set name.
     hull
         Likewise, or a hull; by default the bundled one and the energies of the reference
-        (:func:`~crysjepa.energy.load_hull.hull_or_default`). Without relaxation stability is not computed
-        (null), and neither are S.U.N. and V.S.U.N.
+        (:func:`~crysjepa.energy.load_hull.hull_or_default`). Without relaxation and without a ``hull``
+        stability is not computed (null), and neither are S.U.N. and V.S.U.N. Without relaxation and with one,
+        the energies that the crystals come with are compared with it: those of ``origin``, or else their
+        ``formation_energy_per_atom``.
     finetuned_on
         What the generator was fine-tuned on: nothing that matches it is novel.
     origin
         Where the column ``energy_per_atom`` is from: such crystals are judged by these energies, as they are.
         A row without an energy keeps its state.
+    scale
+        Of the column ``formation_energy_per_atom`` that the crystals come with; None for the assumed one.
     shards
         Where finished chunks of the relaxation are kept and looked for, as those that another machine
         relaxed; by default in ``out``.
@@ -135,24 +146,32 @@ def evaluate_crystals(
     Raises
     ------
     ValueError
-        Before anything is relaxed, if crystals relaxed so cannot be compared with the hull.
+        Before anything is relaxed, if crystals relaxed so cannot be compared with the hull; without
+        relaxation, if a hull is named and the crystals have no energies that it could judge.
     """
     protocol = protocol or Protocol()
     if protocol.trust is not None and not protocol.relax:
         raise ValueError(
             "a closed hull and further judges need energies: leave out --no-relax, or --close and --judges"
         )
+    if origin is not None and hull is not None and not protocol.relax:  # as they are, and nothing is relaxed
+        protocol = protocol.model_copy(update={"relax": True, "force_field": origin.force_field})
     if origin is not None and not origin.fits(protocol):
         origin = None
     if origin is not None:
         protocol = protocol.model_copy(update={"relaxation": origin.relaxation})
+    by_formation_energies = hull is not None and not protocol.relax
+    if by_formation_energies:
+        check_formation_energies(table)
     known = Known.load(reference)
     tuned = None if finetuned_on is None else Known.load(finetuned_on)
     found_hull = None
-    if protocol.relax:
+    if protocol.relax or hull is not None:
         found_hull = hull if isinstance(hull, Hull) else known.hull_or_default(hull)
     own = protocol_inputs(protocol, known, found_hull, device) | {"crystals": table.content_hash()}
-    own["energies"] = "computed" if origin is None else "given"
+    if by_formation_energies and found_hull is not None:
+        check_scales(scale or ASSUMED_SCALE, found_hull.scale, allow_mixed=protocol.allow_mixed_scales)
+    own["energies"] = "computed" if origin is None and not by_formation_energies else "given"
     if origin is not None:
         _check_version(own.get("force_field"), origin)
         own["force_field"] = origin.version
@@ -164,7 +183,7 @@ def evaluate_crystals(
 
     def prepared() -> Judge:
         references = None
-        if found_hull is not None:
+        if found_hull is not None and protocol.relax:
             references = find_references(protocol, found_hull, known, device=device, progress=progress)
             check_scales(references.scale, found_hull.scale, allow_mixed=protocol.allow_mixed_scales)
             if protocol.trust is not None:
@@ -189,6 +208,8 @@ def evaluate_crystals(
         fresh = CandidateTable(table.frame.drop(columns=stale))
         if origin is not None:
             relaxed = with_given_energies(fresh)
+        elif by_formation_energies:
+            relaxed = with_given_formation_energies(fresh)
         elif protocol.relax:
             relaxed = judge.relax(fresh.undecided(), shards or out / "relax", progress)
         else:
@@ -199,7 +220,7 @@ def evaluate_crystals(
         for name, dtype in _STABILITY.items():
             judged = judged if name in judged else judged.with_column(name, {}, dtype)
         described = {**judge.describe(), "stability_judged": judge.hull is not None}
-        told = judge.energies()
+        told, stated = judge.energies(), None if scale is None else {"scale": scale}
         if origin is not None:
             described["force_field_version"] = told["energies"]["version"] = origin.version
         about_trust = None
@@ -220,7 +241,7 @@ def evaluate_crystals(
                 progress=progress,
             )
             judged, about_trust = trusted.table, trusted.told
-        judged.write(run.path("crystals.parquet"), told if protocol.relax else None)
+        judged.write(run.path("crystals.parquet"), told if protocol.relax else stated)
         written = CandidateTable.read(run.path("crystals.parquet"))
         metrics = _metrics(written, described, device)
         if about_trust is not None:

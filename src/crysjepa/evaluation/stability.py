@@ -28,11 +28,10 @@ def check_energy_column(
         raise ValueError(
             "references were given, but the table has no column energy_per_atom to apply them to"
         )
-    if hull is not None and references is None:
+    if hull is not None and references is None and "formation_energy_per_atom" not in table:
         if "energy_per_atom" in table:
             raise ValueError("energy_per_atom needs elemental references to be compared with a hull")
-        if "formation_energy_per_atom" not in table:
-            raise ValueError("stability needs a column energy_per_atom or formation_energy_per_atom")
+        raise ValueError("stability needs a column energy_per_atom or formation_energy_per_atom")
 
 
 def with_formation_energies(

@@ -73,7 +73,7 @@ def _frame(handle: IO[bytes], offset: int, size: int) -> dict[str, Any]:
     found = {}
     for key, value in data.items():
         if isinstance(value, Mapping) and "ndarray" in value:
-            if key in ("numbers.", "positions.", "cell.", "pbc."):
+            if key in ("numbers.", "positions.", "cell.", "pbc.", "magmoms."):
                 found[key[:-1]] = _array(handle, value["ndarray"], little, size)
         elif key.endswith("."):
             found[key[:-1]] = value
@@ -109,13 +109,18 @@ def _traj_entry(name: str, frame: dict[str, Any]) -> Entry:
         frame["cell"],
         frame.get("pbc", True),
         info,
+        frame.get("magmoms"),
     )
 
 
-def _of_arrays(name: str, numbers: Any, positions: Any, cell: Any, pbc: Any, info: dict[str, Any]) -> Entry:
+def _of_arrays(
+    name: str, numbers: Any, positions: Any, cell: Any, pbc: Any, info: dict[str, Any], magmoms: Any = None
+) -> Entry:
     from ase import Atoms
 
     atoms = Atoms(numbers=numbers, positions=np.array(positions, float), cell=cell, pbc=pbc, info=info)
+    if magmoms is not None and len(magmoms) == len(atoms):
+        atoms.set_initial_magnetic_moments(magmoms)
     extra = {k: v for k, v in scalars(atoms).items() if k not in ("id", "material_id")}
     try:
         return Entry(name, crystal_of(atoms), extra=extra)
@@ -145,7 +150,8 @@ def read_db(path: Path, stem: str) -> list[Entry]:
             if kind != ("table",):
                 raise ReadError("not a database of ASE (no table systems)")
             rows = db.execute(
-                "SELECT id, numbers, positions, cell, pbc, energy, key_value_pairs FROM systems ORDER BY id"
+                "SELECT id, numbers, positions, cell, pbc, energy, key_value_pairs, "
+                "coalesce(magmoms, initial_magmoms) FROM systems ORDER BY id"
             )
             return [_db_entry(f"{stem}-{row[0]}", row) for row in rows]
     except (sqlite3.Error, OverflowError) as error:
@@ -154,7 +160,7 @@ def read_db(path: Path, stem: str) -> list[Entry]:
 
 def _db_entry(name: str, row: tuple[Any, ...]) -> Entry:
     try:
-        _, numbers, positions, cell, pbc, energy, pairs = row
+        _, numbers, positions, cell, pbc, energy, pairs, moments = row
         info = json.loads(pairs) if isinstance(pairs, str) else {}
         info = dict(info) | ({} if energy is None else {"energy": energy})
         z, x, box = (
@@ -166,6 +172,14 @@ def _db_entry(name: str, row: tuple[Any, ...]) -> Entry:
         if len(z) > MAX_SITES:
             raise ReadError(f"{len(z)} sites (limit {MAX_SITES})")
         periodic = [bool(int(pbc) & bit) for bit in (1, 2, 4)]
-        return _of_arrays(own_name(info) or name, z, x.reshape(-1, 3), box.reshape(3, 3), periodic, info)
+        return _of_arrays(
+            own_name(info) or name,
+            z,
+            x.reshape(-1, 3),
+            box.reshape(3, 3),
+            periodic,
+            info,
+            None if moments is None else np.frombuffer(moments, "<f8"),
+        )
     except BaseException as error:  # noqa: BLE001 - one row never ends the others
         return Entry(name, None, reason_of(error))

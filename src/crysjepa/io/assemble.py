@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import ARROW_SCHEMA, MAX_COORDINATE, MAX_LENGTH, MAX_SITES, Crystals
+from crysjepa.core.moments import COLUMN
 from crysjepa.io.cif.blocks import RawCrystal
 from crysjepa.io.columns import inferred
 from crysjepa.io.entry import Entry, unicode_name
@@ -34,6 +35,13 @@ def assemble(entries: list[Entry], columns: pd.DataFrame | None = None) -> Candi
     kept = np.array([i for i in range(len(crystals)) if i not in problems], dtype=np.int64)
     good = crystals[kept] if problems else crystals
     table = CandidateTable.from_crystals(good, {ids[i]: reasons[i] for i in sorted(reasons)}, order=ids)
+    moments = {
+        ids[i]: c.magmoms
+        for i in sound
+        if i not in problems and (c := entries[i].crystal) is not None and c.magmoms is not None
+    }
+    if moments:
+        table = table.with_column(COLUMN, {i: list(m) for i, m in moments.items()})
     columns = inferred([e.extra for e in entries], ids) if columns is None else columns
     for name in columns.columns:
         own = unicode_name(f"source_{name}" if name in _RESERVED else str(name))

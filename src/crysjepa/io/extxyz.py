@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crysjepa.core.crystals import why_no_crystal
+from crysjepa.core.moments import of_atoms
 from crysjepa.io.cif.blocks import MAX_SITES, RawCrystal, ReadError, atomic_number, brief
 from crysjepa.io.entry import Entry, check_numbers, own_name, reason_of
 
@@ -187,4 +188,4 @@ def crystal_of(atoms: Atoms) -> RawCrystal:
     if reason := why_no_crystal(atoms):
         raise ReadError(reason)
     cell = atoms.cell.array
-    return RawCrystal(atoms.numbers, np.linalg.solve(cell.T, atoms.positions.T).T, cell)
+    return RawCrystal(atoms.numbers, np.linalg.solve(cell.T, atoms.positions.T).T, cell, of_atoms(atoms))

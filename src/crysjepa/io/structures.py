@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crysjepa.core.moments import of_sites
 from crysjepa.io.cif.blocks import MAX_SITES, RawCrystal, ReadError, atomic_number, brief
 from crysjepa.io.entry import Entry
 
@@ -54,6 +55,7 @@ def read_structure(data: Mapping[str, Any]) -> RawCrystal:
         if not sites:
             raise ReadError("no atom sites")
         numbers = np.array([_element(site["species"]) for site in sites], dtype=np.int64)
+        moments = of_sites(sites)
         if all("abc" in site for site in sites):
             coords = _floats([site["abc"] for site in sites])
         else:
@@ -62,7 +64,7 @@ def read_structure(data: Mapping[str, Any]) -> RawCrystal:
         if isinstance(error, ReadError):
             raise
         raise ReadError(f"not a structure of pymatgen ({type(error).__name__}: {brief(error)})") from error
-    return _raw(numbers, coords, lattice)
+    return _raw(numbers, coords, lattice)._replace(magmoms=moments)
 
 
 def cell_of(lengths: Any, angles: Any) -> NDArray[np.float64]:

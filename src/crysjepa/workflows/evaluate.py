@@ -11,7 +11,7 @@ from crysjepa.core.chemical_systems import system_names
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.compare import compare_crystals
-from crysjepa.evaluation.given import protocol_of, read_given, reference_of
+from crysjepa.evaluation.given import check_formation_energies, protocol_of, read_given, reference_of
 from crysjepa.evaluation.online.phases import fetch_phases
 from crysjepa.evaluation.protocol import Trust
 from crysjepa.evaluation.reference import Known
@@ -41,23 +41,27 @@ def evaluate(
 
     ``source`` may be a finished run, of ``discover`` or of ``evaluate``: its crystals are judged anew.
     Energies that come with the crystals, of the protocol's force field, are used, and nothing is relaxed;
-    ``anew`` relaxes all the same. Without a ``protocol`` a run is judged by its own, without a
-    ``reference`` against that of its configuration, else against the bundled one. ``phases`` names a
-    provider of known phases (``"mp"``, or ``"mp=URL"``) that are fetched over the network and join the hull:
-    those of the short list's chemical systems where there is a short list, else of all crystals. See
-    :func:`crysjepa.evaluation.run.evaluate_crystals`.
+    ``anew`` relaxes all the same. With a ``hull`` and a protocol that relaxes nothing they are used whatever
+    their force field, or else the crystals' ``formation_energy_per_atom``. Without a ``protocol`` a run is
+    judged by its own, without a ``reference`` against that of its configuration, else against the bundled
+    one. ``phases`` names a provider of known phases (``"mp"``, or ``"mp=URL"``) that are fetched over the
+    network and join the hull: those of the short list's chemical systems where there is a short list, else of
+    all crystals. See :func:`crysjepa.evaluation.run.evaluate_crystals`.
     """
     given = read_given(source)
+    protocol = protocol or protocol_of(source)
+    if phases is not None and protocol is not None and not protocol.relax and given.origin is None:
+        check_formation_energies(given.table)  # before anything is fetched
     reference = reference or reference_of(source) or NAME
     chosen: Source | Hull | None = hull
     if phases is not None:
         chosen = _with_phases(given.table, reference, hull, phases, progress)
     return evaluate_crystals(
         given.table, reference=reference, hull=chosen, out=Path(out),
-        protocol=protocol or protocol_of(source), finetuned_on=finetuned_on,
-        origin=None if anew else given.origin, shards=None if shards is None else Path(shards),
-        device=resolve_device(device), processes=processes, overwrite=overwrite,
-        progress=progress,
+        protocol=protocol, finetuned_on=finetuned_on,
+        origin=None if anew else given.origin, scale=given.scale,
+        shards=None if shards is None else Path(shards),
+        device=resolve_device(device), processes=processes, overwrite=overwrite, progress=progress,
     )  # fmt: skip
 
 

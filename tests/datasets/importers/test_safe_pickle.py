@@ -1,6 +1,8 @@
 """The one reader of pickles: what it gives, and that no pickle makes it do anything."""
 
 import collections
+import gzip
+import json
 import os
 import pickle
 import pickletools
@@ -8,11 +10,16 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from monty.json import MontyEncoder
+from pymatgen.analysis.phase_diagram import PatchedPhaseDiagram
 from pymatgen.core import Composition, Element
+from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
 from pymatgen.entries.computed_entries import ComputedEntry
 
 from crysjepa.datasets.importers import safe_pickle
+from crysjepa.datasets.importers.phase_diagrams import import_phase_diagram
 from crysjepa.datasets.importers.safe_pickle import UnsafePickle, read_pickle
 
 PROTOCOLS = range(2, pickle.HIGHEST_PROTOCOL + 1)
@@ -181,3 +188,23 @@ def test_pickles_of_the_present_pymatgen_name_nothing_unknown():
     entry = ComputedEntry("Fe2O3", -40.0)
     operations = {operation.name for operation, _, _ in pickletools.genops(pickle.dumps(entry))}
     assert "STACK_GLOBAL" in operations and read_pickle(pickle.dumps(entry)) is not None
+
+
+@pytest.mark.parametrize("through_json", [False, True])
+def test_a_phase_diagram_of_todays_pymatgen_is_read(tmp_path, through_json):
+    entries = [
+        ComputedEntry(
+            formula, energy * atoms, parameters={"run_type": "GGA", "hubbards": {}}, entry_id=formula
+        )
+        for formula, energy, atoms in (("Mg2", -1.6, 2), ("O2", -4.95, 2), ("MgO", -5.9, 2))
+    ]
+    scheme = MaterialsProject2020Compatibility(check_potcar=False)
+    done = scheme.process_entries(entries, clean=True, inplace=False)
+    if through_json:
+        done = [ComputedEntry.from_dict(json.loads(json.dumps(e.as_dict(), cls=MontyEncoder))) for e in done]
+    with gzip.open(tmp_path / "ppd.pkl.gz", "wb") as file:
+        pickle.dump(PatchedPhaseDiagram(done), file)
+    import_phase_diagram(tmp_path / "ppd.pkl.gz", tmp_path / "ppd.parquet", {})
+    rows = {r["id"]: r["energy_per_atom"] for r in pq.read_table(tmp_path / "ppd.parquet").to_pylist()}
+    assert rows == {e.entry_id: pytest.approx(e.energy_per_atom) for e in done}
+    assert rows["MgO"] < -6.2, "with its correction"

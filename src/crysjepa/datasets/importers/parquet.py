@@ -147,17 +147,17 @@ def _in_order(work: Callable[[Any], Any], source: Source, processes: int | None)
 
         def submit(most: int) -> None:
             while len(reached) < most and (item := next(chunks, None)) is not None:
-                number, (chunk, done) = item
-                reached[number] = done
+                number, (chunk, reach) = item
+                reached[number] = reach
                 pool.submit(number, chunk, tries=2)
 
         submit(2 * processes)
-        for number, done in pool.results():
-            if done.kind == "died":
-                raise DatasetError(f"a worker's {done.trouble}, twice on the same rows: out of memory?")
-            if done.kind != "done":
-                raise DatasetError(f"rows could not be read: {done.trouble}")
-            found[number] = done.value
+        for number, finished in pool.results():
+            if finished.kind == "died":
+                raise DatasetError(f"a worker's {finished.trouble}, twice on the same rows: out of memory?")
+            if finished.kind != "done":
+                raise DatasetError(f"rows could not be read: {finished.trouble}")
+            found[number] = finished.value
             while told in found:
                 yield found.pop(told), reached.pop(told)
                 told += 1

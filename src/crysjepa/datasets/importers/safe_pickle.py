@@ -116,6 +116,18 @@ class _Defaults(dict[Any, Any], metaclass=_Fixed):
         super().__init__()
 
 
+class Scalar(Known):
+    """ruamel.yaml's float that remembers how it was written; its argument is the number."""
+
+    __slots__ = ()
+
+    def __float__(self) -> float:
+        number = self.args[0] if self.args else None
+        if not isinstance(number, float):
+            raise UnsafePickle("a number that is none")
+        return number
+
+
 class _Dtype(Known):
     """``numpy.dtype("f8", False, True)`` and its state, whose second value is the byte order."""
 
@@ -203,6 +215,12 @@ _ALLOWED: dict[tuple[str, str], type] = {
         ("pymatgen.analysis.phase_diagram", name): Diagram
         for name in ("PhaseDiagram", "PatchedPhaseDiagram")
     },
+    ("ruamel.yaml.scalarfloat", "ScalarFloat"): Scalar,
+    **{
+        (f"pymatgen.{part}.compatibility", name): Dropped
+        for part in ("entries", "analysis")
+        for name in ("MaterialsProject2020Compatibility", "MaterialsProjectCompatibility")
+    },
     ("pymatgen.util.coord", "Simplex"): Dropped,
     ("pymatgen.core.structure", "Structure"): Dropped,
     ("pymatgen.core.sites", "PeriodicSite"): Dropped,
@@ -220,7 +238,7 @@ class _Reader(pickle.Unpickler):
         except KeyError:
             raise UnsafePickle(
                 f"the pickle names {module}.{name}, which is not one of the few things that crysjepa reads "
-                "from a pickle: the file is not the published one, or of a version that is not known here"
+                "from a pickle: write its entries as JSON instead (monty.serialization.dumpfn(entries, FILE))"
             ) from None
 
     def persistent_load(self, pid: Any) -> NoReturn:

@@ -70,8 +70,9 @@ def dft_collect(
         structures are VASP's where it finished. Beside the columns that the candidates had are
         ``dft_state`` (:class:`~crysjepa.dft.outcome.State`), ``dft_reason``, ``dft_try``, ``dft_folder``,
         ``dft_energy_per_atom`` (uncorrected), ``dft_correction_per_atom``, ``dft_adjustments`` (JSON, eV/atom
-        by name), ``dft_formation_energy_per_atom``, ``dft_run_type``, ``dft_potcars``, ``dft_vasp_version``
-        and ``dft_`` with each column of a judgement.
+        by name), ``dft_formation_energy_per_atom``, ``dft_run_type``, ``dft_potcars``, ``dft_vasp_version``,
+        ``dft_differences`` (settings other than the input set's, where the energy means
+        the same) and ``dft_`` with each column of a judgement.
 
     Raises
     ------
@@ -100,6 +101,8 @@ def dft_collect(
         "tries": [m.settings for m in manifests],
     }
     out = Path(folders[0]) / "collected" if out is None else Path(out)
+    if differ := sum(bool(o.notes) for o in outcomes.values()):
+        notes.append(f"{differ} calculations differ from the input set: column dft_differences")
     return write_verdicts(
         table, judge, out, about,
         force_field=crystal_metrics(manifests[0].table), missing=missing, progress=progress,
@@ -152,7 +155,7 @@ def _with_energies(
     scheme, energies = mp2020(), {}
     columns: dict[str, dict[str, Any]] = {
         n: {} for n in ("energy_per_atom", "correction_per_atom", "adjustments", "run_type", "potcars",
-                        "vasp_version")
+                        "vasp_version", "differences")
     }  # fmt: skip
     for id_, found in done.items():
         assert found.entry is not None
@@ -162,6 +165,7 @@ def _with_energies(
         columns["run_type"][id_] = parameters.get("run_type")
         columns["potcars"][id_] = ", ".join(_potcars(parameters))
         columns["vasp_version"][id_] = found.vasp_version
+        columns["differences"][id_] = "; ".join(found.notes) or None
         if one.energy_per_atom is None:
             outcomes[id_] = Outcome(State.INCOMPATIBLE, one.reason)
         else:

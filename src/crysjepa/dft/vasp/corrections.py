@@ -14,6 +14,7 @@ from pymatgen.core import Element
 from pymatgen.entries.compatibility import Compatibility, MaterialsProject2020Compatibility
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 
+from crysjepa.dft.outcome import short
 from crysjepa.energy.elemental_references import MP2020, ElementalReferences
 from crysjepa.energy.hull import ASSUMED_SCALE
 
@@ -49,7 +50,7 @@ def corrected(entry: ComputedStructureEntry, scheme: Compatibility) -> Corrected
             warnings.simplefilter("ignore")  # of oxidation states that are guessed, and of missing hashes
             done = scheme.process_entries([fresh], on_error="raise")
     except Exception as error:  # noqa: BLE001 - it fails in many ways; each has to be a row's reason
-        return Corrected(None, {}, f"{MP2020}: {error}")
+        return Corrected(None, {}, short(f"{MP2020}: {error}"))
     if not done:
         return Corrected(None, {}, f"{MP2020} has no correction for it")
     sites = len(entry.structure)

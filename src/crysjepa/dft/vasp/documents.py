@@ -11,8 +11,10 @@ from monty.io import zopen
 from pymatgen.core import Structure
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 
-from crysjepa.dft.outcome import Step
+from crysjepa.dft.outcome import Step, short
+from crysjepa.dft.vasp.convergence import NO_STEP, Convergence, convergence
 from crysjepa.dft.vasp.manifest import STAGES, Manifest
+from crysjepa.dft.vasp.settings import Differences, differences
 
 _NAMES = dict(zip(("relax 1", "relax 2", "static"), STAGES, strict=True))
 """How the names of atomate2's jobs end."""
@@ -57,20 +59,35 @@ def read_document(output: Any) -> Step:
         entry, calculation = output["entry"], output["calcs_reversed"][0]
         structure = Structure.from_dict(output.get("structure") or output["output"]["structure"])
         full = ComputedStructureEntry(structure, float(entry["energy"]), parameters=dict(entry["parameters"]))
-        electronic, ionic = _convergence(calculation)
-        return Step(full, electronic, ionic, calculation.get("vasp_version"))
+        return Step(
+            full,
+            _convergence(calculation, len(structure)),
+            calculation.get("vasp_version"),
+            settings=_settings(structure, entry["parameters"], calculation["input"]),
+            electrons=(calculation["input"].get("parameters") or {}).get("NELECT"),
+        )
     except Exception as error:  # noqa: BLE001 - a document may lack anything
-        return Step(trouble=f"its output document cannot be read ({type(error).__name__}: {error})")
+        return Step(trouble=short(f"its output document cannot be read ({type(error).__name__}: {error})"))
 
 
-def _convergence(calculation: dict[str, Any]) -> tuple[bool, bool]:
-    """Electronic and ionic, as pymatgen's Vasprun counts steps; emmet states only both together."""
-    if calculation.get("has_vasp_completed") in ("successful", True):
-        return True, True
-    parameters, steps = calculation["input"]["parameters"], calculation["output"]["ionic_steps"]
-    electronic = len(steps[-1].get("electronic_steps") or ()) < parameters["NELM"]
-    ionic = parameters.get("NSW", 0) <= 1 or len(steps) < parameters["NSW"]
-    return electronic, ionic
+def _convergence(calculation: dict[str, Any], num_atoms: int) -> Convergence:
+    """As of a vasprun.xml; where all steps look converged and emmet says that not all is, it is right."""
+    done = calculation.get("has_vasp_completed") in ("successful", True)
+    parameters = calculation["input"].get("parameters") or {}
+    found = convergence(
+        calculation.get("output", {}).get("ionic_steps") or (), parameters, num_atoms, completed=done
+    )
+    if done or found != Convergence():
+        return Convergence() if done and found.electronic == NO_STEP else found
+    why = "emmet says that it did not converge"
+    return Convergence(None, why) if parameters.get("NSW", 0) > 1 else Convergence(why)
+
+
+def _settings(structure: Structure, entry: dict[str, Any], given: dict[str, Any]) -> Differences:
+    return differences(
+        structure, given.get("parameters") or {}, given.get("incar") or {},
+        run_type=entry.get("run_type"), hubbards=entry.get("hubbards") or {},
+    )  # fmt: skip
 
 
 def _documents(path: Path) -> Iterator[dict[str, Any]]:

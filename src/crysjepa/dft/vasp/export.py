@@ -11,6 +11,7 @@ from typing import Any
 
 from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable, Status
+from crysjepa.core.moments import COLUMN, checked
 from crysjepa.dft.outcome import WORTH_ANOTHER_TRY, State
 from crysjepa.dft.vasp.flows import FlowWriter
 from crysjepa.dft.vasp.inputs import RUN_SCRIPT, write_inputs
@@ -51,6 +52,9 @@ def dft_export(
     progress: Report | None = None,
 ) -> Exported:
     """Write inputs of GGA and GGA+U calculations with the Materials Project's settings, and a manifest.
+
+    Calculations start from the magnetic moments in the column ``magmoms`` where a crystal has them, else
+    from those of the input set.
 
     Parameters
     ----------
@@ -163,10 +167,14 @@ def _write_all(
     crystals = table.crystals(table.ok_ids)
     columns: dict[str, dict[str, Any]] = {name: {} for name in MANIFEST_COLUMNS}
     failures: dict[str, str] = {}
+    ids = list(crystals.ids)
+    moments = dict(zip(ids, table.column(COLUMN, ids), strict=True)) if COLUMN in table else {}
     for done, (crystal, folder) in enumerate(zip(crystals, folder_names(crystals), strict=True), start=1):
         (id_,) = crystal.ids
         try:
             structure = crystal.to_structures()[0]
+            if (found := checked(moments.get(id_), len(structure))) is not None:
+                structure.add_site_property("magmom", list(found))
             if folders:
                 write_inputs(structure, to / "inputs" / folder)
             if flows is not None:

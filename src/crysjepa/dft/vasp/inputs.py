@@ -20,11 +20,25 @@ RUN_SCRIPT = """\
 # Each stage needs a POTCAR beside its POTCAR.spec. Where pymatgen knows your POTCARs, this makes them all:
 #   pmg potcar --recursive inputs
 set -e
+# the moments (Bohr magnetons) that VASP found last, by site; nothing where OUTCAR has none
+moments() {
+    awk '/magnetization \\(x\\)/ {on = 1; line = ""; next}
+         on && /^ *[0-9]+ / {line = line " " $NF}
+         on && /^ *tot/ {on = 0}
+         END {print line}' "$1/OUTCAR" 2> /dev/null || :
+}
 : "${VASP_CMD:?set it to the command that runs VASP here}"
 cd "$1"
 previous=
 for stage in relax_1 relax_2 static; do
-    if [ -n "$previous" ]; then cp "$previous/CONTCAR" "$stage/POSCAR"; fi
+    if [ -n "$previous" ]; then
+        cp "$previous/CONTCAR" "$stage/POSCAR"
+        found=$(moments "$previous")
+        if [ -n "$found" ]; then
+            sed "s/^ *MAGMOM *=.*/MAGMOM =$found/" "$stage/INCAR" > "$stage/INCAR.new"
+            mv "$stage/INCAR.new" "$stage/INCAR"
+        fi
+    fi
     if [ ! -f "$stage/POTCAR" ]; then echo "$1/$stage: no POTCAR" >&2; exit 1; fi
     (cd "$stage" && $VASP_CMD > vasp.out 2>&1)
     previous=$stage

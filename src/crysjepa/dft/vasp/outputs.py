@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from xml.etree.ElementTree import iterparse
 
 import numpy as np
 from monty.io import zopen
@@ -11,9 +12,12 @@ from pymatgen.core import Composition
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 from pymatgen.io.vasp.outputs import Vasprun
 
-from crysjepa.dft.outcome import WHOLE, Outcome, Step, outcome
+from crysjepa.dft.outcome import WHOLE, Outcome, Step, outcome, short
+from crysjepa.dft.vasp.convergence import convergence
 from crysjepa.dft.vasp.manifest import STAGES
+from crysjepa.dft.vasp.settings import differences
 
+_ENDINGS = ("", ".gz", ".bz2", ".xz", ".lzma", ".Z")
 _ENDS_WITH = "General timing and accounting"
 """What OUTCAR says when VASP came to its end."""
 
@@ -46,10 +50,33 @@ def read_step(folder: Path) -> Step:
             assert isinstance(entry, ComputedStructureEntry)
             if not np.isfinite(entry.energy):
                 return Step(trouble="no energy in vasprun.xml")
-            return Step(entry, run.converged_electronic, run.converged_ionic, run.vasp_version)
+            steps, parameters, incar = run.ionic_steps, dict(run.parameters), dict(run.incar)
+            told = differences(
+                run.final_structure, parameters, incar, run_type=run.run_type, hubbards=run.hubbards,
+                valences=_valences(path),
+            )  # fmt: skip
+            return Step(
+                entry,
+                convergence(steps, parameters, len(run.final_structure)),
+                run.vasp_version,
+                settings=told,
+                electrons=parameters.get("NELECT"),
+            )
     except Exception as error:  # noqa: BLE001 - of a file cut off anywhere, the parser may raise anything
-        why = str(error).split("\n", 1)[0] or type(error).__name__
+        why = short(str(error).split("\n", 1)[0]) or type(error).__name__
         return Step(trouble=f"{path.name} cannot be parsed ({why}); {_ending(folder)}")
+
+
+def _valences(path: Path) -> dict[str, float] | None:
+    """Electrons of an atom by element, as its POTCAR has them; None where the file does not say."""
+    with zopen(path, mode="rb") as file:
+        for _, element in iterparse(file):
+            if element.tag == "array" and element.get("name") == "atomtypes":
+                rows = [[(c.text or "").strip() for c in row] for row in element.iter("rc")]
+                found = {row[1]: float(row[3]) for row in rows}
+                # with fewer than two electrons, but for hydrogen, the row holds something else
+                return found if all(v > 1 or e == "H" for e, v in found.items()) else None
+    return None
 
 
 def _started(folder: Path) -> bool:
@@ -57,7 +84,7 @@ def _started(folder: Path) -> bool:
 
 
 def _file(folder: Path, name: str) -> Path | None:
-    return next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
+    return next((p for ending in _ENDINGS if (p := folder / f"{name}{ending}").is_file()), None)
 
 
 def _ending(folder: Path) -> str:

@@ -48,11 +48,13 @@ _TOO_CLOSE = 0.6
 
 
 class RawCrystal(NamedTuple):
-    """``atomic_numbers`` (N,), ``frac_coords`` (N, 3) and ``lattice`` (3, 3) in Å, rows a, b, c."""
+    """``atomic_numbers`` (N,), ``frac_coords`` (N, 3) and ``lattice`` (3, 3) in Å, rows a, b, c; initial
+    ``magmoms`` in Bohr magnetons, a number a site, where the source states them."""
 
     atomic_numbers: NDArray[np.int64]
     frac_coords: NDArray[np.float64]
     lattice: NDArray[np.float64]
+    magmoms: tuple[float, ...] | None = None
 
 
 class _Rows(NamedTuple):

@@ -1,0 +1,143 @@
+"""In what a calculation differs from the Materials Project's input sets, and whether its energy still counts.
+
+What gives the energy another meaning is refused; the rest is noted beside the result.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pymatgen.core import Structure
+from pymatgen.io.vasp.sets import MPRelaxSet, MPStaticSet
+
+_PBE = ("GGA", "GGA+U", "PBE", "PBE+U")
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Differences:
+    """``refused``: another energy altogether; ``noted``: the same energy, somewhat otherwise."""
+
+    refused: tuple[str, ...] = ()
+    noted: tuple[str, ...] = ()
+
+
+def differences(
+    structure: Structure,
+    parameters: Mapping[str, Any],
+    incar: Mapping[str, Any],
+    *,
+    run_type: Any = None,
+    hubbards: Mapping[str, float] | None = None,
+    valences: Mapping[str, float] | None = None,
+) -> Differences:
+    """Compare a calculation with the input set that ``crysjepa dft export`` writes for its structure.
+
+    Parameters
+    ----------
+    parameters, incar
+        What VASP used, and what its INCAR said, as pymatgen's Vasprun has them.
+    run_type, hubbards
+        As in the parameters of pymatgen's entries.
+    valences
+        Electrons of an atom in its POTCAR, by element; without them NELECT is not counted.
+    """
+    told = {**incar, **{k: v for k, v in parameters.items() if v is not None}}
+    wanted = _input_set(structure, relaxing=told.get("NSW", 0) > 1)
+    refused: list[str] = []
+    noted: list[str] = []
+    if run_type is not None and str(run_type) not in _PBE:
+        refused.append(f"the functional is {run_type}, the input set's is PBE")
+    elif str(told.get("METAGGA") or "--").lower() not in ("--", "none"):
+        refused.append(f"the functional is {told['METAGGA']}, the input set's is PBE")
+    elif hubbards is not None:
+        refused += _other_u(wanted, structure, hubbards)
+    refused += _electrons(structure, told, incar, valences)
+    if abs(told.get("PSTRESS") or 0) > _TOLERANCE:
+        refused.append(f"PSTRESS {told['PSTRESS']:g} kB: a crystal under pressure")
+    refused += [f"{name}: no spin-orbit coupling in the input set"
+                for name in ("LSORBIT", "LNONCOLLINEAR") if told.get(name) is True][:1]  # fmt: skip
+    if (told.get("ICHARG") or 0) >= 10:
+        refused.append(f"ICHARG {told['ICHARG']}: the charge was held fixed")
+    cutoff, least = told.get("ENMAX", told.get("ENCUT")), wanted.get("ENCUT")
+    if cutoff is not None and least is not None:
+        if cutoff < least - _TOLERANCE:
+            refused.append(f"ENCUT {cutoff:g} eV, less than the input set's {least:g}")
+        elif cutoff > least + _TOLERANCE:
+            noted.append(f"ENCUT {cutoff:g} (input set: {least:g})")
+    if told.get("ISPIN") == 1 and wanted.get("ISPIN") == 2:
+        magnetic = sorted(
+            str(e)
+            for e in structure.composition.elements
+            if e.is_transition_metal or e.is_lanthanoid or e.is_actinoid
+        )
+        if magnetic:
+            refused.append(f"ISPIN 1, no spin polarisation, with {', '.join(magnetic)}")
+        else:
+            noted.append("ISPIN 1 (input set: 2)")
+    for name in ("ISIF", "ISMEAR", "SIGMA", "LASPH", "PREC"):
+        if name in told and name in wanted and not _same(told[name], wanted[name]):
+            noted.append(f"{name} {told[name]} (input set: {wanted[name]})")
+    loose, usual = told.get("EDIFF"), wanted.get("EDIFF")
+    if loose is not None and usual is not None and loose > 1.01 * usual:
+        noted.append(f"EDIFF {loose:g} (input set: {usual:g})")
+    return Differences(tuple(refused), tuple(noted))
+
+
+def _input_set(structure: Structure, relaxing: bool) -> Mapping[str, Any]:
+    kind = MPRelaxSet if relaxing else MPStaticSet
+    bare = structure.copy(site_properties={})  # moments of VASP's result are none of the settings
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = kind(bare, force_gamma=True, auto_metal_kpoints=True, inherit_incar=False)
+            return dict(made.incar) | {"@sites": made.poscar.site_symbols}
+    except (ValueError, KeyError):  # an element that the set does not know
+        return {}
+
+
+def _other_u(wanted: Mapping[str, Any], structure: Structure, found: Mapping[str, float]) -> list[str]:
+    if not wanted:
+        return []
+    should = dict(zip(wanted["@sites"], wanted.get("LDAUU", ()), strict=False)) if wanted.get("LDAU") else {}
+    has = {str(k): float(v) for k, v in found.items()}
+    lines = []
+    for symbol in sorted(str(e) for e in structure.composition.elements):
+        want, have = float(should.get(symbol, 0)), has.get(symbol, 0.0)
+        if abs(want - have) <= _TOLERANCE:
+            continue
+        if not have:
+            lines.append(f"the U of {symbol} is missing ({want:g} eV in the input set)")
+        else:
+            lines.append(f"U of {symbol} is {have:g} eV, the input set's is {want:g}")
+    return lines
+
+
+def _electrons(
+    structure: Structure,
+    told: Mapping[str, Any],
+    incar: Mapping[str, Any],
+    valences: Mapping[str, float] | None,
+) -> list[str]:
+    number = told.get("NELECT")
+    if number is None:
+        return []
+    amounts = structure.composition.get_el_amt_dict()
+    if valences and set(amounts) <= set(valences):
+        neutral = sum(n * valences[e] for e, n in amounts.items())
+        if abs(number - neutral) <= 1e-2:
+            return []
+        return [f"NELECT {number:g}, a neutral cell has {neutral:g}: a charged cell"]
+    stated = incar.get("NELECT")
+    return [] if stated is None else [f"NELECT {stated:g} in the INCAR: is the cell neutral?"]
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, str) and isinstance(other, str):
+        return one.strip().lower()[:4] == other.strip().lower()[:4]
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return abs(float(one) - float(other)) <= _TOLERANCE
+    return bool(one == other)
