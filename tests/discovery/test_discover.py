@@ -10,7 +10,7 @@ import pytest
 
 from crysjepa import api
 from crysjepa.core.candidates import CandidateTable
-from crysjepa.discovery import loop
+from crysjepa.discovery import means
 from crysjepa.discovery.config import PRESETS, DiscoverConfig
 from crysjepa.discovery.loop import discover_crystals
 from crysjepa.evaluation.protocol import Trust
@@ -183,7 +183,7 @@ def test_a_run_with_every_setting_goes_on_to_the_same_bytes(config, tmp_path):
 
 
 def test_a_ranker_that_cannot_choose_says_so_before_anything_is_drawn(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "make_ranker", refusing(loop.make_ranker, "jepa-relaxed"))
+    monkeypatch.setattr(means, "make_ranker", refusing(means.make_ranker, "jepa-relaxed"))
     with pytest.raises(ValueError, match="set screen_by to another ranker, or oversample = 1"):
         discover_crystals(config.model_copy(update={"oversample": 2}), tmp_path / "run")
     assert not list((tmp_path / "run").glob("round-*"))

@@ -75,6 +75,7 @@ def test_formation_energies_are_between_the_force_fields_own_energies(made):
     assert found["salt"]["formation_energy_per_atom"] is None and "failed" in found["salt"]["reason"]
 
 
+@pytest.mark.filterwarnings("ignore::crysjepa.runtime.notes.ReadNote")  # two of its rows have no energy
 def test_the_hull_brings_its_references_and_refuses_another_force_field(made, tiny, tmp_path):
     path, _ = made
     hull = load_hull(path)

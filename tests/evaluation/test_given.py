@@ -153,13 +153,13 @@ def test_a_relaxation_that_went_astray_stays_failed(relaxed, tiny, protocol, tmp
     """It has the energy of where it went, and is judged by none."""
     table = CandidateTable.read(relaxed)
     frame = table.frame.copy()
-    for row, reason in ((0, "the cell grew"), (1, NOT_CONVERGED)):
+    for row, reason in ((0, "the cell grew"), (2, NOT_CONVERGED)):
         frame.loc[row, ["status", "stage", "reason"]] = ["failed", "relax", reason]
     told = json.loads(pq.read_schema(relaxed).metadata[b"crysjepa"])
     CandidateTable(frame).write(tmp_path / "astray.parquet", told)
     api.evaluate(tmp_path / "astray.parquet", tmp_path / "e", reference=tiny.reference, protocol=protocol)
     after = CandidateTable.read(tmp_path / "e" / "crystals.parquet")
-    first, second = table.ids[:2]
+    first, _, second = table.ids[:3]
     assert after.column("reason", [first]) == ["the cell grew"] and after.column("stable", [first]) == [None]
     assert after.column("stage", [second]) != ["relax"], "what merely stopped early is judged by these rules"
 
@@ -222,7 +222,7 @@ def test_a_folder_called_known_is_not_the_data_set(salts, tmp_path, monkeypatch)
 @pytest.mark.parametrize("text", ["[]", "3", '{"protocol": []}', '{"protocol": {"relax": true}}'])
 def test_a_folder_of_somebody_elses_is_no_origin_of_energies(relaxed, tmp_path, text):
     folder = tmp_path / "theirs"
-    CandidateTable.read(relaxed).write(folder / "crystals.parquet")
+    CandidateTable(CandidateTable.read(relaxed).frame).write(folder / "crystals.parquet")
     (folder / "metrics.json").write_text(text, encoding="utf-8")
     (folder / "config.json").write_text("[]", encoding="utf-8")
     assert read_given(folder).origin is None and protocol_of(folder) is None

@@ -129,9 +129,7 @@ def test_of_several_columns_of_structures_the_first_known_is_read_and_said(tmp_p
     assert table.crystals().reduced_formulas() == ["RbCl"]
     table = read(tmp_path / "a.csv", both, structure_column="relaxed_structure")
     assert table.crystals().reduced_formulas() == ["CsCl"]
-    with pytest.raises(
-        ReadError, match=r"columns before, after hold structures: name it: .*--structure-column"
-    ):
+    with pytest.raises(ReadError, match=r"columns before, after hold structures: .*--structure-column"):
         read(tmp_path / "a.csv", csv_text(before=[CIF], after=[CIF]))
     with pytest.raises(ReadError, match="no column sample"):
         read(tmp_path / "a.csv", both, structure_column="sample")

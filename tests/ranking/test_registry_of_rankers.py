@@ -69,7 +69,7 @@ def test_keys_tell_rankers_models_references_and_hulls_apart(context, tiny):
     keys = {make_ranker(name, context).key for name in names}
     assert len(keys) == 4 and keys == {make_ranker(name, context).key for name in names}
     fewer = RankerContext(context.reference[:4], context.formation_energies[:4], MP, context.hull, tiny.jepa)
-    lower = Hull.from_entries(["NaCl"], [-9.0], scale=MP, source="x")
+    lower = Hull.from_entries(["NaCl"], [-5.0], scale=MP, source="x")
     other = RankerContext(context.reference, context.formation_energies, MP, lower, tiny.jepa)
     for changed in (fewer, other):
         assert make_ranker("jepa-hull", changed).key not in keys

@@ -97,7 +97,7 @@ def test_numbers_and_page_without_umap(tiny, data, tmp_path, without_umap):
     assert [len(result[k]) for k in ("agreement", "readouts")] == [3, 6]
     assert set(result["maps"]) == {"crystals", "atoms"} and all(result["maps"].values())
     made = {p.name for p in out.iterdir()}
-    assert made == {"diagnosis.json", "diagnosis.html"} | {
+    assert made == {"log.txt", "diagnosis.json", "diagnosis.html"} | {
         f"{n}.{k}" for n in ("spectrum", "distances") for k in ("png", "svg")
     }
     html = (out / "diagnosis.html").read_text(encoding="utf-8")
@@ -138,9 +138,9 @@ def test_without_energies(tiny, table, tmp_path, without_umap):
 
 
 def test_errors_help(tiny, table, data, tmp_path):
-    assert "none.safetensors" in diagnose("none.safetensors", "--data", data, status=1)
+    assert "none.safetensors" in diagnose("none.safetensors", "--data", data, status=2)
     (tmp_path / "file").write_text("x")
-    assert "folder" in diagnose(tiny.jepa, "--data", data, "--out", tmp_path / "file", status=1)
+    assert "folder" in diagnose(tiny.jepa, "--data", data, "--out", tmp_path / "file", status=2)
     frame = table.frame[table.frame["id"].isin(["spot", "torn"])].reset_index(drop=True)
     CandidateTable(frame).write(tmp_path / "few.parquet")
     said = " ".join(diagnose(tiny.jepa, "--data", tmp_path / "few.parquet", status=1).split())
@@ -154,18 +154,18 @@ def test_maps_come_with_umap_and_go_without(tiny, table, data, tmp_path, monkeyp
     CandidateTable(table.frame[::-1].reset_index(drop=True)).write(other)
     for source, name in ((data, "a"), (other, "b")):
         diagnose(tiny.jepa, "--data", source, "--out", tmp_path / name)
-    files = {p.name: p.read_bytes() for p in (tmp_path / "a").iterdir()}
+    files = {p.name: p.read_bytes() for p in (tmp_path / "a").iterdir() if p.name != "log.txt"}
     assert set(files) == {"diagnosis.json", "diagnosis.html", *MAPS.values()} | {
         f"{n}.{k}" for n in FIGURES for k in ("png", "svg")
     }
-    for path in (tmp_path / "b").iterdir():
+    for path in (p for p in (tmp_path / "b").iterdir() if p.name != "log.txt"):
         assert path.read_bytes() == files[path.name], f"{path.name} depends on the order of rows"
     html = files["diagnosis.html"].decode()
     assert html.count("<svg") == 4 and not Loads(html).found
     assert write_diagnosis(tmp_path / "a").read_bytes() == files["diagnosis.html"]
     monkeypatch.setitem(sys.modules, "umap", None)
     diagnose(tiny.jepa, "--data", data, "--out", tmp_path / "a")
-    left = {p.name for p in (tmp_path / "a").iterdir()}
+    left = {p.name for p in (tmp_path / "a").iterdir() if p.name != "log.txt"}
     assert left == {n for n in files if not re.match("crystal|atom", n)}
 
 

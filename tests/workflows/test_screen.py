@@ -168,7 +168,7 @@ def test_the_index_is_kept_where_it_is_asked_for(candidates, tiny, tmp_path):
 
 def test_a_hull_of_its_own(candidates, tiny, tmp_path):
     deep = CandidateTable.read(tiny.reference)
-    energies = {i: -9.0 for i in deep.ids}
+    energies = {i: -5.0 for i in deep.ids}
     deep.with_column("formation_energy_per_atom", energies, "Float64").write(tmp_path / "deep.parquet")
     tables = [
         api.screen(
@@ -184,7 +184,7 @@ def test_a_hull_of_its_own(candidates, tiny, tmp_path):
         for h in (tiny.reference, tmp_path / "deep.parquet")
     ]
     first, second = ({r["id"]: r["score"] for r in t} for t in tables)
-    assert second["NaCl"] - first["NaCl"] == pytest.approx(9 - 2.1) and first["Pt"] == second["Pt"]
+    assert second["NaCl"] - first["NaCl"] == pytest.approx(5 - 2.1) and first["Pt"] == second["Pt"]
     bare = tmp_path / "bare.parquet"
     CandidateTable.from_crystals(deep.crystals()).write(bare)
     by_known = [
@@ -210,7 +210,7 @@ def test_few_candidates_are_scored_as_many_are(candidates, tiny, tmp_path, monke
 def test_what_lies_too_far_below_the_hull_does_not_head_the_list(tiny, salts, tmp_path):
     CandidateTable.from_crystals(salts).write(tmp_path / "in.parquet")
     shallow = CandidateTable.read(tiny.reference)
-    energies = {i: -9.0 if i in ("NaCl", "KCl") else -0.1 for i in shallow.ids}
+    energies = {i: -5.0 if i in ("NaCl", "KCl") else -0.1 for i in shallow.ids}
     shallow.with_column("formation_energy_per_atom", energies, "Float64").write(tmp_path / "hull.parquet")
     done = api.screen(
         tmp_path / "in.parquet", tiny.reference, tmp_path / "o.parquet", hull=tmp_path / "hull.parquet",

@@ -11,6 +11,7 @@ import os
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from crysjepa.data.bundle import NAME
 from crysjepa.datasets.registry import REGISTRY
@@ -71,11 +72,33 @@ def look_at(
     choice("device", device, DEVICES)
     if config is not None:
         try:
-            tomllib.loads(config.read_text(encoding="utf-8"))
+            _look_at_settings(tomllib.loads(config.read_text(encoding="utf-8")))
         except OSError as error:
             raise UsageError(f"the settings {config} cannot be read: {error.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{config} is not valid TOML: {error}") from None
+
+
+def known_judges(names: str | None) -> None:
+    """Names of force fields parted by commas, or ``none``. Raises UsageError for one that nothing has."""
+    for name in (n.strip() for n in (names or "").split(",")):
+        if name and name != "none":
+            known_force_field(name)
+
+
+def _look_at_settings(settings: dict[str, Any]) -> None:
+    """What a TOML file names has to be there. Raises UsageError."""
+    for name in ("reference", "hull"):
+        if isinstance(value := settings.get(name), str):
+            _known(value)
+    for name in ("generator", "jepa", "elemental_references"):
+        if isinstance(value := settings.get(name), str) and not os.path.exists(value):  # noqa: PTH110 - as above
+            raise UsageError(f"the settings name a file that is not there: {name} = {value!r}")
+    if isinstance(value := settings.get("force_field"), str):
+        known_force_field(value)
+    for value in settings.values():
+        if isinstance(value, dict):
+            _look_at_settings(value)
 
 
 def choice(what: str, value: str | None, among: Iterable[str]) -> None:

@@ -130,6 +130,8 @@ def dft_collect(
 
     Example: crysjepa dft collect dft --hull hull.parquet --reference mp_20
     """
+    arguments.look_at(tables=[hull, reference], checkpoints=[elements], config=config)
+
     from crysjepa import api
     from crysjepa.evaluation.protocol import Protocol
     from crysjepa.evaluation.protocol import preset as preset_of

@@ -484,6 +484,7 @@ def compete(
     """
     arguments.choice("preset", preset, arguments.JUDGINGS)
     arguments.look_at(tables=[source, reference, hull], force_field=force_field, device=device, config=config)
+    arguments.known_judges(judges)
     check_folder(out)
 
     from crysjepa import api
@@ -587,6 +588,8 @@ def tradeoff(
 
     Example: crysjepa tradeoff judged --by fingerprint --reference mp_20
     """
+    arguments.look_at(tables=[reference])
+
     from crysjepa import api
 
     with console.progress() as report:

@@ -25,7 +25,7 @@ from crysjepa.energy.elemental_references import MP2020, ElementalReferences
 from crysjepa.evaluation.reference import PLAIN_SCALE, Report
 from crysjepa.relaxation.force_fields.registry import ForceFieldInfo
 from crysjepa.relaxation.relax import QUICK, Relaxation, RelaxSettings, relax_crystals
-from crysjepa.runtime.files import write_parquet
+from crysjepa.runtime.files import as_metadata, write_parquet
 
 AS_THEY_ARE = RelaxSettings(max_steps=0)
 """Energies of the structures as they stand."""
@@ -166,7 +166,8 @@ def force_field_hull(
         "rows": rows.num_rows,
         **(about or {}),
     }
-    write_parquet(rows, out, told)
+    rows = rows.replace_schema_metadata(as_metadata(told))
+    write_parquet(rows, out)
     return rows
 
 

@@ -7,6 +7,7 @@ import os
 import pickle
 import pickletools
 import subprocess
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -199,7 +200,9 @@ def test_a_phase_diagram_of_todays_pymatgen_is_read(tmp_path, through_json):
         for formula, energy, atoms in (("Mg2", -1.6, 2), ("O2", -4.95, 2), ("MgO", -5.9, 2))
     ]
     scheme = MaterialsProject2020Compatibility(check_potcar=False)
-    done = scheme.process_entries(entries, clean=True, inplace=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that there are no structures, from pymatgen
+        done = scheme.process_entries(entries, clean=True, inplace=False)
     if through_json:
         done = [ComputedEntry.from_dict(json.loads(json.dumps(e.as_dict(), cls=MontyEncoder))) for e in done]
     with gzip.open(tmp_path / "ppd.pkl.gz", "wb") as file:
