@@ -7,23 +7,23 @@ numbers can be compared.
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from crysjepa import __version__, datasets
 from crysjepa.core.candidates import CandidateTable
-from crysjepa.energy.elemental_references import check_scales
-from crysjepa.energy.hull import ASSUMED_SCALE, Hull
+from crysjepa.energy.hull import Hull
 from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.diversity import diversity
 from crysjepa.evaluation.evaluator import Judge
 from crysjepa.evaluation.given import (
     EnergyOrigin,
-    check_formation_energies,
     energies_told,
     with_given_energies,
     with_given_formation_energies,
 )
+from crysjepa.evaluation.plan import Plan, plan_of, protocol_inputs
 from crysjepa.evaluation.protocol import PRESETS, Protocol, preset
 from crysjepa.evaluation.rates import (
     METRICS,
@@ -32,23 +32,19 @@ from crysjepa.evaluation.rates import (
     by_round,
     crystal_metrics,
 )
-from crysjepa.evaluation.reference import Known, Report, find_references, model_of
+from crysjepa.evaluation.reference import Known, Report, find_references
 from crysjepa.evaluation.result_files import citation, judge_name, scored, seal
 from crysjepa.evaluation.shortlist import shortlist_again
 from crysjepa.evaluation.trust import (
     close_hull,
     is_of_trust,
-    not_closable,
-    trust_inputs,
-    usable_judges,
     with_trust,
     worth_a_bet,
 )
-from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.matching.uniqueness import FormulaIndex
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.report.evaluation import write_evaluation
-from crysjepa.runtime.files import file_hash, read_json, write_json
+from crysjepa.runtime.files import read_json, write_json
 from crysjepa.runtime.run_directory import Run, locked
 
 __all__ = [
@@ -149,120 +145,75 @@ def evaluate_crystals(
         Before anything is relaxed, if crystals relaxed so cannot be compared with the hull; without
         relaxation, if a hull is named and the crystals have no energies that it could judge.
     """
-    protocol = protocol or Protocol()
-    if protocol.trust is not None and not protocol.relax:
-        raise ValueError(
-            "a closed hull and further judges need energies: leave out --no-relax, or --close and --judges"
-        )
-    if origin is not None and hull is not None and not protocol.relax:  # as they are, and nothing is relaxed
-        protocol = protocol.model_copy(update={"relax": True, "force_field": origin.force_field})
-    if origin is not None and not origin.fits(protocol):
-        origin = None
-    if origin is not None:
-        protocol = protocol.model_copy(update={"relaxation": origin.relaxation})
-    by_formation_energies = hull is not None and not protocol.relax
-    if by_formation_energies:
-        check_formation_energies(table)
-    known = Known.load(reference)
-    tuned = None if finetuned_on is None else Known.load(finetuned_on)
-    found_hull = None
-    if protocol.relax or hull is not None:
-        found_hull = hull if isinstance(hull, Hull) else known.hull_or_default(hull)
-    own = protocol_inputs(protocol, known, found_hull, device) | {"crystals": table.content_hash()}
-    if by_formation_energies and found_hull is not None:
-        check_scales(scale or ASSUMED_SCALE, found_hull.scale, allow_mixed=protocol.allow_mixed_scales)
-    own["energies"] = "computed" if origin is None and not by_formation_energies else "given"
-    if origin is not None:
-        _check_version(own.get("force_field"), origin)
-        own["force_field"] = origin.version
-    if protocol.relax:
-        own |= trust_inputs(protocol)
-    if tuned is not None:
-        own["finetuning_set"] = tuned.table.content_hash()
-    settings = protocol.model_dump(mode="json")
-
-    def prepared() -> Judge:
-        references = None
-        if found_hull is not None and protocol.relax:
-            references = find_references(protocol, found_hull, known, device=device, progress=progress)
-            check_scales(references.scale, found_hull.scale, allow_mixed=protocol.allow_mixed_scales)
-            if protocol.trust is not None:
-                usable_judges(protocol.trust, protocol, found_hull, known, device)
-                if protocol.trust.close is not None and (reason := not_closable(found_hull, CrysJepa.load())):
-                    raise ValueError(f"the hull cannot be closed: {reason}")
-        return Judge.prepare(
-            protocol, known, found_hull, references,
-            device=device, finetuned_on=tuned, processes=processes,
-        )  # fmt: skip
-
-    ready = prepared() if _judged_otherwise(out, settings, own) else None  # what fails, fails before it moves
+    plan = plan_of(table, reference, hull, protocol or Protocol(), finetuned_on, origin, scale, device)
+    settings = plan.protocol.model_dump(mode="json")
+    prepare = partial(plan.evaluator, device=device, processes=processes, progress=progress)
+    # what fails, fails before results of before are moved
+    ready = prepare() if _judged_otherwise(out, settings, plan.inputs) else None
     if ready is not None:
         _held = locked(out)  # nothing of a process that is at work there is moved
         _set_aside(out)
-    run = Run(out, {"evaluate": settings}, own, overwrite=overwrite)
+    run = Run(out, {"evaluate": settings}, plan.inputs, overwrite=overwrite)
 
     def work() -> None:
-        judge = ready or prepared()
-        cache = _restored(judge)
-        stale = [c for c in table.frame if c in _OPTIONAL or is_of_trust(c)]
-        fresh = CandidateTable(table.frame.drop(columns=stale))
-        if origin is not None:
-            relaxed = with_given_energies(fresh)
-        elif by_formation_energies:
-            relaxed = with_given_formation_energies(fresh)
-        elif protocol.relax:
-            relaxed = judge.relax(fresh.undecided(), shards or out / "relax", progress)
-        else:
-            relaxed = fresh.undecided()
-        judged = judge.judge(relaxed, progress)
-        if judge.hull is None:
-            judged = CandidateTable(judged.frame.drop(columns=[c for c in _STABILITY if c in judged]))
-        for name, dtype in _STABILITY.items():
-            judged = judged if name in judged else judged.with_column(name, {}, dtype)
-        described = {**judge.describe(), "stability_judged": judge.hull is not None}
-        told, stated = judge.energies(), None if scale is None else {"scale": scale}
-        if origin is not None:
-            described["force_field_version"] = told["energies"]["version"] = origin.version
-        about_trust = None
-        if protocol.trust is not None and judge.hull is not None:
-            ids, closing = worth_a_bet(judged, protocol.trust), None
-            if (close := protocol.trust.close) is not None:
-                closing = close_hull(judged, ids, judge, close, work=out / "trust", progress=progress)
-                theirs = energies_told(force_field_info(protocol.force_field), close.relaxation)
-                closing.competitors.write(run.path("competitors.parquet"), theirs)
-            trusted = with_trust(
-                judged,
-                ids,
-                judge,
-                known,
-                protocol.trust,
-                closing=closing,
-                work=out / "trust",
-                progress=progress,
-            )
-            judged, about_trust = trusted.table, trusted.told
-        judged.write(run.path("crystals.parquet"), told if protocol.relax else stated)
+        evaluator = ready or prepare()
+        cache = _restored(evaluator)
+        judged = _judged(plan, evaluator, table, shards or out / "relax", progress)
+        described = {**evaluator.describe(), "stability_judged": evaluator.hull is not None}
+        if plan.origin is not None:
+            described["force_field_version"] = plan.origin.version
+        judged, told = _trusted(plan, evaluator, judged, run, progress)
+        judged.write(run.path("crystals.parquet"), plan.about(evaluator))
         written = CandidateTable.read(run.path("crystals.parquet"))
-        metrics = _metrics(written, described, device)
-        if about_trust is not None:
-            metrics["trust"] = about_trust
+        metrics = {**_metrics(written, described, device), **told}
         if listed := shortlist_again(table, scored(written, described)):
             metrics["shortlist"] = listed
         write_json(run.path("metrics.json"), seal(metrics, written))
-        _save(judge, cache)
+        _save(evaluator, cache)
 
     run.stage("evaluate", ARTEFACTS, work)
     run.stage("report", ["evaluation.html"], lambda: write_evaluation(out))
     return read_json(run.path("metrics.json"))
 
 
-def _check_version(here: str | None, origin: EnergyOrigin) -> None:
-    """Raises ValueError if energies are of another model than the one whose references would be used."""
-    if here is not None and model_of(here) != model_of(origin.version):
-        raise ValueError(
-            f"the energies are of {origin.force_field} {origin.version}, and here is {here}, with other "
-            "elemental references: relax anew (--relax), or judge with the version that made them"
-        )
+def _judged(
+    plan: Plan, evaluator: Judge, table: CandidateTable, shards: Path, progress: Report | None
+) -> CandidateTable:
+    """The crystals with energies, relaxed or as they came, and every verdict."""
+    stale = [c for c in table.frame if c in _OPTIONAL or is_of_trust(c)]
+    fresh = CandidateTable(table.frame.drop(columns=stale))
+    if plan.origin is not None:
+        relaxed = with_given_energies(fresh)
+    elif plan.given:
+        relaxed = with_given_formation_energies(fresh)
+    elif plan.protocol.relax:
+        relaxed = evaluator.relax(fresh.undecided(), shards, progress)
+    else:
+        relaxed = fresh.undecided()
+    judged = evaluator.judge(relaxed, progress)
+    if evaluator.hull is None:
+        judged = CandidateTable(judged.frame.drop(columns=[c for c in _STABILITY if c in judged]))
+    for name, dtype in _STABILITY.items():
+        judged = judged if name in judged else judged.with_column(name, {}, dtype)
+    return judged
+
+
+def _trusted(
+    plan: Plan, evaluator: Judge, judged: CandidateTable, run: Run, progress: Report | None
+) -> tuple[CandidateTable, dict[str, Any]]:
+    """With the closed hull and further judges, where the protocol asks for them; what metrics say of it."""
+    trust = plan.protocol.trust
+    if trust is None or evaluator.hull is None:
+        return judged, {}
+    ids, closing, work = worth_a_bet(judged, trust), None, run.path("trust")
+    if trust.close is not None:
+        closing = close_hull(judged, ids, evaluator, trust.close, work=work, progress=progress)
+        theirs = energies_told(force_field_info(plan.protocol.force_field), trust.close.relaxation)
+        closing.competitors.write(run.path("competitors.parquet"), theirs)
+    found = with_trust(
+        judged, ids, evaluator, plan.known, trust, closing=closing, work=work, progress=progress
+    )
+    return found.table, {"trust": found.told}
 
 
 def _judged_otherwise(out: Path, settings: dict[str, Any], inputs: dict[str, str]) -> bool:
@@ -310,18 +261,6 @@ def _metrics(table: CandidateTable, protocol: dict[str, Any], device: str) -> di
         "citation": citation(protocol),
         "device": device,
     }
-
-
-def protocol_inputs(protocol: Protocol, known: Known, hull: Hull | None, device: str) -> dict[str, str]:
-    """Hashes of what a protocol reads, and the device: a run goes on only with the same."""
-    found = {"reference": known.table.content_hash(), "device": device}
-    if protocol.relax:
-        found["force_field"] = force_field_info(protocol.force_field).version
-    if hull is not None:
-        found["hull"] = hull.content_hash
-    if protocol.elemental_references is not None:
-        found["elemental_references"] = file_hash(protocol.elemental_references)
-    return found
 
 
 # -- the reduced reference, kept from one evaluation to the next -----------------------------

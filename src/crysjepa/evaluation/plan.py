@@ -1,0 +1,124 @@
+"""What an evaluation is of: protocol, known crystals, hull and the energies that come with the crystals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.energy.elemental_references import check_scales
+from crysjepa.energy.hull import ASSUMED_SCALE, Hull
+from crysjepa.evaluation.evaluator import Judge
+from crysjepa.evaluation.given import EnergyOrigin, check_formation_energies
+from crysjepa.evaluation.protocol import Protocol
+from crysjepa.evaluation.reference import Known, Report, find_references, model_of
+from crysjepa.evaluation.trust import not_closable, trust_inputs, usable_judges
+from crysjepa.jepa.crys_jepa import CrysJepa
+from crysjepa.relaxation.force_fields.registry import force_field_info
+from crysjepa.runtime.files import file_hash
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an evaluation is of, found out before any work; ``inputs`` are the hashes that decide its results.
+
+    ``given``: crystals are judged by the ``formation_energy_per_atom`` that they come with.
+    """
+
+    protocol: Protocol
+    known: Known
+    tuned: Known | None
+    hull: Hull | None
+    origin: EnergyOrigin | None
+    given: bool
+    scale: str | None
+    inputs: dict[str, str]
+
+    def evaluator(self, *, device: str, processes: int, progress: Report | None) -> Judge:
+        """The protocol with its data. Raises ValueError where energies cannot be compared with the hull."""
+        protocol, hull, references = self.protocol, self.hull, None
+        if hull is not None and protocol.relax:
+            references = find_references(protocol, hull, self.known, device=device, progress=progress)
+            check_scales(references.scale, hull.scale, allow_mixed=protocol.allow_mixed_scales)
+            if (trust := protocol.trust) is not None:
+                usable_judges(trust, protocol, hull, self.known, device)
+                if trust.close is not None and (reason := not_closable(hull, CrysJepa.load())):
+                    raise ValueError(f"the hull cannot be closed: {reason}")
+        return Judge.prepare(
+            protocol, self.known, hull, references,
+            device=device, finetuned_on=self.tuned, processes=processes,
+        )  # fmt: skip
+
+    def about(self, evaluator: Judge) -> dict[str, Any] | None:
+        """What the table's file says of its energies."""
+        if not self.protocol.relax:
+            return None if self.scale is None else {"scale": self.scale}
+        told = evaluator.energies()
+        if self.origin is not None:
+            told["energies"]["version"] = self.origin.version
+        return told
+
+
+def plan_of(
+    table: CandidateTable,
+    reference: str | Path,
+    hull: str | Path | Hull | None,
+    protocol: Protocol,
+    finetuned_on: str | Path | None,
+    origin: EnergyOrigin | None,
+    scale: str | None,
+    device: str,
+) -> Plan:
+    """Raises ValueError for what contradicts itself, and for energies that the hull cannot judge."""
+    if protocol.trust is not None and not protocol.relax:
+        raise ValueError(
+            "a closed hull and further judges need energies: leave out --no-relax, or --close and --judges"
+        )
+    if origin is not None and hull is not None and not protocol.relax:  # as they are, and nothing is relaxed
+        protocol = protocol.model_copy(update={"relax": True, "force_field": origin.force_field})
+    if origin is not None and not origin.fits(protocol):
+        origin = None
+    if origin is not None:
+        protocol = protocol.model_copy(update={"relaxation": origin.relaxation})
+    given = hull is not None and not protocol.relax
+    if given:
+        check_formation_energies(table)
+    known = Known.load(reference)
+    tuned = None if finetuned_on is None else Known.load(finetuned_on)
+    found = None
+    if protocol.relax or hull is not None:
+        found = hull if isinstance(hull, Hull) else known.hull_or_default(hull)
+    inputs = protocol_inputs(protocol, known, found, device) | {"crystals": table.content_hash()}
+    if given and found is not None:
+        check_scales(scale or ASSUMED_SCALE, found.scale, allow_mixed=protocol.allow_mixed_scales)
+    inputs["energies"] = "computed" if origin is None and not given else "given"
+    if origin is not None:
+        _check_version(inputs.get("force_field"), origin)
+        inputs["force_field"] = origin.version
+    if protocol.relax:
+        inputs |= trust_inputs(protocol)
+    if tuned is not None:
+        inputs["finetuning_set"] = tuned.table.content_hash()
+    return Plan(protocol, known, tuned, found, origin, given, scale, inputs)
+
+
+def protocol_inputs(protocol: Protocol, known: Known, hull: Hull | None, device: str) -> dict[str, str]:
+    """Hashes of what a protocol reads, and the device: a run goes on only with the same."""
+    found = {"reference": known.table.content_hash(), "device": device}
+    if protocol.relax:
+        found["force_field"] = force_field_info(protocol.force_field).version
+    if hull is not None:
+        found["hull"] = hull.content_hash
+    if protocol.elemental_references is not None:
+        found["elemental_references"] = file_hash(protocol.elemental_references)
+    return found
+
+
+def _check_version(here: str | None, origin: EnergyOrigin) -> None:
+    """Raises ValueError if energies are of another model than the one whose references would be used."""
+    if here is not None and model_of(here) != model_of(origin.version):
+        raise ValueError(
+            f"the energies are of {origin.force_field} {origin.version}, and here is {here}, with other "
+            "elemental references: relax anew (--relax), or judge with the version that made them"
+        )
