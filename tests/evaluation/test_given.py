@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from crysjepa import api, datasets
-from crysjepa.cli import console
+from crysjepa.cli import console, show
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.datasets.chunks import open_chunks
 from crysjepa.energy.known_hull import known_hull
@@ -82,7 +82,7 @@ def test_a_short_list_whose_stability_was_not_judged_has_no_rate(tiny, protocol,
         assert held[name] is held["intervals"][name] is held["control"][name] is None
     assert held["num"] == 3 and held["new_formula"] == 0.0
     with console.output.capture() as said:
-        console.show_judged("listed", metrics)
+        show.show_judged("listed", metrics)
     assert "of the short list of 3: stability was not judged" in " ".join(said.get().split())
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from crysjepa.cli import arguments, console
+from crysjepa.cli import arguments, console, options
 from crysjepa.io.kinds import kind_of, output_kind
 from crysjepa.runtime.notes import ReadError, UsageError
 from crysjepa.workflows.output import check_writable
@@ -30,7 +30,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace a file tha
 
 
 def convert(
-    source: console.Source,
+    source: options.Source,
     target: Target,
     structure_column: StructureColumn = None,
     overwrite: Overwrite = False,

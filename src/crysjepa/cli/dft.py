@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crysjepa.cli import arguments, console
+from crysjepa.cli import arguments, configuration, console, options, show
 from crysjepa.workflows.output import check_folder
 
 if TYPE_CHECKING:
@@ -83,10 +83,10 @@ def dft_export(
     pre_relax: PreRelax = None,
     failed_of: FailedOf = None,
     unfinished: Unfinished = False,
-    fmax: console.Fmax = None,
-    max_steps: console.MaxSteps = None,
-    device: console.Device = "auto",
-    config: console.Config = None,
+    fmax: options.Fmax = None,
+    max_steps: options.MaxSteps = None,
+    device: options.Device = "auto",
+    config: options.Config = None,
 ) -> None:
     """Write inputs of GGA and GGA+U calculations with the Materials Project's settings.
 
@@ -105,7 +105,7 @@ def dft_export(
     from crysjepa import api
     from crysjepa.relaxation.relax import RelaxSettings
 
-    settings = console.read_settings(RelaxSettings, config, fmax=fmax, max_steps=max_steps)
+    settings = configuration.read_settings(RelaxSettings, config, fmax=fmax, max_steps=max_steps)
     with console.progress(to) as report:
         done = api.dft_export(
             source, to, write=write, every_row=every_row, failed_of=failed_of, unfinished=unfinished,
@@ -118,13 +118,13 @@ def dft_export(
 def dft_collect(
     folders: Folders,
     out: OutIfElsewhere = None,
-    hull: console.HullSource = None,
-    reference: console.Reference = "known",
+    hull: options.HullSource = None,
+    reference: options.Reference = "known",
     elements: ElementEnergies = None,
-    preset: console.Judging = "default",
+    preset: options.Judging = "default",
     allow_mixed_scales: Mixed = False,
-    processes: console.MatchingProcesses = 1,
-    config: console.Config = None,
+    processes: options.MatchingProcesses = 1,
+    config: options.Config = None,
 ) -> None:
     """Read finished calculations: energy above hull, S.U.N. and V.S.U.N. by DFT, and what failed, and why.
 
@@ -136,7 +136,7 @@ def dft_collect(
     from crysjepa.evaluation.protocol import Protocol
     from crysjepa.evaluation.protocol import preset as preset_of
 
-    protocol = console.read_settings(
+    protocol = configuration.read_settings(
         Protocol, config, preset_of(preset), allow_mixed_scales=allow_mixed_scales or None
     )
     with console.progress() as report:
@@ -150,17 +150,17 @@ def dft_collect(
 @dft_app.command("run")
 def dft_run(
     source: Calculated,
-    out: console.Out,
+    out: options.Out,
     backend: Backend = "gpaw",
     preset: Convergence = "quick",
-    reference: console.Reference = "known",
+    reference: options.Reference = "known",
     within: Within = 0.05,
     competing: CompetingToo = None,
     max_sites: MaxSites = 20,
     cache: Cache = None,
     processes: AtATime = 1,
     time_limit: TimeLimit = None,
-    config: console.Config = None,
+    config: options.Config = None,
 ) -> None:
     """Calculate a few small crystals on this machine, and what competes with them: no VASP is needed.
 
@@ -177,7 +177,7 @@ def dft_run(
         done = api.dft_run(
             source, out, backend=backend, reference=reference, within=within,
             competing=competing, max_sites=max_sites,
-            settings=console.read_settings(GpawSettings, config, PRESETS[preset]), cache=cache,
+            settings=configuration.read_settings(GpawSettings, config, PRESETS[preset]), cache=cache,
             processes=processes, time_limit=time_limit, progress=report,
         )  # fmt: skip
     _show_competing(done)
@@ -185,7 +185,7 @@ def dft_run(
 
 
 def _show_competing(done: Collected) -> None:
-    shown = console.columns("competing", "eV/atom of formation", "above the hull")
+    shown = show.columns("competing", "eV/atom of formation", "above the hull")
     for row in done.metrics["competing"]:
         energies = (f"{row[c]:.3f}" for c in ("formation_energy_per_atom", "e_above_hull"))
         shown.add_row(console.text(row["formula"]), *energies)
@@ -212,7 +212,7 @@ def _show_collected(done: Collected) -> None:
     metrics = done.metrics
     for note in metrics["notes"]:
         console.say(f"note: {note}", soft_wrap=True)
-    table, shown = done.table, console.columns("id", "formula", "eV/atom above hull", "status", "reason")
+    table, shown = done.table, show.columns("id", "formula", "eV/atom above hull", "status", "reason")
     formulas = dict(zip(table.crystals().ids, table.crystals().reduced_formulas(), strict=True))
     above = "dft_e_above_hull"
     best = table.frame.sort_values(above, kind="stable") if above in table else table.frame
@@ -236,7 +236,7 @@ def _show_collected(done: Collected) -> None:
             f"calculations that ended: {ended}; that wait: {waiting}, which count against the rates by DFT",
             soft_wrap=True,
         )
-    console.show_metrics([{"name": "DFT", **metrics["dft"]},
+    show.show_metrics([{"name": "DFT", **metrics["dft"]},
                           {"name": "force field", **metrics["force_field"]}])  # fmt: skip
     for symbol, number in sorted(metrics.get("missing_elemental_references", {}).items()):
         console.say(f"no energy of {symbol} by DFT, which {number} crystals need: --elements", soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from crysjepa.cli import console
+from crysjepa.cli import console, show
 
 if TYPE_CHECKING:
     from crysjepa.core.candidates import CandidateTable
@@ -92,7 +92,7 @@ def show_closed(folder: Path, metrics: Mapping[str, Any]) -> None:
     frame = frame[frame[by].notna().any(axis=1)].sort_values(
         [*by, "id"], ascending=[c != "p_stable" for c in (*by, "id")], kind="stable"
     )
-    shown = console.columns(*columns, pad_edge=False)
+    shown = show.columns(*columns, pad_edge=False)
     for id_ in list(frame["id"])[:20]:
         cells = (table.column(c, [id_])[0] for c in columns)
         shown.add_row(*(console.text(_cell(c, v)) for c, v in zip(columns, cells, strict=True)))
@@ -122,7 +122,7 @@ def show_checked(table: CandidateTable) -> None:
     from crysjepa.checks.check import COLUMNS
 
     columns = ["id", *(c for c in COLUMNS if c in table)]
-    shown = console.columns(*columns, pad_edge=False)
+    shown = show.columns(*columns, pad_edge=False)
     for row in range(min(len(table), 20)):
         cells = (table.column(c)[row] for c in columns)
         shown.add_row(*(console.text(_cell(c, v)) for c, v in zip(columns, cells, strict=True)))

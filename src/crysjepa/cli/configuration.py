@@ -1,0 +1,128 @@
+"""From options and TOML files to settings."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from crysjepa.runtime.notes import UsageError
+
+if TYPE_CHECKING:
+    from crysjepa.evaluation.protocol import Protocol
+    from crysjepa.generators.registry import GeneratorOptions
+    from crysjepa.jepa.network import Objective as ObjectiveName
+    from crysjepa.nn.training import TrainSettings
+
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def read_settings(
+    kind: type[Settings], config: Path | None, base: Settings | None = None, **changes: Any
+) -> Settings:
+    """Defaults, then the TOML file, then what was said on the command line (None: nothing was said).
+
+    Raises ValueError, naming each setting, where the file is not TOML or a value is not allowed.
+    """
+    values = base.model_dump() if base is not None else {}
+    if config is not None:
+        try:
+            values = merged(values, tomllib.loads(config.read_text(encoding="utf-8")))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{config} is not valid TOML: {error}") from error
+    values = merged(values, {k: v for k, v in changes.items() if v is not None})
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise ValueError(f"settings: {'; '.join(lines)}") from error
+
+
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """``old`` with the values of ``new`` in their places, tables within tables too."""
+    both = {
+        k: merged(old[k], v) if isinstance(v, dict) and isinstance(old.get(k), dict) else v
+        for k, v in new.items()
+    }
+    return {**old, **both}
+
+
+def train_settings(
+    config: Path | None, steps: int | None, base: TrainSettings | None = None
+) -> TrainSettings:
+    """Settings of a training: ``base`` (or the defaults), then the TOML file, then ``steps``."""
+    from crysjepa.nn.training import TrainSettings
+
+    return read_settings(TrainSettings, config, base, steps=steps)
+
+
+def judging_settings(
+    preset: str | None,
+    config: Path | None,
+    force_field: str | None,
+    relaxed: bool | None,
+    source: str | None = None,
+) -> Protocol:
+    """The preset of that name, changed by the TOML file and by what was said on the command line.
+
+    Without a preset, ``source``, if it is a finished run, is judged as it was, and energies that come with it
+    are taken for what they are.
+    """
+    from crysjepa.evaluation.given import energies_of, protocol_of
+    from crysjepa.evaluation.protocol import Protocol
+    from crysjepa.evaluation.protocol import preset as preset_of
+
+    base = preset_of(preset or "default")
+    if preset is None and source is not None:
+        base = protocol_of(source) or base
+        origin = energies_of(source)
+        if origin is not None and relaxed is None:
+            base = base.model_copy(update={"force_field": origin.force_field})
+    return read_settings(Protocol, config, base, force_field=force_field, relax=relaxed)
+
+
+def judging_folder(source: str, out: Path | None, hull: str | None, phases: str | None = None) -> Path:
+    """Where to write a judgement: ``out``, or a folder inside the finished run that is judged anew.
+
+    Raises ValueError where there is neither.
+    """
+    from crysjepa.evaluation.given import is_run
+
+    if out is not None:
+        return out
+    if not is_run(source):
+        raise ValueError("name a folder to write to: --out FOLDER")
+    names = [Path(hull or "known").stem, *([phases.partition("=")[0]] if phases else [])]
+    return Path(source) / f"judged-by-{'-'.join(names)}"
+
+
+def known_size(size: str) -> Literal["small", "paper"]:
+    """``size``, where there is such a size; raises ValueError otherwise."""
+    if size == "small":
+        return "small"
+    if size == "paper":
+        return "paper"
+    raise UsageError(f"no size {size!r}: choose small or paper")
+
+
+def generator_options(parents: str | None, temperature: float | None, pick: str | None) -> GeneratorOptions:
+    """What a generator is told. Raises ValueError for a value that is not allowed."""
+    from crysjepa.generators.registry import GeneratorOptions
+    from crysjepa.generators.substitution.proposals import SubstitutionConfig
+
+    bold = SubstitutionConfig() if temperature is None else SubstitutionConfig(temperature=temperature)
+    chosen: Literal["first", "random"] = "random" if pick == "random" else "first"
+    return GeneratorOptions(parents=parents or "known", pick=chosen, substitution=bold)
+
+
+def known_objective(name: str | None) -> ObjectiveName | None:
+    """``name``, where there is such an objective; raises ValueError otherwise."""
+    for known in ("energy", "info-nce", "info-nce-unweighted", "sigreg"):
+        if name == known:
+            return known
+    if name is None:
+        return None
+    raise UsageError(f"no objective {name!r}: choose energy, info-nce, info-nce-unweighted or sigreg")
