@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+
+from crysjepa.runtime.progress import Progress
 
 
 def say(line: str) -> None:
@@ -12,7 +13,7 @@ def say(line: str) -> None:
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
 
 
-def tenths(name: str) -> Callable[[int, int], None]:
+def tenths(name: str) -> Progress:
     """A ``progress(done, total)`` that speaks up at every tenth."""
     last = [-1]
 

@@ -40,6 +40,7 @@ from crysjepa.runtime.files import (
     write_json,
     write_text,
 )
+from crysjepa.runtime.progress import StageProgress
 from crysjepa.runtime.threads import default_processes
 from crysjepa.weights import shipped
 
@@ -289,7 +290,7 @@ def say(line: str) -> None:
     sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
 
 
-def teller(name: str) -> Callable[[str, int, int], None]:
+def teller(name: str) -> StageProgress:
     """Progress in tenths."""
     last: dict[str, int] = {}
 

@@ -33,11 +33,12 @@ from crysjepa.core.crystals import Crystals
 from crysjepa.generators.diffusion.generator import LAPTOP, DiffusionGenerator
 from crysjepa.generators.flow.generator import FlowGenerator
 from crysjepa.generators.flow.paths import FlowConfig
-from crysjepa.jepa.crys_jepa import CrysJepa, Progress
+from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.jepa.invariant import InvariantConfig
 from crysjepa.jepa.network import SMALL as JEPA
 from crysjepa.jepa.network import JepaConfig
 from crysjepa.nn.training import Training, TrainSettings
+from crysjepa.runtime.progress import Progress
 from crysjepa.weights import shipped
 
 GENERATOR_SETTINGS = TrainSettings(

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from crysjepa.core.chemical_systems import subsystems, system_names
 from crysjepa.core.crystals import Crystals
 from crysjepa.ranking.context import RankerContext
-from crysjepa.ranking.embedders import Embedded, Embedder, Progress
+from crysjepa.ranking.embedders import Embedded, Embedder
 from crysjepa.ranking.fingerprints.ranker import Fingerprints, ScaledFingerprints
 from crysjepa.ranking.jepa import MeanDistance
 from crysjepa.ranking.reference_index import ReferenceIndex
 from crysjepa.runtime.files import write_parquet
+from crysjepa.runtime.progress import Progress
 from ranking.scoring import Bench, say
 from ranking.store import FINGERPRINTS, Store
 

@@ -43,13 +43,13 @@ from train_default_weights import LARGE_JEPA, generator_crystals, train_jepa
 
 from crysjepa import api, datasets
 from crysjepa.evaluation.protocol import Protocol, preset
-from crysjepa.generators.base import Progress
 from crysjepa.generators.flow.generator import FlowGenerator, settle_all
 from crysjepa.generators.flow.paths import FlowConfig
 from crysjepa.jepa.invariant import InvariantConfig
 from crysjepa.jepa.network import SMALL as SMALL_JEPA
 from crysjepa.nn.training import TrainSettings
 from crysjepa.relaxation.relax import default_workers, relax_crystals
+from crysjepa.runtime.progress import Progress
 from crysjepa.runtime.threads import default_processes
 
 FLOW = FlowConfig(InvariantConfig(layers=6, width=224, channels=28, degrees=(192, 72, 72, 40), hidden=320))

@@ -21,6 +21,7 @@ from crysjepa.relaxation.force_fields.registry import force_field_info, get_forc
 from crysjepa.relaxation.force_fields.self_test import probe
 from crysjepa.relaxation.relax import default_workers
 from crysjepa.runtime.errors import describe_error
+from crysjepa.runtime.progress import StageProgress
 from crysjepa.runtime.time_limit import TimeLimitExceeded, time_limit
 from crysjepa.runtime.worker_pool import Done, WorkerPool
 
@@ -40,8 +41,6 @@ COLUMNS = {
 MATCHING_LIMIT = 60.0
 """Seconds to look for known crystals of which one is an ordered version."""
 _ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-
-StageProgress = Callable[[str, int, int], None]
 
 
 @dataclass

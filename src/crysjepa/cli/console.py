@@ -26,7 +26,7 @@ from rich.text import Text
 
 from crysjepa import __version__
 from crysjepa.runtime.notes import ReadNote, UsageError
-from crysjepa.runtime.progress import Lines, Log
+from crysjepa.runtime.progress import Lines, Log, StageProgress
 
 if TYPE_CHECKING:
     pass
@@ -102,7 +102,7 @@ class Verbs(typer.Typer):
 
 
 @contextmanager
-def progress(folder: Path | None = None) -> Iterator[Callable[[str, int, int], None]]:
+def progress(folder: Path | None = None) -> Iterator[StageProgress]:
     """A bar for each stage, or where there is no terminal a line now and then, with an estimate of what is
     left; yields ``report(stage, done, total)``. A run's ``folder`` gets a log.
     """
@@ -129,7 +129,7 @@ def progress(folder: Path | None = None) -> Iterator[Callable[[str, int, int], N
 
 
 @contextmanager
-def _bars() -> Iterator[Callable[[str, int, int], None]]:
+def _bars() -> Iterator[StageProgress]:
     columns = (
         TextColumn("{task.description:<28}"),
         BarColumn(),

@@ -26,10 +26,10 @@ from crysjepa.energy.known_hull import NAME
 from crysjepa.energy.lower_hull import LowerHull
 from crysjepa.energy.support import System
 from crysjepa.jepa.crys_jepa import CrysJepa
-from crysjepa.ranking.context import Report
 from crysjepa.ranking.embedders import JepaEmbedder
 from crysjepa.relaxation.formation_energies import Formed, formation_energies
 from crysjepa.relaxation.relax import RelaxSettings
+from crysjepa.runtime.progress import StageProgress
 
 LOWERED = 0.001
 """eV/atom by which a competitor must lower the hull to count as something new."""
@@ -138,7 +138,7 @@ class Search:
     device: str = "cpu"
     processes: int | None = None
     shards: Path | None = None
-    progress: Report | None = None
+    progress: StageProgress | None = None
 
     def close(self, systems: Iterable[System]) -> Closed:
         """Search in all systems together; parts that several share are searched once."""

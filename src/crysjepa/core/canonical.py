@@ -6,13 +6,12 @@ convention that it was not trained on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.symmetry import misshapen, niggli_reduce, symmetry_of
+from crysjepa.runtime.progress import Progress
 
 MAX_ATOMIC_NUMBER = 100
 """The models know the first 100 elements (section 2 of the paper)."""
@@ -24,7 +23,7 @@ def canonicalise(
     crystals: Crystals,
     *,
     symprec: float = 0.01,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Crystals, dict[str, str]]:
     """Primitive cell, Niggli reduction, right-handed, coordinates in [0, 1), sites sorted.
 

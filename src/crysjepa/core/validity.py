@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from functools import lru_cache
 from itertools import product
 
@@ -18,8 +17,7 @@ from scipy.spatial import cKDTree
 
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.min_distance import surely_valid
-
-Progress = Callable[[int, int], None]
+from crysjepa.runtime.progress import Progress
 
 Formula = tuple[tuple[int, int], ...]
 """A reduced formula as sorted (atomic number, count) pairs, counts without a common divisor."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,9 @@ from crysjepa.datasets.importers import convert as formats
 from crysjepa.datasets.registry import REGISTRY as _REGISTRY
 from crysjepa.datasets.registry import Dataset, RemoteFile
 from crysjepa.io import read_crystals
-from crysjepa.runtime.download import DatasetError, Progress, fetch_file, recorded_checksum
+from crysjepa.runtime.download import DatasetError, fetch_file, recorded_checksum
 from crysjepa.runtime.files import file_metadata
+from crysjepa.runtime.progress import Progress, StageProgress
 
 __all__ = ["Dataset", "DatasetError", "RemoteFile", "available", "download", "fetch", "info", "load"]
 
@@ -103,7 +103,7 @@ def fetch(
     folder: str | Path | None = None,
     processes: int | None = None,
     progress: Progress | None = None,
-    report: Callable[[str, int, int], None] | None = None,
+    report: StageProgress | None = None,
 ) -> Path:
     """The dataset as our Parquet, ``folder/name.parquet``: downloaded and converted if it is not there yet.
 
@@ -187,7 +187,7 @@ def load(
     *,
     folder: str | Path | None = None,
     structure_column: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> CandidateTable:
     """The crystals of a named dataset or of any path that :func:`crysjepa.io.read_crystals` reads.
 

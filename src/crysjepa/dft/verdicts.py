@@ -14,8 +14,8 @@ from crysjepa.evaluation.columns import set_column
 from crysjepa.evaluation.evaluator import Judge
 from crysjepa.evaluation.rates import crystal_metrics
 from crysjepa.runtime.files import write_json
+from crysjepa.runtime.progress import StageProgress
 from crysjepa.runtime.run_directory import versions
-from crysjepa.workflows.inputs import Report
 
 STAGE = "dft"
 _WAITING = (State.NOT_STARTED, State.UNFINISHED)
@@ -45,7 +45,7 @@ def write_verdicts(
     *,
     force_field: Mapping[str, Any],
     missing: Mapping[str, Sequence[str]] | None = None,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> Collected:
     """Judge a table with ``dft_state`` and ``dft_formation_energy_per_atom``; write it and its metrics.
 

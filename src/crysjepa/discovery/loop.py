@@ -17,12 +17,13 @@ from crysjepa.discovery.means import Means
 from crysjepa.discovery.summary import round_name
 from crysjepa.energy.support import HullSupport
 from crysjepa.evaluation.given import energies_told
-from crysjepa.evaluation.run import Report, protocol_inputs
+from crysjepa.evaluation.run import protocol_inputs
 from crysjepa.evaluation.trust import trust_inputs, usable_judges
 from crysjepa.ranking.selection import mark_repeats
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.report.page import write_report
 from crysjepa.runtime.files import file_hash, write_json, write_text
+from crysjepa.runtime.progress import StageProgress
 from crysjepa.runtime.run_directory import Run
 from crysjepa.stages.choosing import finetuning_set, is_enough
 from crysjepa.stages.close import last_look
@@ -42,7 +43,7 @@ def discover_crystals(
     *,
     device: str = "cpu",
     overwrite: bool = False,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> Path:
     """Run the loop into ``out``; a run that was interrupted goes on where it stood.
 

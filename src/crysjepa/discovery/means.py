@@ -9,13 +9,14 @@ from pathlib import Path
 from crysjepa.discovery.config import DiscoverConfig
 from crysjepa.energy.elemental_references import ElementalReferences, read_references
 from crysjepa.energy.hull import Hull
-from crysjepa.evaluation.run import Judge, Known, Report, find_references
+from crysjepa.evaluation.run import Judge, Known, find_references
 from crysjepa.generators.base import Generator, Sampler, load_generator
 from crysjepa.generators.substitution.generator import SubstitutionGenerator
 from crysjepa.generators.substitution.proposals import SubstitutionConfig
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.ranking.context import labels
 from crysjepa.ranking.registry import Ranker, RankerContext, make_ranker, ranker_info
+from crysjepa.runtime.progress import StageProgress
 from crysjepa.stages.rank import Means as RankingMeans
 from crysjepa.weights import shipped
 
@@ -29,10 +30,10 @@ class Means:
     known: Known
     hull: Hull
     device: str
-    report: Report
+    report: StageProgress
 
     @classmethod
-    def of(cls, config: DiscoverConfig, folder: Path, device: str, report: Report) -> Means:
+    def of(cls, config: DiscoverConfig, folder: Path, device: str, report: StageProgress) -> Means:
         """Load the known crystals and the hull."""
         known = Known.load(config.reference)
         return cls(config, folder, known, known.hull_or_default(config.hull), device, report)

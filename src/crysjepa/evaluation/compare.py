@@ -20,9 +20,10 @@ from crysjepa.evaluation.result_files import (
     is_result,
     read_result,
 )
-from crysjepa.evaluation.run import Report, evaluate_crystals
+from crysjepa.evaluation.run import evaluate_crystals
 from crysjepa.report.comparison import write_comparison
 from crysjepa.runtime.files import write_json
+from crysjepa.runtime.progress import StageProgress
 from crysjepa.runtime.run_directory import versions
 
 _DRAWS = 2000
@@ -39,7 +40,7 @@ def compare_crystals(
     anew: bool = False,
     device: str = "cpu",
     processes: int = 1,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> Path:
     """Compare sets of crystals, and write the table and the figures into ``out``.
 
@@ -171,7 +172,7 @@ def _folder(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip(".") or "set"
 
 
-def _named(progress: Report | None, name: str) -> Report | None:
+def _named(progress: StageProgress | None, name: str) -> StageProgress | None:
     if progress is None:
         return None
     return lambda stage, done, total: progress(f"{stage} ({name})", done, total)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import numpy as np
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.symmetry import space_groups, symbol
-from crysjepa.core.validity import Progress, composition_validity, structure_validity
+from crysjepa.core.validity import composition_validity, structure_validity
 from crysjepa.energy.elemental_references import ElementalReferences, check_scales
 from crysjepa.energy.hull import Hull
 from crysjepa.evaluation.columns import set_column
@@ -23,13 +23,13 @@ from crysjepa.evaluation.stability import (
 )
 from crysjepa.matching.structure_hash import HashIndex, novel_by_hash, unique_by_hash
 from crysjepa.matching.uniqueness import FormulaIndex, Matching, natural_key, novel, unique
+from crysjepa.runtime.progress import Progress, StageProgress
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
 NOT_CONVERGED = "the relaxation did not converge"
 """Why such a row fails, where only converged ones count."""
-StageProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -276,7 +276,7 @@ def _reasons(values: Mapping[str, str | None]) -> dict[str, str]:
     return {i: reason for i, reason in values.items() if reason is not None}
 
 
-def _stage(progress: StageProgress | None, stage: str) -> Callable[[int, int], None] | None:
+def _stage(progress: StageProgress | None, stage: str) -> Progress | None:
     if progress is None:
         return None
     return lambda done, total: progress(stage, done, total)

@@ -18,11 +18,12 @@ from crysjepa.evaluation.given import energies_told
 from crysjepa.evaluation.grades import KnownFormulas
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.evaluation.prototypes import PrototypeIndex, mark_prototypes
-from crysjepa.evaluation.reference import Known, Report
+from crysjepa.evaluation.reference import Known
 from crysjepa.matching.structure_hash import HashIndex
 from crysjepa.matching.uniqueness import FormulaIndex
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.relaxation.relax import relax_crystals
+from crysjepa.runtime.progress import StageProgress
 
 _VERDICTS = ("pymatgen", "smact", "moyopy", "ase", "numpy", "scipy")
 """Packages whose version may change a verdict."""
@@ -67,7 +68,9 @@ class Judge:
             protocol, known, hull, references, device, tuned, names, processes, KnownFormulas.of(own, hull)
         )
 
-    def relax(self, table: CandidateTable, shards: Path, progress: Report | None = None) -> CandidateTable:
+    def relax(
+        self, table: CandidateTable, shards: Path, progress: StageProgress | None = None
+    ) -> CandidateTable:
         """Relax every row that is still ``ok``."""
         done = relax_crystals(
             table.crystals(table.ok_ids),
@@ -83,7 +86,7 @@ class Judge:
         """Where the energies of :meth:`relax` are from: for a file's metadata."""
         return energies_told(force_field_info(self.protocol.force_field), self.protocol.relaxation)
 
-    def judge(self, table: CandidateTable, progress: Report | None = None) -> CandidateTable:
+    def judge(self, table: CandidateTable, progress: StageProgress | None = None) -> CandidateTable:
         """Decide validity, uniqueness, novelty and, given energies and a hull, stability."""
         judged = evaluate_table(
             table,

@@ -22,10 +22,11 @@ from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
 from crysjepa.energy.corrections import corrections_by
 from crysjepa.energy.elemental_references import MP2020, ElementalReferences
-from crysjepa.evaluation.reference import PLAIN_SCALE, Report
+from crysjepa.evaluation.reference import PLAIN_SCALE
 from crysjepa.relaxation.force_fields.registry import ForceFieldInfo
 from crysjepa.relaxation.relax import QUICK, Relaxation, RelaxSettings, relax_crystals
 from crysjepa.runtime.files import as_metadata, write_parquet
+from crysjepa.runtime.progress import StageProgress
 
 AS_THEY_ARE = RelaxSettings(max_steps=0)
 """Energies of the structures as they stand."""
@@ -86,7 +87,7 @@ def force_field_hull(
     processes: int | None = None,
     shards: Path | None = None,
     about: Mapping[str, Any] | None = None,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> pa.Table:
     """Compute the crystals of a table, and the elements, with a force field; write a hull of them to ``out``.
 

@@ -39,10 +39,11 @@ from crysjepa.evaluation.judge_names import (
     slug,
 )
 from crysjepa.evaluation.protocol import Protocol
-from crysjepa.evaluation.reference import Known, Report, find_references
+from crysjepa.evaluation.reference import Known, find_references
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.relaxation.formation_energies import Formed, formation_energies
 from crysjepa.relaxation.relax import RelaxSettings
+from crysjepa.runtime.progress import StageProgress
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition
@@ -97,7 +98,7 @@ def judge_by_all(
     ids: Iterable[str] | None = None,
     competitors: CandidateTable | None = None,
     how: How | None = None,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> JudgedByAll:
     """Let further force fields judge crystals; see this module's rule.
 
@@ -196,11 +197,11 @@ class _Judge:
     name: str
     references: ElementalReferences
     how: How
-    progress: Report | None
+    progress: StageProgress | None
 
     @classmethod
     def prepare(
-        cls, name: str, hull: Hull, known: Known, protocol: Protocol, how: How, progress: Report | None
+        cls, name: str, hull: Hull, known: Known, protocol: Protocol, how: How, progress: StageProgress | None
     ) -> _Judge:
         references = judge_references(name, hull, known, protocol, how.device, progress)
         return cls(name, references, how, progress)
@@ -267,7 +268,12 @@ class _Judge:
 
 
 def judge_references(
-    name: str, hull: Hull, known: Known, protocol: Protocol, device: str, progress: Report | None = None
+    name: str,
+    hull: Hull,
+    known: Known,
+    protocol: Protocol,
+    device: str,
+    progress: StageProgress | None = None,
 ) -> ElementalReferences:
     """A judge's elemental references on the hull's scale.
 

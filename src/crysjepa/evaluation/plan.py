@@ -12,11 +12,12 @@ from crysjepa.energy.hull import ASSUMED_SCALE, Hull
 from crysjepa.evaluation.evaluator import Judge
 from crysjepa.evaluation.given import EnergyOrigin, check_formation_energies
 from crysjepa.evaluation.protocol import Protocol
-from crysjepa.evaluation.reference import Known, Report, find_references, model_of
+from crysjepa.evaluation.reference import Known, find_references, model_of
 from crysjepa.evaluation.trust import not_closable, trust_inputs, usable_judges
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.runtime.files import file_hash
+from crysjepa.runtime.progress import StageProgress
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Plan:
     scale: str | None
     inputs: dict[str, str]
 
-    def evaluator(self, *, device: str, processes: int, progress: Report | None) -> Judge:
+    def evaluator(self, *, device: str, processes: int, progress: StageProgress | None) -> Judge:
         """The protocol with its data. Raises ValueError where energies cannot be compared with the hull."""
         protocol, hull, references = self.protocol, self.hull, None
         if hull is not None and protocol.relax:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.evaluation.columns import set_column
-from crysjepa.evaluation.criteria import StageProgress
 from crysjepa.matching.prototypes import PrototypeIndex, known_prototypes
+from crysjepa.runtime.progress import StageProgress
 
 __all__ = ["PrototypeIndex", "mark_prototypes"]
 

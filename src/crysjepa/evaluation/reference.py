@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,9 +29,7 @@ from crysjepa.evaluation.given import energies_of
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.relaxation.force_fields.registry import force_field_info, get_force_field
 from crysjepa.runtime.files import write_text
-
-Report = Callable[[str, int, int], None]
-"""progress(stage, done, total)"""
+from crysjepa.runtime.progress import StageProgress
 
 PLAIN_SCALE = f"{ASSUMED_SCALE}_uncorrected"
 _FITTED_ON = 600
@@ -83,7 +80,12 @@ class Known:
 
 
 def find_references(
-    protocol: Protocol, hull: Hull, known: Known, *, device: str = "cpu", progress: Report | None = None
+    protocol: Protocol,
+    hull: Hull,
+    known: Known,
+    *,
+    device: str = "cpu",
+    progress: StageProgress | None = None,
 ) -> ElementalReferences:
     """Elemental references on the hull's scale: from a file, the hull's own, shipped, or fitted on the known
     crystals (on the bundled ones, if these have no energies on that scale).
@@ -149,7 +151,7 @@ def model_of(version: str | None) -> str | None:
     return None if version is None else version.rsplit(" (", 1)[0]
 
 
-def _fitted(name: str, known: Known, device: str, progress: Report | None) -> ElementalReferences:
+def _fitted(name: str, known: Known, device: str, progress: StageProgress | None) -> ElementalReferences:
     force_field, table = get_force_field(name, device), known.table
     energies = table.column("formation_energy_per_atom", table.ok_ids)
     labelled = [i for i, e in zip(table.ok_ids, energies, strict=True) if e is not None]

@@ -32,7 +32,7 @@ from crysjepa.evaluation.rates import (
     by_round,
     crystal_metrics,
 )
-from crysjepa.evaluation.reference import Known, Report, find_references
+from crysjepa.evaluation.reference import Known, find_references
 from crysjepa.evaluation.result_files import citation, judge_name, scored, seal
 from crysjepa.evaluation.shortlist import shortlist_again
 from crysjepa.evaluation.trust import (
@@ -45,6 +45,7 @@ from crysjepa.matching.uniqueness import FormulaIndex
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.report.evaluation import write_evaluation
 from crysjepa.runtime.files import read_json, write_json
+from crysjepa.runtime.progress import StageProgress
 from crysjepa.runtime.run_directory import Run, locked
 
 __all__ = [
@@ -52,7 +53,6 @@ __all__ = [
     "Judge",
     "Known",
     "Protocol",
-    "Report",
     "evaluate_crystals",
     "find_references",
     "preset",
@@ -94,7 +94,7 @@ def evaluate_crystals(
     device: str = "cpu",
     processes: int = 1,
     overwrite: bool = False,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> dict[str, Any]:
     """Judge crystals; write ``crystals.parquet``, ``metrics.json`` and ``evaluation.html`` into ``out``.
 
@@ -177,7 +177,7 @@ def evaluate_crystals(
 
 
 def _judged(
-    plan: Plan, evaluator: Judge, table: CandidateTable, shards: Path, progress: Report | None
+    plan: Plan, evaluator: Judge, table: CandidateTable, shards: Path, progress: StageProgress | None
 ) -> CandidateTable:
     """The crystals with energies, relaxed or as they came, and every verdict."""
     stale = [c for c in table.frame if c in _OPTIONAL or is_of_trust(c)]
@@ -199,7 +199,7 @@ def _judged(
 
 
 def _trusted(
-    plan: Plan, evaluator: Judge, judged: CandidateTable, run: Run, progress: Report | None
+    plan: Plan, evaluator: Judge, judged: CandidateTable, run: Run, progress: StageProgress | None
 ) -> tuple[CandidateTable, dict[str, Any]]:
     """With the closed hull and further judges, where the protocol asks for them; what metrics say of it."""
     trust = plan.protocol.trust

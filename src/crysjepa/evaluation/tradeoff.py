@@ -16,13 +16,13 @@ from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
 from crysjepa.evaluation.columns import set_column
 from crysjepa.evaluation.rates import flag_columns
-from crysjepa.evaluation.reference import Report
 from crysjepa.evaluation.result_files import Result, read_result
 from crysjepa.ranking.embedders import Embedded
 from crysjepa.ranking.fingerprints.cache import fingerprints
 from crysjepa.ranking.fingerprints.ranker import STRUCTURE, Fingerprints
 from crysjepa.report.tradeoff import write_tradeoff
 from crysjepa.runtime.files import write_json
+from crysjepa.runtime.progress import StageProgress
 from crysjepa.runtime.run_directory import versions
 
 COLUMN = "fingerprint_distance"
@@ -52,7 +52,7 @@ def fingerprint_distances(
     folder: Path,
     *,
     processes: int = 1,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> Distances:
     """The distance 𝒟 of appendix D.4: CrystalNN's (61 values) and standardised Magpie fingerprints (132).
 
@@ -178,7 +178,7 @@ def tradeoff_of_result(
     reference: str | Path | None = None,
     by: str = "fingerprint",
     processes: int = 1,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> Path:
     """Trade-off of a set that ``crysjepa evaluate`` judged; writes ``tradeoff.*`` into its folder.
 
@@ -225,7 +225,7 @@ def tradeoff_of_result(
 
 
 def _with_fingerprints(
-    result: Result, reference: str | Path, processes: int, progress: Report | None
+    result: Result, reference: str | Path, processes: int, progress: StageProgress | None
 ) -> tuple[CandidateTable, list[str]]:
     known = datasets.load(str(reference))
     crystals = result.table.crystals()
@@ -245,5 +245,5 @@ def _with_fingerprints(
     return table, [note] if found.failures else []
 
 
-def _staged(progress: Report | None, stage: str) -> Any:
+def _staged(progress: StageProgress | None, stage: str) -> Any:
     return None if progress is None else (lambda done, total: progress(stage, done, total))

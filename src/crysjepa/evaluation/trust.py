@@ -28,11 +28,12 @@ from crysjepa.evaluation.judge_names import above_hull_column, energy_column
 from crysjepa.evaluation.judges import How, judge_by_all, judge_references
 from crysjepa.evaluation.probability import expected_confirmations, with_probability
 from crysjepa.evaluation.protocol import Protocol, Trust
-from crysjepa.evaluation.reference import Known, Report
+from crysjepa.evaluation.reference import Known
 from crysjepa.generators.substitution.parents import Parents
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.ranking.selection import with_shortlist
 from crysjepa.relaxation.force_fields.registry import force_field_info, force_field_names
+from crysjepa.runtime.progress import StageProgress
 
 NEAR = 0.05
 """eV/atom above the closed hull: competitors that lie higher are not put to further judges, for they bound no
@@ -70,7 +71,7 @@ def close_hull(
     model: CrysJepa | None = None,
     work: Path,
     processes: int | None = None,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> Closing:
     """Search for what competes with some crystals of a judged table, by the first judge's force field.
 
@@ -125,7 +126,7 @@ def with_trust(
     closing: Closing | None = None,
     work: Path,
     processes: int | None = None,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> Trusted:
     """Compare some crystals with the closed hull, let further judges speak, say how likely DFT is to agree.
 

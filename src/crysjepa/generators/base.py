@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -10,8 +10,7 @@ from typing import Protocol
 from crysjepa.core.crystals import Crystals
 from crysjepa.generators.constraints import Constraints
 from crysjepa.nn.training import Training, TrainSettings
-
-Progress = Callable[[int, int], None]
+from crysjepa.runtime.progress import Progress
 
 
 class NotTrainable(ValueError):

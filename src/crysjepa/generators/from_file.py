@@ -11,8 +11,9 @@ import numpy as np
 
 from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable
-from crysjepa.generators.base import Draws, Progress, Samples, Untrained
+from crysjepa.generators.base import Draws, Samples, Untrained
 from crysjepa.generators.constraints import Constraints
+from crysjepa.runtime.progress import Progress
 
 Pick = Literal["first", "random"]
 

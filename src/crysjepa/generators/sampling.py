@@ -10,15 +10,9 @@ import numpy as np
 import torch
 
 from crysjepa.core.crystals import Crystals
-from crysjepa.generators.base import (
-    ConstrainedSampler,
-    Draws,
-    NarrowedSampler,
-    Progress,
-    Sampler,
-    Samples,
-)
+from crysjepa.generators.base import ConstrainedSampler, Draws, NarrowedSampler, Sampler, Samples
 from crysjepa.generators.constraints import ConstraintError, Constraints, element_shares, symbols
+from crysjepa.runtime.progress import Progress
 from crysjepa.runtime.worker_pool import WorkerPool
 
 BLOCK, GPU_BLOCK = 128, 2048

@@ -9,7 +9,8 @@ from typing import Any, TextIO
 
 from crysjepa.io.cells import MAX_CELL, choose_column, crystal_in
 from crysjepa.io.cif.blocks import ReadError, brief
-from crysjepa.io.entry import ID_COLUMNS, Entry, Progress, attempt
+from crysjepa.io.entry import ID_COLUMNS, Entry, attempt
+from crysjepa.runtime.progress import Progress
 
 _LOOKED_AT = 50
 """Rows that decide which column holds the structures."""

@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 
 from crysjepa.io.cif.blocks import RawCrystal, ReadError, brief
 
-Progress = Callable[[int, int], None]
-
 ID_COLUMNS = ("material_id", "id")
 """Names of the column, or of the frame's value, that holds a crystal's own id; the first that is there."""
 

@@ -14,8 +14,9 @@ from typing import Any, TextIO
 
 from crysjepa.io.cells import COLUMNS, choose_column, crystal_in, holds_structure
 from crysjepa.io.cif.blocks import ReadError, brief
-from crysjepa.io.entry import ID_COLUMNS, Entry, Progress, attempt, own_name
+from crysjepa.io.entry import ID_COLUMNS, Entry, attempt, own_name
 from crysjepa.io.structures import is_structure, structure_in
+from crysjepa.runtime.progress import Progress
 
 MAX_VALUE = 100_000_000
 """Characters of one value (a structure, or a column of a table) that are parsed."""

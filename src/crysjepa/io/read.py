@@ -20,7 +20,7 @@ from crysjepa.io.ase_files import read_db, read_traj
 from crysjepa.io.assemble import assemble, unique_names
 from crysjepa.io.cif.blocks import MAX_CRYSTAL_BYTES, ReadError, brief
 from crysjepa.io.csv_rows import read_csv
-from crysjepa.io.entry import Entry, Progress, decode, reason_of, unicode_name
+from crysjepa.io.entry import Entry, decode, reason_of, unicode_name
 from crysjepa.io.extxyz import MAX_LINE, read_xyz
 from crysjepa.io.json_files import read_json, read_json_lines
 from crysjepa.io.kinds import TEXT, Kind, kind_of
@@ -28,6 +28,7 @@ from crysjepa.io.opened import MAX_INFLATION, unpacked
 from crysjepa.io.parquet_files import read_parquet
 from crysjepa.io.text_formats import read_cif, read_poscar
 from crysjepa.io.torch_files import read_torch
+from crysjepa.runtime.progress import Progress
 
 SUPPORTED = (
     "a CIF (.cif), extended XYZ (.extxyz, .xyz), POSCAR or CONTCAR (.vasp), a CSV with a column of "

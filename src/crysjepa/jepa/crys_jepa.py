@@ -22,10 +22,10 @@ from crysjepa.nn import checkpoint
 from crysjepa.nn.batches import PackedCrystals, bounded_batches
 from crysjepa.nn.training import Training, TrainSettings, train_model
 from crysjepa.runtime.files import file_hash
+from crysjepa.runtime.progress import Progress
 from crysjepa.runtime.threads import map_batches
 
 KIND = "crys-jepa"
-Progress = Callable[[int, int], None]
 
 MAX_PAIRS = 8_192
 """Pairs of sites in one batch: small enough for the caches of a CPU, and for any memory."""

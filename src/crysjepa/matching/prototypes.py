@@ -8,7 +8,6 @@ single match settles the question.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
 
 import numpy as np
 
@@ -18,8 +17,7 @@ from crysjepa.matching.reduction import Reduced
 from crysjepa.matching.structure_matcher import FormulaIndex, expected_warnings, natural_key
 from crysjepa.matching.uniqueness import Matching
 from crysjepa.runtime.processes import in_processes
-
-Progress = Callable[[int, int], None]
+from crysjepa.runtime.progress import Progress
 
 
 class PrototypeIndex:

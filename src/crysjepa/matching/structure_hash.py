@@ -9,18 +9,16 @@ coordinates and cell shape do not count, so different crystals can share a hash;
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
 
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.symmetry import Found, symmetry_of
 from crysjepa.core.validity import reduced_formulas
 from crysjepa.matching.structure_matcher import natural_key
 from crysjepa.matching.uniqueness import Matching
+from crysjepa.runtime.progress import Progress
 
 SYMPREC = 0.1
 """Å; how far atoms may be from a symmetric place."""
-
-Progress = Callable[[int, int], None]
 
 
 class HashIndex:

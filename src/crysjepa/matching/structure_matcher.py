@@ -26,7 +26,7 @@ import json
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -43,6 +43,7 @@ from crysjepa.core.validity import Formula, reduced_formulas
 from crysjepa.matching.reduction import Reduced, reduce_crystal
 from crysjepa.runtime.files import metadata_of, write_parquet
 from crysjepa.runtime.processes import in_processes
+from crysjepa.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher
@@ -150,7 +151,7 @@ class FormulaIndex:
         said = json.dumps([settings, version("pymatgen"), FORMAT], sort_keys=True, default=str)
         return hashlib.sha256(f"{self.crystals.content_hash()}\0{said}".encode()).hexdigest()
 
-    def reduce_all(self, *, processes: int = 1, progress: Callable[[int, int], None] | None = None) -> None:
+    def reduce_all(self, *, processes: int = 1, progress: Progress | None = None) -> None:
         """Reduce every crystal now, before :meth:`save`."""
         todo = [row for row in range(len(self.crystals)) if row not in self._reduced]
         pieces = [todo[i : i + 100] for i in range(0, len(todo), 100)]

@@ -20,13 +20,12 @@ from crysjepa.matching.structure_matcher import (
     natural_key,
 )
 from crysjepa.runtime.processes import in_processes
+from crysjepa.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
 __all__ = ["FormulaIndex", "Matching", "default_matcher", "natural_key", "novel", "unique"]
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from crysjepa.nn import checkpoint
 from crysjepa.nn.batches import epoch_batches
 from crysjepa.nn.transformer import Block
+from crysjepa.runtime.progress import Progress
 
 LossFunction = Callable[[nn.Module, Any, torch.Generator], dict[str, Tensor]]
 """(model, batch, noise) → losses; the one named ``"loss"`` is minimised, the others are recorded."""
@@ -129,7 +130,7 @@ def train_model(
     device: str = "cpu",
     devices: int = 1,
     state: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Training:
     """Minimise ``loss`` over ``data`` for ``settings.steps`` steps.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +18,9 @@ from crysjepa.energy.lower_hull import LowerHull
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.ranking.embedders import JepaEmbedder
 from crysjepa.ranking.reference_index import ReferenceIndex
+from crysjepa.runtime.progress import Progress, StageProgress
 
 _ENERGY = "formation_energy_per_atom"
-Report = Callable[[str, int, int], None]
-"""progress(stage, done, total)"""
 
 
 def labels(table: CandidateTable, crystals: Crystals) -> NDArray[np.float64] | None:
@@ -73,7 +71,7 @@ class RankerContext:
     systems: Keys | None = None
     seed: int = 0
     device: str = "cpu"
-    progress: Report | None = None
+    progress: StageProgress | None = None
 
     @cached_property
     def model(self) -> CrysJepa:
@@ -109,7 +107,7 @@ class RankerContext:
         """The hull, for many compositions at once. Raises ValueError as :meth:`needed_hull` does."""
         return LowerHull(self.needed_hull(name), min_entries=self.min_hull_entries)
 
-    def stage(self, name: str) -> Callable[[int, int], None] | None:
+    def stage(self, name: str) -> Progress | None:
         """Progress of one stage."""
         report = self.progress
         return None if report is None else (lambda done, total: report(name, done, total))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,8 +13,7 @@ from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import reduced_cell
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.nn.geometry import CUTOFF, MAX_IMAGES, num_images
-
-Progress = Callable[[int, int], None]
+from crysjepa.runtime.progress import Progress
 
 SKEWED = 5_000
 """Periodic images within reach beyond which a cell is reduced first, if only to save time."""

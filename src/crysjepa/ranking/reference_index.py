@@ -30,9 +30,10 @@ from crysjepa.core.chemical_systems import (
     systems_within,
 )
 from crysjepa.core.crystals import Crystals
-from crysjepa.ranking.embedders import Embedder, Progress
+from crysjepa.ranking.embedders import Embedder
 from crysjepa.runtime.files import as_metadata, metadata_of, replacing
 from crysjepa.runtime.numba_jit import compiled
+from crysjepa.runtime.progress import Progress
 
 KIND = "reference-index"
 _ADVICE = "name another file, or delete it to have it made anew"

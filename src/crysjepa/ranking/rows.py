@@ -7,7 +7,7 @@ goes on where it stood and ends in the same bytes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from crysjepa.core.validity import invalid_structures, reduced_formulas
 from crysjepa.energy.support import HullSupport, systems_of, warning
 from crysjepa.ranking.base import Ranker
 from crysjepa.runtime.files import write_parquet
+from crysjepa.runtime.progress import Progress
 
 _SHARD = pa.schema(
     [
@@ -83,7 +84,7 @@ def score_chunks(
     *,
     num_rows: int = 0,
     support: HullSupport | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Path]:
     """Score every chunk into a file of ``shards``, but for those that are there; the files in their order."""
     paths, done = [], 0

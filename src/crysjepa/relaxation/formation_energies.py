@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from crysjepa.energy.corrections import corrections_by
 from crysjepa.energy.elemental_references import ElementalReferences
 from crysjepa.energy.limits import no_formation_energy
 from crysjepa.relaxation.relax import RelaxSettings, relax_crystals
+from crysjepa.runtime.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def formation_energies(
     device: str = "cpu",
     processes: int | None = None,
     shards: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Formed:
     """Relax crystals (with ``max_steps`` 0 they stay as they are), and give them formation energies.
 

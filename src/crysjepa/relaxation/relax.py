@@ -7,7 +7,6 @@ bytes whatever the number of processes, and whether or not the run was interrupt
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from crysjepa.relaxation.checks import unfit
 from crysjepa.relaxation.force_fields.base import free_device_memory
 from crysjepa.relaxation.force_fields.registry import ForceFieldInfo, force_field_info
 from crysjepa.relaxation.shards import read_shard, shard_path, write_shard
+from crysjepa.runtime.progress import Progress
 from crysjepa.runtime.threads import default_processes
 from crysjepa.runtime.worker_pool import Done, WorkerPool
 
@@ -101,7 +101,7 @@ def relax_crystals(
     device: str = "cpu",
     processes: int | None = None,
     shards: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Relaxation:
     """Relax positions and cells.
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from crysjepa.runtime.files import write_text
-
-Progress = Callable[[int, int], None]
+from crysjepa.runtime.progress import Progress
 
 CHUNK = 1 << 16
 """Bytes; at most so much of what came is lost when a transfer breaks off."""

@@ -7,6 +7,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+Progress = Callable[[int, int], None]
+"""progress(done, total)"""
+StageProgress = Callable[[str, int, int], None]
+"""progress(stage, done, total)"""
 LOG = "log.txt"
 FIRST, EVERY = 4.0, 10.0
 """Seconds until the first line, and between two."""

@@ -10,10 +10,11 @@ from crysjepa.closed_hull.judged import with_closed_hull
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.evaluation.evaluator import Judge
 from crysjepa.evaluation.protocol import Trust
-from crysjepa.evaluation.reference import Known, Report
+from crysjepa.evaluation.reference import Known
 from crysjepa.evaluation.trust import Closing, close_hull, not_closable, with_trust, worth_a_bet
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.matching.uniqueness import novel
+from crysjepa.runtime.progress import StageProgress
 
 STAGE = "closed hull"
 
@@ -35,7 +36,7 @@ def last_look(
     *,
     model: CrysJepa,
     work: Path,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> LastLook:
     """:func:`~crysjepa.evaluation.trust.with_trust` for the most promising crystals of a run.
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
+from crysjepa.runtime.progress import Progress, StageProgress
 from crysjepa.runtime.run_directory import Run
-
-Report = Callable[[str, int, int], None]
-"""progress(stage, done, total)"""
 
 
 @dataclass(frozen=True)
@@ -25,16 +23,16 @@ class Workspace:
     """
 
     folder: Path
-    report: Report | None = None
+    report: StageProgress | None = None
     label: str = ""
 
-    def progress(self, stage: str) -> Callable[[int, int], None] | None:
+    def progress(self, stage: str) -> Progress | None:
         """Progress of one stage, as ``progress(done, total)``."""
         report = self.report
         name = f"{stage} ({self.label})" if self.label else stage
         return None if report is None else lambda done, total: report(name, done, total)
 
-    def staged(self) -> Report | None:
+    def staged(self) -> StageProgress | None:
         """Progress of work that names its own parts, as ``progress(stage, done, total)``."""
         report, label = self.report, self.label
         if report is None or not label:
@@ -77,7 +75,7 @@ class Runner:
 
     directory: Run
     folder: str = ""
-    report: Report | None = None
+    report: StageProgress | None = None
     label: str = ""
 
     def within(self, folder: str, label: str) -> Runner:

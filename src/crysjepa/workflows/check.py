@@ -10,7 +10,8 @@ from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.given import is_run, read_given, results_of
 from crysjepa.evaluation.reference import Known
 from crysjepa.relaxation.force_fields.registry import force_field_info
-from crysjepa.workflows.inputs import Report, Source, resolve_device
+from crysjepa.runtime.progress import StageProgress
+from crysjepa.workflows.inputs import Source, resolve_device
 from crysjepa.workflows.output import Output, check_folder
 
 
@@ -26,7 +27,7 @@ def check(
     device: str = "auto",
     processes: int | None = None,
     overwrite: bool = False,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> CandidateTable:
     """Phonons, elastic constants, bonding and orderings of a short list, in ``OUT/checked.parquet``.
 

@@ -19,8 +19,9 @@ from crysjepa.jepa.diagnostics.maps import UmapMissing, atom_map, crystal_map
 from crysjepa.jepa.diagnostics.measures import Diagnosis, diagnose_model
 from crysjepa.report.embedding import MAPS, write_diagnosis
 from crysjepa.runtime.files import write_json, write_parquet
+from crysjepa.runtime.progress import StageProgress
 from crysjepa.runtime.run_directory import versions
-from crysjepa.workflows.inputs import Report, Source, canonical, resolve_device, sound
+from crysjepa.workflows.inputs import Source, canonical, resolve_device, sound
 from crysjepa.workflows.output import check_folder
 
 MAX_CRYSTALS = 5000
@@ -36,7 +37,7 @@ def diagnose_table(
     max_crystals: int = MAX_CRYSTALS,
     seed: int = 0,
     device: str = "cpu",
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> dict[str, Any]:
     """Diagnose a model on (a seeded sample of) the crystals of a table.
 
@@ -152,7 +153,13 @@ def _describe(model: CrysJepa) -> dict[str, Any]:
 
 
 def _write_maps(
-    model: CrysJepa, diagnosis: Diagnosis, out: Path, *, seed: int, device: str, progress: Report | None
+    model: CrysJepa,
+    diagnosis: Diagnosis,
+    out: Path,
+    *,
+    seed: int,
+    device: str,
+    progress: StageProgress | None,
 ) -> dict[str, str | None]:
     """Write the maps that can be made; for each, None or the reason why there is none."""
     found: dict[str, str | None] = {}
@@ -184,7 +191,7 @@ def diagnose(
     max_crystals: int = MAX_CRYSTALS,
     seed: int = 0,
     device: str = "auto",
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> dict[str, Any]:
     """Is an embedding collapsed, or worth something? Numbers; with ``out``, maps and a page in that folder.
 

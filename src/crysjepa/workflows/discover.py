@@ -7,7 +7,8 @@ from pathlib import Path
 from crysjepa.discovery.config import PRESETS, DiscoverConfig
 from crysjepa.discovery.loop import discover_crystals
 from crysjepa.report.page import write_report
-from crysjepa.workflows.inputs import Report, Source, resolve_device
+from crysjepa.runtime.progress import StageProgress
+from crysjepa.workflows.inputs import Source, resolve_device
 
 
 def discover(
@@ -16,7 +17,7 @@ def discover(
     config: DiscoverConfig | None = None,
     device: str = "auto",
     overwrite: bool = False,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> Path:
     """The whole loop, from known crystals to a short list and its page, whose path is returned.
 

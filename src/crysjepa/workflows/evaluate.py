@@ -17,7 +17,8 @@ from crysjepa.evaluation.protocol import Trust
 from crysjepa.evaluation.reference import Known
 from crysjepa.evaluation.run import Protocol, evaluate_crystals
 from crysjepa.evaluation.tradeoff import tradeoff_of_result
-from crysjepa.workflows.inputs import Report, Source, resolve_device, stage
+from crysjepa.runtime.progress import StageProgress
+from crysjepa.workflows.inputs import Source, resolve_device, stage
 from crysjepa.workflows.output import check_folder
 
 
@@ -35,7 +36,7 @@ def evaluate(
     device: str = "auto",
     processes: int = 1,
     overwrite: bool = False,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> dict[str, Any]:
     """Judge crystals by V, S, U, N, S.U.N. and V.S.U.N.; writes its results into the folder ``out``.
 
@@ -77,7 +78,7 @@ def compete(
     device: str = "auto",
     processes: int = 1,
     overwrite: bool = False,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> dict[str, Any]:
     """Search for what competes with crystals, and judge them by the hull that results.
 
@@ -96,7 +97,7 @@ def compete(
 
 
 def _with_phases(
-    table: CandidateTable, reference: Source, hull: Source | None, phases: str, progress: Report | None
+    table: CandidateTable, reference: Source, hull: Source | None, phases: str, progress: StageProgress | None
 ) -> Hull:
     provider, _, url = phases.partition("=")
     ids = table.ok_ids
@@ -121,7 +122,7 @@ def compare(
     anew: bool = False,
     device: str = "auto",
     processes: int = 1,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> Path:
     """Compare evaluated sets of crystals and samples in any format; the page's path is returned.
 
@@ -140,7 +141,7 @@ def tradeoff(
     reference: Source | None = None,
     by: str = "fingerprint",
     processes: int = 1,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> Path:
     """How S, N and S.U.N. change with the distance from known crystals; the page's path is returned.
 

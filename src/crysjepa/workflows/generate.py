@@ -14,8 +14,9 @@ from crysjepa.generators.base import Draws
 from crysjepa.generators.constraints import ConstraintError, Constraints
 from crysjepa.generators.registry import DEFAULT, GeneratorOptions, generator_names, make_generator
 from crysjepa.generators.sampling import draw, drift
+from crysjepa.runtime.progress import StageProgress
 from crysjepa.runtime.threads import default_processes
-from crysjepa.workflows.inputs import Report, Source, resolve_device, stage
+from crysjepa.workflows.inputs import Source, resolve_device, stage
 from crysjepa.workflows.output import Output, OutputError
 
 
@@ -47,7 +48,7 @@ def generate(
     device: str = "auto",
     processes: int | None = None,
     overwrite: bool = False,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> Generated:
     """Draw ``num`` crystals and write them as a candidate table of ``num`` rows.
 

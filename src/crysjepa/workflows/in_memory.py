@@ -26,7 +26,7 @@ from crysjepa.evaluation.protocol import Protocol, Trust
 from crysjepa.generators.constraints import Constraints
 from crysjepa.generators.registry import GeneratorOptions
 from crysjepa.relaxation.relax import RelaxSettings
-from crysjepa.stages.stage import Report
+from crysjepa.runtime.progress import StageProgress
 from crysjepa.workflows import evaluate as evaluating
 from crysjepa.workflows import generate as generating
 from crysjepa.workflows import relax as relaxing
@@ -80,7 +80,7 @@ def generate(
     options: GeneratorOptions | None = None,
     seed: int = 0,
     device: str = "auto",
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> CandidateTable:
     """``num`` new crystals, as ``crysjepa generate`` makes them; ``metadata`` says how often was drawn.
 
@@ -104,7 +104,7 @@ def rank(
     reference: str | Path = NAME,
     hull: str | Path | None = None,
     device: str = "auto",
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> CandidateTable:
     """The table best first, as ``crysjepa screen`` ranks it, with the columns that it writes.
 
@@ -125,7 +125,7 @@ def relax(
     force_field: str = "chgnet",
     settings: RelaxSettings | None = None,
     device: str = "auto",
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> CandidateTable:
     """The table with relaxed structures and energies, as ``crysjepa relax`` writes it.
 
@@ -197,7 +197,7 @@ def evaluate(
     finetuned_on: str | Path | None = None,
     device: str = "auto",
     processes: int = 1,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> Evaluation:
     """Valid, stable, unique, novel: crystals judged as ``crysjepa evaluate`` does.
 
@@ -225,7 +225,7 @@ def compete(
     trust: Trust | None = None,
     device: str = "auto",
     processes: int = 1,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> Evaluation:
     """Crystals judged by the closed hull: what competes with them is searched for.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +11,9 @@ from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.canonical import canonicalise
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import invalid_structures
+from crysjepa.runtime.progress import Progress, StageProgress
 
 Source = str | Path
-Report = Callable[[str, int, int], None]
-"""progress(stage, done, total)"""
 
 
 def resolve_device(device: str) -> str:
@@ -45,7 +43,7 @@ def sound(table: CandidateTable) -> Prepared:
     return Prepared(table, table.crystals(table.ok_ids))
 
 
-def canonical(table: CandidateTable, progress: Report | None) -> Prepared:
+def canonical(table: CandidateTable, progress: StageProgress | None) -> Prepared:
     """The crystals that are structurally valid, canonical."""
     found = sound(table)
     crystals, failures = canonicalise(found.crystals, progress=stage(progress, "canonicalise"))
@@ -57,6 +55,6 @@ def beside(out: Source, suffix: str) -> Path:
     return Path(out).with_name(Path(out).name + suffix)
 
 
-def stage(progress: Report | None, name: str) -> Callable[[int, int], None] | None:
+def stage(progress: StageProgress | None, name: str) -> Progress | None:
     """Progress of one stage."""
     return None if progress is None else (lambda done, total: progress(name, done, total))

@@ -15,7 +15,8 @@ from crysjepa.evaluation.force_field_hull import force_field_hull
 from crysjepa.evaluation.given import energies_told
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.relaxation.relax import RelaxSettings, relax_crystals
-from crysjepa.workflows.inputs import Report, Source, beside, resolve_device, stage
+from crysjepa.runtime.progress import StageProgress
+from crysjepa.workflows.inputs import Source, beside, resolve_device, stage
 from crysjepa.workflows.output import Output, OutputError
 
 
@@ -27,7 +28,7 @@ def relax(
     settings: RelaxSettings | None = None,
     device: str = "auto",
     overwrite: bool = False,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> CandidateTable:
     """Relax crystals with a force field; a run that was interrupted goes on from ``OUT.shards``.
 
@@ -69,7 +70,7 @@ def hull(
     settings: RelaxSettings | None = None,
     device: str = "auto",
     overwrite: bool = False,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> pa.Table:
     """Make a hull of a force field's own energies; what was interrupted goes on from ``OUT.shards``.
 

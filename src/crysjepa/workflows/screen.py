@@ -27,7 +27,8 @@ from crysjepa.ranking.embedders import JepaEmbedder
 from crysjepa.ranking.registry import RankerContext, RankerInfo, make_ranker, ranker_info
 from crysjepa.ranking.rows import rank_shards, score_chunks
 from crysjepa.runtime.files import as_metadata, replacing, write_parquet
-from crysjepa.workflows.inputs import Report, Source, beside, resolve_device, sound, stage
+from crysjepa.runtime.progress import StageProgress
+from crysjepa.workflows.inputs import Source, beside, resolve_device, sound, stage
 from crysjepa.workflows.output import Output, OutputError
 
 _EMBEDDED_AT_ONCE = 2048
@@ -81,7 +82,7 @@ def screen(
     seed: int = 0,
     device: str = "auto",
     overwrite: bool = False,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> Screened:
     """Rank crystals, best first, into a file: Parquet without structures, or another format with them.
 
@@ -180,7 +181,7 @@ def embed(
     jepa: Source | None = None,
     device: str = "auto",
     overwrite: bool = False,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> Screened:
     """Embed crystals: ``id``, ``embedding`` (null where there is none), ``status`` and ``reason``."""
     place = Output(out, only="embeddings are no structures")
@@ -230,7 +231,7 @@ def _context(
     min_hull_entries: int,
     seed: int,
     device: str,
-    progress: Report | None,
+    progress: StageProgress | None,
 ) -> RankerContext:
     if not info.needs_reference:
         return RankerContext(Crystals.empty(), seed=seed, device=device, progress=progress)

@@ -25,8 +25,9 @@ from crysjepa.jepa import network as jepa_model
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.nn.training import Training, TrainSettings
 from crysjepa.runtime.notes import UsageError
+from crysjepa.runtime.progress import StageProgress
 from crysjepa.weights import shipped
-from crysjepa.workflows.inputs import Report, Source, beside, canonical, resolve_device, sound, stage
+from crysjepa.workflows.inputs import Source, beside, canonical, resolve_device, sound, stage
 from crysjepa.workflows.output import Output
 
 Size = Literal["small", "paper"]
@@ -49,7 +50,7 @@ def pretrain(
     seed: int = 0,
     device: str = "auto",
     overwrite: bool = False,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> Training:
     """Train Crys-JEPA on crystals with ``formation_energy_per_atom`` and write the model to ``out``.
 
@@ -123,7 +124,7 @@ def train(
     seed: int = 0,
     device: str = "auto",
     overwrite: bool = False,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> Training:
     """Train a generator on the crystals of ``source`` and write it to ``out``.
 
@@ -168,7 +169,7 @@ def finetune(
     seed: int = 0,
     device: str = "auto",
     overwrite: bool = False,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> Training:
     """Train a generator (by default the shipped one) on from where it is, on the crystals of ``source``."""
     place, chosen = Output(out, model=True), settings or FINETUNING

@@ -18,8 +18,8 @@ from crysjepa.datasets.importers.json_files import entries_source, mptrj_source
 from crysjepa.datasets.importers.lmdb_files import lmdb_source
 from crysjepa.datasets.importers.parquet import import_rows, partial_of
 from crysjepa.datasets.importers.phase_diagrams import import_phase_diagram
-from crysjepa.io.entry import Progress
 from crysjepa.runtime.download import DatasetError
+from crysjepa.runtime.progress import Progress
 
 VERSION = 1
 """Raised when a format is read differently; files of another version are made anew."""

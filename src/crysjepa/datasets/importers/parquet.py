@@ -23,8 +23,9 @@ import pyarrow.parquet as pq
 from crysjepa.core.candidates import Status
 from crysjepa.core.crystals import ARROW_SCHEMA
 from crysjepa.io.assemble import STATE, joined, problems_of
-from crysjepa.io.entry import Entry, Progress
+from crysjepa.io.entry import Entry
 from crysjepa.runtime.download import DatasetError
+from crysjepa.runtime.progress import Progress
 from crysjepa.runtime.worker_pool import WorkerPool
 
 CHUNK_ROWS = 4096

@@ -16,8 +16,8 @@ from crysjepa.dft.gpaw.backend import GpawSettings
 from crysjepa.dft.outcome import State
 from crysjepa.dft.vasp.manifest import structure_hash
 from crysjepa.runtime.files import read_json, write_json
+from crysjepa.runtime.progress import StageProgress
 from crysjepa.runtime.worker_pool import Done, WorkerPool
-from crysjepa.workflows.inputs import Report
 
 BACKENDS = {"gpaw": gpaw}
 """Modules with ``versions()``, which raises where it is not installed, and ``setup(settings)``, which gives a
@@ -53,7 +53,7 @@ class Calculations:
     processes: int = 1
     time_limit: float | None = None
 
-    def run(self, crystals: Crystals, stage: str, progress: Report | None = None) -> dict[str, Result]:
+    def run(self, crystals: Crystals, stage: str, progress: StageProgress | None = None) -> dict[str, Result]:
         """Results by id. What is kept is not calculated again, unless it may now take more steps."""
         files = {id_: self._file(c) for id_, c in zip(crystals.ids, crystals, strict=True)}
         kept = {p: read_json(p) for p in set(files.values()) if p.is_file()}

@@ -29,7 +29,8 @@ from crysjepa.evaluation.evaluator import Judge
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.evaluation.rates import crystal_metrics
 from crysjepa.evaluation.reference import Known
-from crysjepa.workflows.inputs import Report, Source
+from crysjepa.runtime.progress import StageProgress
+from crysjepa.workflows.inputs import Source
 
 
 def dft_run(
@@ -46,7 +47,7 @@ def dft_run(
     processes: int = 1,
     time_limit: float | None = None,
     protocol: Protocol | None = None,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> Collected:
     """Relax candidates, their elements and competing phases with GPAW; judge by the hull that results.
 

@@ -29,7 +29,8 @@ from crysjepa.evaluation.evaluator import Judge
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.evaluation.rates import crystal_metrics
 from crysjepa.evaluation.reference import Known
-from crysjepa.workflows.inputs import Report, Source
+from crysjepa.runtime.progress import StageProgress
+from crysjepa.workflows.inputs import Source
 
 
 def dft_collect(
@@ -41,7 +42,7 @@ def dft_collect(
     elements: Source | None = None,
     protocol: Protocol | None = None,
     processes: int = 1,
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> Collected:
     """Read what VASP left of exported candidates; write ``candidates.parquet`` and ``metrics.json``.
 
@@ -110,7 +111,7 @@ def dft_collect(
 
 
 def _outcomes(
-    manifests: Sequence[Manifest], progress: Report | None
+    manifests: Sequence[Manifest], progress: StageProgress | None
 ) -> tuple[CandidateTable, dict[str, Outcome], list[str]]:
     """The first manifest's table with what became of each row, and notes for people."""
     if not manifests:

@@ -19,8 +19,9 @@ from crysjepa.dft.vasp.manifest import FORMAT, MANIFEST_COLUMNS, begin, folder_n
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.relaxation.relax import RelaxSettings, relax_crystals
 from crysjepa.runtime.files import write_text
+from crysjepa.runtime.progress import StageProgress
 from crysjepa.runtime.run_directory import versions
-from crysjepa.workflows.inputs import Report, Source, resolve_device, stage
+from crysjepa.workflows.inputs import Source, resolve_device, stage
 
 WRITES = ("both", "flows", "folders")
 
@@ -49,7 +50,7 @@ def dft_export(
     pre_relax: str | None = None,
     settings: RelaxSettings | None = None,
     device: str = "auto",
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> Exported:
     """Write inputs of GGA and GGA+U calculations with the Materials Project's settings, and a manifest.
 
@@ -143,7 +144,12 @@ def _failed(folder: Path, unfinished: bool) -> tuple[CandidateTable, list[str]]:
 
 
 def _pre_relaxed(
-    table: CandidateTable, to: Path, name: str, settings: RelaxSettings, device: str, progress: Report | None
+    table: CandidateTable,
+    to: Path,
+    name: str,
+    settings: RelaxSettings,
+    device: str,
+    progress: StageProgress | None,
 ) -> CandidateTable:
     done = relax_crystals(
         table.crystals(table.ok_ids),
@@ -162,7 +168,7 @@ def _pre_relaxed(
 
 
 def _write_all(
-    table: CandidateTable, to: Path, folders: bool, flows: FlowWriter | None, progress: Report | None
+    table: CandidateTable, to: Path, folders: bool, flows: FlowWriter | None, progress: StageProgress | None
 ) -> CandidateTable:
     crystals = table.crystals(table.ok_ids)
     columns: dict[str, dict[str, Any]] = {name: {} for name in MANIFEST_COLUMNS}

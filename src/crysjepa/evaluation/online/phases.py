@@ -7,7 +7,7 @@ file for each set of elements, and is not asked for again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from crysjepa.evaluation.online.providers import PROVIDERS, Phase, Provider
 from crysjepa.evaluation.online.sources import MaterialsProject, Optimade
 from crysjepa.runtime.download import DatasetError
 from crysjepa.runtime.files import metadata_of, write_parquet
+from crysjepa.runtime.progress import Progress
 
 __all__ = ["PROVIDERS", "Provider", "fetch_phases"]
 
@@ -33,7 +34,7 @@ def fetch_phases(
     base_url: str | None = None,
     cache: Path | None = None,
     api_key: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Hull:
     """The hull of all compounds that a database knows in these chemical systems and their subsystems.
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from crysjepa import __version__
 from crysjepa.core import lattice
 from crysjepa.core.crystals import Crystals
-from crysjepa.generators.base import Progress, Samples
+from crysjepa.generators.base import Samples
 from crysjepa.generators.diffusion.denoiser import NUM_ELEMENTS, Denoiser, Noisy
 from crysjepa.generators.diffusion.schedule import Schedule
 from crysjepa.nn import checkpoint
@@ -23,6 +23,7 @@ from crysjepa.nn.batches import Batch, PackedCrystals, sorted_batches
 from crysjepa.nn.training import Training, TrainSettings, train_model
 from crysjepa.nn.transformer import TransformerConfig
 from crysjepa.runtime.files import file_hash
+from crysjepa.runtime.progress import Progress
 
 KIND = "ddpm-generator"
 _TYPE_WEIGHT = 0.2  # cross-entropy is in nats, up to 4.6; it should not outweigh the geometry

@@ -19,7 +19,7 @@ from torch import Tensor
 from crysjepa import __version__
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import Formula, composition_reason, reduced_formulas
-from crysjepa.generators.base import Draws, Progress, Samples
+from crysjepa.generators.base import Draws, Samples
 from crysjepa.generators.constraints import ConstraintError, Constraints, element_shares
 from crysjepa.generators.flow.network import NUM_ELEMENTS
 from crysjepa.generators.flow.orbit_batches import OrbitBatch, PackedOrbits
@@ -42,6 +42,7 @@ from crysjepa.nn.batches import sorted_batches
 from crysjepa.nn.geometry import MAX_IMAGES, num_images
 from crysjepa.nn.training import Training, TrainSettings, train_model
 from crysjepa.runtime.files import file_hash
+from crysjepa.runtime.progress import Progress
 
 KIND = "flow-generator"
 STEPS = 64

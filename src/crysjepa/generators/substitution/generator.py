@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
-from crysjepa.generators.base import Draws, Progress, Samples, Untrained
+from crysjepa.generators.base import Draws, Samples, Untrained
 from crysjepa.generators.constraints import Constraints, element_shares, symbols
 from crysjepa.generators.substitution.parents import Parents
 from crysjepa.generators.substitution.proposals import Proposals, SubstitutionConfig, Swaps
 from crysjepa.generators.substitution.volumes import best_scales, element_sizes, scaled, swapped
 from crysjepa.jepa.crys_jepa import CrysJepa
+from crysjepa.runtime.progress import Progress
 from crysjepa.runtime.worker_pool import WorkerPool
 
 _EXHAUSTED = "no draw gave something new that obeys: the parents hold too few different crystals for it"

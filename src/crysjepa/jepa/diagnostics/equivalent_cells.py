@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from crysjepa.core.canonical import MAX_ATOMIC_NUMBER, canonicalise
 from crysjepa.core.crystals import Crystals
 from crysjepa.jepa.crys_jepa import CrysJepa
+from crysjepa.runtime.progress import Progress
 
 NUM_REDESCRIBED = 300
 """Crystals that are described otherwise, at most."""
@@ -105,7 +105,7 @@ def measure_dependence(
     *,
     seed: int = 0,
     device: str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Dependence]:
     """Movements for every change of :mod:`crysjepa.jepa.diagnostics.equivalent_cells`, of a sample of "
     "``crystals``.
@@ -147,7 +147,7 @@ def embed_each(
     crystals: Crystals,
     *,
     device: str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Crystals, Floats, dict[str, str]]:
     """Crystals that could be embedded, their embeddings (B, D), and ``{id: reason}`` for the others.
 

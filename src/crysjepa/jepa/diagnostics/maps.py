@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pymatgen.core import Element
 
 from crysjepa.core.crystals import Crystals
-from crysjepa.jepa.crys_jepa import CrysJepa, Progress
+from crysjepa.jepa.crys_jepa import CrysJepa
+from crysjepa.runtime.progress import Progress
 
 NEIGHBOURS = 15
 FEWEST = NEIGHBOURS + 1

@@ -8,7 +8,7 @@ were never seen, and whether they stay where they are when the same crystal is d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -25,8 +25,8 @@ from crysjepa.jepa.diagnostics.equivalent_cells import (
     measure_dependence,
 )
 from crysjepa.jepa.diagnostics.readouts import Readout, compare_readouts, hold_out_systems
+from crysjepa.runtime.progress import Progress, StageProgress
 
-Report = Callable[[str, int, int], None]
 Floats = NDArray[np.float64]
 
 LOW_RANK = 0.05
@@ -102,7 +102,7 @@ def diagnose_model(
     *,
     seed: int = 0,
     device: str = "cpu",
-    progress: Report | None = None,
+    progress: StageProgress | None = None,
 ) -> Diagnosis:
     """Measure all of it.
 
@@ -121,7 +121,7 @@ def diagnose_model(
         If fewer than two crystals can be embedded.
     """
 
-    def stage(name: str) -> Callable[[int, int], None] | None:
+    def stage(name: str) -> Progress | None:
         return None if progress is None else (lambda done, total: progress(name, done, total))
 
     kept, embeddings, failures = embed_each(model, crystals, device=device, progress=stage("embed"))

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crysjepa.core.crystals import Crystals
-from crysjepa.ranking.embedders import Embedded, Embedder, Progress
+from crysjepa.ranking.embedders import Embedded, Embedder
 from crysjepa.runtime.files import write_parquet
 from crysjepa.runtime.processes import in_processes
+from crysjepa.runtime.progress import Progress
 from crysjepa.runtime.time_limit import TimeLimitExceeded, time_limit
 
 CHUNK = 50

@@ -25,9 +25,10 @@ from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import reduced_cell
 from crysjepa.nn.geometry import num_images
 from crysjepa.ranking.context import RankerContext
-from crysjepa.ranking.embedders import SKEWED, Embedded, Progress
+from crysjepa.ranking.embedders import SKEWED, Embedded
 from crysjepa.ranking.jepa import MeanDistance, skipped
 from crysjepa.ranking.reference_index import ReferenceIndex
+from crysjepa.runtime.progress import Progress
 
 STRUCTURE, COMPOSITION = 61, 132
 
