@@ -33,7 +33,7 @@ from crysjepa.core.candidates import CandidateTable
 from crysjepa.generators.constraints import Constraints
 from crysjepa.generators.registry import GeneratorOptions
 from crysjepa.nn.training import TrainSettings
-from crysjepa.report.wording import RATE_LETTERS
+from crysjepa.report.rate_names import RATE_LETTERS
 from crysjepa.runtime.files import (
     file_hash,
     read_json,

@@ -6,7 +6,8 @@ from typing import Any
 
 from plan import NO_FORMULA_TWICE
 
-from crysjepa.report.wording import RATE_LETTERS, rate_with_interval
+from crysjepa.report.rate_names import RATE_LETTERS
+from crysjepa.report.wording import rate_with_interval
 
 
 def page(found: dict[str, Any]) -> str:

@@ -30,7 +30,8 @@ from typing import Any
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.energy.limits import within
-from crysjepa.report.wording import RATE_LETTERS, number, rate_with_interval
+from crysjepa.report.rate_names import RATE_LETTERS
+from crysjepa.report.wording import number, rate_with_interval
 from crysjepa.weights import shipped
 
 FIRST = (

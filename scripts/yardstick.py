@@ -29,8 +29,9 @@ from crysjepa.core.candidates import CandidateTable
 from crysjepa.energy.limits import within
 from crysjepa.evaluation.protocol import preset
 from crysjepa.evaluation.rates import crystal_metrics, wilson_interval
+from crysjepa.report.rate_names import RATE_LETTERS
 from crysjepa.report.style import INK, house_style, save_figure
-from crysjepa.report.wording import RATE_LETTERS, rate_with_interval
+from crysjepa.report.wording import rate_with_interval
 from crysjepa.runtime.files import read_json, write_text
 
 STABLE = 0.1

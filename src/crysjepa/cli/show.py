@@ -152,7 +152,7 @@ def show_ranking(done: Screened, by: str, *, most: int = 20) -> None:
 
 def show_metrics(rows: Sequence[Mapping[str, Any]]) -> None:
     """A line for each of the evaluated sets: its rates in percent, a dash where a rate is unknown."""
-    from crysjepa.report.wording import RATE_LETTERS
+    from crysjepa.report.rate_names import RATE_LETTERS
 
     table = Table("% of all", box=None, pad_edge=False, collapse_padding=True)
     for name in ("n", *RATE_LETTERS.values()):  # words are not broken, however narrow the window

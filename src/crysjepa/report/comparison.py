@@ -16,26 +16,12 @@ from crysjepa.report.embedding import Table
 from crysjepa.report.evaluation import interval_text, mean_std, page, points
 from crysjepa.report.evaluation_figures import energies_figure, plane_figure
 from crysjepa.report.page import inline_svg
+from crysjepa.report.rate_names import COLUMNS
 from crysjepa.report.results import plain, real
 from crysjepa.report.style import save_figure
 from crysjepa.report.wording import flat, percent
 from crysjepa.runtime.files import read_json, write_parquet, write_text
 
-COLUMNS = {
-    "stable": "S",
-    "novel": "N",
-    "unique": "U",
-    "valid": "V",
-    "sun": "S.U.N.",
-    "vsun": "V.S.U.N.",
-    "vsun_new_formula": "V.S.U.N., new formula",
-    "vsun_supported": "and supported",
-    "sun_at_0": "S.U.N. at 0",
-    "vsun_at_0": "V.S.U.N. at 0",
-    "new_prototype": "new prototypes",
-    "converged": "converged",
-}
-"""Columns of the table, as Table 1 of the paper has them and beyond."""
 CAPTIONS = {
     "plane": "Stability against novelty with Wilson 95 % intervals, as in Fig. 1(a) of the paper.",
     "energies": "Energies above hull, as in Fig. 4 of the paper. The dashed line is the limit of stability.",

@@ -15,27 +15,11 @@ from crysjepa.report.cards import phases
 from crysjepa.report.embedding import Table
 from crysjepa.report.evaluation_figures import Point, energies_figure, plane_figure
 from crysjepa.report.page import inline_svg, page_environment
+from crysjepa.report.rate_names import NAMES
 from crysjepa.report.results import numbers, plain, real, truths
 from crysjepa.report.wording import flat, number, percent
 from crysjepa.runtime.files import read_json, write_text
 
-NAMES = {
-    "valid": "V: valid",
-    "stable": "S: stable",
-    "unique": "U: unique",
-    "novel": "N: novel",
-    "sun": "S.U.N.",
-    "vsun": "V.S.U.N.",
-    "vsun_new_formula": "V.S.U.N., of a formula not known",
-    "vsun_supported": "the same, where the hull is supported and gives no warning",
-    "new_formula": "unique, novel, of a formula not known",
-    "stable_at_0": "S at 0 eV/atom",
-    "sun_at_0": "S.U.N. at 0 eV/atom",
-    "vsun_at_0": "V.S.U.N. at 0 eV/atom",
-    "new_prototype": "unique, novel, and of a new prototype",
-    "converged": "relaxation converged",
-}
-"""What each rate is called where there is room."""
 _MAX_REASONS = 15
 _MAX_LOOKED = 50
 

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from crysjepa.report.figures import place_labels
+from crysjepa.report.rate_names import RATE_LETTERS
 from crysjepa.report.results import plain
 from crysjepa.report.style import INK, LINE, ROUND_COLOURS, ROUND_MARKERS, in_house_style
 from crysjepa.report.wording import Along
 
 _MAX_NAME = 28
-_CURVES = {"stable": "S", "novel": "N", "sun": "S.U.N.", "vsun": "V.S.U.N."}
 Interval = tuple[float, float]
 
 
@@ -99,7 +99,7 @@ def tradeoff_figure(curves: Mapping[str, Any], along: Along) -> Figure | None:
     ``curves`` has ``percentiles`` and, for each rate that there is, ``rates[name]`` as fractions and
     ``intervals[name]`` as pairs. None without a rate.
     """
-    shown = [name for name in _CURVES if curves["rates"].get(name)]
+    shown = [name for name in ("stable", "novel", "sun", "vsun") if curves["rates"].get(name)]
     if not shown:
         return None
     figure = Figure(figsize=(7.6, 4.6), layout="constrained")
@@ -111,7 +111,7 @@ def tradeoff_figure(curves: Mapping[str, Any], along: Along) -> Figure | None:
         colour = ROUND_COLOURS[i % 6]
         axes.fill_between(x, band[:, 0], band[:, 1], color=colour, alpha=0.18, linewidth=0)
         axes.plot(
-            x, y, color=colour, lw=1.8, marker=ROUND_MARKERS[i % 6], markersize=4.5, label=_CURVES[name]
+            x, y, color=colour, lw=1.8, marker=ROUND_MARKERS[i % 6], markersize=4.5, label=RATE_LETTERS[name]
         )
     axes.set_xlabel(f"crystals {along.those_first}, % of those that have one")
     axes.set_ylabel("% of these crystals")

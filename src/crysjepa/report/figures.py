@@ -16,7 +16,8 @@ from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from crysjepa.energy.limits import within
-from crysjepa.report.results import RATES, Round, numbers, plain, rate_interval, real
+from crysjepa.report.rate_names import RATES
+from crysjepa.report.results import Round, numbers, plain, rate_interval, real
 from crysjepa.report.style import HIGHLIGHT, INK, LINE, PAPER, ROUND_COLOURS, ROUND_MARKERS, in_house_style
 
 _MAX_NAME = 24

@@ -21,8 +21,8 @@ from crysjepa.energy.support import SUPPORT_SAYS
 from crysjepa.report.cards import formula_of, make_card
 from crysjepa.report.figures import hull_figure, map_figure, rates_figure
 from crysjepa.report.funnel import funnel, near_misses, passed, reasons, shortlist
+from crysjepa.report.rate_names import RATES
 from crysjepa.report.results import (
-    RATES,
     Results,
     plain,
     rate_interval,

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from crysjepa.core.candidates import CandidateTable
+from crysjepa.report.rate_names import RATES
 
 MADE_BY = {
     "candidates.parquet": "crysjepa discover",
@@ -25,19 +26,6 @@ MADE_BY = {
     "run.json": "crysjepa discover",
 }
 """The files a report needs, and the verb that makes each."""
-
-RATES = {
-    "valid": "Valid",
-    "stable": "Stable",
-    "unique": "Unique",
-    "novel": "Novel",
-    "sun": "S.U.N.",
-    "vsun": "V.S.U.N.",
-    "vsun_new_formula": "new formula",
-    "vsun_supported": "and supported",
-}
-"""The rates of a round in ``metrics.json``, each a fraction of all its crystals; the last two are of V.S.U.N.
-crystals of a formula not known, and of those of them where the hull is supported and gives no warning."""
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from crysjepa.report.embedding import Table
 from crysjepa.report.evaluation import page
 from crysjepa.report.evaluation_figures import energies_figure, tradeoff_figure
 from crysjepa.report.page import inline_svg
+from crysjepa.report.rate_names import RATE_LETTERS
 from crysjepa.report.results import numbers, plain, real
 from crysjepa.report.style import save_figure
 from crysjepa.report.wording import Along, flat, percent, significant
 from crysjepa.runtime.files import read_json, write_parquet, write_text
 
-_COLUMNS = {"stable": "S", "novel": "N", "unique": "U", "sun": "S.U.N.", "vsun": "V.S.U.N."}
 _KEPT = ("structure_distance", "composition_distance", "no_fingerprint")
 
 
@@ -64,7 +64,7 @@ def write_tradeoff(folder: Path, table: CandidateTable) -> Path:
     first, last = ({k: v[at] for k, v in curves["rates"].items()} for at in (0, -1))
     share = curves["percentiles"][0]
     said = [
-        f"{_COLUMNS[k]} {percent(first[k])} among the {share} % {along.those_first}, "
+        f"{RATE_LETTERS[k]} {percent(first[k])} among the {share} % {along.those_first}, "
         f"{percent(last[k])} in all"
         for k in ("stable", "novel")
         if k in first
@@ -93,13 +93,13 @@ def write_tradeoff(folder: Path, table: CandidateTable) -> Path:
 def _table(curves: dict[str, object], along: Along) -> Table:
     rates = curves["rates"]
     assert isinstance(rates, dict)
-    names = [k for k in _COLUMNS if k in rates]
+    names = [k for k in ("stable", "novel", "unique", "sun", "vsun") if k in rates]
     lists = [curves[k] for k in ("percentiles", "num", "distances")]
     rows = []
     for at, (percentile, num, distance) in enumerate(zip(*lists, strict=True)):
         rows.append(
             (f"{percentile} %", f"{num:,}", significant(distance), *(percent(rates[k][at]) for k in names))
         )
-    columns = (along.first, "crystals", along.name, *(_COLUMNS[k] for k in names))
+    columns = (along.first, "crystals", along.name, *(RATE_LETTERS[k] for k in names))
     note = f"Of the crystals {along.those_first}, up to each percentile."
     return Table("Cumulative rates", columns, rows, note)

@@ -16,17 +16,6 @@ from crysjepa.energy.limits import within
 from crysjepa.report.funnel import oversample
 from crysjepa.report.results import Results, Round, numbers, plain, real, truths
 
-RATE_LETTERS = {
-    "valid": "V",
-    "stable": "S",
-    "unique": "U",
-    "novel": "N",
-    "sun": "S.U.N.",
-    "vsun": "V.S.U.N.",
-    "vsun_new_formula": "new formula",
-    "vsun_supported": "and supported",
-}
-"""The rates as a table's columns have them."""
 _DISTANCES = {"jepa-distance": "distance D_C", "fingerprint": "distance of fingerprints"}
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
