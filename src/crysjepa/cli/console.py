@@ -14,17 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
 from crysjepa import __version__
+from crysjepa.runtime.bars import bars
 from crysjepa.runtime.notes import ReadNote, UsageError
 from crysjepa.runtime.progress import Lines, Log, StageProgress
 
@@ -119,33 +112,13 @@ def progress(folder: Path | None = None) -> Iterator[StageProgress]:
         if not errors.is_terminal:
             yield lines.report
             return
-        with _bars() as bar:
+        with bars(errors) as bar:
 
             def both(stage: str, done: int, total: int) -> None:
                 bar(stage, done, total)
                 lines.report(stage, done, total)
 
             yield both
-
-
-@contextmanager
-def _bars() -> Iterator[StageProgress]:
-    columns = (
-        TextColumn("{task.description:<28}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=errors, transient=False) as bars:
-        tasks: dict[str, Any] = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
-
-        yield report
 
 
 def text(value: Any) -> Text:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -26,6 +26,7 @@ from crysjepa.evaluation.protocol import Protocol, Trust
 from crysjepa.generators.constraints import Constraints
 from crysjepa.generators.registry import GeneratorOptions
 from crysjepa.relaxation.relax import RelaxSettings
+from crysjepa.runtime.bars import shown
 from crysjepa.runtime.progress import StageProgress
 from crysjepa.workflows import evaluate as evaluating
 from crysjepa.workflows import generate as generating
@@ -88,11 +89,11 @@ def generate(
     :func:`crysjepa.workflows.generate.generate`.
     """
     wanted = Constraints.parse(elements, exclude_elements, chemical_system, max_sites, distinct)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, shown(progress) as report:
         out = Path(folder) / "generated.parquet"
         generating.generate(
             num, out, generator=generator, options=options, constraints=wanted, seed=seed, device=device,
-            progress=progress,
+            progress=report,
         )  # fmt: skip
         return CandidateTable.read(out)
 
@@ -112,10 +113,10 @@ def rank(
     :func:`crysjepa.workflows.screen.screen`.
     """
     table = read(source)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, shown(progress) as report:
         there, out = Path(folder) / "candidates.parquet", Path(folder) / "ranked.parquet"
         table.write(there)
-        screening.screen(there, reference, out, by=by, hull=hull, device=device, progress=progress)
+        screening.screen(there, reference, out, by=by, hull=hull, device=device, progress=report)
         return screening.with_ranking(pq.read_table(out), table)
 
 
@@ -132,12 +133,10 @@ def relax(
     ``metadata`` says which force field the energies are of, so that :func:`evaluate` does not relax again.
     See :func:`crysjepa.workflows.relax.relax`.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, shown(progress) as report:
         there, out = Path(folder) / "candidates.parquet", Path(folder) / "relaxed.parquet"
         read(source).write(there)
-        relaxing.relax(
-            there, out, force_field=force_field, settings=settings, device=device, progress=progress
-        )
+        relaxing.relax(there, out, force_field=force_field, settings=settings, device=device, progress=report)
         return CandidateTable.read(out)
 
 
@@ -204,16 +203,10 @@ def evaluate(
     Crystals of :func:`relax` are judged by the energies they have. See
     :func:`crysjepa.workflows.evaluate.evaluate`.
     """
-    folder = Path(tempfile.mkdtemp(prefix="crysjepa-"))
-    try:
-        metrics = evaluating.evaluate(
-            _on_disk(source, folder), folder / "result", reference=reference, hull=hull, protocol=protocol,
-            finetuned_on=finetuned_on, device=device, processes=processes, progress=progress,
-        )  # fmt: skip
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return Evaluation(folder / "result", metrics)
+    return _evaluation(
+        evaluating.evaluate, source, progress, reference=reference, hull=hull, protocol=protocol,
+        finetuned_on=finetuned_on, device=device, processes=processes,
+    )  # fmt: skip
 
 
 def compete(
@@ -231,12 +224,20 @@ def compete(
 
     As ``crysjepa compete`` does it. See :func:`crysjepa.workflows.evaluate.compete`.
     """
+    return _evaluation(
+        evaluating.compete, source, progress, reference=reference, hull=hull, protocol=protocol,
+        trust=trust, device=device, processes=processes,
+    )  # fmt: skip
+
+
+def _evaluation(
+    verb: Callable[..., dict[str, Any]], source: Readable, progress: StageProgress | None, **options: Any
+) -> Evaluation:
+    """A verb that judges, into a folder of its own that goes when its result does."""
     folder = Path(tempfile.mkdtemp(prefix="crysjepa-"))
     try:
-        metrics = evaluating.compete(
-            _on_disk(source, folder), folder / "result", reference=reference, hull=hull, protocol=protocol,
-            trust=trust, device=device, processes=processes, progress=progress,
-        )  # fmt: skip
+        with shown(progress) as report:
+            metrics = verb(_on_disk(source, folder), folder / "result", progress=report, **options)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
