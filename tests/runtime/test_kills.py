@@ -1,4 +1,7 @@
-"""Killed at any point, a verb goes on and ends in the same bytes. ``CRYSJEPA_KILLS=50`` before a release."""
+"""Killed at any point, a verb goes on and ends in the same bytes: ``CRYSJEPA_KILLS=50`` before a release.
+
+Minutes, so by default nothing is killed here; ``tests/discovery`` kills a run once.
+"""
 
 import json
 import os
@@ -8,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-KILLS = int(os.environ.get("CRYSJEPA_KILLS", "1"))
+KILLS = int(os.environ.get("CRYSJEPA_KILLS", "0"))
 DRIVER = Path(__file__).parents[1] / "helpers" / "kills.py"
 
 
+@pytest.mark.skipif(not KILLS, reason="CRYSJEPA_KILLS says how often")
 @pytest.mark.timeout(60 + 120 * KILLS)
 @pytest.mark.parametrize("verb", ["discover", "evaluate", "train", "pretrain"])
 def test_a_verb_that_is_killed_goes_on_to_the_same_bytes(verb, tiny, tmp_path):
