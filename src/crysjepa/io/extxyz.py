@@ -14,6 +14,7 @@ from crysjepa.core.crystals import why_no_crystal
 from crysjepa.core.moments import of_atoms
 from crysjepa.io.cif.blocks import MAX_SITES, RawCrystal, ReadError, atomic_number, brief
 from crysjepa.io.entry import Entry, check_numbers, own_name, reason_of
+from crysjepa.io.parquet_files import elements
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -140,6 +141,9 @@ def _parsed(lines: list[str]) -> Atoms:
         first = columns["species"].start
         for row in rows:
             row[first] = {"D": "H", "T": "H"}.get(row[first], row[first])
+    for name in ("Z", "numbers"):  # ASE takes 17.5 for 17
+        if name in columns and columns[name] in numeric:
+            elements(np.array([row[columns[name].start] for row in rows], dtype=float))
     both = "species" in columns and ("Z" in columns or "numbers" in columns)
     body = [" ".join(row) for row in rows]
     with warnings.catch_warnings():
