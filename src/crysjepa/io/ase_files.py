@@ -146,6 +146,12 @@ def read_db(path: Path, stem: str) -> list[Entry]:
     ReadError
         If the file is no such database.
     """
+    waiting = path.with_name(f"{path.name}-wal")
+    if waiting.exists() and waiting.stat().st_size:
+        raise ReadError(
+            f"rows may stand in {waiting.name}, not yet in the database: let the program that writes it end, "
+            f"or run sqlite3 {path.name} 'PRAGMA wal_checkpoint(TRUNCATE)'"
+        )
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
             db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_CRYSTAL_BYTES)
