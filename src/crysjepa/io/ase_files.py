@@ -17,9 +17,11 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crysjepa.core.moments import checked
 from crysjepa.io.cif.blocks import MAX_CRYSTAL_BYTES, MAX_SITES, ReadError, brief
 from crysjepa.io.entry import Entry, own_name, reason_of
 from crysjepa.io.extxyz import crystal_of, scalars
+from crysjepa.io.parquet_files import elements
 
 _MAX_FRAMES = 50_000_000
 _DTYPES = ("float64", "float32", "int64", "int32", "int16", "int8", "uint8", "bool")
@@ -79,6 +81,9 @@ def _frame(handle: IO[bytes], offset: int, size: int) -> dict[str, Any]:
             found[key[:-1]] = value
         else:
             found[key] = value
+    calculated = found.get("calculator")
+    if isinstance(calculated, Mapping) and isinstance(stored := calculated.get("magmoms."), Mapping):
+        found["calculated_magmoms"] = _array(handle, stored["ndarray"], little, size)
     return found
 
 
@@ -109,7 +114,7 @@ def _traj_entry(name: str, frame: dict[str, Any]) -> Entry:
         frame["cell"],
         frame.get("pbc", True),
         info,
-        frame.get("magmoms"),
+        frame.get("calculated_magmoms", frame.get("magmoms")),
     )
 
 
@@ -118,12 +123,12 @@ def _of_arrays(
 ) -> Entry:
     from ase import Atoms
 
-    atoms = Atoms(numbers=numbers, positions=np.array(positions, float), cell=cell, pbc=pbc, info=info)
-    if magmoms is not None and len(magmoms) == len(atoms):
-        atoms.set_initial_magnetic_moments(magmoms)
+    whole = elements(np.asarray(numbers, dtype=float))
+    atoms = Atoms(numbers=whole, positions=np.array(positions, float), cell=cell, pbc=pbc, info=info)
     extra = {k: v for k, v in scalars(atoms).items() if k not in ("id", "material_id")}
     try:
-        return Entry(name, crystal_of(atoms), extra=extra)
+        crystal = crystal_of(atoms)._replace(magmoms=checked(magmoms, len(atoms)))
+        return Entry(name, crystal, extra=extra)
     except ReadError as error:
         return Entry(name, None, str(error), extra)
 
@@ -141,6 +146,12 @@ def read_db(path: Path, stem: str) -> list[Entry]:
     ReadError
         If the file is no such database.
     """
+    waiting = path.with_name(f"{path.name}-wal")
+    if waiting.exists() and waiting.stat().st_size:
+        raise ReadError(
+            f"rows may stand in {waiting.name}, not yet in the database: let the program that writes it end, "
+            f"or run sqlite3 {path.name} 'PRAGMA wal_checkpoint(TRUNCATE)'"
+        )
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
             db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_CRYSTAL_BYTES)

@@ -14,12 +14,15 @@ from crysjepa.core.crystals import why_no_crystal
 from crysjepa.core.moments import of_atoms
 from crysjepa.io.cif.blocks import MAX_SITES, RawCrystal, ReadError, atomic_number, brief
 from crysjepa.io.entry import Entry, check_numbers, own_name, reason_of
+from crysjepa.io.parquet_files import elements
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 MAX_LINE = 4_000_000
 """Characters of the longest line that is looked at."""
+_PERIODIC = ("t", "true", "1", "yes", "y", ".true.")
+_NOT_PERIODIC = ("f", "false", "0", "no", "n", "none", ".false.")
 _DEFAULT = "species:S:1:pos:R:3"
 
 
@@ -131,6 +134,7 @@ def _parsed(lines: list[str]) -> Atoms:
         raise ReadError(f"unparsable frame: {width} values an atom are declared, a line has {len(short)}")
     if any(len(line) > MAX_LINE for line in lines):
         raise ReadError(f"a line has more than {MAX_LINE} characters")
+    _check_header(lines[1])
     cell = re.search(r"""lattice\s*=\s*["']([^"']*)""", lines[1], re.IGNORECASE)
     words = [
         w for row, line in zip(rows, lines[2:], strict=True) if "_" in line for s in numeric for w in row[s]
@@ -140,6 +144,9 @@ def _parsed(lines: list[str]) -> Atoms:
         first = columns["species"].start
         for row in rows:
             row[first] = {"D": "H", "T": "H"}.get(row[first], row[first])
+    for name in ("Z", "numbers"):  # ASE takes 17.5 for 17
+        if name in columns and columns[name] in numeric:
+            elements(np.array([row[columns[name].start] for row in rows], dtype=float))
     both = "species" in columns and ("Z" in columns or "numbers" in columns)
     body = [" ".join(row) for row in rows]
     with warnings.catch_warnings():
@@ -154,6 +161,26 @@ def _parsed(lines: list[str]) -> Atoms:
     if both and named != atoms.numbers.tolist():
         raise ReadError("species and Z name other elements")
     return atoms
+
+
+def _check_header(comment: str) -> None:
+    """Raise where the lattice is there twice, or ``pbc`` is in words that ASE takes for true."""
+    bare = re.sub(r"""=\s*("(?:[^"\\]|\\.)*"|'[^']*')""", "= ", comment)
+    keys = [key.lower() for key in re.findall(r"(?:^|\s)([^\s=]+)\s*=", bare)]
+    if keys.count("lattice") > 1:
+        raise ReadError("the lattice is there twice: which one holds?")
+    found = re.findall(
+        r"""(?:^|\s)(pbc)\s*=\s*(?:"([^"]*)"|'([^']*)'|[\[{]([^\]}]*)|(\S+))""", comment, re.IGNORECASE
+    )
+    if keys.count("pbc") > 1 or len(found) > 1:
+        raise ReadError("pbc is there twice: which one holds?")
+    for _, *values in found:
+        text = next((v for v in values if v), "")
+        words = re.split(r"[\s,\[\]{}]+", text.strip(" []{}").lower())
+        if any(word in _NOT_PERIODIC for word in words):
+            raise ReadError("not periodic in all three directions")
+        if len(words) not in (1, 3) or any(word not in _PERIODIC for word in words):
+            raise ReadError(f"pbc is {text[:40]!r}: write T or F for each direction")
 
 
 def _ids(comment: str) -> tuple[str, ...]:

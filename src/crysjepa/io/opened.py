@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+from collections.abc import Callable
 from typing import IO, Any
 
 from crysjepa.io.cif.blocks import ReadError
@@ -41,9 +42,9 @@ def unpacked(handle: IO[bytes], compression: str, packed: int) -> io.BufferedRea
     if compression == "gzip":
         source = gzip.GzipFile(fileobj=handle)
     elif compression == "bz2":
-        source = bz2.BZ2File(handle)
+        source = _Streams(handle, bz2.BZ2Decompressor)
     elif compression == "xz":
-        source = _Xz(handle)
+        source = _Streams(handle, lambda: lzma.LZMADecompressor(memlimit=_MAX_XZ_MEMORY))
     elif compression == "zstd":
         import pyarrow as pa
 
@@ -53,21 +54,21 @@ def unpacked(handle: IO[bytes], compression: str, packed: int) -> io.BufferedRea
     return io.BufferedReader(Bounded(source, packed), 1 << 20)
 
 
-class _Xz:
-    """As ``lzma.LZMAFile``, which does not limit the memory that a file may ask for."""
+class _Streams:
+    """Streams one after another. ``lzma.LZMAFile`` and ``bz2.BZ2File`` would pass over what is no stream
+    behind the first, and the former does not limit the memory that a file may ask for.
+    """
 
-    def __init__(self, handle: IO[bytes]) -> None:
-        self._handle = handle
-        self._decoder = self._new()
-
-    @staticmethod
-    def _new() -> lzma.LZMADecompressor:
-        return lzma.LZMADecompressor(memlimit=_MAX_XZ_MEMORY)
+    def __init__(self, handle: IO[bytes], new: Callable[[], Any]) -> None:
+        self._handle, self._new = handle, new
+        self._decoder = new()
 
     def read(self, size: int) -> bytes:
         while True:
-            if self._decoder.eof:  # several streams may stand one after another
-                rest = self._decoder.unused_data.lstrip(b"\0") or self._handle.read(1 << 16)
+            if self._decoder.eof:
+                rest = self._decoder.unused_data.lstrip(b"\0")
+                while not rest and (more := self._handle.read(1 << 16)):
+                    rest = more.lstrip(b"\0")
                 if not rest:
                     return b""
                 self._decoder, data = self._new(), rest
@@ -76,4 +77,4 @@ class _Xz:
                 if not data and self._decoder.needs_input:
                     raise EOFError("the file ends before its end-of-stream marker")
             if out := self._decoder.decompress(data, size):
-                return out
+                return bytes(out)

@@ -101,7 +101,12 @@ def _jarvis(data: Mapping[str, Any]) -> RawCrystal:
         raise ReadError(f"{len(data['elements'])} sites (limit {MAX_SITES})")
     numbers = np.array([atomic_number(str(e)) for e in data["elements"]], dtype=np.int64)
     lattice, coords = _floats(data["lattice_mat"]), _floats(data["coords"])
-    return _raw(numbers, _fractional(coords, lattice) if data.get("cartesian") else coords, lattice)
+    cartesian = data.get("cartesian")
+    if isinstance(cartesian, str):
+        if cartesian.lower() not in ("true", "false"):
+            raise ReadError(f"cartesian is {cartesian[:40]!r}, neither true nor false")
+        cartesian = cartesian.lower() == "true"
+    return _raw(numbers, _fractional(coords, lattice) if cartesian else coords, lattice)
 
 
 def _floats(values: Any) -> NDArray[np.float64]:

@@ -58,7 +58,7 @@ def poscar(text: str) -> RawCrystal:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            read = Poscar.from_str(text, read_velocities=False)
+            read = Poscar.from_str(_with_factor(text), read_velocities=False)
         except Exception as error:  # a parser of free text raises anything; the reason is kept
             raise ReadError(f"unparsable POSCAR: {brief(error)}") from error
     if not read.true_names:
@@ -67,5 +67,52 @@ def poscar(text: str) -> RawCrystal:
     for site in structure:
         if isinstance(site.specie, DummySpecies):
             raise ReadError(f"{site.species_string!r} is not an element")
+    _check_extent(text, len(structure))
     numbers = np.array([site.specie.Z for site in structure], dtype=np.int64)
     return RawCrystal(numbers, np.array(structure.frac_coords), np.array(structure.lattice.matrix))
+
+
+def _with_factor(text: str) -> str:
+    """The same POSCAR, a volume (a negative scale) as the factor that it means.
+
+    pymatgen multiplies Cartesian coordinates by the negative number itself.
+    """
+    lines = text.split("\n")
+    if len(lines) < 5 or not (scale := float(lines[1])) < 0:
+        return text
+    volume = abs(np.linalg.det(np.array([line.split() for line in lines[2:5]], dtype=float)))
+    if not volume > 0:
+        raise ReadError("singular cell (volume 0)")
+    return "\n".join([lines[0], repr(float(np.cbrt(-scale / volume))), *lines[2:]])
+
+
+def _check_extent(text: str, sites: int) -> None:
+    """Raise where a POSCAR of which ``sites`` were read names more elements than it counts, or lists more."""
+    lines = [line.partition("#")[0].split() for line in text.split("\n")]
+    start = next(i for i in range(5, len(lines)) if lines[i] and lines[i][0].isdigit())
+    stop = next(i for i in range(start, len(lines)) if not (lines[i] and lines[i][0].isdigit()))
+    symbols, counts = (sum(map(len, part)) for part in (lines[5:start], lines[start:stop]))
+    if symbols and symbols != counts:
+        raise ReadError(f"the POSCAR names {symbols} elements and counts {counts}")
+    first = stop + 1 + (lines[stop][0][0] in "sS")
+    after = lines[first + sites :]
+    if after and len(after[0]) >= 3 and all(_is_number(word) for word in after[0][:3]):
+        raise ReadError(f"the POSCAR counts {sites} sites and lists more")
+    if any(
+        _is_number(after[i][0]) and all(_is_lattice_row(row) for row in after[i + 1 : i + 4])
+        for i in range(len(after) - 4)
+        if len(after[i]) == 1 and after[i + 4] and not _is_number(after[i + 4][0])
+    ):
+        raise ReadError("a second POSCAR follows the first: one file holds one")
+
+
+def _is_lattice_row(words: list[str]) -> bool:
+    return len(words) == 3 and all(map(_is_number, words))
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

@@ -121,6 +121,8 @@ def _torch_entries(arrays: dict[str, NDArray[np.float64]], stem: str) -> list[En
         raise ReadError("num_atoms is negative, or its evaluations disagree")
     types = arrays["atom_types"]
     if types.shape not in ((sites,), (runs, sites)) and types.size:  # scores of elements
+        if types.shape[-1] > 118:
+            raise ReadError(f"atom_types has scores of {types.shape[-1]} kinds; there are 118 elements")
         best = types.max(axis=-1, keepdims=True)
         told = (types == best).sum(axis=-1) == 1  # neither NaN nor a tie
         types = np.where(told, types.argmax(axis=-1) + 1.0, np.nan)
@@ -134,16 +136,21 @@ def _torch_entries(arrays: dict[str, NDArray[np.float64]], stem: str) -> list[En
 
     coords = shaped(arrays["frac_coords"], runs, sites, 3)
     numbers = shaped(types, runs, sites)
+    both = {"lengths", "angles"} <= set(arrays)
     if "lattices" in arrays:
         cells = shaped(arrays["lattices"], runs, batch, 3, 3)
-    else:
-        lengths, angles = (shaped(arrays[k], runs, batch, 3) for k in ("lengths", "angles"))
+    parameters = [shaped(arrays[k], runs, batch, 3) for k in ("lengths", "angles") if both]
 
     def crystal(run: int, i: int, span: slice) -> RawCrystal:
         x = coords[run, span]
         if (np.abs(x) <= MAX_COORDINATE).all():  # wrapped, absurd ones would pass for sound
             x = (x - np.floor(x)) % 1.0
-        cell = cells[run, i] if "lattices" in arrays else cell_of(lengths[run, i], angles[run, i])
+        if parameters:
+            cell = cell_of(parameters[0][run, i], parameters[1][run, i])
+        if "lattices" in arrays:
+            if parameters and not _same_shape(cells[run, i], cell):
+                raise ReadError("the lattice contradicts the lengths and angles: which one holds?")
+            cell = cells[run, i]
         return RawCrystal(elements(numbers[run, span]), x, cell)
 
     entries = []
@@ -154,6 +161,12 @@ def _torch_entries(arrays: dict[str, NDArray[np.float64]], stem: str) -> list[En
             span = slice(stop - count, stop)
             entries.append(attempt(name, lambda run=run, i=i, span=span: crystal(run, i, span)))  # type: ignore[misc]
     return entries
+
+
+def _same_shape(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    """Whether two lattices (3, 3) have the same lengths and angles, to the precision of float32 and more."""
+    metric = other @ other.T
+    return bool(np.abs(one @ one.T - metric).max() <= 0.01 * metric.max())
 
 
 def _counts(values: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TextIO
 
+import numpy as np
 import pandas as pd
 
 from crysjepa.core.candidates import CandidateTable
@@ -55,11 +56,13 @@ def write_crystals(
 ) -> Written:
     """Write crystals in the format that the name says (:func:`crysjepa.io.output_kind`), all or nothing.
 
-    Cells, sites and their order stay as they are. Parquet keeps everything: rows without a structure, every
-    column, and ``about`` in its metadata. The others have the rows with a structure: CSV in a column ``cif``
-    beside ``material_id`` and the columns; JSON and JSON lines as pymatgen's dictionaries and extended XYZ
-    as frames, with id and columns in ``properties`` and ``info``; CIF as a data block each, named by the id;
-    a folder or zip as a CIF each. A file that is there is replaced; a folder keeps its other files.
+    Cells, sites and their order stay as they are, save that CIF and POSCAR have a left-handed cell with its
+    vectors and coordinates negated, which are the same positions. Parquet keeps everything: rows without a
+    structure, every column, and ``about`` in its metadata. The others have the rows with a structure: CSV in
+    a column ``cif`` beside ``material_id`` and the columns; JSON and JSON lines as pymatgen's dictionaries
+    and extended XYZ as frames, with id and columns in ``properties`` and ``info``; CIF as a data block each,
+    named by the id; a folder or zip as a CIF each. A file that is there is replaced; a folder keeps its other
+    files.
 
     Returns
     -------
@@ -184,7 +187,7 @@ def _write_poscar(crystals: Crystals, columns: list[dict[str, Any]], out: TextIO
 
     (structure,), (id_,) = crystals.to_structures(), crystals.ids
     comment = re.sub(r"[\x00-\x1f\x7f]+", " ", id_).strip() or structure.formula
-    out.write(Poscar(structure, comment=comment).get_str(significant_figures=12))
+    out.write(Poscar(_right_handed(structure), comment=comment).get_str(significant_figures=12))
 
 
 def _write_zip(crystals: Crystals, handle: IO[bytes]) -> None:
@@ -264,6 +267,7 @@ def write_cif(
 def _cif_text(structure: Structure, *, symmetric: bool) -> str:
     from pymatgen.io.cif import CifWriter
 
+    structure = _right_handed(structure)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -272,6 +276,18 @@ def _cif_text(structure: Structure, *, symmetric: bool) -> str:
         except Exception:  # noqa: BLE001 - spglib and pymatgen give up in many ways; the file is then in P1
             pass
         return str(CifWriter(structure, significant_figures=10))
+
+
+def _right_handed(structure: Structure) -> Structure:
+    """The same positions in a right-handed cell: a CIF has but lengths and angles, VASP wants it so.
+
+    With lattice vectors and coordinates negated, each atom stays where it is.
+    """
+    from pymatgen.core import Lattice, Structure
+
+    if np.linalg.det(structure.lattice.matrix) > 0:
+        return structure
+    return Structure(Lattice(-structure.lattice.matrix), structure.species, -structure.frac_coords)
 
 
 def file_names(names: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ gemmi parses the text and knows the space groups; what a file must say, and what
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 import gemmi
@@ -28,6 +29,7 @@ from crysjepa.io.cif.text import (
     parse_block,
     split_blocks,
 )
+from crysjepa.runtime.notes import note
 
 __all__ = [
     "MAX_CRYSTAL_BYTES",
@@ -87,6 +89,8 @@ def read_block(block: Content) -> RawCrystal:
         With the reason why there is none.
     """
     items = items_of(parse_block(block) if isinstance(block, str) else block)
+    if any(tag.startswith("_atom_site_moment") for tag in items.values):
+        note("the magnetic moments in a CIF (_atom_site_moment) are not read")
     rows = _rows(items)
     lattice = _lattice(items)
     possible = possible_groups(_stated(items), lattice @ lattice.T)
@@ -189,6 +193,8 @@ def _check_order(items: Items) -> None:
     groups = set(known("_atom_site_disorder_group")) - {"0"}
     if len(groups) > 1 or any(group.startswith("-") for group in groups):
         raise ReadError("the sites are alternatives of one another (disorder groups)")
+    if len(known("_atom_site_label_alt_id")) > 1:
+        raise ReadError("the sites are alternatives of one another (label_alt_id)")
     modulated = ("_cell_wave_vector", "_space_group_ssg", "_space_group_symop_ssg", "_atom_site_fourier")
     dimensions = [number(text, "a dimension") for text in known("_cell_modulation_dimension")]
     if any(dimensions) or any(tag.startswith(modulated) or "magn_ssg" in tag for tag in items.values):
@@ -223,7 +229,10 @@ def _stated(items: Items) -> Stated:
     operations = magnetic or new or old
     if old and new and old != new and listed_group(old).key != listed_group(new).key:
         raise ReadError("two lists of symmetry operations contradict each other")
-    unread = ("_space_group_symop_generator_xyz", "_space_group_magn", "_magnetic_", "_parent_")
+    unread = (
+        "_space_group_symop_generator_xyz", "_space_group_generator", "_space_group_magn", "_magnetic_",
+        "_parent_",
+    )  # fmt: skip
     if not operations and any(tag.startswith(unread) for tag in items.values):
         raise ReadError("the symmetry operations are not listed")
     if magnetic:
@@ -247,8 +256,34 @@ def _hints(items: Items) -> tuple[str, ...]:
     systems = items.known("_space_group_crystal_system", "_symmetry_cell_setting")
     types = items.known("_space_group_name_schoenflies", "_symmetry_space_group_name_schoenflies")
     multiplicities = items.known("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")
+    letters = items.known(
+        "_atom_site_wyckoff_symbol", "_atom_site_wyckoff_label", "_atom_site_wyckoff_letter"
+    )
+    orders = items.known("_atom_site_symmetry_order", "_atom_site_site_symmetry_order")
     return (
         *(f"the crystal system {s}" for s in systems if s.lower() not in ("triclinic", "anorthic")),
         *(f"the space group {s}" for s in types if s.replace("^", "").upper() not in ("C1", "C11")),
         *(f"a site's multiplicity {m}" for m in multiplicities if gemmi.cif.as_number(m) > 1),
+        *(f"a site's symmetry of order {m}" for m in orders if gemmi.cif.as_number(m) > 1),
+        *(f"the Wyckoff letter {w}" for w in letters if w.strip("1").lower() not in ("a", "")),
+        *(
+            f"{tag} {value}"
+            for tag in items.values
+            if tag.startswith(("_space_group_", "_symmetry_")) and not tag.startswith(_NOT_HINTS)
+            for value in items.known(tag)
+            if re.sub(r"[\s_^]", "", value).lower() not in _TRICLINIC
+        ),
     )
+
+
+_NOT_HINTS = (
+    "_space_group_name_h-m_alt", "_symmetry_space_group_name_h-m", "_space_group_name_h-m_full",
+    "_space_group_name_hall", "_symmetry_space_group_name_hall", "_space_group_it_number",
+    "_symmetry_int_tables_number", "_space_group_it_coordinate_system_code", "_space_group_crystal_system",
+    "_symmetry_cell_setting", "_space_group_name_schoenflies", "_symmetry_space_group_name_schoenflies",
+    "_space_group_symop", "_symmetry_equiv_pos", "_space_group_id", "_symmetry_entry_id",
+    "_space_group_entry_id", "_space_group_wyckoff",
+)  # fmt: skip
+"""What is read elsewhere, or only numbers the rows of a loop."""
+_TRICLINIC = ("p1", "1", "c1", "c11", "p", "ap", "-1", "p-1", "triclinic", "anorthic", "001:p1")
+"""What any crystal without symmetry may say of its lattice, its Laue class or its Patterson function."""

@@ -13,6 +13,8 @@ SAME_SPOT = 0.01
 """Å. Two atoms closer than this stand on one spot."""
 SAME_IMAGE = 0.05
 """Å. Symmetry images of one atom that are closer than this are one atom on a special position."""
+_LEAST_VOLUME = 0.1
+"""Å³ for an atom; real crystals give each some Å³."""
 _THIRDS_TOLERANCE = 1e-4
 
 
@@ -40,10 +42,18 @@ def expand(
                 raise ReadError(f"more than {MAX_SITES} sites")
         rows = np.repeat(np.arange(len(coords)), [len(orbit) for orbit in images])
         frac = np.concatenate(images)
+    check_density(len(frac), lattice)
     if len(met := pairs_within(frac, lattice, SAME_SPOT)):
         spot = ", ".join(f"{x % 1.0:.4g}" if x % 1.0 else "0.0" for x in frac[met[:, 1].min()])
         raise ReadError(f"two atoms on one spot at ({spot})")
     return rows, frac
+
+
+def check_density(sites: int, lattice: NDArray[np.float64]) -> None:
+    """Raise where so many atoms cannot stand apart in the cell; a search would find pairs without end."""
+    volume = abs(float(np.linalg.det(lattice)))
+    if sites > 64 and volume < _LEAST_VOLUME * sites:
+        raise ReadError(f"{sites} atoms in {volume:.2g} Å³: {volume / sites:.2g} Å³ for each")
 
 
 def _exact_thirds(coords: NDArray[np.float64]) -> NDArray[np.float64]:

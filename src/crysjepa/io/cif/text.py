@@ -174,6 +174,9 @@ def items_of(block: gemmi.cif.Block) -> Items:
         if not any(_USED.match(tag.lower()) for tag in tags):
             continue
         cells = [item.pair[1]] if item.loop is None else item.loop.values
+        plain_tags = [tag.lower().replace(".", "_") for tag in tags]
+        if repeated := next((tag for tag in plain_tags if plain_tags.count(tag) > 1), None):
+            raise ReadError(f"{repeated} is there twice in one loop: which one holds?")
         columns = {tag: cells[i :: len(tags)] for i, tag in enumerate(tags)}
         for tag, column in columns.items():
             name = tag.lower().replace(".", "_")

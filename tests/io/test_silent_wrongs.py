@@ -1,0 +1,262 @@
+"""Files that say one thing and could be read as another: each is read as it says, or has a reason."""
+
+import bz2
+import json
+import lzma
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.db import connect
+from ase.io.trajectory import Trajectory
+
+from crysjepa.core.crystals import Crystals
+from crysjepa.io import ReadError, read_crystals, write_crystals
+from crysjepa.runtime.notes import ReadNote
+
+POSCAR = "x\n1.0\n4 0 0\n0 4 0\n0 0 4\nCs Cl\n1 1\nDirect\n0 0 0\n.5 .5 .5\n"
+
+
+def only_reason(path):
+    """The reason of the one row in a file."""
+    table = read_crystals(path)
+    assert len(table) == 1 and table.column("status") == ["failed"]
+    return table.column("reason")[0]
+
+
+# -- POSCAR --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", ["1 0 0\n0 1 0\n0 0 1", "0 1 0\n1 0 0\n0 0 1"])
+def test_a_volume_in_place_of_a_scale_goes_with_cartesian_coordinates(tmp_path, rows):
+    text = f"CsCl\n-64\n{rows}\nCs Cl\n1 1\nCartesian\n0 0 0\n0.5 0.5 0.5\n"
+    (tmp_path / "POSCAR").write_text(text)
+    crystal = read_crystals(tmp_path / "POSCAR").crystals()
+    assert abs(np.linalg.det(crystal.lattices[0])) == pytest.approx(64)
+    np.testing.assert_allclose(crystal.frac_coords[1], 0.5, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        (POSCAR + ".25 .25 .25\n", "counts 2 sites and lists more"),
+        (POSCAR.replace("Cs Cl", "Cs Cl K"), "names 3 elements and counts 2"),
+        (POSCAR + POSCAR, "a second POSCAR follows"),
+        (POSCAR + "\n" + POSCAR, "a second POSCAR follows"),
+    ],
+)
+def test_a_poscar_with_more_than_it_counts(tmp_path, text, reason):
+    (tmp_path / "POSCAR").write_text(text)
+    assert reason in only_reason(tmp_path / "POSCAR")
+
+
+def test_a_poscar_with_velocities_and_selective_dynamics(tmp_path):
+    text = POSCAR.replace("Direct", "Selective dynamics\nDirect") + "\n 0 0 0\n 0.1 0 0\n"
+    (tmp_path / "POSCAR").write_text(text)
+    assert read_crystals(tmp_path / "POSCAR").column("status") == ["ok"]
+
+
+# -- left-handed cells ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.cif", "a.csv", "a.zip", "a.vasp", "a.extxyz", "a.json"])
+def test_a_left_handed_cell_keeps_its_hand(tmp_path, name):
+    lattice = np.array([[0, 5.1, 0.3], [4.2, 0, 0], [0.2, 0, 6.0]])
+    frac = np.array([[0.05, 0.1, 0.2], [0.3, 0.25, 0.6], [0.7, 0.55, 0.85], [0.15, 0.8, 0.4]])
+    assert np.linalg.det(lattice) < 0
+    given = Crystals(np.array([11, 17, 8, 26]), frac, lattice[None], np.array([4]), ("a",))
+    write_crystals(given, tmp_path / name)
+    read = read_crystals(tmp_path / name).crystals()
+    assert _hand(read) == pytest.approx(_hand(given), rel=1e-6)
+
+
+def _hand(crystal):
+    """The triple product (Å³) of vectors from the first atom to the others, which a mirror image negates."""
+    difference = crystal.frac_coords[1:] - crystal.frac_coords[0]
+    return np.linalg.det((difference - np.round(difference)) @ crystal.lattices[0])
+
+
+# -- ASE -----------------------------------------------------------------------------------------------
+
+
+def test_calculated_moments_come_before_initial_ones_in_a_trajectory(tmp_path):
+    atoms = Atoms("Fe2", positions=[[0, 0, 0], [1.5, 1.5, 1.5]], cell=[3, 3, 3], pbc=True, magmoms=[5, 5])
+    with Trajectory(tmp_path / "a.traj", "w") as trajectory:
+        trajectory.write(atoms)
+        atoms.calc = SinglePointCalculator(atoms, energy=-1.0, magmoms=[2.2, -2.2])
+        trajectory.write(atoms)
+    assert [list(m) for m in read_crystals(tmp_path / "a.traj").column("magmoms")] == [[5, 5], [2.2, -2.2]]
+
+
+def test_an_atomic_number_that_is_not_whole(tmp_path):
+    atoms = Atoms("NaCl", positions=[[0, 0, 0], [2, 2, 2]], cell=[4, 4, 4], pbc=True)
+    atoms.arrays["numbers"] = np.array([11.0, 17.5])
+    with Trajectory(tmp_path / "a.traj", "w") as trajectory:
+        trajectory.write(atoms)
+    (tmp_path / "a.extxyz").write_text(
+        '2\nLattice="4 0 0 0 4 0 0 0 4" Properties=Z:R:1:pos:R:3\n11 0 0 0\n17.5 2 2 2\n'
+    )
+    for name in ("a.traj", "a.extxyz"):
+        assert only_reason(tmp_path / name) == "an atomic number is 17.5, which is not whole"
+
+
+@pytest.mark.parametrize("pbc", ['pbc="f f f"', 'pbc="no no no"', "pbc=none", 'PBC="F F F"', 'pbc="T T F"'])
+def test_spellings_of_not_periodic(tmp_path, pbc):
+    (tmp_path / "a.extxyz").write_text(f'1\nLattice="3 0 0 0 3 0 0 0 3" {pbc}\nFe 0 0 0\n')
+    assert only_reason(tmp_path / "a.extxyz") == "not periodic in all three directions"
+
+
+def test_a_lattice_twice_in_a_header(tmp_path):
+    two = 'Lattice="3 0 0 0 3 0 0 0 3" Lattice="9 0 0 0 9 0 0 0 9"'
+    (tmp_path / "a.extxyz").write_text(f"1\n{two}\nFe 0 0 0\n")
+    assert only_reason(tmp_path / "a.extxyz") == "the lattice is there twice: which one holds?"
+
+
+def test_a_database_with_rows_that_wait_beside_it(tmp_path):
+    atoms = Atoms("Fe", cell=[3, 3, 3], pbc=True)
+    with connect(tmp_path / "a.db") as database:
+        database.write(atoms)
+    assert read_crystals(tmp_path / "a.db").column("status") == ["ok"]
+    (tmp_path / "a.db-wal").write_bytes(b"rows")
+    with pytest.raises(ReadError, match=r"rows may stand in a\.db-wal"):
+        read_crystals(tmp_path / "a.db")
+
+
+# -- CIF -----------------------------------------------------------------------------------------------
+
+
+def cif(*rows, head="", columns="label type_symbol fract_x fract_y fract_z"):
+    """A CIF of a cube of 5.64 Å."""
+    names = ["length_a 5.64", "length_b 5.64", "length_c 5.64", *(f"angle_{a} 90" for a in GREEK)]
+    cell = "".join(f"_cell_{name}\n" for name in names)
+    loop = "".join(f"_atom_site_{name}\n" for name in columns.split())
+    return "data_x\n" + cell + head + "loop_\n" + loop + "\n".join(rows) + "\n"
+
+
+GREEK = ("alpha", "beta", "gamma")
+SALT = ("Na1 Na 0 0 0", "Cl1 Cl 0.5 0.5 0.5")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "_space_group.name_H-M_ref 'F m -3 m'",
+        "_space_group.centring_type F",
+        "_space_group_Laue_class m-3m",
+        "_space_group_Bravais_type cF",
+        "_space_group_point_group_H-M m-3m",
+        "_space_group.reference_setting '225:-F 4 2 3'",
+        "_space_group.Patterson_name_H-M 'F m -3 m'",
+        "_symmetry_space_group_name_HM 'F m -3 m'",
+        "_symmetry_IT_number 225",
+        "_symmetry_space_group_number 225",
+        "loop_\n_space_group_generator.key\n_space_group_generator.xyz\n1 x,y,z\n2 -x,-y,-z",
+    ],
+)
+def test_symmetry_in_other_words(tmp_path, line):
+    (tmp_path / "a.cif").write_text(cif(*SALT, head=f"{line}\n"))
+    reason = only_reason(tmp_path / "a.cif")
+    assert "no space group and no operation" in reason or reason == "the symmetry operations are not listed"
+
+
+@pytest.mark.parametrize("column, value", [("Wyckoff_symbol", "c"), ("site_symmetry_order", "48")])
+def test_sites_that_speak_of_symmetry(tmp_path, column, value):
+    rows = [f"{row} {value}" for row in SALT]
+    (tmp_path / "a.cif").write_text(cif(*rows, columns=f"label type_symbol fract_x fract_y fract_z {column}"))
+    assert "no space group and no operation" in only_reason(tmp_path / "a.cif")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "_space_group.crystal_system triclinic",
+        "_space_group_Laue_class -1",
+        "_space_group_Bravais_type aP",
+        "_space_group_name_H-M_ref 'P 1'",
+        "_symmetry_space_group_name_H-M 'P 1'\n_space_group_Bravais_type cF",
+    ],
+)
+def test_words_of_no_symmetry(tmp_path, line):
+    (tmp_path / "a.cif").write_text(cif(*SALT, head=f"{line}\n"))
+    assert read_crystals(tmp_path / "a.cif").column("status") == ["ok"]
+
+
+def test_a_tag_twice_in_one_loop(tmp_path):
+    rows = [f"{row} 0.7" for row in SALT]
+    columns = "label type_symbol fract_x fract_y fract_z fract_Y"
+    (tmp_path / "a.cif").write_text(cif(*rows, columns=columns))
+    assert "_atom_site_fract_y is there twice in one loop" in only_reason(tmp_path / "a.cif")
+
+
+def test_alternative_sites(tmp_path):
+    rows = ("K1 K 0 0 0 .", "O1 O .5 .5 .5 A", "O2 O .5 .5 .6 B")
+    columns = "label type_symbol fract_x fract_y fract_z label_alt_id"
+    (tmp_path / "a.cif").write_text(cif(*rows, columns=columns))
+    assert "label_alt_id" in only_reason(tmp_path / "a.cif")
+
+
+def test_moments_in_a_cif_are_left_out_with_a_note(tmp_path):
+    moments = "loop_\n_atom_site_moment.label\n_atom_site_moment.crystalaxis_z\nNa1 4.5\n"
+    (tmp_path / "a.cif").write_text(cif(*SALT, head=moments))
+    with pytest.warns(ReadNote, match="moments in a CIF"):
+        assert read_crystals(tmp_path / "a.cif").column("status") == ["ok"]
+
+
+def test_many_atoms_in_a_tiny_cell(tmp_path):
+    places = np.random.default_rng(0).random((10_000, 3)).round(6)
+    rows = [f"H{i} H {x} {y} {z}" for i, (x, y, z) in enumerate(places)]
+    (tmp_path / "a.cif").write_text(cif(*rows, head="").replace("5.64", "0.005"))
+    assert only_reason(tmp_path / "a.cif").startswith("10000 atoms in 1.3e-07")
+
+
+# -- tensors, dictionaries, compression ----------------------------------------------------------------
+
+
+def tensors(**more):
+    """Caesium chloride in a cube of 4 Å as CDVAE writes it."""
+    return {
+        "frac_coords": torch.tensor([[0.0, 0, 0], [0.5, 0.5, 0.5]]),
+        "atom_types": torch.tensor([55, 17]),
+        "num_atoms": torch.tensor([2]),
+        "lengths": torch.full((1, 3), 4.0),
+        "angles": torch.full((1, 3), 90.0),
+    } | more
+
+
+def test_scores_of_more_kinds_than_elements(tmp_path):
+    torch.save(tensors(atom_types=torch.eye(119)[[55, 17]]), tmp_path / "a.pt")
+    with pytest.raises(ReadError, match="scores of 119 kinds"):
+        read_crystals(tmp_path / "a.pt")
+
+
+def test_lattices_against_lengths_and_angles(tmp_path):
+    torch.save(tensors(lattices=8 * torch.eye(3)[None]), tmp_path / "a.pt")
+    assert only_reason(tmp_path / "a.pt").startswith("the lattice contradicts the lengths and angles")
+    torch.save(tensors(lattices=4 * torch.eye(3)[None]), tmp_path / "a.pt")
+    assert read_crystals(tmp_path / "a.pt").column("status") == ["ok"]
+
+
+def test_truth_as_text(tmp_path):
+    atoms = {"lattice_mat": (4 * np.eye(3)).tolist(), "elements": ["Cs", "Cl"]}
+    rows = [
+        atoms | {"coords": [[0, 0, 0], [0.5, 0.5, 0.5]], "cartesian": "False"},
+        atoms | {"coords": [[0, 0, 0], [2, 2, 2]], "cartesian": "True"},
+        atoms | {"coords": [[0, 0, 0], [2, 2, 2]], "cartesian": "perhaps"},
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    table = read_crystals(tmp_path / "a.json")
+    assert table.column("status") == ["ok", "ok", "failed"]
+    np.testing.assert_allclose(table.crystals().frac_coords[1::2], 0.5)
+
+
+@pytest.mark.parametrize("suffix, pack", [("bz2", bz2.compress), ("xz", lzma.compress)])
+def test_junk_between_compressed_streams(tmp_path, suffix, pack):
+    frame = b'1\nLattice="3 0 0 0 3 0 0 0 3"\nFe 0 0 0\n'
+    path = tmp_path / f"a.extxyz.{suffix}"
+    path.write_bytes(pack(frame) + pack(frame))
+    assert read_crystals(path).column("status") == ["ok", "ok"]
+    for wrong in (pack(frame) + b"junk" + pack(frame), pack(frame) + b"junk and more"):
+        path.write_bytes(wrong)
+        assert "ok" not in read_crystals(path).column("status")
