@@ -13,8 +13,8 @@ from pymatgen.core import Structure
 
 from crysjepa import datasets
 from crysjepa.core.crystals import Crystals
-from crysjepa.matching.prototypes import PrototypeIndex, known_prototypes
 from crysjepa.matching import reduction
+from crysjepa.matching.prototypes import PrototypeIndex, known_prototypes
 from crysjepa.matching.reduction import Reduced, reduce_crystal
 from crysjepa.matching.structure_matcher import FormulaIndex
 

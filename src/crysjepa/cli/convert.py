@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from crysjepa.cli import arguments, console, options
+from crysjepa.cli import arguments, console, options, show
 from crysjepa.io.kinds import kind_of, output_kind
 from crysjepa.runtime.notes import ReadError, UsageError
 from crysjepa.workflows.output import check_writable
@@ -67,6 +67,8 @@ def convert(
         console.say(f"not written: {'; '.join(reasons[:10])}{more}", soft_wrap=True)
     if failed := table.counts().get("failed: read", 0) if kind == "parquet" else 0:
         console.say(f"{failed} of them could not be read: the column reason says why", soft_wrap=True)
+    if kind == "parquet":
+        show.fail_without_any(table.counts(), target)
     if written.left_out:
         console.say(f"note: columns left out: {', '.join(written.left_out)}", soft_wrap=True)
 

@@ -16,6 +16,7 @@ from crysjepa.io.cells import COLUMNS, choose_column, crystal_in, holds_structur
 from crysjepa.io.cif.blocks import ReadError, brief
 from crysjepa.io.entry import ID_COLUMNS, Entry, attempt, own_name
 from crysjepa.io.structures import is_structure, structure_in
+from crysjepa.runtime.notes import note
 from crysjepa.runtime.progress import Progress
 
 MAX_VALUE = 100_000_000
@@ -145,9 +146,11 @@ def _of_object(text: _Text) -> list[Item]:
     members = list(text.members())
     data = dict(members)
     if structure_in(data) is not None:
+        _tell_others(data, () if is_structure(data) else ("structure",))
         return [("", data)]
     for key in _LISTS:
         if isinstance(data.get(key), list) and data[key] and all(isinstance(v, Mapping) for v in data[key]):
+            _tell_others(data, (key,))
             if key == "data" and "schema" in data:  # pandas: orient="table"
                 return [("", {k: v for k, v in row.items() if k != "index"}) for row in data[key]]
             return [("", v) for v in data[key]]
@@ -155,6 +158,22 @@ def _of_object(text: _Text) -> list[Item]:
         names = [str(name) for name in data["columns"]]
         return [("", dict(zip(names, row, strict=False))) for row in data["data"]]
     return _by_column(data) or members
+
+
+def _tell_others(data: Mapping[str, Any], taken: tuple[str, ...]) -> None:
+    """A note of the other members with structures, which are not read."""
+    others = [k for k, v in data.items() if k not in taken and _holds_structures(v)]
+    if others:
+        which = ", ".join(taken) or "the object itself"
+        note(f"crystals are taken from {which}, not from {', '.join(others)}, which hold structures too")
+
+
+def _holds_structures(value: Any) -> bool:
+    cells = value if isinstance(value, list) else [value]
+    return any(
+        holds_structure(v) or (isinstance(v, Mapping) and any(holds_structure(c) for c in v.values()))
+        for v in cells[:_LOOKED_AT]
+    )
 
 
 def _by_column(data: dict[str, Any]) -> list[Item]:

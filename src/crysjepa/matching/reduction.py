@@ -35,8 +35,8 @@ even then is not compared (seconds and 100 MB a pair)."""
 MAX_LOOKED_THROUGH = 3_000_000
 """Points of the box around that sphere."""
 MAX_SUPERCELLS = 1_000_000
-"""Ways to divide a cell that are looked through; their number grows with the square of the sites. A crystal for
-which there are more is not compared (minutes, gigabytes)."""
+"""Ways to divide a cell that are looked through; their number grows with the square of the sites. A crystal
+for which there are more is not compared (minutes, gigabytes)."""
 _MANY_PAIRS = 100_000
 """Vectors compared with vectors: of more, a tree finds the near ones sooner."""
 _FEW = 3000
