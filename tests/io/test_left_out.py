@@ -50,3 +50,33 @@ def test_a_second_list_of_structures_is_named(tmp_path):
     assert len(table) == 1 and "from structures, not from entries" in told
     table, told = in_json(tmp_path / "one.json", {"structures": [salt], "entries": [1, 2], "source": "x"})
     assert len(table) == 1 and not told
+
+
+def test_columns_beside_the_cif_and_codes_with_zeros_are_kept(tmp_path):
+    path = tmp_path / "a.csv"
+    cif = SALT.to(fmt="cif").replace('"', "'")
+    path.write_text(f'material_id,cif,cif_source,code,gap\na,"{cif}",icsd,00123,1.10\nb,"{cif}",cod,17,2\n')
+    table, told = read(path)
+    assert table.column("cif_source") == ["icsd", "cod"] and not told
+    assert table.column("code") == ["00123", "17"] and table.column("gap") == [1.1, 2.0]
+
+
+def test_text_in_json_is_text_and_an_id_is_a_text(tmp_path):
+    salt = SALT.as_dict()
+    rows = [{"id": 101.0, "structure": salt, "code": "7", "band_gap": "1.5", "n": 3, "tags": ["a"]},
+            {"id": True, "structure": salt | {"charge": 2}, "code": "8", "band_gap": 2, "n": 4}]  # fmt: skip
+    rows[0]["structure"] = Structure.from_dict(salt).add_site_property("charge", [1.0] * len(SALT)).as_dict()
+    table, told = in_json(tmp_path / "a.json", rows)
+    assert table.ids == ["101", "true"]
+    assert table.column("code") == ["7", "8"] and table.column("n") == [3, 4]
+    assert table.column("band_gap") == [1.5, 2.0]
+    assert told == "values that a table does not hold are left out: tags, charge of the sites, charge"
+
+
+def test_data_of_an_entry_become_columns(tmp_path):
+    data = {"formation_energy_per_atom": -2.1, "e_above_hull": 0.01, "material_id": "mp-1", "oxide": {"a": 1}}
+    entry = {"structure": SALT.as_dict(), "energy": -27.0, "composition": {"Na": 4, "Cl": 4}, "data": data}
+    table, told = in_json(tmp_path / "entry.json", [entry])
+    assert table.ids == ["mp-1"] and table.column("energy") == [-27.0]
+    assert table.column("formation_energy_per_atom") == [-2.1] and table.column("e_above_hull") == [0.01]
+    assert told == "values that a table does not hold are left out: data.oxide"

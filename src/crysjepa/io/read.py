@@ -222,7 +222,8 @@ def _tell_skipped(names: list[str]) -> None:
     left = [unicode_name(name) for name in names if not _hidden(name)]
     if left:
         more = f" and {len(left) - 3} more" if len(left) > 3 else ""
-        note(f"{len(left)} files of no known kind are left out: {', '.join(left[:3])}{more}")
+        what = "1 file of no known kind is" if len(left) == 1 else f"{len(left)} files of no known kind are"
+        note(f"{what} left out: {', '.join(left[:3])}{more}")
 
 
 def _hidden(name: str) -> bool:
