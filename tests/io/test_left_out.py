@@ -4,13 +4,21 @@ import json
 import warnings
 import zipfile
 
+import numpy as np
 import pytest
+from ase.build import bulk
 from pymatgen.core import Lattice, Structure
+from typer.testing import CliRunner
 
+from crysjepa.cli.main import app
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.crystals import Crystals
+from crysjepa.datasets import told_by
 from crysjepa.io import read_crystals
 from crysjepa.runtime.notes import ReadNote
 
 SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+CESIUM = Structure(Lattice.cubic(4.12), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 
 def read(path):
@@ -80,3 +88,28 @@ def test_data_of_an_entry_become_columns(tmp_path):
     assert table.ids == ["mp-1"] and table.column("energy") == [-27.0]
     assert table.column("formation_energy_per_atom") == [-2.1] and table.column("e_above_hull") == [0.01]
     assert told == "values that a table does not hold are left out: data.oxide"
+
+
+def test_objects_in_memory_keep_what_files_keep():
+    import crysjepa as cj
+
+    atoms = bulk("Fe", cubic=True)
+    atoms.info = {"material_id": "mp-13", "energy": -16.5}
+    atoms.set_array("magmoms", np.array([2.2, -2.2]))
+    salt = SALT.copy()
+    salt.properties = {"id": "salt", "e_above_hull": 0.0}
+    table = cj.read([atoms, salt, CESIUM])
+    assert table.ids == ["mp-13", "salt", "crystal-2"]
+    assert table.column("energy") == [-16.5, None, None]
+    assert table.column("e_above_hull") == [None, 0.0, None]
+    assert list(table.column("magmoms")[0]) == [2.2, -2.2]
+
+
+def test_convert_keeps_what_a_file_says_of_its_energies(tmp_path):
+    source = tmp_path / "a.parquet"
+    told = {"scale": "oqmd", "made": {"verb": "relax"}}
+    CandidateTable.from_crystals(Crystals.from_structures([SALT], ["a"])).write(source, told)
+    done = CliRunner().invoke(app, ["convert", str(source), str(tmp_path / "b.parquet")])
+    assert done.exit_code == 0 and told_by(tmp_path / "b.parquet") == {"scale": "oqmd"}, done.output
+    done = CliRunner().invoke(app, ["convert", str(source), str(tmp_path / "b.csv")])
+    assert "cannot hold the scale of energies" in " ".join(done.output.split())
