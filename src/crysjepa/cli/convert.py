@@ -77,7 +77,7 @@ def convert(
         what
         for key, what in (
             ("energies", "where its energies come from"),
-            ("scale", "the scale of its energies"),
+            ("scale", "the scale of energies"),
         )
         if key in told and kind != "parquet"
     ]
