@@ -549,3 +549,18 @@ def test_a_config_with_a_typo_is_refused(tmp_path):
     assert "nmu" in call("discover", "--config", settings, "--out", tmp_path / "x", status=1)
     settings.write_text("num = = 3\n")
     assert "TOML" in call("discover", "--config", settings, "--out", tmp_path / "x", status=2)
+
+
+def test_where_no_row_can_be_used_the_results_are_there_and_the_status_is_1(tmp_path):
+    (tmp_path / "bad").mkdir()
+    for name in ("a.cif", "b.cif"):
+        (tmp_path / "bad" / name).write_text("nothing")
+    for verb, out, more in (
+        ("convert", "out.parquet", ()),
+        ("relax", "relaxed.parquet", ("--out",)),
+        ("screen", "ranked.parquet", ("--by", "random", "--out")),
+        ("evaluate", "judged", ("--no-relax", "--out")),
+    ):
+        text = " ".join(call(verb, tmp_path / "bad", *more, tmp_path / out, status=1).split())
+        assert "not one of 2 crystals could be used" in text, verb
+        assert (tmp_path / out).exists()

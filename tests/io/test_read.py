@@ -22,6 +22,7 @@ from pymatgen.io.cif import CifWriter
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 from crysjepa.io import ReadError, read_crystals, sha256_of, write_cif
+from crysjepa.runtime.notes import ReadNote
 
 ROCKSALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 CESIUM = Structure(Lattice.cubic(4.12), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -176,7 +177,8 @@ def folder(tmp_path):
 
 def test_folder(folder):
     calls = []
-    table = read_crystals(folder, progress=lambda done, total: calls.append((done, total)))
+    with pytest.warns(ReadNote, match="1 file of no known kind"):
+        table = read_crystals(folder, progress=lambda done, total: calls.append((done, total)))
     assert table.ids == ["a", "b", "b#2", "sub/b", "sub/c"]
     assert table.column("status") == ["failed", "ok", "ok", "ok", "failed"]
     assert table.column("file") == ["a.cif", "b.cif", "b.xyz", "sub/b.cif", "sub/c.csv"]
@@ -193,7 +195,8 @@ def test_zip(folder, tmp_path):
         archive.writestr("bomb.cif", b"\0" * 3_000_000)
         archive.writestr("inner.zip", b"PK")
         archive.writestr("rows.csv", "id,cif\nr1,\n")
-    table = read_crystals(path)
+    with pytest.warns(ReadNote, match="1 file of no known kind"):
+        table = read_crystals(path)
     assert dict(zip(table.ids, table.column("status"), strict=True)) == {
         "../../outside": "ok",
         "a": "failed",

@@ -13,6 +13,7 @@ from pymatgen.core import Structure
 
 from crysjepa import datasets
 from crysjepa.core.crystals import Crystals
+from crysjepa.matching import reduction
 from crysjepa.matching.prototypes import PrototypeIndex, known_prototypes
 from crysjepa.matching.reduction import Reduced, reduce_crystal
 from crysjepa.matching.structure_matcher import FormulaIndex
@@ -90,6 +91,20 @@ def test_a_sheared_cell_is_brought_into_reach_first() -> None:
     other = reduce_crystal(sheared, primitive=True, ltol=0.2)
     assert isinstance(other, Reduced)
     assert index.first_match(other, [0]) == ("plain", None)
+
+
+def test_large_cells_are_made_smaller_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supercell of 108 formula units: the exact one is made primitive, the jittered one gets a reason."""
+    monkeypatch.setattr(reduction, "MAX_SUPERCELLS", 1000)
+    axis = np.arange(6) / 6
+    cubes = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    species = [11 if round(6 * p.sum()) % 2 else 17 for p in cubes]
+    exact = crystal(17.0 * np.eye(3), cubes, species, "exact")
+    reduced = reduce_crystal(exact, primitive=True, ltol=0.2)
+    assert isinstance(reduced, Reduced) and len(reduced) == 2
+    moved = cubes + np.random.default_rng(0).normal(scale=0.03, size=cubes.shape)
+    jittered = crystal(17.0 * np.eye(3), moved, species, "jittered")
+    assert "too large to be compared (216 sites)" in str(reduce_crystal(jittered, primitive=True, ltol=0.2))
 
 
 # -- ruling out ------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from crysjepa.cli import arguments, console, options
+from crysjepa.cli import arguments, console, options, show
 from crysjepa.io.kinds import kind_of, output_kind
 from crysjepa.runtime.notes import ReadError, UsageError
 from crysjepa.workflows.output import check_writable
@@ -53,13 +53,17 @@ def convert(
     _look_for_column(origin, structure_column)
 
     from crysjepa import datasets
+    from crysjepa.energy.known_hull import NAME
     from crysjepa.io import write_crystals
 
     with console.progress() as report:
         table = datasets.load(
             source, structure_column=structure_column, progress=lambda d, t: report("read", d, t)
         )
-    written = write_crystals(table, target)
+    file = origin if origin.exists() and source != NAME else datasets.fetch(source)
+    # How it was made holds of the file that was converted alone.
+    told = {k: v for k, v in datasets.told_by(file).items() if k != "made"} if file.is_file() else {}
+    written = write_crystals(table, target, about=told or None)
     reasons = written.reasons()
     console.say(f"wrote {written.num} of {len(table)} crystals to {target}", soft_wrap=True)
     if written.failures:
@@ -67,6 +71,18 @@ def convert(
         console.say(f"not written: {'; '.join(reasons[:10])}{more}", soft_wrap=True)
     if failed := table.counts().get("failed: read", 0) if kind == "parquet" else 0:
         console.say(f"{failed} of them could not be read: the column reason says why", soft_wrap=True)
+    if kind == "parquet":
+        show.fail_without_any(table.counts(), target)
+    lost = [
+        what
+        for key, what in (
+            ("energies", "where its energies come from"),
+            ("scale", "the scale of energies"),
+        )
+        if key in told and kind != "parquet"
+    ]
+    if lost:
+        console.say(f"note: {out.name} cannot hold {', nor '.join(lost)}: .parquet does", soft_wrap=True)
     if written.left_out:
         console.say(f"note: columns left out: {', '.join(written.left_out)}", soft_wrap=True)
 

@@ -39,6 +39,8 @@ def evaluate(
     if out is not None:
         check_folder(out)
 
+    import pyarrow.parquet as pq
+
     from crysjepa import api
 
     folder = configuration.judging_folder(source, out, hull, fetch_phases)
@@ -69,6 +71,8 @@ def evaluate(
     console.say(
         f"wrote {folder}/metrics.json, {folder}/crystals.parquet and {folder}/evaluation.html", soft_wrap=True
     )
+    states = pq.read_table(folder / "crystals.parquet", columns=["status"])["status"].value_counts()
+    show.fail_without_any({c["values"]: c["counts"] for c in states.to_pylist()}, folder / "crystals.parquet")
 
 
 def compete(

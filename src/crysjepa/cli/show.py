@@ -83,6 +83,8 @@ def show_relaxed(table: CandidateTable, out: Path, max_steps: int) -> None:
     Raises RuntimeError where the force field failed for all of them.
     """
     show_counts(table, out)
+    if set(table.counts()) == {"failed: read"}:
+        fail_without_any(table.counts(), out)
     if "converged" not in table:  # read again from a format that does not hold it
         return
     converged = table.column("converged", table.ok_ids)
@@ -99,6 +101,17 @@ def show_relaxed(table: CandidateTable, out: Path, max_steps: int) -> None:
     if failed and not converged:
         first = failed.most_common(1)[0][0]
         raise RuntimeError(f"not one of {failed.total()} crystals could be relaxed: {first}")
+    fail_without_any(table.counts(), out)
+
+
+def fail_without_any(counts: Mapping[str, int], out: str | Path) -> None:
+    """Raises RuntimeError where every row failed, which is no success though all of it is written."""
+    if counts and all(state.startswith("failed") for state in counts):
+        where = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
+        raise RuntimeError(
+            f"not one of {sum(counts.values())} crystals could be used ({where}); the column reason of {out} "
+            "says why"
+        )
 
 
 def show_counts(table: CandidateTable | Screened | Generated, out: Path) -> None:
@@ -148,6 +161,7 @@ def show_ranking(done: Screened, by: str, *, most: int = 20) -> None:
         say(f"note: {note}", soft_wrap=True)
     states = ", ".join(f"{number} {state}" for state, number in sorted(done.counts().items()))
     say(f"wrote {done.num_rows} rows to {done.out} ({states})", soft_wrap=True)
+    fail_without_any(done.counts(), done.out)
 
 
 def show_metrics(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crysjepa.io.entry import unicode_name
+from crysjepa.io.entry import Quoted, unicode_name
 from crysjepa.runtime.notes import note
 
 NUMBERS = (
@@ -28,7 +28,8 @@ def inferred(rows: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> pd.DataFr
     """Nullable columns of numbers, truth or text; empty text and NaN are null.
 
     A column is one of numbers if its name is in :data:`NUMBERS` or nine in ten of its cells are numbers,
-    cells such as ``NA`` and ``-`` aside. A cell there that is no finite number is null, and a note says so.
+    cells such as ``NA`` and ``-`` aside; not if one has leading zeros or JSON has them in quotes.
+    A cell there that is no finite number is null, and a note says so.
     """
     names = dict.fromkeys(name for row in rows for name in row)
     return pd.DataFrame({name: column_of(str(name), [row.get(name) for row in rows], ids) for name in names})
@@ -51,11 +52,20 @@ def column_of(name: str, values: Sequence[Any], ids: Sequence[str]) -> Any:
         )
     numbers = [None if v is None else _number(v) for v in plain]
     found = sum(n is not None for n in numbers)
+    if not known and _is_text(given):
+        numbers, found = [], 0
     if known or (found and found >= _MOST * len(given)):
         _tell(name, plain, numbers, ids)
         whole = all(isinstance(n, int) for n in numbers if n is not None)
         return pd.array(numbers, dtype="Int64" if whole and not known else "Float64")
     return pd.array([None if v is None else unicode_name(str(v)) for v in plain], dtype="string")
+
+
+def _is_text(given: Sequence[Any]) -> bool:
+    """Whether numbers are codes: 00123 loses its zeros, and what JSON has in quotes is text."""
+    quoted = sum(isinstance(v, Quoted) and _number(v) is not None for v in given)
+    zeros = any(isinstance(v, str) and re.fullmatch(r"[-+]?0[0-9]+", v.strip()) for v in given)
+    return zeros or quoted > (1 - _MOST) * len(given)
 
 
 def _tell(name: str, values: Sequence[Any], numbers: Sequence[Any], ids: Sequence[str]) -> None:

@@ -24,7 +24,7 @@ def read_csv(
     """An entry for each row of a CSV with a column of structures (:func:`choose_column`).
 
     Values are parted by commas, or by semicolons or tabs where the header has no comma. Other columns are
-    kept, but for further columns of structures and those that begin with ``cif``.
+    kept, but for further columns of structures and pandas's ``Unnamed``.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def _entries(
             entries.append(Entry(numbered, None, row))
             continue
         name = (row[key] or "").strip() if key else ""
-        extra = {k: v for k, v in row.items() if k not in dropped and not k.startswith(("cif", "Unnamed"))}
+        extra = {k: v for k, v in row.items() if k not in dropped and not k.startswith("Unnamed")}
         entries.append(attempt(name or numbered, lambda cell=row[where]: crystal_in(cell), extra))  # type: ignore[misc]
         if progress and len(entries) % 100 == 0:
             progress(len(entries), 0)

@@ -6,10 +6,18 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from crysjepa.io.cif.blocks import RawCrystal, ReadError, brief
 
 ID_COLUMNS = ("material_id", "id")
 """Names of the column, or of the frame's value, that holds a crystal's own id; the first that is there."""
+
+
+class Quoted(str):
+    """Text that its source says is text, such as ``"007"`` in JSON; in a CSV every cell is text."""
+
+    __slots__ = ()
 
 
 class Entry(NamedTuple):
@@ -72,5 +80,16 @@ def own_name(values: Mapping[str, Any]) -> str:
     """The id among a source's values, or nothing."""
     for column in ID_COLUMNS:
         if (value := values.get(column)) is not None:
-            return str(value).strip() if isinstance(value, str | int) else ""
+            return id_text(value)
     return ""
+
+
+def id_text(value: Any) -> str:
+    """An id as text: 101.0, which a table with gaps makes of 101, is ``101``; nothing for what is no id."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 2**53 else str(value) * (value == value)
+    return str(value).strip() if isinstance(value, str | int) else ""

@@ -14,8 +14,9 @@ from typing import Any, TextIO
 
 from crysjepa.io.cells import COLUMNS, choose_column, crystal_in, holds_structure
 from crysjepa.io.cif.blocks import ReadError, brief
-from crysjepa.io.entry import ID_COLUMNS, Entry, attempt, own_name
+from crysjepa.io.entry import ID_COLUMNS, Entry, Quoted, attempt, own_name
 from crysjepa.io.structures import is_structure, structure_in
+from crysjepa.runtime.notes import note
 from crysjepa.runtime.progress import Progress
 
 MAX_VALUE = 100_000_000
@@ -25,6 +26,8 @@ _BLANK = re.compile(r"[ \t\r\n\ufeff]*")
 _LISTS = ("structures", "entries", "data", "crystals", "materials")
 """Keys under which a list of crystals stands, where an object holds little else."""
 _LOOKED_AT = 50
+_MOST_NAMED = 6
+_SCALAR = (str, bool, int, float)
 
 Item = tuple[str, Any]
 """The name that the file gives, or nothing; and the value, or the reason (a ReadError) for none."""
@@ -145,9 +148,11 @@ def _of_object(text: _Text) -> list[Item]:
     members = list(text.members())
     data = dict(members)
     if structure_in(data) is not None:
+        _tell_others(data, () if is_structure(data) else ("structure",))
         return [("", data)]
     for key in _LISTS:
         if isinstance(data.get(key), list) and data[key] and all(isinstance(v, Mapping) for v in data[key]):
+            _tell_others(data, (key,))
             if key == "data" and "schema" in data:  # pandas: orient="table"
                 return [("", {k: v for k, v in row.items() if k != "index"}) for row in data[key]]
             return [("", v) for v in data[key]]
@@ -155,6 +160,22 @@ def _of_object(text: _Text) -> list[Item]:
         names = [str(name) for name in data["columns"]]
         return [("", dict(zip(names, row, strict=False))) for row in data["data"]]
     return _by_column(data) or members
+
+
+def _tell_others(data: Mapping[str, Any], taken: tuple[str, ...]) -> None:
+    """A note of the other members with structures, which are not read."""
+    others = [k for k, v in data.items() if k not in taken and _holds_structures(v)]
+    if others:
+        which = ", ".join(taken) or "the object itself"
+        note(f"crystals are taken from {which}, not from {', '.join(others)}, which hold structures too")
+
+
+def _holds_structures(value: Any) -> bool:
+    cells = value if isinstance(value, list) else [value]
+    return any(
+        holds_structure(v) or (isinstance(v, Mapping) and any(holds_structure(c) for c in v.values()))
+        for v in cells[:_LOOKED_AT]
+    )
 
 
 def _by_column(data: dict[str, Any]) -> list[Item]:
@@ -187,16 +208,21 @@ def _entries(items: Iterable[Item], stem: str, progress: Progress | None, column
         fault = next((v for _, v in first if isinstance(v, ReadError)), None)
         raise fault or ReadError("no structures in the JSON")
     entries: list[Entry] = []
+    lost: dict[str, None] = {}
     for key, value in chain(first, items):
-        entries.append(_entry(key or f"{stem}-{len(entries)}", value, where, others))
+        entries.append(_entry(key or f"{stem}-{len(entries)}", value, where, others, lost))
         if progress and len(entries) % 100 == 0:
             progress(len(entries), 0)
+    if lost:
+        more = f" and {len(lost) - _MOST_NAMED} more" if len(lost) > _MOST_NAMED else ""
+        note(f"values that a table does not hold are left out: {', '.join(list(lost)[:_MOST_NAMED])}{more}")
     if len(entries) == 1 and entries[0].name == f"{stem}-0":
         return [entries[0]._replace(name=stem)]
     return entries
 
 
-def _entry(name: str, value: Any, where: str, others: list[str]) -> Entry:
+def _entry(name: str, value: Any, where: str, others: list[str], lost: dict[str, None]) -> Entry:
+    """``lost`` gets the names of what is left out."""
     if isinstance(value, ReadError):
         return Entry(name, None, str(value))
     cell, values = value, dict[str, Any]()
@@ -207,13 +233,35 @@ def _entry(name: str, value: Any, where: str, others: list[str]) -> Entry:
             cell = value.get(where)
             values = {k: v for k, v in value.items() if k not in (where, *others)}
             inner = value.get("data")  # an entry of pymatgen: its id is among its data, or its entry_id
+            if isinstance(inner, Mapping):
+                values.pop("data")
+                if "energy" in value:  # an entry has its composition twice
+                    values.pop("composition", None)
+                numbers = {k: v for k, v in inner.items() if isinstance(v, _SCALAR)}
+                lost.update(dict.fromkeys(f"data.{k}" for k, v in inner.items() if k not in numbers and v))
+                values = {k: v for k, v in numbers.items() if k not in (*ID_COLUMNS, *others)} | values
             inner_id = own_name(inner) if isinstance(inner, Mapping) else ""
             if own := str(value.get("entry_id") or inner_id):
                 values = {"material_id": own} | values
     name = own_name(values) or name
-    extra = {
-        str(k): v
-        for k, v in values.items()
-        if k not in ID_COLUMNS and not str(k).startswith("@") and isinstance(v, str | bool | int | float)
-    }
-    return attempt(name, lambda: crystal_in(cell), extra)
+    told = {str(k): v for k, v in values.items() if k not in ID_COLUMNS and not str(k).startswith("@")}
+    extra = {k: Quoted(v) if isinstance(v, str) else v for k, v in told.items() if isinstance(v, _SCALAR)}
+    found = attempt(name, lambda: crystal_in(cell), extra)
+    if found.crystal is not None:
+        lost.update(dict.fromkeys(k for k, v in told.items() if v and k not in extra))
+        lost.update(dict.fromkeys(_of_structure(cell)))
+    return found
+
+
+def _of_structure(cell: Any) -> list[str]:
+    """What a structure in pymatgen's form says that is not read: its charge, and values of its sites."""
+    data = structure_in(cell)
+    if data is None:
+        return []
+    found = ["charge"] if data.get("charge") else []
+    sites = data.get("sites")
+    for site in sites if isinstance(sites, list) else ():
+        properties = site.get("properties") if isinstance(site, Mapping) else None
+        if isinstance(properties, Mapping):
+            found += [f"{k} of the sites" for k, v in properties.items() if k != "magmom" and v is not None]
+    return found

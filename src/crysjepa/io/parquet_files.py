@@ -18,7 +18,7 @@ from crysjepa.io.assemble import STATE, assemble
 from crysjepa.io.cells import choose_column, crystal_in
 from crysjepa.io.cif.blocks import RawCrystal, ReadError, brief
 from crysjepa.io.columns import NUMBERS, column_of
-from crysjepa.io.entry import ID_COLUMNS, Entry, attempt
+from crysjepa.io.entry import ID_COLUMNS, Entry, attempt, id_text
 from crysjepa.runtime.notes import note
 
 MAX_VALUES = 2_000_000_000
@@ -91,7 +91,7 @@ def _from_cells(table: pa.Table, stem: str, wanted: str | None) -> CandidateTabl
     cells = _sound(table.select([where]))[where]
     entries = [attempt(n, lambda c=c: crystal_in(c.as_py())) for n, c in zip(names, cells, strict=True)]  # type: ignore[misc]
     dropped = {where, *others, *([key] if key else [])}
-    rest = table.select([n for n in table.column_names if n not in dropped and not n.startswith("cif")])
+    rest = table.select([n for n in table.column_names if n not in dropped])
     return assemble(entries, _nullable_frame(rest, names))
 
 
@@ -194,7 +194,7 @@ def id_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return _from_bytes(column)
     if pa.types.is_integer(column.type) or pa.types.is_null(column.type):
         return column.cast(pa.string())
-    texts = [None if v is None else str(v) for v in column.to_pylist()]
+    texts = [None if v is None else id_text(v) or str(v) for v in column.to_pylist()]
     return pa.chunked_array([pa.array(texts, type=pa.string())])
 
 

@@ -28,6 +28,7 @@ from crysjepa.io.opened import MAX_INFLATION, unpacked
 from crysjepa.io.parquet_files import read_parquet
 from crysjepa.io.text_formats import read_cif, read_poscar
 from crysjepa.io.torch_files import read_torch
+from crysjepa.runtime.notes import note
 from crysjepa.runtime.progress import Progress
 
 SUPPORTED = (
@@ -148,6 +149,11 @@ def _folder(folder: Path, column: str | None, progress: Progress | None) -> Cand
     known = [(name, p, kind) for name, p in paths if (kind := kind_of(p.name)) and not _hidden(name)]
     if not known:
         raise ReadError(f"nothing to read in the folder {folder}: crysjepa reads {SUPPORTED}")
+    taken = {name for name, _, _ in known}
+    linked = [
+        p.relative_to(folder).as_posix() + "/" for p in folder.rglob("*") if p.is_dir() and p.is_symlink()
+    ]
+    _tell_skipped([*(name for name, _ in paths if name not in taken), *sorted(linked)])
     parts = []
     for done, (name, path, kind) in enumerate(known):
         stem = str(PurePosixPath(name).with_name(kind.stem))
@@ -178,6 +184,8 @@ def _zip(path: Path, column: str | None, progress: Progress | None) -> Candidate
         ]
         if not known:
             raise ReadError(f"nothing to read in the zip: crysjepa reads {SUPPORTED}")
+        taken = {m.filename for m, _ in known}
+        _tell_skipped([m.filename for m in members if m.filename not in taken])
         parts = []
         for done, (member, kind) in enumerate(known):
             entries = _member_entries(archive, member, kind, column)
@@ -207,6 +215,15 @@ def _member_entries(
         return [Entry(stem, None, f"unreadable in the zip: {brief(error)}")]
     except BaseException as error:  # noqa: BLE001 - zlib and lzma have errors of their own; the reason is kept
         return [Entry(stem, None, reason_of(error))]
+
+
+def _tell_skipped(names: list[str]) -> None:
+    """A note of the files that are of no known kind, and of linked folders; hidden ones aside."""
+    left = [unicode_name(name) for name in names if not _hidden(name)]
+    if left:
+        more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+        what = "1 file of no known kind is" if len(left) == 1 else f"{len(left)} files of no known kind are"
+        note(f"{what} left out: {', '.join(left[:3])}{more}")
 
 
 def _hidden(name: str) -> bool:

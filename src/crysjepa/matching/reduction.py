@@ -9,13 +9,14 @@ with the same tolerances, on arrays; the Niggli cell itself is pymatgen's. The t
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import reduced_cell
@@ -33,6 +34,15 @@ would look through more than these is reduced by other means first; one so long 
 even then is not compared (seconds and 100 MB a pair)."""
 MAX_LOOKED_THROUGH = 3_000_000
 """Points of the box around that sphere."""
+MAX_SUPERCELLS = 1_000_000
+"""Ways to divide a cell that are looked through; their number grows with the square of the sites. A crystal
+for which there are more is not compared (minutes, gigabytes)."""
+_MANY_PAIRS = 100_000
+"""Vectors compared with vectors: of more, a tree finds the near ones sooner."""
+_FEW = 3000
+"""Supercells of one size that are kept for the next crystal."""
+_AT_ONCE = 2_000_000
+"""Numbers compared in one step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +92,10 @@ def reduce_crystal(crystal: Crystals, *, primitive: bool, ltol: float) -> Reduce
         if not _manageable(matrix, ltol):
             return f"the cell of {crystal.ids[0]} is too long and thin to compare"
     reduced = niggli(Reduced(matrix, frac, crystal.atomic_numbers))
-    return smallest(reduced) if primitive else reduced
+    found = smallest(reduced) if primitive else reduced
+    if found is None:
+        return f"the cell of {crystal.ids[0]} is too large to be compared ({len(reduced)} sites)"
+    return found
 
 
 def _manageable(matrix: Floats, ltol: float) -> bool:
@@ -118,8 +131,11 @@ def niggli(cell: Reduced) -> Reduced:
     return Reduced(np.array(found.matrix), frac, cell.atomic_numbers)
 
 
-def smallest(cell: Reduced) -> Reduced:
-    """As ``Structure.get_primitive_structure()``: smaller cells are looked for until there is none."""
+def smallest(cell: Reduced) -> Reduced | None:
+    """As ``Structure.get_primitive_structure()``: smaller cells are looked for until there is none.
+
+    None where there are more than :data:`MAX_SUPERCELLS` to look through before one is found.
+    """
     groups = _species(cell.atomic_numbers)
     units = math.gcd(*(len(g) for g in groups))
     if units == 1:  # pymatgen looks through the divisors of this number but 1
@@ -131,16 +147,33 @@ def smallest(cell: Reduced) -> Reduced:
         # Only the zero vector: each row of an inverse would have to be near integers, but one is not made of
         # integers, and its entries are multiples of 1 / size.
         return cell
-    apart = [_not_neighbours(f, tolerance) for f in frac]
-    for size, inverses, matrices in _sublattices(units):
-        distance = inverses[:, :, None, :] - vectors[None, None, :, :]
+    apart: list[NDArray[np.bool_]] = []
+    looked_through = 0
+    for size in _divisors(units)[1:]:
+        count = _num_sublattices(size)
+        looked_through += count
+        if looked_through > MAX_SUPERCELLS:
+            return None
+        for inverses, matrices in _few_sublattices(size) if count < _FEW else _sublattices(size):
+            for inverse, matrix in _fitting(inverses, matrices, vectors, tolerance):
+                apart = apart or [_not_neighbours(f, tolerance) for f in frac]
+                merged = _merged(cell, inverse, matrix, size, groups, frac, apart)
+                if merged is not None:
+                    found = smallest(merged)
+                    return None if found is None else niggli(found)
+    return cell
+
+
+def _fitting(
+    inverses: Floats, matrices: NDArray[np.int64], vectors: Floats, tolerance: Floats
+) -> Iterator[tuple[Floats, NDArray[np.int64]]]:
+    """Those whose every row is one of the translations."""
+    step = max(1, _AT_ONCE // (9 * len(vectors)))
+    for i in range(0, len(inverses), step):
+        distance = inverses[i : i + step, :, None, :] - vectors[None, None, :, :]
         distance = np.abs(distance - np.round(distance))
         there = (distance < tolerance).all(axis=-1).any(axis=-1).all(axis=-1)
-        for inverse, matrix in zip(inverses[there], matrices[there], strict=True):
-            merged = _merged(cell, inverse, matrix, size, groups, frac, apart)
-            if merged is not None:
-                return niggli(smallest(merged))
-    return cell
+        yield from zip(inverses[i : i + step][there], matrices[i : i + step][there], strict=True)
 
 
 def _species(numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -164,10 +197,23 @@ def _translations(frac: list[Floats], tolerance: Floats) -> Floats:
         for site in group:
             if len(vectors) == 1:  # what takes nothing anywhere is never lost
                 return vectors
-            gaps = vectors[:, None, :] - (group - site)[None, :, :]
-            near = (np.abs(gaps - np.round(gaps)) < 2 * tolerance).all(axis=-1).any(axis=-1)
-            vectors = vectors[near]
+            vectors = vectors[_near(vectors, group - site, 2 * tolerance)]
     return vectors
+
+
+def _near(vectors: Floats, others: Floats, tolerance: Floats) -> NDArray[np.bool_]:
+    """Which of the vectors are, but for integers, within the tolerance of one of the others."""
+    if len(vectors) * len(others) > _MANY_PAIRS and (tolerance < 0.5).all():
+        box = 1 / tolerance
+        tree = cKDTree(_wrapped(others) * box, boxsize=box)
+        return np.isfinite(tree.query(_wrapped(vectors) * box, p=np.inf, distance_upper_bound=1.0)[0])
+    gaps = vectors[:, None, :] - others[None, :, :]
+    return np.asarray((np.abs(gaps - np.round(gaps)) < tolerance).all(axis=-1).any(axis=-1))
+
+
+def _wrapped(frac: Floats) -> Floats:
+    inside = frac % 1
+    return np.where(inside < 1, inside, 0.0)  # -1e-17 % 1 is 1.0
 
 
 def _not_neighbours(frac: Floats, tolerance: Floats) -> NDArray[np.bool_]:
@@ -178,18 +224,25 @@ def _not_neighbours(frac: Floats, tolerance: Floats) -> NDArray[np.bool_]:
 
 
 @lru_cache(maxsize=64)
-def _sublattices(units: int) -> list[tuple[int, Floats, NDArray[np.int64]]]:
-    """(size, inverses, matrices) of every supercell in Hermite normal form, in pymatgen's order."""
-    found = []
-    for size in _divisors(units)[1:]:
-        for a in _divisors(size):
-            for e in _divisors(size // a):
-                g = size // a // e
-                matrices = np.array(
-                    [[[a, b, c], [0, e, f], [0, 0, g]] for b, c, f in product(range(a), range(a), range(e))]
-                )
-                found.append((size, np.linalg.inv(matrices), matrices))
-    return found
+def _few_sublattices(size: int) -> list[tuple[Floats, NDArray[np.int64]]]:
+    return list(_sublattices(size))
+
+
+def _sublattices(size: int) -> Iterator[tuple[Floats, NDArray[np.int64]]]:
+    """(inverses, matrices) of every supercell of this size in Hermite normal form, in pymatgen's order."""
+    for a in _divisors(size):
+        for e in _divisors(size // a):
+            g = size // a // e
+            matrices = np.zeros((a * a * e, 3, 3), dtype=np.int64)
+            matrices[:, 0, 0], matrices[:, 1, 1], matrices[:, 2, 2] = a, e, g
+            offsets = np.indices((a, a, e)).reshape(3, -1)
+            matrices[:, 0, 1], matrices[:, 0, 2], matrices[:, 1, 2] = offsets
+            yield np.linalg.inv(matrices), matrices
+
+
+def _num_sublattices(size: int) -> int:
+    """How many :func:`_sublattices` there are."""
+    return sum(a * a * e for a in _divisors(size) for e in _divisors(size // a))
 
 
 def _divisors(number: int) -> list[int]:

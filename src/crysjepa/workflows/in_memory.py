@@ -20,11 +20,16 @@ import pyarrow.parquet as pq
 from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
+from crysjepa.core.moments import of_atoms, of_sites
 from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.given import is_run, read_given
 from crysjepa.evaluation.protocol import Protocol, Trust
 from crysjepa.generators.constraints import Constraints
 from crysjepa.generators.registry import GeneratorOptions
+from crysjepa.io.assemble import assemble
+from crysjepa.io.cif.blocks import RawCrystal
+from crysjepa.io.entry import ID_COLUMNS, Entry, Quoted, own_name
+from crysjepa.io.extxyz import scalars
 from crysjepa.relaxation.relax import RelaxSettings
 from crysjepa.runtime.bars import shown
 from crysjepa.runtime.progress import StageProgress
@@ -48,7 +53,8 @@ def read(source: Readable, *, structure_column: str | None = None) -> CandidateT
     ----------
     source
         A file, folder or zip of any format, a finished run, the name of a data set, or any number of pymatgen
-        Structures and ASE Atoms (ids ``crystal-0``, ``crystal-1`` and so on).
+        Structures and ASE Atoms, with their magnetic moments and the single values in ``properties`` or
+        ``info`` (``material_id`` or ``id`` is the id there, else ``crystal-0``, ``crystal-1`` and so on).
     structure_column
         See :func:`crysjepa.io.read_crystals`.
 
@@ -254,15 +260,26 @@ def _on_disk(source: Readable, folder: Path) -> str | Path:
 
 def _from_objects(objects: list[Any]) -> CandidateTable:
     """A row for each structure; one that is no crystal has failed, with the reason."""
+    return assemble([_entry(f"crystal-{i}", item) for i, item in enumerate(objects)])
+
+
+def _entry(name: str, item: Any) -> Entry:
+    """A structure, its moments and its single values, as the readers of files have them."""
     from ase import Atoms
 
-    found, failures = [], dict[str, str]()
-    ids = [f"crystal-{i}" for i in range(len(objects))]
-    for id_, item in zip(ids, objects, strict=True):
-        make = Crystals.from_atoms if isinstance(item, Atoms) else Crystals.from_structures
-        try:
-            found.append(make([item], [id_]))
-        except (ValueError, TypeError, AttributeError) as error:
-            failures[id_] = f"no crystal: {error}"
-    crystals = Crystals.concatenate(found) if found else Crystals.empty()
-    return CandidateTable.from_crystals(crystals, failures, order=ids)
+    told: dict[str, Any] = {}
+    try:
+        if isinstance(item, Atoms):
+            if item.calc is not None and item.calc.check_state(item):
+                item = item.copy()  # what was calculated is of other positions
+            told, crystal = scalars(item), Crystals.from_atoms([item])
+            moments = of_atoms(item)
+        else:
+            crystal = Crystals.from_structures([item])
+            told = {k: v for k, v in item.properties.items() if isinstance(v, str | bool | int | float)}
+            moments = of_sites(item.as_dict()["sites"])
+    except (ValueError, TypeError, AttributeError) as error:
+        return Entry(own_name(told) or name, None, f"no crystal: {error}", told)
+    extra = {k: Quoted(v) if isinstance(v, str) else v for k, v in told.items() if k not in ID_COLUMNS}
+    raw = RawCrystal(crystal.atomic_numbers, crystal.frac_coords, crystal.lattices[0], moments)
+    return Entry(own_name(told) or name, raw, extra=extra)

@@ -1,0 +1,115 @@
+"""What is in a source and is not read is named in a note; what is read stays what it was."""
+
+import json
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from pymatgen.core import Lattice, Structure
+from typer.testing import CliRunner
+
+from crysjepa.cli.main import app
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.crystals import Crystals
+from crysjepa.datasets import told_by
+from crysjepa.io import read_crystals
+from crysjepa.runtime.notes import ReadNote
+
+SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+CESIUM = Structure(Lattice.cubic(4.12), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+def read(path):
+    """The table, and its notes in one text."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", ReadNote)
+        table = read_crystals(path)
+    return table, " ".join(str(w.message) for w in told)
+
+
+def in_json(path, data):
+    path.write_text(json.dumps(data))
+    return read(path)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_files_of_no_known_kind_are_named_in_one_note(tmp_path, packed):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    SALT.to(folder / "salt.cif")
+    for name in ("a.mcif", "b.res", "c.xml", "d.txt", ".hidden"):
+        (folder / name).write_text("x")
+    source = folder
+    if packed:
+        source = tmp_path / "all.zip"
+        with zipfile.ZipFile(source, "w") as archive:
+            for file in folder.iterdir():
+                archive.write(file, file.name)
+    table, told = read(source)
+    assert len(table) == 1
+    assert told == "4 files of no known kind are left out: a.mcif, b.res, c.xml and 1 more"
+
+
+def test_a_second_list_of_structures_is_named(tmp_path):
+    salt = SALT.as_dict()
+    table, told = in_json(tmp_path / "two.json", {"structures": [salt], "entries": [{"structure": salt}]})
+    assert len(table) == 1 and "from structures, not from entries" in told
+    table, told = in_json(tmp_path / "one.json", {"structures": [salt], "entries": [1, 2], "source": "x"})
+    assert len(table) == 1 and not told
+
+
+def test_columns_beside_the_cif_and_codes_with_zeros_are_kept(tmp_path):
+    path = tmp_path / "a.csv"
+    cif = SALT.to(fmt="cif").replace('"', "'")
+    path.write_text(f'material_id,cif,cif_source,code,gap\na,"{cif}",icsd,00123,1.10\nb,"{cif}",cod,17,2\n')
+    table, told = read(path)
+    assert table.column("cif_source") == ["icsd", "cod"] and not told
+    assert table.column("code") == ["00123", "17"] and table.column("gap") == [1.1, 2.0]
+
+
+def test_text_in_json_is_text_and_an_id_is_a_text(tmp_path):
+    salt = SALT.as_dict()
+    rows = [{"id": 101.0, "structure": salt, "code": "7", "band_gap": "1.5", "n": 3, "tags": ["a"]},
+            {"id": True, "structure": salt | {"charge": 2}, "code": "8", "band_gap": 2, "n": 4}]  # fmt: skip
+    rows[0]["structure"] = Structure.from_dict(salt).add_site_property("charge", [1.0] * len(SALT)).as_dict()
+    table, told = in_json(tmp_path / "a.json", rows)
+    assert table.ids == ["101", "true"]
+    assert table.column("code") == ["7", "8"] and table.column("n") == [3, 4]
+    assert table.column("band_gap") == [1.5, 2.0]
+    assert told == "values that a table does not hold are left out: tags, charge of the sites, charge"
+
+
+def test_data_of_an_entry_become_columns(tmp_path):
+    data = {"formation_energy_per_atom": -2.1, "e_above_hull": 0.01, "material_id": "mp-1", "oxide": {"a": 1}}
+    entry = {"structure": SALT.as_dict(), "energy": -27.0, "composition": {"Na": 4, "Cl": 4}, "data": data}
+    table, told = in_json(tmp_path / "entry.json", [entry])
+    assert table.ids == ["mp-1"] and table.column("energy") == [-27.0]
+    assert table.column("formation_energy_per_atom") == [-2.1] and table.column("e_above_hull") == [0.01]
+    assert told == "values that a table does not hold are left out: data.oxide"
+
+
+def test_objects_in_memory_keep_what_files_keep():
+    import crysjepa as cj
+
+    atoms = bulk("Fe", cubic=True)
+    atoms.info = {"material_id": "mp-13", "energy": -16.5}
+    atoms.set_array("magmoms", np.array([2.2, -2.2]))
+    salt = SALT.copy()
+    salt.properties = {"id": "salt", "e_above_hull": 0.0}
+    table = cj.read([atoms, salt, CESIUM])
+    assert table.ids == ["mp-13", "salt", "crystal-2"]
+    assert table.column("energy") == [-16.5, None, None]
+    assert table.column("e_above_hull") == [None, 0.0, None]
+    assert list(table.column("magmoms")[0]) == [2.2, -2.2]
+
+
+def test_convert_keeps_what_a_file_says_of_its_energies(tmp_path):
+    source = tmp_path / "a.parquet"
+    told = {"scale": "oqmd", "made": {"verb": "relax"}}
+    CandidateTable.from_crystals(Crystals.from_structures([SALT], ["a"])).write(source, told)
+    done = CliRunner().invoke(app, ["convert", str(source), str(tmp_path / "b.parquet")])
+    assert done.exit_code == 0 and told_by(tmp_path / "b.parquet") == {"scale": "oqmd"}, done.output
+    done = CliRunner().invoke(app, ["convert", str(source), str(tmp_path / "b.csv")])
+    assert "cannot hold the scale of energies" in " ".join(done.output.split())
