@@ -21,6 +21,7 @@ from crysjepa.evaluation.protocol import Protocol
 from crysjepa.evaluation.reference import Known
 from crysjepa.relaxation.relax import RelaxSettings
 from crysjepa.runtime.errors import RunError
+from crysjepa.runtime.notes import ReadNote
 
 THREE_STEPS = RelaxSettings(max_steps=3, chunk_size=4)
 
@@ -84,6 +85,18 @@ def test_a_short_list_whose_stability_was_not_judged_has_no_rate(tiny, protocol,
     with console.output.capture() as said:
         show.show_judged("listed", metrics)
     assert "of the short list of 3: stability was not judged" in " ".join(said.get().split())
+
+
+def test_a_relaxed_file_has_no_formation_energies_of_before(tiny, tmp_path):
+    with pytest.warns(ReadNote, match="formation_energy_per_atom of relaxed crystals left empty"):
+        api.relax(
+            tiny.reference, tmp_path / "r.parquet", force_field=tiny.protocol["force_field"],
+            settings=THREE_STEPS,
+        )  # fmt: skip
+    after = CandidateTable.read(tmp_path / "r.parquet")
+    was_relaxed = after.frame["energy_per_atom"].notna()
+    assert was_relaxed.any()
+    assert after.frame["formation_energy_per_atom"].isna().tolist() == was_relaxed.tolist()
 
 
 def test_another_force_field_relaxes(relaxed, tiny, protocol, tmp_path):

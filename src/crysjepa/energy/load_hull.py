@@ -40,7 +40,7 @@ def _load_hull(name_or_path: str | Path, *, scale: str | None = None, use_e_abov
     if not path.exists() and datasets.info(str(name_or_path)).kind == "hull":
         path = datasets.fetch(str(name_or_path))
     if _holds_compositions(path):
-        return Hull.read(path, scale=scale)
+        return Hull.read(path, scale=scale, use_e_above_hull=use_e_above_hull)
     table = datasets.load(name_or_path)
     if scale is None:
         scale = scale_of(name_or_path)

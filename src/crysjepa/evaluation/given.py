@@ -103,13 +103,22 @@ def protocol_of(source: str | Path) -> Protocol | None:
 
 
 def reference_of(source: str | Path) -> str | None:
-    """The reference that a finished run of ``discover`` was given, where it is still to be had."""
+    """The reference that a finished run of ``discover`` was given; None for other results.
+
+    Raises ValueError where it is no longer to be had: another would give other rates.
+    """
     config = Path(source) / "config.json"
     if not is_run(source) or not config.is_file():
         return None
     name = _told(config).get("reference")
-    there = isinstance(name, str) and (Path(name).exists() or name in {d.name for d in datasets.available()})
-    return name if there else None
+    if not isinstance(name, str):
+        return None
+    if not Path(name).exists() and name not in {d.name for d in datasets.available()}:
+        raise ValueError(
+            f"the reference of {source}, {name}, is no longer there: say with --reference what to judge by "
+            "(--reference known is the bundled one)"
+        )
+    return name
 
 
 def with_given_energies(table: CandidateTable) -> CandidateTable:
