@@ -16,7 +16,7 @@ from crysjepa.core.candidates import CandidateTable
 from crysjepa.datasets.chunks import open_chunks
 from crysjepa.energy.known_hull import known_hull
 from crysjepa.evaluation.criteria import NOT_CONVERGED
-from crysjepa.evaluation.given import energies_of, is_run, protocol_of, read_given
+from crysjepa.evaluation.given import energies_of, is_run, protocol_of, read_given, reference_of
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.evaluation.reference import Known
 from crysjepa.relaxation.relax import RelaxSettings
@@ -160,6 +160,21 @@ def test_results_are_judged_again_from_their_folder(relaxed, tiny, protocol, tmp
     metrics = api.evaluate(first, first / "again", reference="known", protocol=protocol)
     assert metrics["novelty_set"] == "known" and metrics["num_crystals"] == 8
     assert "torn" in CandidateTable.read(first / "again" / "crystals.parquet").ids
+
+
+def test_results_are_not_judged_by_another_reference_without_a_word(relaxed, tiny, protocol, tmp_path):
+    first = tmp_path / "e"
+    api.evaluate(relaxed, first, reference=tiny.reference, protocol=protocol)
+    with pytest.raises(ValueError, match=r"judged by the reference known.parquet, .*--reference"):
+        api.evaluate(first, tmp_path / "f", hull=tiny.reference)
+    assert not (tmp_path / "f").exists()
+    api.evaluate(first, tmp_path / "g", reference="known", protocol=protocol)
+    assert reference_of(tmp_path / "g") == "known" and reference_of(relaxed) is None
+    (first / "config.json").write_text(json.dumps({"reference": str(tiny.reference)}))
+    assert reference_of(first) == str(tiny.reference)
+    (first / "config.json").write_text(json.dumps({"reference": str(tmp_path / "gone.cif")}))
+    with pytest.raises(ValueError, match=r"gone\.cif, which is no longer there"):
+        reference_of(first)
 
 
 def test_a_relaxation_that_went_astray_stays_failed(relaxed, tiny, protocol, tmp_path, no_relaxation):
