@@ -34,8 +34,9 @@ def probe(force_field: ForceField, *, must_know_any: bool = True) -> str | None:
     it (an element that it does not know) is no fault, as long as there is another, or ``must_know_any`` is
     False: a force field made for two elements is a good one all the same.
 
-    The energy of a cell twice as large must be twice the energy. Forces and stress are compared with finite differences of the energy, grossly, so that a calculator with
-    a stress of the wrong sign or unit is found out here, and crystals do not get the blame.
+    The energy of a cell twice as large must be twice the energy. Forces and stress are compared with finite
+    differences of the energy, grossly, so that a calculator with a stress of the wrong sign or unit is found
+    out here, and crystals do not get the blame.
     """
     crystals = _crystals()
     together = force_field.evaluate(crystals)
