@@ -18,7 +18,7 @@ from pymatgen.core import Composition, Element
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
 from crysjepa.energy.hull import Hull
-from crysjepa.energy.load_hull import load_hull
+from crysjepa.energy.load_hull import load_hull, scale_of
 from crysjepa.runtime.notes import ReadNote
 
 ELEMENTS = ["Li", "Fe", "P", "O", "S"]
@@ -241,3 +241,17 @@ def test_a_height_that_is_no_number_is_told(tmp_path) -> None:
     pq.write_table(pa.table(rows), tmp_path / "h.parquet")
     with pytest.warns(ReadNote, match="1 cells of e_above_hull, such as 'low', are no numbers"):
         assert Hull.read(tmp_path / "h.parquet").energy("NaCl") == pytest.approx(-1.8)
+
+
+def test_the_scale_of_a_folder_is_that_of_its_files(tmp_path) -> None:
+    made = table([([11, 17], -1.8, 0.3)])
+    made.write(tmp_path / "one" / "a.parquet", {"scale": "oqmd"})
+    assert scale_of(tmp_path / "one") == scale_of(tmp_path / "one" / "a.parquet") == "oqmd"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ReadNote)
+        assert load_hull(tmp_path / "one").scale == "oqmd"
+    made.write(tmp_path / "one" / "b.parquet", {"scale": "materials_project"})
+    with pytest.raises(ValueError, match=r"different energy scales \(a\.parquet: oqmd, b\."):
+        scale_of(tmp_path / "one")
+    made.write(tmp_path / "silent" / "a.parquet")
+    assert scale_of(tmp_path / "silent") is None

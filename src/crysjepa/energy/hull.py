@@ -20,7 +20,7 @@ from crysjepa.energy.columns import above_hull_column
 from crysjepa.energy.elemental_references import ElementalReferences, check_scales
 from crysjepa.energy.limits import no_formation_energy
 from crysjepa.energy.simplex import mixture
-from crysjepa.runtime.files import metadata_of
+from crysjepa.runtime.files import file_metadata, metadata_of
 from crysjepa.runtime.notes import note
 
 if TYPE_CHECKING:
@@ -430,6 +430,20 @@ def _is_finite(value: float | None) -> bool:
 
 
 def stated_scale(path: str | Path) -> str | None:
-    """The scale that a Parquet file's own metadata state, as :meth:`Hull.read` finds it; None if none."""
-    scale = metadata_of(pq.read_schema(path)).get("scale")
-    return None if scale is None else str(scale)
+    """The scale that a Parquet file's own metadata state, or those of the Parquet files in a folder.
+
+    None if none is stated, and for other files. Raises ValueError for a folder whose files differ.
+    """
+    path = Path(path)
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    parts = [f for f in files if f.suffix.lower() == ".parquet" and f.is_file()]
+    found = {f: file_metadata(f).get("scale") for f in parts}
+    if all(scale is None for scale in found.values()):
+        return None
+    scales = sorted({str(scale or ASSUMED_SCALE) for scale in found.values()})
+    if len(scales) > 1:
+        stated = ", ".join(f"{f.name}: {scale or 'none stated'}" for f, scale in list(found.items())[:3])
+        raise ValueError(
+            f"the files in {path} are on different energy scales ({stated}): give them one by one"
+        )
+    return scales[0]

@@ -68,8 +68,7 @@ def read_given(source: str | Path) -> Given:
     path = Path(source)
     table = _drawn(CandidateTable.read(results_of(path))) if is_run(path) else datasets.load(source)
     file = results_of(path) if is_run(path) else path
-    stated = stated_scale(file) if file.is_file() and file.suffix.lower() == ".parquet" else None
-    return Given(table, energies_of(path) if "energy_per_atom" in table else None, stated)
+    return Given(table, energies_of(path) if "energy_per_atom" in table else None, stated_scale(file))
 
 
 def _drawn(table: CandidateTable) -> CandidateTable:
