@@ -159,6 +159,9 @@ def test_a_table_without_energies_is_refused() -> None:
     bare = CandidateTable.from_crystals(table([([3, 26], 0.0, 0.0)]).crystals())
     with pytest.raises(ValueError, match="formation_energy_per_atom"):
         Hull.from_table(bare, scale="test", source="bare")
+    near = bare.with_column("Formation_Energy_Per_Atom", dict.fromkeys(bare.ids, -1.0), "Float64")
+    with pytest.raises(ValueError, match=r"is it Formation_Energy_Per_Atom\? Rename it"):
+        Hull.from_table(near, scale="test", source="near")
 
 
 def test_read(tmp_path) -> None:

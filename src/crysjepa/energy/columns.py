@@ -14,3 +14,9 @@ def above_hull_column(names: Iterable[str]) -> str | None:
     """The column of energies above the hull among ``names``; None where there is none."""
     found = {name.lower(): name for name in reversed(list(names))}
     return next((found[name] for name in ABOVE_HULL if name in found), None)
+
+
+def near_formation_energy(names: Iterable[str]) -> str:
+    """Which columns may hold formation energies under another name, for an error's end; else nothing."""
+    near = [n for n in names if "form" in n.lower() and "formula" not in n.lower()]
+    return f"; is it {' or '.join(near[:3])}? Rename it, if it is in eV/atom" if near else ""

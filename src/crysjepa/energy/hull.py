@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from crysjepa.energy.columns import above_hull_column
+from crysjepa.energy.columns import above_hull_column, near_formation_energy
 from crysjepa.energy.elemental_references import ElementalReferences, check_scales
 from crysjepa.energy.limits import no_formation_energy
 from crysjepa.energy.simplex import mixture
@@ -164,7 +164,10 @@ class Hull:
         Raises ValueError without the column, or when no row is usable.
         """
         if "formation_energy_per_atom" not in table:
-            raise ValueError(f"{source} has no column formation_energy_per_atom: no hull can be made from it")
+            near = near_formation_energy(map(str, table.frame.columns))
+            raise ValueError(
+                f"{source} has no column formation_energy_per_atom: no hull can be made from it{near}"
+            )
         crystals = table.crystals()
         energies = table.column("formation_energy_per_atom", crystals.ids)
         name = above_hull_column(map(str, table.frame.columns))
