@@ -132,7 +132,8 @@ def _times(mesh: Sequence[int]) -> str:
 def divisions(kpoints: Any) -> tuple[int, ...] | None:
     """Of a mesh that pymatgen's Kpoints, or emmet's dictionary of them, holds; None for a list of points."""
     told = kpoints if isinstance(kpoints, Mapping) else getattr(kpoints, "as_dict", dict)()
-    points, style = told.get("kpoints") or (), str(told.get("generation_style", "")).lower()
+    points: Sequence[Any] = told.get("kpoints") or ()
+    style = str(told.get("generation_style", "")).lower()
     if len(points) != 1 or len(points[0]) != 3 or not style.startswith(("g", "m")):
         return None
     return tuple(int(n) for n in points[0]) if all(n >= 1 for n in points[0]) else None
