@@ -172,6 +172,20 @@ def test_round_trip(files):
     assert metrics["dft"]["stable"] == pytest.approx(1 / 7) and metrics["num_exported"] == 7
 
 
+def test_what_is_far_below_the_hull_is_warned_of_and_replacing_is_told(files):
+    to = files / "dft"
+    api.dft_export(files / "shortlist.parquet", to, write="folders")
+    finish(folders_of(to)["NaCl"], total("NaCl") - 2.0)
+    given = {"hull": files / "hull.parquet", "reference": files / "known.parquet"}
+    first = api.dft_collect([to], **given)
+    warned = dict(zip(first.table.ids, first.table.column("dft_hull_warning"), strict=True))
+    assert "below the hull: a competing compound is missing" in warned["NaCl"] and warned["KCl"] is None
+    assert "1 crystals lie more than 0.1 eV/atom below the hull" in " ".join(first.metrics["notes"])
+    assert "replaced" not in " ".join(first.metrics["notes"])
+    second = api.dft_collect([to], **given)
+    assert f"the verdicts that were in {to / 'collected'} are replaced" in second.metrics["notes"]
+
+
 def test_retry_of_what_failed(files):
     first, second = files / "dft", files / "retry"
     call("dft", "export", files / "shortlist.parquet", "--to", first, "--as", "folders")

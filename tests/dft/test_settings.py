@@ -162,3 +162,24 @@ def test_compressed_in_other_ways(texts, tmp_path, ending, pack):
 
 def test_reasons_are_short():
     assert short("a\n  b") == "a b" and len(short("x" * 1275)) == 200 and short("x" * 1275).endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("mesh", "state", "told"),
+    [((1, 1, 1), State.INCOMPATIBLE, "k-points 1×1×1, less than half of the input set's 8×8×8"),
+     ((7, 8, 7), State.FINISHED, "static: k-points 7×8×7 (input set: 8×8×8)"),
+     ((9, 9, 9), State.FINISHED, "")],
+)  # fmt: skip
+def test_fewer_k_points_are_told(texts, tmp_path, mesh, state, told):
+    static = texts["NaCl", "static"]
+    assert "> 8 8 8 <" in static
+    static = static.replace("> 8 8 8 <", f"> {' '.join(map(str, mesh))} <")
+    found = read(tmp_path, "NaCl", relax_2=texts["NaCl", "relax_2"], static=static)
+    assert found.state == state and told in " ".join([found.reason or "", *found.notes])
+    assert bool(told) == bool(found.reason or found.notes)
+
+
+def test_the_mesh_of_a_document_is_compared():
+    given = document([{"num_electronic_steps": 9, "electronic_steps": None}], "successful")
+    given["calcs_reversed"][0]["input"]["kpoints"] = {"generation_style": "Gamma", "kpoints": [[2, 2, 2]]}
+    assert "k-points 2×2×2" in read_document(given).settings.refused[0]

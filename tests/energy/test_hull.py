@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from pymatgen.core import Composition, Element
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
 from crysjepa.energy.hull import Hull
-from crysjepa.energy.load_hull import load_hull
+from crysjepa.energy.load_hull import load_hull, scale_of
 from crysjepa.runtime.notes import ReadNote
 
 ELEMENTS = ["Li", "Fe", "P", "O", "S"]
@@ -158,6 +159,9 @@ def test_a_table_without_energies_is_refused() -> None:
     bare = CandidateTable.from_crystals(table([([3, 26], 0.0, 0.0)]).crystals())
     with pytest.raises(ValueError, match="formation_energy_per_atom"):
         Hull.from_table(bare, scale="test", source="bare")
+    near = bare.with_column("Formation_Energy_Per_Atom", dict.fromkeys(bare.ids, -1.0), "Float64")
+    with pytest.raises(ValueError, match=r"is it Formation_Energy_Per_Atom\? Rename it"):
+        Hull.from_table(near, scale="test", source="near")
 
 
 def test_read(tmp_path) -> None:
@@ -202,3 +206,55 @@ def test_what_is_left_out_is_told_with_the_scale_that_was_taken(tmp_path) -> Non
     assert hull.energy("MgO") == 0 and "below -6" in hull.skipped["entry-4"]
     assert hull.scale_said == "not stated, taken as materials_project"
     assert Hull.from_entries(["NaCl"], [-2.1], scale="x", source="s").left_out is None
+
+
+def test_elements_with_energies_are_told() -> None:
+    hull = hull_of({"NaCl": -2.1, "K": 0.1, "bad": -1.0, "Na": -1.3}, ids=["a", "b", "c", "d"])
+    assert list(hull.skipped) == ["d", "c"] and "total energies" in hull.skipped["d"]
+    assert "the element Na at -1.3 eV/atom" in str(hull.left_out)
+
+
+def test_formulas_in_capitals_are_no_compounds() -> None:
+    hull = hull_of({"NaCl": -2.1, "NACL": -2.5, "MGO": -3.0})
+    assert len(hull) == 1 and list(hull.skipped) == ["entry-1", "entry-2"]
+    assert "'NACL' is not a composition (A is no element" in hull.skipped["entry-1"]
+    with pytest.raises(ValueError, match=r"1 of 1 entries left out \(entry-0: 'MGO' is not"):
+        hull_of({"MGO": -3.0})
+
+
+@pytest.mark.parametrize("name", ["e_above_hull", "energy_above_hull", "E_above_hull", "e_hull", "ehull"])
+def test_heights_above_the_hull_go_by_many_names(name: str, tmp_path) -> None:
+    made = table([([11, 17], -1.8, 0.3)])
+    renamed = CandidateTable(made.frame.rename(columns={"e_above_hull": name}))
+    renamed.write(tmp_path / "structures.parquet")
+    rows = {"composition": ["NaCl"], "formation_energy_per_atom": [-1.8], name: [0.3]}
+    pq.write_table(pa.table(rows), tmp_path / "compositions.parquet")
+    rows = {"composition": ["NaCl"], "formation_energy_per_atom": ["-1.8"], name: ["0.3"]}
+    pq.write_table(pa.table(rows), tmp_path / "text.parquet")
+    for file in ("structures", "compositions", "text"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReadNote)  # of the row without a structure
+            hull = load_hull(tmp_path / f"{file}.parquet")
+            own = load_hull(tmp_path / f"{file}.parquet", use_e_above_hull=False)
+        assert hull.energy("NaCl") == pytest.approx(-2.1) and own.energy("NaCl") == pytest.approx(-1.8)
+
+
+def test_a_height_that_is_no_number_is_told(tmp_path) -> None:
+    rows = {"composition": ["NaCl"], "formation_energy_per_atom": [-1.8], "e_above_hull": ["low"]}
+    pq.write_table(pa.table(rows), tmp_path / "h.parquet")
+    with pytest.warns(ReadNote, match="1 cells of e_above_hull, such as 'low', are no numbers"):
+        assert Hull.read(tmp_path / "h.parquet").energy("NaCl") == pytest.approx(-1.8)
+
+
+def test_the_scale_of_a_folder_is_that_of_its_files(tmp_path) -> None:
+    made = table([([11, 17], -1.8, 0.3)])
+    made.write(tmp_path / "one" / "a.parquet", {"scale": "oqmd"})
+    assert scale_of(tmp_path / "one") == scale_of(tmp_path / "one" / "a.parquet") == "oqmd"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ReadNote)
+        assert load_hull(tmp_path / "one").scale == "oqmd"
+    made.write(tmp_path / "one" / "b.parquet", {"scale": "materials_project"})
+    with pytest.raises(ValueError, match=r"different energy scales \(a\.parquet: oqmd, b\."):
+        scale_of(tmp_path / "one")
+    made.write(tmp_path / "silent" / "a.parquet")
+    assert scale_of(tmp_path / "silent") is None

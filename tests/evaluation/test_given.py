@@ -16,11 +16,12 @@ from crysjepa.core.candidates import CandidateTable
 from crysjepa.datasets.chunks import open_chunks
 from crysjepa.energy.known_hull import known_hull
 from crysjepa.evaluation.criteria import NOT_CONVERGED
-from crysjepa.evaluation.given import energies_of, is_run, protocol_of, read_given
+from crysjepa.evaluation.given import energies_of, is_run, protocol_of, read_given, reference_of
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.evaluation.reference import Known
 from crysjepa.relaxation.relax import RelaxSettings
 from crysjepa.runtime.errors import RunError
+from crysjepa.runtime.notes import ReadNote
 
 THREE_STEPS = RelaxSettings(max_steps=3, chunk_size=4)
 
@@ -86,6 +87,18 @@ def test_a_short_list_whose_stability_was_not_judged_has_no_rate(tiny, protocol,
     assert "of the short list of 3: stability was not judged" in " ".join(said.get().split())
 
 
+def test_a_relaxed_file_has_no_formation_energies_of_before(tiny, tmp_path):
+    with pytest.warns(ReadNote, match="formation_energy_per_atom of relaxed crystals left empty"):
+        api.relax(
+            tiny.reference, tmp_path / "r.parquet", force_field=tiny.protocol["force_field"],
+            settings=THREE_STEPS,
+        )  # fmt: skip
+    after = CandidateTable.read(tmp_path / "r.parquet")
+    was_relaxed = after.frame["energy_per_atom"].notna()
+    assert was_relaxed.any()
+    assert after.frame["formation_energy_per_atom"].isna().tolist() == was_relaxed.tolist()
+
+
 def test_another_force_field_relaxes(relaxed, tiny, protocol, tmp_path):
     other = protocol.model_copy(update={"force_field": "ase.calculators.emt:EMT"})
     assert not energies_of(relaxed).fits(other)  # type: ignore[union-attr]
@@ -147,6 +160,21 @@ def test_results_are_judged_again_from_their_folder(relaxed, tiny, protocol, tmp
     metrics = api.evaluate(first, first / "again", reference="known", protocol=protocol)
     assert metrics["novelty_set"] == "known" and metrics["num_crystals"] == 8
     assert "torn" in CandidateTable.read(first / "again" / "crystals.parquet").ids
+
+
+def test_results_are_not_judged_by_another_reference_without_a_word(relaxed, tiny, protocol, tmp_path):
+    first = tmp_path / "e"
+    api.evaluate(relaxed, first, reference=tiny.reference, protocol=protocol)
+    with pytest.raises(ValueError, match=r"judged by the reference known.parquet, .*--reference"):
+        api.evaluate(first, tmp_path / "f", hull=tiny.reference)
+    assert not (tmp_path / "f").exists()
+    api.evaluate(first, tmp_path / "g", reference="known", protocol=protocol)
+    assert reference_of(tmp_path / "g") == "known" and reference_of(relaxed) is None
+    (first / "config.json").write_text(json.dumps({"reference": str(tiny.reference)}))
+    assert reference_of(first) == str(tiny.reference)
+    (first / "config.json").write_text(json.dumps({"reference": str(tmp_path / "gone.cif")}))
+    with pytest.raises(ValueError, match=r"gone\.cif, which is no longer there"):
+        reference_of(first)
 
 
 def test_a_relaxation_that_went_astray_stays_failed(relaxed, tiny, protocol, tmp_path, no_relaxation):

@@ -2,14 +2,14 @@
 
 import gzip
 
-from pymatgen.io.vasp.inputs import Incar, Poscar
+from pymatgen.io.vasp.inputs import Incar, Kpoints, Poscar
 
 HEADER = """<?xml version="1.0" encoding="ISO-8859-1"?>
 <modeling>
 <generator><i name="program" type="string">vasp </i><i name="version" type="string">5.4.4</i>
 <i name="date" type="string">2026 01 01 </i><i name="time" type="string">00:00:00 </i></generator>
 <incar>{incar}</incar>
-<kpoints><generation param="Gamma"><v type="int" name="divisions"> 1 1 1 </v></generation></kpoints>
+<kpoints><generation param="Gamma"><v type="int" name="divisions"> {mesh} </v></generation></kpoints>
 <parameters><i type="int" name="NELM">{nelm}</i><i type="int" name="NSW">{nsw}</i>
 <i type="int" name="IBRION">{ibrion}</i><i type="string" name="GGA">{gga}</i>
 <i type="logical" name="LHFCALC"> F </i><i name="AEXX">0.0</i><i name="HFSCREEN">0.0</i>
@@ -33,7 +33,9 @@ def xml_structure(structure):
     return f'{basis}<varray name="positions">{sites}</varray>'
 
 
-def vasprun(stage_folder, structure, energy, *, electronic=True, ionic=True, gga="--", symbols=None):
+def vasprun(
+    stage_folder, structure, energy, *, electronic=True, ionic=True, gga="--", symbols=None, mesh=None
+):
     """A vasprun.xml of ``energy`` (eV, the whole cell) for the inputs in the folder."""
     incar = Incar.from_file(stage_folder / "INCAR")
     nsw, with_u = int(incar.get("NSW", 0)), bool(incar.get("LDAU", False))
@@ -50,7 +52,9 @@ def vasprun(stage_folder, structure, energy, *, electronic=True, ionic=True, gga
     where = xml_structure(structure)
     step = SCSTEP.format(energy=energy)
     nelm, steps = 100, (1 if nsw == 0 else 3 if ionic else nsw)
-    head = HEADER.format(incar=told, nelm=nelm, nsw=nsw, ibrion=2 if nsw else -1, gga=gga, atoms=atoms,
+    mesh = " ".join(str(n) for n in mesh or Kpoints.from_file(stage_folder / "KPOINTS").kpts[0])
+    head = HEADER.format(incar=told, mesh=mesh, nelm=nelm, nsw=nsw,
+                         ibrion=2 if nsw else -1, gga=gga, atoms=atoms,
                          types=types, structure=where, ldau="T" if with_u else "F")  # fmt: skip
     for number in range(1, steps + 1):
         last = number == steps

@@ -387,6 +387,21 @@ def test_apply_to_leaves_no_energy_of_the_source() -> None:
     assert after.column("converged") == [False, None, None]
 
 
+def test_apply_to_leaves_no_formation_energy_of_the_structure_before() -> None:
+    crystals = Crystals.concatenate([one(29, 2.6, id="good"), one(RAISES, id="bad"), one(30, 2.6, id="out")])
+    table = CandidateTable.from_crystals(crystals).decide("novelty", {"out": "known"}, Status.REJECTED)
+    names = ("formation_energy_per_atom", "e_above_hull", "Energy_above_hull", "band_gap")
+    for name in names:
+        table = table.with_column(name, dict.fromkeys(table.ids, 0.5), "Float64")
+    relaxation = relax_crystals(
+        table.crystals(["good", "bad"]), force_field=NASTY, settings=RelaxSettings(max_steps=2), processes=1
+    )
+    after = relaxation.apply_to(table)
+    for name in names[:3]:
+        assert after.column(name) == [None, 0.5, 0.5], name
+    assert after.column("band_gap") == [0.5, 0.5, 0.5]
+
+
 def test_nothing_to_relax() -> None:
     relaxation = relax_crystals(Crystals.empty(), force_field=EMT_PATH)
     assert len(relaxation.crystals) == 0 and relaxation.records == {} == relaxation.failures

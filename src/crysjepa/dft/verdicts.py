@@ -10,6 +10,7 @@ from typing import Any
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.dft.outcome import State
+from crysjepa.energy.support import TOO_LOW
 from crysjepa.evaluation.columns import set_column
 from crysjepa.evaluation.evaluator import Judge
 from crysjepa.evaluation.rates import crystal_metrics
@@ -24,6 +25,7 @@ _JUDGED = {
     "valid": "boolean", "invalid_structure": "string", "invalid_composition": "string", "unique": "boolean",
     "duplicate_of": "string", "novel": "boolean", "matches": "string", "space_group": "string",
     "e_above_hull": "Float64", "hull_entries": "Int64", "stable": "boolean",
+    "hull_warning": "string",
 }  # fmt: skip
 """Columns of a judgement that go, as ``dft_...``, beside those by force field."""
 
@@ -55,6 +57,15 @@ def write_verdicts(
     """
     judged = _explained(judge.judge(_bare(table), progress), missing or {})
     final = _beside(table, judged)
+    notes = list(about.get("notes", ()))
+    if (out / "candidates.parquet").exists():
+        notes.append(f"the verdicts that were in {out} are replaced")
+    low = sum(w is not None for w in final.column("dft_hull_warning")) if "dft_hull_warning" in final else 0
+    if low:
+        notes.append(
+            f"{low} crystals lie more than {-TOO_LOW} eV/atom below the hull: a competing compound is "
+            "missing there, or the energy is wrong (column dft_hull_warning)"
+        )
     states = Counter(final.column("dft_state"))
     waiting = sum(states[s] for s in _WAITING)
     ended = len(final) - waiting - states[State.NOT_EXPORTED]
@@ -68,6 +79,7 @@ def write_verdicts(
         "protocol": judge.describe(),
         "versions": versions(),
         **about,
+        "notes": notes,
     }
     final.write(out / "candidates.parquet")
     write_json(out / "metrics.json", metrics)

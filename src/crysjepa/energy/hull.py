@@ -16,10 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from crysjepa.energy.columns import above_hull_column, near_formation_energy
 from crysjepa.energy.elemental_references import ElementalReferences, check_scales
 from crysjepa.energy.limits import no_formation_energy
 from crysjepa.energy.simplex import mixture
-from crysjepa.runtime.files import metadata_of
+from crysjepa.runtime.files import file_metadata, metadata_of
+from crysjepa.runtime.notes import note
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition
@@ -30,6 +32,8 @@ Fractions = tuple[tuple[str, float], ...]
 """A composition as sorted (element, atomic fraction) pairs: equal for Li2O and Li4O2."""
 
 ASSUMED_SCALE = "materials_project"
+_ELEMENT_BELOW = 1e-3
+"""eV/atom: an element further below 0 is on other elemental references."""
 _TRACE = 1e-6
 """A phase of which a mixture has no more than this fraction of the atoms is not in it."""
 
@@ -107,26 +111,35 @@ class Hull:
 
         Unreadable formulas and energies that are not finite, or that no compound has
         (:func:`~crysjepa.energy.limits.no_formation_energy`), are left out and kept in ``skipped`` under
-        their id (``entry-0``, ``entry-1``, ... without ids). Raises ValueError if no compound is left, unless
+        their id (``entry-0``, ``entry-1``, ... without ids); so are elements below 0, which come first: their
+        energies are likely no formation energies. Raises ValueError if no compound is left, unless
         ``elements_alone`` says that this may be.
         """
         names = ids if ids is not None else [f"entry-{i}" for i in range(len(formulas))]
         compounds: dict[Fractions, float] = {}
         skipped: dict[str, str] = {}
+        elements: dict[str, str] = {}
         for name, formula, energy in zip(names, formulas, formation_energy_per_atom, strict=True):
             fractions, reason = _read_composition(formula)
             if fractions is None:
                 skipped[str(name)] = reason
             elif not _is_finite(energy):
                 skipped[str(name)] = "its formation energy is missing or not a finite number"
-            elif len(fractions) > 1:
+            elif len(fractions) == 1:
+                if energy is not None and energy < -_ELEMENT_BELOW:
+                    elements[str(name)] = (
+                        f"the element {fractions[0][0]} at {energy:g} eV/atom, where a hull of formation "
+                        "energies has 0: are these total energies?"
+                    )
+            else:
                 assert energy is not None
                 if (absurd := no_formation_energy(energy)) is not None:
                     skipped[str(name)] = absurd
                 else:
                     compounds[fractions] = min(float(energy), compounds.get(fractions, math.inf))
+        skipped = elements | skipped
         if not compounds and not elements_alone:
-            why = f" ({len(skipped)} entries could not be used)" if skipped else ""
+            why = f" ({_told(skipped, len(names))})" if skipped else ""
             raise ValueError(f"the hull from {source} has no compound with a formation energy{why}")
         return cls(compounds, scale, source, scale_stated, skipped, references, num_read=len(names))
 
@@ -151,11 +164,15 @@ class Hull:
         Raises ValueError without the column, or when no row is usable.
         """
         if "formation_energy_per_atom" not in table:
-            raise ValueError(f"{source} has no column formation_energy_per_atom: no hull can be made from it")
+            near = near_formation_energy(map(str, table.frame.columns))
+            raise ValueError(
+                f"{source} has no column formation_energy_per_atom: no hull can be made from it{near}"
+            )
         crystals = table.crystals()
         energies = table.column("formation_energy_per_atom", crystals.ids)
-        if use_e_above_hull and "e_above_hull" in table:
-            above = table.column("e_above_hull", crystals.ids)
+        name = above_hull_column(map(str, table.frame.columns))
+        if use_e_above_hull and name is not None:
+            above = table.column(name, crystals.ids)
             energies = [_lowered(e, a) for e, a in zip(energies, above, strict=True)]
         hull = cls.from_entries(
             crystals.compositions(),
@@ -170,8 +187,10 @@ class Hull:
         return cls(hull.compounds, scale, source, scale_stated, skipped, num_read=len(table.ids))
 
     @classmethod
-    def read(cls, path: str | Path, *, scale: str | None = None) -> Hull:
+    def read(cls, path: str | Path, *, scale: str | None = None, use_e_above_hull: bool = True) -> Hull:
         """From a Parquet file with the columns ``composition`` and ``formation_energy_per_atom``.
+
+        Energies above the hull, where the file has them, are used as in :meth:`from_table`.
 
         The scale is ``scale``, or ``"scale"`` in the JSON of the file's metadata key ``crysjepa``, or
         :data:`ASSUMED_SCALE` with ``scale_stated`` False. A column ``id`` names the skipped entries;
@@ -190,13 +209,22 @@ class Hull:
             for name in ("composition", "formation_energy_per_atom"):
                 if name not in columns:
                     raise ValueError(f"{path} has no column {name}: not a file of hull entries")
-            table = file.read(columns=["composition", "formation_energy_per_atom", *({"id"} & set(columns))])
+            wanted = ["composition", "formation_energy_per_atom", *({"id"} & set(columns))]
+            above = above_hull_column(columns) if use_e_above_hull else None
+            table = file.read(columns=[*wanted, *([above] if above else [])])
             told = metadata_of(file.schema_arrow)
             stated = scale or told.get("scale")
         references = told.get("elemental_references")
+        energies = [_number(v) for v in table["formation_energy_per_atom"].to_pylist()]
+        if above is not None:
+            heights = table[above].to_pylist()
+            if unread := [v for v in heights if v is not None and v == v and _number(v) is None]:
+                such = repr(str(unread[0])[:20])
+                note(f"{path.name}: {len(unread)} cells of {above}, such as {such}, are no numbers")
+            energies = [_lowered(e, _number(a)) for e, a in zip(energies, heights, strict=True)]
         return cls.from_entries(
             table["composition"].to_pylist(),
-            table["formation_energy_per_atom"].to_pylist(),
+            energies,
             scale=stated or ASSUMED_SCALE,
             source=path.name,
             ids=table["id"].to_pylist() if "id" in columns else None,
@@ -230,9 +258,7 @@ class Hull:
         """How many entries could not be used, and why the first of them; None where all could."""
         if not self.skipped:
             return None
-        id_, reason = next(iter(self.skipped.items()))
-        more = f", and {len(self.skipped) - 1} more" if len(self.skipped) > 1 else ""
-        return f"{len(self.skipped)} of {self.num_read} entries left out ({id_}: {reason}{more})"
+        return _told(self.skipped, self.num_read)
 
     @property
     def scale_said(self) -> str:
@@ -364,16 +390,36 @@ def fractions_of(composition: Composition) -> Fractions:
 
 
 def _read_composition(composition: Any) -> tuple[Fractions | None, str]:
-    from pymatgen.core import Composition
+    from pymatgen.core import Composition, Element
 
     try:
         found = Composition(composition)
     except Exception as error:  # noqa: BLE001 - pymatgen's formula parser; the reason is handed back
         return None, f"{composition!r} is not a composition ({error})"
+    unknown = [e.symbol for e in found.elements if not Element.is_valid_symbol(e.symbol)]
+    if unknown:
+        return (
+            None,
+            f"{composition!r} is not a composition ({unknown[0]} is no element; upper and lower case count)",
+        )
     total = sum(found.get_el_amt_dict().values())
     if not _is_finite(total) or total <= 0:
         return None, f"{composition!r} is not a composition (no atoms)"
     return fractions_of(found), ""
+
+
+def _told(skipped: Mapping[str, str], num_read: int) -> str:
+    id_, reason = next(iter(skipped.items()))
+    more = f", and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+    return f"{len(skipped)} of {num_read} entries left out ({id_}: {reason}{more})"
+
+
+def _number(value: Any) -> float | None:
+    """A cell of a file's column, which may hold numbers as text or decimals; None for what is no number."""
+    try:
+        return None if value is None or isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def _lowered(energy: float | None, above: float | None) -> float | None:
@@ -387,6 +433,20 @@ def _is_finite(value: float | None) -> bool:
 
 
 def stated_scale(path: str | Path) -> str | None:
-    """The scale that a Parquet file's own metadata state, as :meth:`Hull.read` finds it; None if none."""
-    scale = metadata_of(pq.read_schema(path)).get("scale")
-    return None if scale is None else str(scale)
+    """The scale that a Parquet file's own metadata state, or those of the Parquet files in a folder.
+
+    None if none is stated, and for other files. Raises ValueError for a folder whose files differ.
+    """
+    path = Path(path)
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    parts = [f for f in files if f.suffix.lower() == ".parquet" and f.is_file()]
+    found = {f: file_metadata(f).get("scale") for f in parts}
+    if all(scale is None for scale in found.values()):
+        return None
+    scales = sorted({str(scale or ASSUMED_SCALE) for scale in found.values()})
+    if len(scales) > 1:
+        stated = ", ".join(f"{f.name}: {scale or 'none stated'}" for f, scale in list(found.items())[:3])
+        raise ValueError(
+            f"the files in {path} are on different energy scales ({stated}): give them one by one"
+        )
+    return scales[0]

@@ -40,7 +40,7 @@ def _load_hull(name_or_path: str | Path, *, scale: str | None = None, use_e_abov
     if not path.exists() and datasets.info(str(name_or_path)).kind == "hull":
         path = datasets.fetch(str(name_or_path))
     if _holds_compositions(path):
-        return Hull.read(path, scale=scale)
+        return Hull.read(path, scale=scale, use_e_above_hull=use_e_above_hull)
     table = datasets.load(name_or_path)
     if scale is None:
         scale = scale_of(name_or_path)
@@ -74,11 +74,11 @@ def hull_or_default(
 
 
 def scale_of(name_or_path: str | Path) -> str | None:
-    """The energy scale that a data set's or file's own Parquet metadata state; None if they state none."""
+    """The energy scale that a data set's, file's or folder's Parquet metadata state; None if none."""
     path = Path(name_or_path)
     is_path = path.exists() and str(name_or_path) != NAME
     file = path if is_path else datasets.fetch(str(name_or_path))
-    return stated_scale(file) if file.suffix == ".parquet" and file.is_file() else None
+    return stated_scale(file)
 
 
 def _holds_compositions(path: Path) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.energy.hull import stated_scale
+from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.criteria import NOT_CONVERGED
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.relaxation.force_fields.registry import ForceFieldInfo
@@ -67,8 +68,7 @@ def read_given(source: str | Path) -> Given:
     path = Path(source)
     table = _drawn(CandidateTable.read(results_of(path))) if is_run(path) else datasets.load(source)
     file = results_of(path) if is_run(path) else path
-    stated = stated_scale(file) if file.is_file() and file.suffix.lower() == ".parquet" else None
-    return Given(table, energies_of(path) if "energy_per_atom" in table else None, stated)
+    return Given(table, energies_of(path) if "energy_per_atom" in table else None, stated_scale(file))
 
 
 def _drawn(table: CandidateTable) -> CandidateTable:
@@ -103,13 +103,27 @@ def protocol_of(source: str | Path) -> Protocol | None:
 
 
 def reference_of(source: str | Path) -> str | None:
-    """The reference that a finished run of ``discover`` was given, where it is still to be had."""
-    config = Path(source) / "config.json"
-    if not is_run(source) or not config.is_file():
+    """The reference that a finished run of ``discover``, or results of ``evaluate``, were judged by.
+
+    None for what is no run. Raises ValueError where it is no longer to be had: another gives other rates.
+    Results of ``evaluate`` know it by its name alone, and so a file is to be named again.
+    """
+    config, path = Path(source) / "config.json", Path(source)
+    if not is_run(path):
         return None
-    name = _told(config).get("reference")
-    there = isinstance(name, str) and (Path(name).exists() or name in {d.name for d in datasets.available()})
-    return name if there else None
+    name = (_told(config) if config.is_file() else {}).get("reference")
+    of_run = isinstance(name, str)
+    if not of_run:
+        name = _told(path / "metrics.json").get("novelty_set")
+    if not isinstance(name, str):
+        return None
+    if (of_run and Path(name).exists()) or name in {NAME, *(d.name for d in datasets.available())}:
+        return name
+    lost = "which is no longer there" if of_run else "of which only the name is kept"
+    raise ValueError(
+        f"{source} was judged by the reference {name}, {lost}: name it with --reference, or judge by the "
+        f"bundled one with --reference {NAME}"
+    )
 
 
 def with_given_energies(table: CandidateTable) -> CandidateTable:

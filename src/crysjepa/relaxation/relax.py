@@ -15,6 +15,7 @@ import torch
 
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
+from crysjepa.energy.columns import OF_ONE_STRUCTURE
 from crysjepa.relaxation.batch_optimizer import (
     PAPER,
     QUICK,
@@ -84,9 +85,12 @@ class Relaxation:
         (eV/atom), ``converged``, ``relax_steps``, ``max_force`` (eV/Å), ``max_stress`` (GPa),
         ``volume_change`` (a fraction) and ``max_displacement`` (Å), see :class:`RelaxRecord`, and the
         failures decided at stage ``relax``. A row that was not relaxed gets null in these columns, even where
-        the table had a value: that was another structure's, or another method's.
+        the table had a value: that was another structure's, or another method's. A row that was relaxed gets
+        null where the table had a formation energy or an energy above the hull: of the structure before.
         """
         table = table.with_structures(self.crystals)
+        for column in energies_before(table):
+            table = table.with_column(column, dict.fromkeys(self.records))
         for column, (name, dtype) in _COLUMNS.items():
             values = {id_: getattr(record, name) for id_, record in self.records.items()}
             table = table.with_column(column, {**dict.fromkeys(table.ids), **values}, dtype)
@@ -151,6 +155,11 @@ def relax_crystals(
                 job.take(number, position, done, pool)
                 report(len(unfits) + job.done, len(crystals))
     return _collect(crystals, job.outcomes, unfits, info, settings)
+
+
+def energies_before(table: CandidateTable) -> list[str]:
+    """The columns of a table whose energies hold no longer for a row once its structure is relaxed."""
+    return [str(name) for name in table.frame.columns if str(name).lower() in OF_ONE_STRUCTURE]
 
 
 def default_workers(device: str) -> int:

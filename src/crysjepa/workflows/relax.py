@@ -14,7 +14,8 @@ from crysjepa.core.candidates import CandidateTable
 from crysjepa.evaluation.force_field_hull import force_field_hull
 from crysjepa.evaluation.given import energies_told
 from crysjepa.relaxation.force_fields.registry import force_field_info
-from crysjepa.relaxation.relax import RelaxSettings, relax_crystals
+from crysjepa.relaxation.relax import RelaxSettings, energies_before, relax_crystals
+from crysjepa.runtime.notes import note
 from crysjepa.runtime.progress import StageProgress
 from crysjepa.workflows.inputs import Source, beside, resolve_device, stage
 from crysjepa.workflows.output import Output, OutputError
@@ -56,6 +57,11 @@ def relax(
         progress=stage(progress, "relax"),
     )
     relaxed = done.apply_to(table)
+    gone = [
+        n for n in energies_before(table) if table.frame[n].notna().sum() > relaxed.frame[n].notna().sum()
+    ]
+    if gone:
+        note(f"{', '.join(gone)} of relaxed crystals left empty: these values were of the structures before")
     place.write(relaxed, energies_told(done.force_field, done.settings))
     pd.Series(done.seconds(), name="seconds").rename_axis("id").to_csv(beside(out, ".seconds.csv"))
     shutil.rmtree(shards, ignore_errors=True)

@@ -347,6 +347,13 @@ class Flawed(AseForceField):
             return ["the force field's energy is not finite"] * len(atoms)
         if self.flaw == "alone" and len(atoms) == 1:
             return ["no"]
+        if self.flaw == "an atom":  # all of it divided alike: derivatives fit
+            return [
+                Prediction(f.energy / len(a), f.forces / len(a), f.stress / len(a))
+                if isinstance(f, Prediction)
+                else f
+                for a, f in zip(atoms, found, strict=True)
+            ]
         return found
 
 
@@ -359,6 +366,7 @@ class Flawed(AseForceField):
         ("NaN", "energy is not finite in Cu"),
         ("batch", "the energy of Cu changes by 1 eV/atom"),
         ("alone", "can do Cu only in a batch"),
+        ("an atom", "its energies do not grow with the cell: 0.1"),
     ],
 )
 def test_probe_finds_what_is_wrong(flaw: str, said: str | None) -> None:

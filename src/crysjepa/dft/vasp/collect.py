@@ -134,7 +134,9 @@ def _outcomes(
             composition = crystal.compositions()[0]
             found = outcome(steps.get(id_, {}), composition)
             if found.state != State.FINISHED:
-                by_hand = read_folder(manifest.folder / "inputs" / names[id_], composition)
+                by_hand = read_folder(
+                    manifest.folder / "inputs" / names[id_], composition, crystal.to_structures()[0]
+                )
                 found = found if by_hand.state == State.NOT_STARTED else by_hand
             if found.state != State.NOT_STARTED or outcomes[id_].state == State.NOT_EXPORTED:
                 outcomes[id_], where[id_] = found, (manifest.folder.name, names[id_])

@@ -14,7 +14,7 @@ from pymatgen.entries.computed_entries import ComputedStructureEntry
 from crysjepa.dft.outcome import Step, short
 from crysjepa.dft.vasp.convergence import NO_STEP, Convergence, convergence
 from crysjepa.dft.vasp.manifest import STAGES, Manifest
-from crysjepa.dft.vasp.settings import Differences, differences
+from crysjepa.dft.vasp.settings import Differences, differences, divisions
 
 _NAMES = dict(zip(("relax 1", "relax 2", "static"), STAGES, strict=True))
 """How the names of atomate2's jobs end."""
@@ -87,6 +87,7 @@ def _settings(structure: Structure, entry: dict[str, Any], given: dict[str, Any]
     return differences(
         structure, given.get("parameters") or {}, given.get("incar") or {},
         run_type=entry.get("run_type"), hubbards=entry.get("hubbards") or {},
+        mesh=divisions(given.get("kpoints")),
     )  # fmt: skip
 
 

@@ -8,36 +8,36 @@ from xml.etree.ElementTree import iterparse
 
 import numpy as np
 from monty.io import zopen
-from pymatgen.core import Composition
+from pymatgen.core import Composition, Structure
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 from pymatgen.io.vasp.outputs import Vasprun
 
 from crysjepa.dft.outcome import WHOLE, Outcome, Step, outcome, short
 from crysjepa.dft.vasp.convergence import convergence
 from crysjepa.dft.vasp.manifest import STAGES
-from crysjepa.dft.vasp.settings import differences
+from crysjepa.dft.vasp.settings import differences, divisions
 
 _ENDINGS = ("", ".gz", ".bz2", ".xz", ".lzma", ".Z")
 _ENDS_WITH = "General timing and accounting"
 """What OUTCAR says when VASP came to its end."""
 
 
-def read_folder(folder: Path, composition: Composition) -> Outcome:
+def read_folder(folder: Path, composition: Composition, exported: Structure | None = None) -> Outcome:
     """What became of the calculations in the folder of one crystal.
 
     Each stage has its subfolder; a folder with a vasprun.xml of its own and none in subfolders is read as one
-    calculation. ``composition`` is that of the exported cell. Never raises for what VASP left: that is in the
-    outcome.
+    calculation. ``composition`` is that of the ``exported`` cell, whose mesh of k-points is compared. Never
+    raises for what VASP left: that is in the outcome.
     """
     started = [s for s in STAGES if _started(folder / s)]
     if not started and _started(folder):
-        return outcome({WHOLE: read_step(folder)}, composition)
+        return outcome({WHOLE: read_step(folder, exported)}, composition)
     # The static calculation, and the relaxation that it stands on; earlier ones decide nothing.
     needed = started[-2:] if started[-1:] == [STAGES[-1]] else started[-1:]
-    return outcome({s: read_step(folder / s) for s in needed}, composition)
+    return outcome({s: read_step(folder / s, exported) for s in needed}, composition)
 
 
-def read_step(folder: Path) -> Step:
+def read_step(folder: Path, exported: Structure | None = None) -> Step:
     """One VASP calculation; ``trouble`` says why, if it cannot be read."""
     path = _file(folder, "vasprun.xml")
     if path is None:
@@ -53,7 +53,7 @@ def read_step(folder: Path) -> Step:
             steps, parameters, incar = run.ionic_steps, dict(run.parameters), dict(run.incar)
             told = differences(
                 run.final_structure, parameters, incar, run_type=run.run_type, hubbards=run.hubbards,
-                valences=_valences(path),
+                valences=_valences(path), mesh=divisions(run.kpoints), exported=exported,
             )  # fmt: skip
             return Step(
                 entry,

@@ -5,8 +5,9 @@ What gives the energy another meaning is refused; the rest is noted beside the r
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from pymatgen.io.vasp.sets import MPRelaxSet, MPStaticSet
 
 _PBE = ("GGA", "GGA+U", "PBE", "PBE+U")
 _TOLERANCE = 1e-3
+_LEAST_K_POINTS = 0.5
+"""Of the input set's number: with fewer, energies of metals are off by more than what is judged."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ def differences(
     run_type: Any = None,
     hubbards: Mapping[str, float] | None = None,
     valences: Mapping[str, float] | None = None,
+    mesh: Sequence[int] | None = None,
+    exported: Structure | None = None,
 ) -> Differences:
     """Compare a calculation with the input set that ``crysjepa dft export`` writes for its structure.
 
@@ -44,6 +49,9 @@ def differences(
         As in the parameters of pymatgen's entries.
     valences
         Electrons of an atom in its POTCAR, by element; without them NELECT is not counted.
+    mesh, exported
+        Divisions of the mesh of k-points, compared with the coarser of the input set's for the structure and
+        for the one that was exported: atomate2 makes it anew from each relaxed cell, the folders do not.
     """
     told = {**incar, **{k: v for k, v in parameters.items() if v is not None}}
     wanted = _input_set(structure, relaxing=told.get("NSW", 0) > 1)
@@ -81,6 +89,13 @@ def differences(
     for name in ("ISIF", "ISMEAR", "SIGMA", "LASPH", "PREC"):
         if name in told and name in wanted and not _same(told[name], wanted[name]):
             noted.append(f"{name} {told[name]} (input set: {wanted[name]})")
+    if mesh is not None and (usual_mesh := _mesh(wanted, exported, told)) is not None:
+        share = math.prod(mesh) / math.prod(usual_mesh)
+        fewer = f"k-points {_times(mesh)}"
+        if share < _LEAST_K_POINTS:
+            refused.append(f"{fewer}, less than half of the input set's {_times(usual_mesh)}")
+        elif share < 1:
+            noted.append(f"{fewer} (input set: {_times(usual_mesh)})")
     loose, usual = told.get("EDIFF"), wanted.get("EDIFF")
     if loose is not None and usual is not None and loose > 1.01 * usual:
         noted.append(f"EDIFF {loose:g} (input set: {usual:g})")
@@ -94,9 +109,34 @@ def _input_set(structure: Structure, relaxing: bool) -> Mapping[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             made = kind(bare, force_gamma=True, auto_metal_kpoints=True, inherit_incar=False)
-            return dict(made.incar) | {"@sites": made.poscar.site_symbols}
+            mesh = made.kpoints.kpts[0] if made.kpoints is not None else None
+            return dict(made.incar) | {"@sites": made.poscar.site_symbols, "@mesh": mesh}
     except (ValueError, KeyError):  # an element that the set does not know
         return {}
+
+
+def _mesh(
+    wanted: Mapping[str, Any], exported: Structure | None, told: Mapping[str, Any]
+) -> Sequence[int] | None:
+    meshes = [wanted.get("@mesh")]
+    if exported is not None:
+        meshes.append(_input_set(exported, relaxing=told.get("NSW", 0) > 1).get("@mesh"))
+    found = [tuple(mesh) for mesh in meshes if mesh is not None and len(mesh) == 3]
+    return min(found, key=math.prod, default=None)
+
+
+def _times(mesh: Sequence[int]) -> str:
+    return "×".join(str(int(n)) for n in mesh)
+
+
+def divisions(kpoints: Any) -> tuple[int, ...] | None:
+    """Of a mesh that pymatgen's Kpoints, or emmet's dictionary of them, holds; None for a list of points."""
+    told = kpoints if isinstance(kpoints, Mapping) else getattr(kpoints, "as_dict", dict)()
+    points: Sequence[Any] = told.get("kpoints") or ()
+    style = str(told.get("generation_style", "")).lower()
+    if len(points) != 1 or len(points[0]) != 3 or not style.startswith(("g", "m")):
+        return None
+    return tuple(int(n) for n in points[0]) if all(n >= 1 for n in points[0]) else None
 
 
 def _other_u(wanted: Mapping[str, Any], structure: Structure, found: Mapping[str, float]) -> list[str]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 ENERGY_TOLERANCE = 1e-3
 """eV/atom between a crystal alone and in a batch: single precision, with a margin."""
+DOUBLED_TOLERANCE = 1e-2
+"""eV/atom between a cell and one twice as large."""
 FORCE_TOLERANCE = 1e-2
 """eV/Å."""
 _STEP = 0.01
@@ -32,8 +34,9 @@ def probe(force_field: ForceField, *, must_know_any: bool = True) -> str | None:
     it (an element that it does not know) is no fault, as long as there is another, or ``must_know_any`` is
     False: a force field made for two elements is a good one all the same.
 
-    Forces and stress are compared with finite differences of the energy, grossly, so that a calculator with
-    a stress of the wrong sign or unit is found out here, and crystals do not get the blame.
+    The energy of a cell twice as large must be twice the energy. Forces and stress are compared with finite
+    differences of the energy, grossly, so that a calculator with a stress of the wrong sign or unit is found
+    out here, and crystals do not get the blame.
     """
     crystals = _crystals()
     together = force_field.evaluate(crystals)
@@ -58,8 +61,25 @@ def probe(force_field: ForceField, *, must_know_any: bool = True) -> str | None:
         by = float(np.abs(found.forces - alone.forces).max())
         if by > FORCE_TOLERANCE:
             return f"forces in {atoms.symbols} change by {by:.2g} eV/Å when others are in its batch"
-    known = (atoms for atoms, found in zip(crystals, together, strict=True) if isinstance(found, Prediction))
-    return next((trouble for atoms in known if (trouble := _no_derivatives(force_field, atoms))), None)
+    known = [atoms for atoms, found in zip(crystals, together, strict=True) if isinstance(found, Prediction)]
+    looks = (look(force_field, atoms) for look in (_not_extensive, _no_derivatives) for atoms in known)
+    return next(filter(None, looks), None)
+
+
+def _not_extensive(force_field: ForceField, like: Atoms) -> str | None:
+    """Whether a cell twice as large has another energy an atom; compressed, for energies well off zero."""
+    atoms = like.copy()
+    atoms.set_cell(0.95 * atoms.cell.array, scale_atoms=True)
+    once, twice = force_field.evaluate([atoms, atoms.repeat((2, 1, 1))])
+    if isinstance(once, str) or isinstance(twice, str):
+        return None
+    by = abs(twice.energy / 2 - once.energy) / len(atoms)
+    if by <= DOUBLED_TOLERANCE:
+        return None
+    return (
+        f"its energies do not grow with the cell: {once.energy:.4g} eV for {atoms.symbols}, and "
+        f"{twice.energy:.4g} eV for twice as large a cell of it"
+    )
 
 
 def _no_derivatives(force_field: ForceField, like: Atoms) -> str | None:
