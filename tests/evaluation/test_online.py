@@ -317,7 +317,7 @@ def test_nothing_known_and_nothing_usable(serve, tmp_path):
     server = serve(compounds=[("1", "Li2O", None, 0.0), ("2", "LiO", float("nan"), 0.0)])
     options = {"base_url": server.url, "cache": tmp_path}
     assert len(fetch_phases(["Ar-He"], "mp", **options)) == len(fetch_phases(["Li"], "mp", **options)) == 0
-    with pytest.raises(ValueError, match="2 entries could not be used"):
+    with pytest.raises(ValueError, match="2 of 2 entries left out"):
         fetch_phases(["Li-O"], "mp", **options)
 
 
