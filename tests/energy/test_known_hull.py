@@ -123,6 +123,7 @@ def test_a_hull_for_everyone_who_forgets_one(salts):
     assert hull_or_default(None, deep, "another", "mine") is known_hull()  # never across scales
 
 
+@pytest.mark.filterwarnings("ignore::crysjepa.runtime.notes.ReadNote")  # of energies before relaxation
 def test_a_verb_that_needs_none_of_it_reads_none_of_it(tiny, tmp_path, monkeypatch):
     from crysjepa import api
     from crysjepa.relaxation.relax import RelaxSettings
