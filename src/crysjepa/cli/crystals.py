@@ -40,8 +40,7 @@ def generate(
     if temperature is not None and not temperature > 0:
         raise UsageError(f"--temperature {temperature}: a temperature is above 0")
     arguments.look_at(sources=[parents], device=device)
-    if Output(out).kind == "poscar" and num != 1:
-        raise UsageError(f"a POSCAR holds one crystal, not {num}: write .extxyz, .cif or a folder")
+    Output(out).check_holds(num)
 
     from crysjepa import api
     from crysjepa.generators.constraints import Constraints

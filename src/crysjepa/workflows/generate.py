@@ -17,7 +17,7 @@ from crysjepa.generators.sampling import draw, drift
 from crysjepa.runtime.progress import StageProgress
 from crysjepa.runtime.threads import default_processes
 from crysjepa.workflows.inputs import Source, resolve_device, stage
-from crysjepa.workflows.output import Output, OutputError
+from crysjepa.workflows.output import Output
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,7 @@ def generate(
         raise ValueError(f"--num is {num}: ask for at least one crystal")
     if processes is not None and processes < 1:
         raise ValueError(f"--processes is {processes}: at least one is needed")
-    if place.kind == "poscar" and num != 1:
-        raise OutputError(f"a POSCAR holds one crystal, not {num}: write .extxyz, .cif or a folder")
+    place.check_holds(num)
     constraints, options = constraints or Constraints(), options or GeneratorOptions()
     settings, sources = _made_by(generator, num, options, constraints, seed)
     if (told := place.found("generate", settings, sources, overwrite=overwrite)) is not None:

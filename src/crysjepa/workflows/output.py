@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from crysjepa import __version__
 from crysjepa.data.bundle import NAME
 from crysjepa.io.kinds import output_kind
+from crysjepa.runtime.files import metadata_of, write_text
 from crysjepa.runtime.notes import ReadError, UsageError, note
 
 if TYPE_CHECKING:
@@ -63,8 +64,6 @@ class Output:
         Why it has to be Parquet, for what is no table of structures.
     model
         Whether it is a checkpoint, of any name.
-    inputs
-        Sources that are read: none of them is overwritten.
 
     Raises
     ------
@@ -87,6 +86,11 @@ class Output:
                 raise OutputError(f"{only}: name a Parquet file (.parquet) to write, not {self.path.name}")
         check_writable(out, folder=self.kind == "folder")
         self.made: dict[str, Any] = {}
+
+    def check_holds(self, num: int) -> None:
+        """Raises OutputError if the format cannot hold so many crystals."""
+        if self.kind == "poscar" and num != 1:
+            raise OutputError(f"a POSCAR holds one crystal, not {num}: write .extxyz, .cif or a folder")
 
     @property
     def has_everything(self) -> bool:
@@ -162,9 +166,7 @@ class Output:
         if self.kind == "folder":
             more["files"] = sorted(p.name for p in self.path.glob("*.cif"))
         text = json.dumps({**told, **more}, sort_keys=True, ensure_ascii=False, default=str)
-        partial = self.beside.with_name(f".{self.path.name}.made.partial")
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(self.beside)
+        write_text(self.beside, text + "\n")
 
     # -- what is there ---------------------------------------------------------------------
 
@@ -188,11 +190,10 @@ class Output:
 
         try:
             with pq.ParquetFile(self.path) as file:
-                told = json.loads((file.schema_arrow.metadata or {}).get(b"crysjepa", b"null"))
-                rows = file.metadata.num_rows
+                told, rows = metadata_of(file.schema_arrow), file.metadata.num_rows
         except (pa.ArrowException, OSError, ValueError):
             return None
-        return told if isinstance(told, dict) and told.get("rows") == rows else None  # rewritten by others
+        return told if told.get("rows") == rows else None  # rewritten by others
 
     @cached_property
     def _kept(self) -> Any:

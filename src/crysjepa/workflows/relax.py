@@ -18,7 +18,7 @@ from crysjepa.relaxation.relax import RelaxSettings, energies_before, relax_crys
 from crysjepa.runtime.notes import note
 from crysjepa.runtime.progress import StageProgress
 from crysjepa.workflows.inputs import Source, beside, resolve_device, stage
-from crysjepa.workflows.output import Output, OutputError
+from crysjepa.workflows.output import Output
 
 
 def relax(
@@ -45,8 +45,7 @@ def relax(
     if place.found("relax", told, {"input": source}, overwrite=overwrite) is not None:
         return CandidateTable.read(out) if place.has_everything else datasets.load(str(out))
     table = datasets.load(str(source))
-    if place.kind == "poscar" and len(table) != 1:
-        raise OutputError(f"a POSCAR holds one crystal, not {len(table)}: write .extxyz, .cif or a folder")
+    place.check_holds(len(table))
     shards = beside(out, ".shards")
     done = relax_crystals(
         table.crystals(table.ok_ids),

@@ -29,7 +29,7 @@ from crysjepa.ranking.rows import rank_shards, score_chunks
 from crysjepa.runtime.files import as_metadata, replacing, write_parquet
 from crysjepa.runtime.progress import StageProgress
 from crysjepa.workflows.inputs import Source, beside, resolve_device, sound, stage
-from crysjepa.workflows.output import Output, OutputError
+from crysjepa.workflows.output import Output
 
 _EMBEDDED_AT_ONCE = 2048
 _FEW = 4096
@@ -130,8 +130,7 @@ def screen(
     if (told := place.found("screen", settings, sources, overwrite=overwrite)) is not None:
         return Screened(place.path, told["rows"], told["states"], tuple(told["notes"]))
     chunks = open_chunks(source)
-    if place.kind == "poscar" and len(chunks) != 1:
-        raise OutputError(f"a POSCAR holds one crystal, not {len(chunks)}: write .extxyz, .cif or a folder")
+    place.check_holds(len(chunks))
     context = _context(info, reference, hull, jepa, index, min_hull_entries, seed, chosen, progress)
     if index is None and info.needs_reference and len(chunks) <= _FEW:
         context = replace(context, systems=_systems(chunks))

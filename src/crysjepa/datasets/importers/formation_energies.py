@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from crysjepa.datasets.importers.parquet import open_writer, partial_of
+from crysjepa.runtime.files import as_metadata
 
 COLUMN = "formation_energy_per_atom"
 
@@ -45,7 +46,7 @@ def add_formation_energies(path: Path, out: Path) -> dict[str, float]:
                     energies = _formed(table, references, missing)
                     writer.write_table(table.append_column(COLUMN, pa.array(energies, from_pandas=True)))
                 about = _about(file.metadata.metadata or {}, references, missing)
-                writer.add_key_value_metadata({"crysjepa": json.dumps(about, sort_keys=True)})
+                writer.add_key_value_metadata(as_metadata(about))
         scratch.replace(out)
     finally:
         scratch.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ that cannot be read is a row with its reason, and rows that are left out on purp
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from crysjepa.core.crystals import ARROW_SCHEMA
 from crysjepa.io.assemble import STATE, joined, problems_of
 from crysjepa.io.entry import Entry
 from crysjepa.runtime.download import DatasetError
+from crysjepa.runtime.files import as_metadata
 from crysjepa.runtime.progress import Progress
 from crysjepa.runtime.worker_pool import WorkerPool
 
@@ -113,7 +113,7 @@ def import_rows(
                 writer.write_table(table.set_column(0, "id", ids.unique(table["id"].to_pylist())))
                 if progress is not None:
                     progress(done, source.size)
-            writer.add_key_value_metadata({"crysjepa": json.dumps(described(about, told), sort_keys=True)})
+            writer.add_key_value_metadata(as_metadata(described(about, told)))
         scratch.replace(out)
     finally:
         scratch.unlink(missing_ok=True)
