@@ -11,12 +11,15 @@ import os
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crysjepa.data.bundle import NAME
 from crysjepa.datasets.registry import REGISTRY
 from crysjepa.io.kinds import kind_of
 from crysjepa.runtime.notes import UsageError
+
+if TYPE_CHECKING:
+    from crysjepa.cli.options import Judged, Wanted
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 FORCE_FIELDS = (
@@ -77,6 +80,13 @@ def look_at(
             raise UsageError(f"the settings {config} cannot be read: {error.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{config} is not valid TOML: {error}") from None
+
+
+def judged_by(by: Judged, others: Iterable[str | Path | None], device: str) -> None:
+    """What crystals are judged by, with ``others`` that are judged. Raises UsageError as :func:`look_at`."""
+    choice("preset", by.preset, JUDGINGS)
+    tables = [*others, by.reference, by.hull]
+    look_at(tables=tables, force_field=by.force_field, device=device, config=by.config)
 
 
 def known_judges(names: str | None) -> None:
@@ -151,12 +161,11 @@ def without_effect(what: str, **options: object) -> None:
         raise UsageError(f"{', '.join(given)} does nothing {what}: leave it out")
 
 
-def wanted_elements(
-    elements: str | None, exclude_elements: str | None, chemical_system: str | None, max_sites: int | None
-) -> None:
+def wanted_elements(wanted: Wanted) -> None:
     """Raises UsageError for what is no element, and for wishes that contradict one another."""
-    only, system = _elements(elements), _elements(chemical_system)
-    excluded = None if (exclude_elements or "").strip().lower() == "none" else _elements(exclude_elements)
+    only, system, max_sites = _elements(wanted.elements), _elements(wanted.chemical_system), wanted.max_sites
+    all_allowed = (wanted.exclude_elements or "").strip().lower() == "none"
+    excluded = None if all_allowed else _elements(wanted.exclude_elements)
     for option, named in (("elements", only), ("chemical-system", system)):
         if both := [e for e in named or () if e in (excluded or ())]:
             raise UsageError(
@@ -164,7 +173,8 @@ def wanted_elements(
             )
     if system is not None and only is not None and (beyond := [e for e in system if e not in only]):
         raise UsageError(
-            f"--chemical-system {chemical_system} needs {', '.join(beyond)}, which --elements leaves out"
+            f"--chemical-system {wanted.chemical_system} needs {', '.join(beyond)}, which --elements leaves "
+            "out"
         )
     if max_sites is not None and max_sites < 1:
         raise UsageError(f"--max-sites {max_sites}: a crystal has at least one site")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from crysjepa.runtime.notes import UsageError
 
 if TYPE_CHECKING:
+    from crysjepa.cli.options import ForGenerator, Judged
     from crysjepa.evaluation.protocol import Protocol
     from crysjepa.generators.registry import GeneratorOptions
     from crysjepa.jepa.network import Objective as ObjectiveName
@@ -21,7 +22,7 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def read_settings(
-    kind: type[Settings], config: Path | None, base: Settings | None = None, **changes: Any
+    kind: type[Settings], config: Path | None = None, base: Settings | None = None, **changes: Any
 ) -> Settings:
     """Defaults, then the TOML file, then what was said on the command line (None: nothing was said).
 
@@ -59,13 +60,7 @@ def train_settings(
     return read_settings(TrainSettings, config, base, steps=steps)
 
 
-def judging_settings(
-    preset: str | None,
-    config: Path | None,
-    force_field: str | None,
-    relaxed: bool | None,
-    source: str | None = None,
-) -> Protocol:
+def judging_settings(by: Judged, relaxed: bool | None = None, source: str | None = None) -> Protocol:
     """The preset of that name, changed by the TOML file and by what was said on the command line.
 
     Without a preset, ``source``, if it is a finished run, is judged as it was, and energies that come with it
@@ -75,13 +70,13 @@ def judging_settings(
     from crysjepa.evaluation.protocol import Protocol
     from crysjepa.evaluation.protocol import preset as preset_of
 
-    base = preset_of(preset or "default")
-    if preset is None and source is not None:
+    base = preset_of(by.preset or "default")
+    if by.preset is None and source is not None:
         base = protocol_of(source) or base
         origin = energies_of(source)
         if origin is not None and relaxed is None:
             base = base.model_copy(update={"force_field": origin.force_field})
-    return read_settings(Protocol, config, base, force_field=force_field, relax=relaxed)
+    return read_settings(Protocol, by.config, base, force_field=by.force_field, relax=relaxed)
 
 
 def judging_folder(source: str, out: Path | None, hull: str | None, phases: str | None = None) -> Path:
@@ -108,14 +103,16 @@ def known_size(size: str) -> Literal["small", "paper"]:
     raise UsageError(f"no size {size!r}: choose small or paper")
 
 
-def generator_options(parents: str | None, temperature: float | None, pick: str | None) -> GeneratorOptions:
+def generator_options(own: ForGenerator) -> GeneratorOptions:
     """What a generator is told. Raises ValueError for a value that is not allowed."""
     from crysjepa.generators.registry import GeneratorOptions
     from crysjepa.generators.substitution.proposals import SubstitutionConfig
 
-    bold = SubstitutionConfig() if temperature is None else SubstitutionConfig(temperature=temperature)
-    chosen: Literal["first", "random"] = "random" if pick == "random" else "first"
-    return GeneratorOptions(parents=parents or "known", pick=chosen, substitution=bold)
+    config = (
+        SubstitutionConfig() if own.temperature is None else SubstitutionConfig(temperature=own.temperature)
+    )
+    pick: Literal["first", "random"] = "random" if own.pick == "random" else "first"
+    return GeneratorOptions(parents=own.parents or "known", pick=pick, substitution=config)
 
 
 def known_objective(name: str | None) -> ObjectiveName | None:

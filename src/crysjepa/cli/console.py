@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import shlex
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import typer
 from rich.console import Console
@@ -20,9 +22,6 @@ from crysjepa import __version__
 from crysjepa.runtime.bars import bars
 from crysjepa.runtime.notes import ReadNote, UsageError
 from crysjepa.runtime.progress import Lines, Log, StageProgress
-
-if TYPE_CHECKING:
-    pass
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -67,6 +66,37 @@ def friendly(command: Command) -> Command:
     return wrapped  # type: ignore[return-value]
 
 
+def grouped(command: Command) -> Command:
+    """A command whose parameters that are dataclasses are options of its own, one a field."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, type] = {}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        kind = hints[name]
+        own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=kind)]
+        if isinstance(kind, type) and is_dataclass(kind):
+            groups[name], of_fields = kind, get_type_hints(kind, include_extras=True)
+            own = [
+                parameter.replace(
+                    name=f.name,
+                    kind=inspect.Parameter.KEYWORD_ONLY,
+                    default=f.default,
+                    annotation=of_fields[f.name],
+                )
+                for f in fields(kind)
+            ]
+        parameters += own
+
+    @functools.wraps(command)
+    def flat(**given: Any) -> Any:
+        made = {n: kind(**{f.name: given.pop(f.name) for f in fields(kind)}) for n, kind in groups.items()}
+        return command(**given, **made)
+
+    flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    flat.__annotations__ = {p.name: p.annotation for p in parameters}
+    return flat  # type: ignore[return-value]
+
+
 @contextmanager
 def notes_shown() -> Iterator[None]:
     """Each :class:`ReadNote` is a line ``note: ...`` on standard error, rather than a warning."""
@@ -86,12 +116,12 @@ def notes_shown() -> Iterator[None]:
 
 
 class Verbs(typer.Typer):
-    """A Typer whose commands are all :func:`friendly`."""
+    """A Typer whose commands are all :func:`friendly` and may take options :func:`grouped`."""
 
     def command(self, *args: Any, **kwargs: Any) -> Callable[[Command], Command]:
         """As Typer's."""
         register = super().command(*args, **kwargs)
-        return lambda command: register(friendly(command))
+        return lambda command: register(friendly(grouped(command)))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,6 +75,42 @@ AtATime = Annotated[int, typer.Option("--processes", min=1, help="crystals at a 
 TimeLimit = Annotated[float | None, typer.Option("--time-limit", min=1.0, help="seconds for one crystal")]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Retries:
+    """What failed, exported again."""
+
+    failed_of: FailedOf = None
+    unfinished: Unfinished = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Against:
+    """What energies by DFT are compared with."""
+
+    hull: options.HullSource = None
+    reference: options.Reference = "known"
+    elements: ElementEnergies = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Competing:
+    """What competes with the candidates, and is calculated too."""
+
+    reference: options.Reference = "known"
+    within: Within = 0.05
+    competing: CompetingToo = None
+    max_sites: MaxSites = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calculating:
+    """How calculations run."""
+
+    cache: Cache = None
+    processes: AtATime = 1
+    time_limit: TimeLimit = None
+
+
 @dft_app.command("export")
 def dft_export(
     to: To,
@@ -81,12 +118,10 @@ def dft_export(
     write: As = "both",
     every_row: EveryRow = False,
     pre_relax: PreRelax = None,
-    failed_of: FailedOf = None,
-    unfinished: Unfinished = False,
-    fmax: options.Fmax = None,
-    max_steps: options.MaxSteps = None,
     device: options.Device = "auto",
-    config: options.Config = None,
+    *,
+    retries: Retries,
+    relaxing: options.Relaxing,
 ) -> None:
     """Write inputs of GGA and GGA+U calculations with the Materials Project's settings.
 
@@ -94,22 +129,23 @@ def dft_export(
     """
     arguments.choice("form", write, ("flows", "folders", "both"))
     arguments.look_at(
-        sources=[source], tables=[failed_of], force_field=pre_relax, device=device, config=config
-    )
-    if pre_relax is None and failed_of is None:
-        arguments.without_effect("without --pre-relax", fmax=fmax, max_steps=max_steps)
-    if failed_of is None:
-        arguments.without_effect("without --failed-of", unfinished=unfinished)
+        sources=[source], tables=[retries.failed_of], force_field=pre_relax, device=device,
+        config=relaxing.config,
+    )  # fmt: skip
+    if pre_relax is None and retries.failed_of is None:
+        arguments.without_effect("without --pre-relax", fmax=relaxing.fmax, max_steps=relaxing.max_steps)
+    if retries.failed_of is None:
+        arguments.without_effect("without --failed-of", unfinished=retries.unfinished)
     check_folder(to)
 
     from crysjepa import api
     from crysjepa.relaxation.relax import RelaxSettings
 
-    settings = configuration.read_settings(RelaxSettings, config, fmax=fmax, max_steps=max_steps)
+    settings = configuration.read_settings(RelaxSettings, **vars(relaxing))
     with console.progress(to) as report:
         done = api.dft_export(
-            source, to, write=write, every_row=every_row, failed_of=failed_of, unfinished=unfinished,
-            pre_relax=pre_relax, settings=settings, device=device, progress=report,
+            source, to, write=write, every_row=every_row, pre_relax=pre_relax, settings=settings,
+            **vars(retries), device=device, progress=report,
         )  # fmt: skip
     _show_exported(done, to, write)
 
@@ -118,19 +154,18 @@ def dft_export(
 def dft_collect(
     folders: Folders,
     out: OutIfElsewhere = None,
-    hull: options.HullSource = None,
-    reference: options.Reference = "known",
-    elements: ElementEnergies = None,
     preset: options.Judging = "default",
     allow_mixed_scales: Mixed = False,
     processes: options.MatchingProcesses = 1,
     config: options.Config = None,
+    *,
+    against: Against,
 ) -> None:
     """Read finished calculations: energy above hull, S.U.N. and V.S.U.N. by DFT, and what failed, and why.
 
     Example: crysjepa dft collect dft --hull hull.parquet --reference mp_20
     """
-    arguments.look_at(tables=[hull, reference], checkpoints=[elements], config=config)
+    arguments.look_at(tables=[against.hull, against.reference], checkpoints=[against.elements], config=config)
 
     from crysjepa import api
     from crysjepa.evaluation.protocol import Protocol
@@ -141,8 +176,7 @@ def dft_collect(
     )
     with console.progress() as report:
         done = api.dft_collect(
-            folders, out, hull=hull, reference=reference, elements=elements, protocol=protocol,
-            processes=processes, progress=report,
+            folders, out, **vars(against), protocol=protocol, processes=processes, progress=report
         )  # fmt: skip
     _show_collected(done)
 
@@ -153,21 +187,17 @@ def dft_run(
     out: options.Out,
     backend: Backend = "gpaw",
     preset: Convergence = "quick",
-    reference: options.Reference = "known",
-    within: Within = 0.05,
-    competing: CompetingToo = None,
-    max_sites: MaxSites = 20,
-    cache: Cache = None,
-    processes: AtATime = 1,
-    time_limit: TimeLimit = None,
     config: options.Config = None,
+    *,
+    rivals: Competing,
+    calculating: Calculating,
 ) -> None:
     """Calculate a few small crystals on this machine, and what competes with them: no VASP is needed.
 
     Example: crysjepa dft run run/shortlist --out dft --processes 2
     """
     arguments.choice("preset", preset, ("quick", "standard"))
-    arguments.look_at(sources=[source, reference, competing], config=config)
+    arguments.look_at(sources=[source, rivals.reference, rivals.competing], config=config)
     check_folder(out)
 
     from crysjepa import api
@@ -175,10 +205,9 @@ def dft_run(
 
     with console.progress(out) as report:
         done = api.dft_run(
-            source, out, backend=backend, reference=reference, within=within,
-            competing=competing, max_sites=max_sites,
-            settings=configuration.read_settings(GpawSettings, config, PRESETS[preset]), cache=cache,
-            processes=processes, time_limit=time_limit, progress=report,
+            source, out, backend=backend,
+            settings=configuration.read_settings(GpawSettings, config, PRESETS[preset]),
+            **vars(rivals), **vars(calculating), progress=report,
         )  # fmt: skip
     _show_competing(done)
     _show_collected(done)

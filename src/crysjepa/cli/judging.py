@@ -12,30 +12,21 @@ from crysjepa.workflows.output import check_folder
 def evaluate(
     source: options.Source,
     out: options.OutOfJudging = None,
-    reference: options.ReferenceIfAny = None,
-    hull: options.HullSource = None,
-    preset: options.JudgingIfAny = None,
     finetuned_on: options.FinetunedOn = None,
     fetch_phases: options.FetchPhases = None,
-    force_field: options.ForceField = None,
-    close: cli_trust.Close = None,
-    judges: cli_trust.Judges = None,
     relaxed: options.Relaxed = None,
-    processes: options.MatchingProcesses = 1,
-    overwrite: options.Overwrite = False,
-    device: options.Device = "auto",
-    config: options.Config = None,
+    *,
+    by: options.Judged,
+    looked: cli_trust.LookedInto,
+    running: options.Matching,
 ) -> None:
     """Judge anyone's crystals, or a finished run anew: valid, stable, unique, novel, S.U.N. and V.S.U.N.
 
     Example: crysjepa evaluate samples.pt --out judged; crysjepa evaluate run --hull better.parquet
     """
-    arguments.choice("preset", preset, arguments.JUDGINGS)
     if relaxed is False:
-        arguments.without_effect("with --no-relax", force_field=force_field, close=close, judges=judges)
-    arguments.look_at(
-        tables=[source, reference, hull, finetuned_on], force_field=force_field, device=device, config=config
-    )
+        arguments.without_effect("with --no-relax", force_field=by.force_field, **vars(looked))
+    arguments.judged_by(by, [source, finetuned_on], running.device)
     if out is not None:
         check_folder(out)
 
@@ -43,9 +34,9 @@ def evaluate(
 
     from crysjepa import api
 
-    folder = configuration.judging_folder(source, out, hull, fetch_phases)
-    protocol = configuration.judging_settings(preset, config, force_field, relaxed, source)
-    protocol = cli_trust.with_trust_asked(protocol, close, judges)
+    folder = configuration.judging_folder(source, out, by.hull, fetch_phases)
+    protocol = configuration.judging_settings(by, relaxed, source)
+    protocol = cli_trust.with_trust_asked(protocol, looked)
     origin, anew = api.energies_of(source), relaxed is True
     if origin is not None and origin.fits(protocol) and not anew:
         steps, force = origin.relaxation.max_steps, origin.relaxation.fmax
@@ -54,14 +45,13 @@ def evaluate(
             f"{steps} steps); nothing is relaxed",
             soft_wrap=True,
         )
-    elif hull is not None and not protocol.relax:
+    elif by.hull is not None and not protocol.relax:
         console.say("judged by the energies that the crystals come with; nothing is relaxed", soft_wrap=True)
     earlier = len(list(folder.glob("earlier-*")))
     with console.progress(folder) as report:
         metrics = api.evaluate(
-            source, folder, reference=reference, hull=hull, protocol=protocol, finetuned_on=finetuned_on,
-            phases=fetch_phases, anew=anew, device=device, processes=processes, overwrite=overwrite,
-            progress=report,
+            source, folder, reference=by.reference, hull=by.hull, protocol=protocol,
+            finetuned_on=finetuned_on, phases=fetch_phases, anew=anew, **vars(running), progress=report,
         )  # fmt: skip
     show.show_judged(Path(source).name, metrics)
     if "trust" in metrics:
@@ -78,37 +68,31 @@ def evaluate(
 def compete(
     source: options.Source,
     out: options.Out,
-    reference: options.ReferenceIfAny = None,
-    hull: options.HullSource = None,
-    preset: options.JudgingIfAny = None,
-    force_field: options.ForceField = None,
     judges: cli_trust.Judges = None,
     effort: cli_trust.Effort = None,
-    processes: options.MatchingProcesses = 1,
-    overwrite: options.Overwrite = False,
-    device: options.Device = "auto",
-    config: options.Config = None,
+    *,
+    by: options.Judged,
+    running: options.Matching,
 ) -> None:
     """Search for what competes with crystals: energy above the closed hull, several judges, a chance.
 
     Example: crysjepa compete candidates.cif --out closed
     """
-    arguments.choice("preset", preset, arguments.JUDGINGS)
-    arguments.look_at(tables=[source, reference, hull], force_field=force_field, device=device, config=config)
+    arguments.judged_by(by, [source], running.device)
     arguments.known_judges(judges)
     check_folder(out)
 
     from crysjepa import api
     from crysjepa.evaluation.protocol import Trust
 
-    protocol = configuration.judging_settings(preset, config, force_field, None, source)
+    protocol = configuration.judging_settings(by, source=source)
     wanted = protocol.trust or Trust()
     everything = {"which": "all", "most": None, "close": wanted.close or Trust().close}
     trust = cli_trust.trust_settings(wanted.model_copy(update=everything), judges, effort)
     with console.progress(out) as report:
         metrics = api.compete(
-            source, out, reference=reference, hull=hull, protocol=protocol, trust=trust,
-            device=device, processes=processes, overwrite=overwrite, progress=report,
+            source, out, reference=by.reference, hull=by.hull, protocol=protocol, trust=trust,
+            **vars(running), progress=report,
         )  # fmt: skip
     cli_trust.show_closed(out, metrics)
     console.say(
@@ -122,27 +106,23 @@ def check(
     out: options.Out,
     reference: options.Reference = "known",
     force_field: options.ForceField = None,
-    phonons: cli_trust.Phonons = True,
-    elastic: cli_trust.Elastic = True,
-    seconds: cli_trust.Seconds = 1800.0,
-    processes: options.Processes = None,
-    overwrite: options.Overwrite = False,
-    device: options.Device = "auto",
+    *,
+    checks: cli_trust.Checks,
+    running: options.InProcesses,
 ) -> None:
     """Phonons, elastic constants, bonding and orderings of a short list, by a force field.
 
     Example: crysjepa check run --out checked
     """
-    arguments.look_at(tables=[source, reference], force_field=force_field, device=device)
+    arguments.look_at(tables=[source, reference], force_field=force_field, device=running.device)
     check_folder(out)
 
     from crysjepa import api
 
     with console.progress(out) as report:
         table = api.check(
-            source, out, reference=reference, force_field=force_field or "chgnet", phonons=phonons,
-            elastic=elastic, seconds=seconds, device=device, processes=processes,
-            overwrite=overwrite, progress=report,
+            source, out, reference=reference, force_field=force_field or "chgnet",
+            **vars(checks), **vars(running), progress=report,
         )  # fmt: skip
     cli_trust.show_checked(table)
     console.say(f"wrote {out}/checked.parquet", soft_wrap=True)
@@ -151,33 +131,28 @@ def check(
 def compare(
     sources: options.Sources,
     out: options.Out,
-    reference: options.Reference = "known",
-    hull: options.HullSource = None,
-    preset: options.Judging = "default",
-    force_field: options.ForceField = None,
     relaxed: options.Relaxed = None,
     anyway: options.Anyway = False,
-    processes: options.MatchingProcesses = 1,
-    device: options.Device = "auto",
-    config: options.Config = None,
+    *,
+    by: options.Judged,
+    running: options.Matching,
 ) -> None:
     """Compare sets of crystals under one protocol: a ranked table with intervals, and figures.
 
     Example: crysjepa compare judged DiffCSP=eval_gen.pt --hull hull.parquet --out comparison
     """
-    arguments.choice("preset", preset, arguments.JUDGINGS)
     paths = [s if Path(s).exists() else s.partition("=")[2] or s for s in sources]
-    arguments.look_at(tables=[*paths, reference, hull], force_field=force_field, device=device, config=config)
+    arguments.judged_by(by, paths, running.device)
     check_folder(out)
 
     from crysjepa import api
     from crysjepa.runtime.files import read_json
 
-    protocol = configuration.judging_settings(preset, config, force_field, relaxed)
+    protocol = configuration.judging_settings(by, relaxed)
     with console.progress(out) as report:
         page = api.compare(
-            sources, out, reference=reference, hull=hull, protocol=protocol, anyway=anyway,
-            anew=relaxed is True, device=device, processes=processes, progress=report,
+            sources, out, reference=by.reference or "known", hull=by.hull, protocol=protocol, anyway=anyway,
+            anew=relaxed is True, **vars(running), progress=report,
         )  # fmt: skip
     result = read_json(out / "comparison.json")
     show.show_metrics(result["rows"])

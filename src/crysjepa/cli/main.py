@@ -48,16 +48,12 @@ app.add_typer(dft_app, name="dft")
 def discover(
     out: options.Out,
     preset: options.Preset = "quick",
-    reference: options.ReferenceIfAny = None,
-    hull: options.HullSource = None,
-    generator: options.Generator = None,
-    jepa: options.Jepa = None,
     num: options.NumBase = None,
-    force_field: options.ForceField = None,
     seed: options.SeedIfAny = None,
-    overwrite: options.Overwrite = False,
-    device: options.Device = "auto",
-    config: options.Config = None,
+    *,
+    by: options.JudgedBy,
+    models: options.Models,
+    running: options.Running,
 ) -> None:
     """The whole loop: generate, relax, screen, refine, generate again, evaluate, report.
 
@@ -65,8 +61,8 @@ def discover(
     """
     arguments.choice("preset", preset, arguments.RUNS)
     arguments.look_at(
-        tables=[reference, hull], checkpoints=[generator, jepa], force_field=force_field, device=device,
-        config=config,
+        tables=[by.reference, by.hull], checkpoints=[models.generator, models.jepa],
+        force_field=by.force_field, device=running.device, config=by.config,
     )  # fmt: skip
     check_folder(out)
 
@@ -75,19 +71,11 @@ def discover(
     from crysjepa.runtime.files import read_json
 
     chosen = configuration.read_settings(
-        DiscoverConfig,
-        config,
-        PRESETS[preset],
-        reference=reference,
-        hull=hull,
-        generator=generator,
-        jepa=jepa,
-        num=num,
-        seed=seed,
-        protocol={"force_field": force_field} if force_field else None,
-    )
+        DiscoverConfig, by.config, PRESETS[preset], reference=by.reference, hull=by.hull, **vars(models),
+        num=num, seed=seed, protocol={"force_field": by.force_field} if by.force_field else None,
+    )  # fmt: skip
     with console.progress(out) as report:
-        page = api.discover(out, config=chosen, device=device, overwrite=overwrite, progress=report)
+        page = api.discover(out, config=chosen, **vars(running), progress=report)
     metrics = read_json(out / "metrics.json")
     show.show_metrics(show.with_controls(metrics["rounds"]))
     console.say(f"{metrics['shortlist']} crystals on the short list; read {page}")

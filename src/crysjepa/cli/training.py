@@ -12,27 +12,25 @@ def pretrain(
     size: options.Size = "small",
     objective: options.Objective = None,
     init: options.Init = None,
-    steps: options.Steps = None,
-    seed: options.Seed = 0,
-    overwrite: options.Overwrite = False,
-    device: options.Device = "auto",
-    config: options.Config = None,
+    *,
+    training: options.Training,
+    running: options.Running,
 ) -> None:
     """Train Crys-JEPA on crystals with formation energies.
 
     Example: crysjepa pretrain flla --out jepa.safetensors --steps 2000
     """
     known, minimised = configuration.known_size(size), configuration.known_objective(objective)
-    arguments.look_at(sources=source, checkpoints=[init], device=device, config=config)
+    arguments.look_at(sources=source, checkpoints=[init], device=running.device, config=training.config)
     Output(out, model=True)
 
     from crysjepa import api
 
-    settings = configuration.train_settings(config, steps)
+    settings = configuration.train_settings(training.config, training.steps)
     with console.progress() as report:
         done = api.pretrain(
-            source, out, size=known, objective=minimised, init=init, settings=settings, seed=seed,
-            overwrite=overwrite, device=device, progress=report,
+            source, out, size=known, objective=minimised, init=init, settings=settings, seed=training.seed,
+            **vars(running), progress=report,
         )  # fmt: skip
     show.show_training(done, out)
 
@@ -42,11 +40,9 @@ def train(
     out: options.Out,
     size: options.Size = "small",
     init: options.Init = None,
-    steps: options.Steps = None,
-    seed: options.Seed = 0,
-    overwrite: options.Overwrite = False,
-    device: options.Device = "auto",
-    config: options.Config = None,
+    *,
+    training: options.Training,
+    running: options.Running,
 ) -> None:
     """Train a generator on known crystals: the flow, or (--size paper) the paper's diffusion model.
 
@@ -55,16 +51,16 @@ def train(
     known = configuration.known_size(size)
     if known == "paper":
         arguments.without_effect("with --size paper, which starts from random weights", init=init)
-    arguments.look_at(sources=[source], checkpoints=[init], device=device, config=config)
+    arguments.look_at(sources=[source], checkpoints=[init], device=running.device, config=training.config)
     Output(out, model=True)
 
     from crysjepa import api
 
-    settings = configuration.train_settings(config, steps)
+    settings = configuration.train_settings(training.config, training.steps)
     with console.progress() as report:
         done = api.train(
-            source, out, size=known, init=init, settings=settings, seed=seed, overwrite=overwrite,
-            device=device, progress=report,
+            source, out, size=known, init=init, settings=settings, seed=training.seed,
+            **vars(running), progress=report,
         )  # fmt: skip
     show.show_training(done, out)
 
@@ -73,34 +69,26 @@ def finetune(
     source: options.Source,
     out: options.Out,
     generator: options.Generator = None,
-    steps: options.Steps = None,
-    seed: options.Seed = 0,
-    overwrite: options.Overwrite = False,
-    device: options.Device = "auto",
-    config: options.Config = None,
+    *,
+    training: options.Training,
+    running: options.Running,
 ) -> None:
     """Train a generator on from where it is, on crystals worth imitating.
 
     Example: crysjepa finetune best.parquet --out refined.safetensors --steps 200
     """
-    arguments.look_at(sources=[source], device=device, config=config)
+    arguments.look_at(sources=[source], device=running.device, config=training.config)
     arguments.known_generator(generator)
     Output(out, model=True)
 
     from crysjepa import api
 
-    settings = configuration.train_settings(config, steps, api.FINETUNING)
+    settings = configuration.train_settings(training.config, training.steps, api.FINETUNING)
     with console.progress() as report:
         done = api.finetune(
-            source,
-            out,
-            generator=generator,
-            settings=settings,
-            seed=seed,
-            overwrite=overwrite,
-            device=device,
-            progress=report,
-        )
+            source, out, generator=generator, settings=settings, seed=training.seed,
+            **vars(running), progress=report,
+        )  # fmt: skip
     show.show_training(done, out)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +43,23 @@ Seconds = Annotated[
 ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class LookedInto:
+    """How far promising crystals are looked into."""
+
+    close: Close = None
+    judges: Judges = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checks:
+    """What is computed of each crystal."""
+
+    phonons: Phonons = True
+    elastic: Elastic = True
+    seconds: Seconds = 1800.0
+
+
 def trust_settings(base: Trust, judges: str | None, effort: str | None = None) -> Trust:
     """``base`` with what was said on the command line.
 
@@ -61,10 +79,11 @@ def trust_settings(base: Trust, judges: str | None, effort: str | None = None) -
     return trust
 
 
-def with_trust_asked(protocol: Protocol, close: bool | None, judges: str | None) -> Protocol:
+def with_trust_asked(protocol: Protocol, looked: LookedInto) -> Protocol:
     """The protocol, with a closed hull or judges where they were asked for."""
     from crysjepa.evaluation.protocol import Trust
 
+    close, judges = looked.close, looked.judges
     if close is None and judges is None:
         return protocol
     base = protocol.trust or Trust(close=None)

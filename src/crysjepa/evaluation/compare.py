@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from crysjepa.evaluation.result_files import (
     is_result,
     read_result,
 )
-from crysjepa.evaluation.run import evaluate_crystals
+from crysjepa.evaluation.run import JudgingOptions, evaluate_crystals
 from crysjepa.report.comparison import write_comparison
 from crysjepa.runtime.files import write_json
 from crysjepa.runtime.progress import StageProgress
@@ -37,10 +37,7 @@ def compare_crystals(
     hull: str | Path | None = None,
     protocol: Protocol | None = None,
     anyway: bool = False,
-    anew: bool = False,
-    device: str = "cpu",
-    processes: int = 1,
-    progress: StageProgress | None = None,
+    **how: Unpack[JudgingOptions],
 ) -> Path:
     """Compare sets of crystals, and write the table and the figures into ``out``.
 
@@ -50,10 +47,10 @@ def compare_crystals(
         Folders that ``crysjepa evaluate`` or ``crysjepa discover`` wrote, and samples in any format that
         crysjepa reads; ``NAME=PATH`` gives one a name. Samples are evaluated first, each into ``out/NAME``,
         with ``reference``, ``hull`` and ``protocol``; what was evaluated by an earlier call is not again.
-    anew
-        Relax samples that come with energies all the same.
     anyway
         Compare results of different protocols all the same; the page says in what they differ.
+    how
+        How samples are evaluated: see :class:`~crysjepa.evaluation.run.Judging`.
 
     Returns
     -------
@@ -68,7 +65,7 @@ def compare_crystals(
     ValueError
         If there are no sources, or two have the same name.
     """
-    out = Path(out)
+    out, progress = Path(out), how.get("progress")
     named = name_sources(sources)
     results: list[Result] = []
     for number, (name, path) in enumerate(named.items()):
@@ -77,11 +74,8 @@ def compare_crystals(
         if not is_result(path):
             folder = out / _folder(name)
             given = read_given(path)
-            evaluate_crystals(
-                given.table, reference=reference, hull=hull, out=folder, protocol=protocol,
-                origin=None if anew else given.origin, scale=given.scale, device=device, processes=processes,
-                progress=_named(progress, name),
-            )  # fmt: skip
+            how["progress"] = _named(progress, name)
+            evaluate_crystals(given, folder, reference=reference, hull=hull, protocol=protocol, **how)
             path = folder
         results += read_result(path, name)
     if progress:

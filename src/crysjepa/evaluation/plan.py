@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crysjepa.core.candidates import CandidateTable
 from crysjepa.energy.elemental_references import check_scales
 from crysjepa.energy.hull import ASSUMED_SCALE, Hull
 from crysjepa.evaluation.evaluator import Judge
-from crysjepa.evaluation.given import EnergyOrigin, check_formation_energies
+from crysjepa.evaluation.given import EnergyOrigin, Given, check_formation_energies
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.evaluation.reference import Known, find_references, model_of
 from crysjepa.evaluation.trust import not_closable, trust_inputs, usable_judges
@@ -62,16 +61,15 @@ class Plan:
 
 
 def plan_of(
-    table: CandidateTable,
+    crystals: Given,
     reference: str | Path,
     hull: str | Path | Hull | None,
     protocol: Protocol,
     finetuned_on: str | Path | None,
-    origin: EnergyOrigin | None,
-    scale: str | None,
     device: str,
 ) -> Plan:
     """Raises ValueError for what contradicts itself, and for energies that the hull cannot judge."""
+    table, origin, scale = crystals.table, crystals.origin, crystals.scale
     if protocol.trust is not None and not protocol.relax:
         raise ValueError(
             "a closed hull and further judges need energies: leave out --no-relax, or --close and --judges"

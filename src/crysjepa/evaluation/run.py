@@ -7,9 +7,10 @@ numbers can be compared.
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from crysjepa import __version__, datasets
 from crysjepa.core.candidates import CandidateTable
@@ -18,7 +19,7 @@ from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.diversity import diversity
 from crysjepa.evaluation.evaluator import Judge
 from crysjepa.evaluation.given import (
-    EnergyOrigin,
+    Given,
     energies_told,
     with_given_energies,
     with_given_formation_energies,
@@ -44,6 +45,7 @@ from crysjepa.evaluation.trust import (
 from crysjepa.matching.uniqueness import FormulaIndex
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.report.evaluation import write_evaluation
+from crysjepa.runtime.execution import Execution, ExecutionOptions, resolve_device
 from crysjepa.runtime.files import read_json, write_json
 from crysjepa.runtime.progress import StageProgress
 from crysjepa.runtime.run_directory import Run, locked
@@ -80,21 +82,39 @@ _CRYSTALS = ("crystals", "force_field", "device", "energies")
 """Inputs likewise."""
 
 
+class JudgingOptions(ExecutionOptions, total=False):
+    """Keywords of whatever judges crystals; what they mean is said in :class:`Judging`."""
+
+    anew: bool
+    shards: str | Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judging(Execution):
+    """How crystals are judged.
+
+    Attributes
+    ----------
+    anew
+        Relax crystals that come with energies all the same.
+    shards
+        Where finished chunks of the relaxation are kept and looked for, as those that another machine
+        relaxed; by default in the folder of the results.
+    """
+
+    anew: bool = False
+    shards: str | Path | None = None
+
+
 def evaluate_crystals(
-    table: CandidateTable,
+    crystals: CandidateTable | Given,
+    out: Path,
     *,
     reference: str | Path = NAME,
     hull: str | Path | Hull | None = None,
-    out: Path,
     protocol: Protocol | None = None,
     finetuned_on: str | Path | None = None,
-    origin: EnergyOrigin | None = None,
-    scale: str | None = None,
-    shards: Path | None = None,
-    device: str = "cpu",
-    processes: int = 1,
-    overwrite: bool = False,
-    progress: StageProgress | None = None,
+    **how: Unpack[JudgingOptions],
 ) -> dict[str, Any]:
     """Judge crystals; write ``crystals.parquet``, ``metrics.json`` and ``evaluation.html`` into ``out``.
 
@@ -108,26 +128,22 @@ def evaluate_crystals(
 
     Parameters
     ----------
+    crystals
+        A table, or one that says where its column ``energy_per_atom`` is from: such crystals are judged by
+        these energies, as they are, and a row without an energy keeps its state. The scale of the column
+        ``formation_energy_per_atom`` is the one stated there, or else the assumed one.
     reference
         A file, folder or data set name.
     hull
         Likewise, or a hull; by default the bundled one and the energies of the reference
         (:func:`~crysjepa.energy.load_hull.hull_or_default`). Without relaxation and without a ``hull``
         stability is not computed (null), and neither are S.U.N. and V.S.U.N. Without relaxation and with one,
-        the energies that the crystals come with are compared with it: those of ``origin``, or else their
-        ``formation_energy_per_atom``.
+        the energies that the crystals come with are compared with it: their ``energy_per_atom`` of a known
+        origin, or else their ``formation_energy_per_atom``.
     finetuned_on
         What the generator was fine-tuned on: nothing that matches it is novel.
-    origin
-        Where the column ``energy_per_atom`` is from: such crystals are judged by these energies, as they are.
-        A row without an energy keeps its state.
-    scale
-        Of the column ``formation_energy_per_atom`` that the crystals come with; None for the assumed one.
-    shards
-        Where finished chunks of the relaxation are kept and looked for, as those that another machine
-        relaxed; by default in ``out``.
-    processes
-        How many compare crystals. They decide nothing but the time it takes.
+    how
+        See :class:`Judging`; ``processes`` compare crystals, by default one.
 
     Returns
     -------
@@ -145,20 +161,24 @@ def evaluate_crystals(
         Before anything is relaxed, if crystals relaxed so cannot be compared with the hull; without
         relaxation, if a hull is named and the crystals have no energies that it could judge.
     """
-    plan = plan_of(table, reference, hull, protocol or Protocol(), finetuned_on, origin, scale, device)
+    given = crystals if isinstance(crystals, Given) else Given(crystals, None)
+    table, execution = given.table, Judging(**how)
+    given = replace(given, origin=None) if execution.anew else given
+    device, progress = resolve_device(execution.device), execution.progress
+    plan = plan_of(given, reference, hull, protocol or Protocol(), finetuned_on, device)
     settings = plan.protocol.model_dump(mode="json")
-    prepare = partial(plan.evaluator, device=device, processes=processes, progress=progress)
+    prepare = partial(plan.evaluator, device=device, processes=execution.processes or 1, progress=progress)
     # what fails, fails before results of before are moved
     ready = prepare() if _judged_otherwise(out, settings, plan.inputs) else None
     if ready is not None:
         _held = locked(out)  # nothing of a process that is at work there is moved
         _set_aside(out)
-    run = Run(out, {"evaluate": settings}, plan.inputs, overwrite=overwrite)
+    run = Run(out, {"evaluate": settings}, plan.inputs, overwrite=execution.overwrite)
 
     def work() -> None:
         evaluator = ready or prepare()
         cache = _restored(evaluator)
-        judged = _judged(plan, evaluator, table, shards or out / "relax", progress)
+        judged = _judged(plan, evaluator, table, Path(execution.shards or out / "relax"), progress)
         described = {**evaluator.describe(), "stability_judged": evaluator.hull is not None}
         if plan.origin is not None:
             described["force_field_version"] = plan.origin.version

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,16 @@ RADIOACTIVE = frozenset({43, 61, *range(84, 119)})
 """Elements without a stable isotope, but bismuth, which lives 10⁹ times as long as the universe."""
 EXCLUDED_BY_DEFAULT = NOBLE_GASES | RADIOACTIVE
 _EVERY = frozenset(range(1, 119))
+
+
+class ConstraintOptions(TypedDict, total=False):
+    """Constraints as text and numbers: what :meth:`Constraints.parse` takes."""
+
+    elements: str | None
+    exclude_elements: str | None
+    chemical_system: str | None
+    max_sites: int | None
+    distinct: bool
 
 
 class ConstraintError(ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Unpack
 
 from crysjepa.checks.check import check_crystals
 from crysjepa.core.candidates import CandidateTable
@@ -10,8 +11,8 @@ from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.given import is_run, read_given, results_of
 from crysjepa.evaluation.reference import Known
 from crysjepa.relaxation.force_fields.registry import force_field_info
-from crysjepa.runtime.progress import StageProgress
-from crysjepa.workflows.inputs import Source, resolve_device
+from crysjepa.runtime.execution import Execution, ExecutionOptions
+from crysjepa.workflows.inputs import Source
 from crysjepa.workflows.output import Output, check_folder
 
 
@@ -24,10 +25,7 @@ def check(
     phonons: bool = True,
     elastic: bool = True,
     seconds: float | None = 1800.0,
-    device: str = "auto",
-    processes: int | None = None,
-    overwrite: bool = False,
-    progress: StageProgress | None = None,
+    **how: Unpack[ExecutionOptions],
 ) -> CandidateTable:
     """Phonons, elastic constants, bonding and orderings of a short list, in ``OUT/checked.parquet``.
 
@@ -35,6 +33,7 @@ def check(
     elastic constants. See :func:`crysjepa.checks.check.check_crystals`.
     """
     check_folder(out)
+    run = Execution(**how)
     info = force_field_info(force_field)
     place = Output(Path(out) / "checked.parquet")
     told = {
@@ -44,12 +43,12 @@ def check(
         "seconds": seconds,
     }
     read = {"input": _results_of(source), "reference": reference}
-    if place.found("check", told, read, overwrite=overwrite) is not None:
+    if place.found("check", told, read, overwrite=run.overwrite) is not None:
         return CandidateTable.read(place.path)
     table = check_crystals(
         _listed(read_given(source).table), reference=Known.load(reference).crystals(),
-        force_field=force_field, device=resolve_device(device), processes=processes, phonons=phonons,
-        elastic=elastic, seconds=seconds, progress=progress,
+        force_field=force_field, device=run.found_device, processes=run.processes, phonons=phonons,
+        elastic=elastic, seconds=seconds, progress=run.progress,
     )  # fmt: skip
     about = {"force_field": info.name, "version": info.version, "reference": str(reference)}
     place.write(table, {"sense": about})

@@ -18,10 +18,11 @@ from crysjepa.jepa.diagnostics.equivalent_cells import TOLERANCE
 from crysjepa.jepa.diagnostics.maps import UmapMissing, atom_map, crystal_map
 from crysjepa.jepa.diagnostics.measures import Diagnosis, diagnose_model
 from crysjepa.report.embedding import MAPS, write_diagnosis
+from crysjepa.runtime.execution import Execution, resolve_device
 from crysjepa.runtime.files import write_json, write_parquet
 from crysjepa.runtime.progress import StageProgress
 from crysjepa.runtime.run_directory import versions
-from crysjepa.workflows.inputs import Source, canonical, resolve_device, sound
+from crysjepa.workflows.inputs import Source, canonical, sound
 from crysjepa.workflows.output import check_folder
 
 MAX_CRYSTALS = 5000
@@ -60,7 +61,7 @@ def diagnose_table(
     readable = len(table.ok_ids)
     table = _sample(table, max_crystals, seed)
     sampled = len(table.ok_ids)
-    prepared = sound(table) if model.invariant else canonical(table, progress)
+    prepared = sound(table) if model.invariant else canonical(table, Execution(progress=progress))
     fit, crystals = prepared.table, prepared.crystals
     _check_some(fit, crystals)
     diagnosis = diagnose_model(

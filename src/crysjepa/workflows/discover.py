@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Unpack
 
 from crysjepa.discovery.config import PRESETS, DiscoverConfig
 from crysjepa.discovery.loop import discover_crystals
 from crysjepa.report.page import write_report
-from crysjepa.runtime.progress import StageProgress
-from crysjepa.workflows.inputs import Source, resolve_device
+from crysjepa.runtime.execution import Execution, RunOptions
+from crysjepa.workflows.inputs import Source
 
 
 def discover(
     out: Source,
     *,
     config: DiscoverConfig | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
-    progress: StageProgress | None = None,
+    **how: Unpack[RunOptions],
 ) -> Path:
     """The whole loop, from known crystals to a short list and its page, whose path is returned.
 
     See :func:`crysjepa.discovery.loop.discover_crystals`.
     """
-    chosen = config or PRESETS["quick"]
+    run = Execution(**how)
     return discover_crystals(
-        chosen, Path(out), device=resolve_device(device), overwrite=overwrite, progress=progress
-    )
+        config or PRESETS["quick"], Path(out),
+        device=run.found_device, overwrite=run.overwrite, progress=run.progress,
+    )  # fmt: skip
 
 
 def report(run: Source) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.chemical_systems import system_names
@@ -15,10 +15,11 @@ from crysjepa.evaluation.given import check_formation_energies, protocol_of, rea
 from crysjepa.evaluation.online.phases import fetch_phases
 from crysjepa.evaluation.protocol import Trust
 from crysjepa.evaluation.reference import Known
-from crysjepa.evaluation.run import Protocol, evaluate_crystals
+from crysjepa.evaluation.run import JudgingOptions, Protocol, evaluate_crystals
 from crysjepa.evaluation.tradeoff import tradeoff_of_result
+from crysjepa.runtime.execution import Execution
 from crysjepa.runtime.progress import StageProgress
-from crysjepa.workflows.inputs import Source, resolve_device, stage
+from crysjepa.workflows.inputs import Source
 from crysjepa.workflows.output import check_folder
 
 
@@ -31,12 +32,7 @@ def evaluate(
     protocol: Protocol | None = None,
     finetuned_on: Source | None = None,
     phases: str | None = None,
-    anew: bool = False,
-    shards: Source | None = None,
-    device: str = "auto",
-    processes: int = 1,
-    overwrite: bool = False,
-    progress: StageProgress | None = None,
+    **how: Unpack[JudgingOptions],
 ) -> dict[str, Any]:
     """Judge crystals by V, S, U, N, S.U.N. and V.S.U.N.; writes its results into the folder ``out``.
 
@@ -56,14 +52,16 @@ def evaluate(
     reference = reference or reference_of(source) or NAME
     chosen: Source | Hull | None = hull
     if phases is not None:
-        chosen = _with_phases(given.table, reference, hull, phases, progress)
+        chosen = _with_phases(given.table, reference, hull, phases, how.get("progress"))
     return evaluate_crystals(
-        given.table, reference=reference, hull=chosen, out=Path(out),
-        protocol=protocol, finetuned_on=finetuned_on,
-        origin=None if anew else given.origin, scale=given.scale,
-        shards=None if shards is None else Path(shards),
-        device=resolve_device(device), processes=processes, overwrite=overwrite, progress=progress,
-    )  # fmt: skip
+        given,
+        Path(out),
+        reference=reference,
+        hull=chosen,
+        protocol=protocol,
+        finetuned_on=finetuned_on,
+        **how,
+    )
 
 
 def compete(
@@ -74,11 +72,7 @@ def compete(
     hull: Source | None = None,
     protocol: Protocol | None = None,
     trust: Trust | None = None,
-    shards: Source | None = None,
-    device: str = "auto",
-    processes: int = 1,
-    overwrite: bool = False,
-    progress: StageProgress | None = None,
+    **how: Unpack[JudgingOptions],
 ) -> dict[str, Any]:
     """Search for what competes with crystals, and judge them by the hull that results.
 
@@ -89,11 +83,8 @@ def compete(
     """
     chosen = protocol or protocol_of(source) or Protocol()
     trust = trust or Trust(which="all", most=None)
-    return evaluate(
-        source, out, reference=reference, hull=hull, protocol=chosen.model_copy(update={"trust": trust}),
-        shards=shards, device=device, processes=processes, overwrite=overwrite,
-        progress=progress,
-    )  # fmt: skip
+    judged_by = chosen.model_copy(update={"trust": trust})
+    return evaluate(source, out, reference=reference, hull=hull, protocol=judged_by, **how)
 
 
 def _with_phases(
@@ -106,7 +97,10 @@ def _with_phases(
         ids = [i for i, rank in ranks if rank is not None]
     systems = system_names(table.crystals(ids)) if ids else []
     fetched = fetch_phases(
-        systems, provider, base_url=url or None, progress=stage(progress, f"phases known to {provider}")
+        systems,
+        provider,
+        base_url=url or None,
+        progress=Execution(progress=progress).stage(f"phases known to {provider}"),
     )
     return Known.load(reference).hull_or_default(hull).joined(fetched)
 
@@ -119,10 +113,7 @@ def compare(
     hull: Source | None = None,
     protocol: Protocol | None = None,
     anyway: bool = False,
-    anew: bool = False,
-    device: str = "auto",
-    processes: int = 1,
-    progress: StageProgress | None = None,
+    **how: Unpack[JudgingOptions],
 ) -> Path:
     """Compare evaluated sets of crystals and samples in any format; the page's path is returned.
 
@@ -130,9 +121,8 @@ def compare(
     """
     check_folder(out)
     return compare_crystals(
-        sources, out, reference=reference, hull=hull, protocol=protocol, anyway=anyway, anew=anew,
-        device=resolve_device(device), processes=processes, progress=progress,
-    )  # fmt: skip
+        sources, out, reference=reference, hull=hull, protocol=protocol, anyway=anyway, **how
+    )
 
 
 def tradeoff(

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable
@@ -14,9 +14,9 @@ from crysjepa.generators.base import Draws
 from crysjepa.generators.constraints import ConstraintError, Constraints
 from crysjepa.generators.registry import DEFAULT, GeneratorOptions, generator_names, make_generator
 from crysjepa.generators.sampling import draw, drift
-from crysjepa.runtime.progress import StageProgress
+from crysjepa.runtime.execution import Execution, ExecutionOptions
 from crysjepa.runtime.threads import default_processes
-from crysjepa.workflows.inputs import Source, resolve_device, stage
+from crysjepa.workflows.inputs import Source
 from crysjepa.workflows.output import Output
 
 
@@ -45,10 +45,7 @@ def generate(
     options: GeneratorOptions | None = None,
     constraints: Constraints | None = None,
     seed: int = 0,
-    device: str = "auto",
-    processes: int | None = None,
-    overwrite: bool = False,
-    progress: StageProgress | None = None,
+    **how: Unpack[ExecutionOptions],
 ) -> Generated:
     """Draw ``num`` crystals and write them as a candidate table of ``num`` rows.
 
@@ -65,10 +62,9 @@ def generate(
         What a crystal may be made of; by default anything but radioactive elements and noble gases. What does
         not obey is drawn again and counted; a place that could not be filled is a ``failed`` row with the
         reason.
-    processes
-        The crystals are the same for any number of them; by default one for each core, or one on a GPU.
-    overwrite
-        Replace an ``out`` that was made otherwise. One that was made just so is kept, and read.
+    how
+        See :class:`~crysjepa.runtime.execution.Execution`. The crystals are the same for any number of
+        processes.
 
     Returns
     -------
@@ -82,25 +78,25 @@ def generate(
     ValueError
         If ``num`` < 1, for an unknown generator, or for constraints that nothing obeys.
     """
-    place = Output(out)
+    run, place = Execution(**how), Output(out)
     if num < 1:
         raise ValueError(f"--num is {num}: ask for at least one crystal")
-    if processes is not None and processes < 1:
-        raise ValueError(f"--processes is {processes}: at least one is needed")
+    if run.processes is not None and run.processes < 1:
+        raise ValueError(f"--processes is {run.processes}: at least one is needed")
     place.check_holds(num)
     constraints, options = constraints or Constraints(), options or GeneratorOptions()
     settings, sources = _made_by(generator, num, options, constraints, seed)
-    if (told := place.found("generate", settings, sources, overwrite=overwrite)) is not None:
+    if (told := place.found("generate", settings, sources, overwrite=run.overwrite)) is not None:
         return _made_before(place, told)
-    source, chosen = make_generator(generator, options), resolve_device(device)
+    source, chosen = make_generator(generator, options), run.found_device
     samples = draw(
         source,
         num,
         constraints,
         seed=seed,
         device=chosen,
-        processes=processes or default_processes(chosen),
-        progress=stage(progress, "generate"),
+        processes=run.processes or default_processes(chosen),
+        progress=run.stage("generate"),
     )
     if not len(samples.crystals):
         rejected = samples.counts.rejected

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -24,7 +24,7 @@ from crysjepa.core.moments import of_atoms, of_sites
 from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.given import is_run, read_given
 from crysjepa.evaluation.protocol import Protocol, Trust
-from crysjepa.generators.constraints import Constraints
+from crysjepa.generators.constraints import ConstraintOptions, Constraints
 from crysjepa.generators.registry import GeneratorOptions
 from crysjepa.io.assemble import assemble
 from crysjepa.io.cif.blocks import RawCrystal
@@ -79,26 +79,22 @@ def generate(
     num: int,
     *,
     generator: str | Path | None = None,
-    elements: str | None = None,
-    exclude_elements: str | None = None,
-    chemical_system: str | None = None,
-    max_sites: int | None = None,
-    distinct: bool = False,
     options: GeneratorOptions | None = None,
     seed: int = 0,
     device: str = "auto",
     progress: StageProgress | None = None,
+    **wanted: Unpack[ConstraintOptions],
 ) -> CandidateTable:
     """``num`` new crystals, as ``crysjepa generate`` makes them; ``metadata`` says how often was drawn.
 
     ``elements="Li-P-S"`` allows these alone, ``chemical_system="Li-P-S"`` asks for exactly these. See
     :func:`crysjepa.workflows.generate.generate`.
     """
-    wanted = Constraints.parse(elements, exclude_elements, chemical_system, max_sites, distinct)
+    constraints = Constraints.parse(**wanted)
     with tempfile.TemporaryDirectory() as folder, shown(progress) as report:
         out = Path(folder) / "generated.parquet"
         generating.generate(
-            num, out, generator=generator, options=options, constraints=wanted, seed=seed, device=device,
+            num, out, generator=generator, options=options, constraints=constraints, seed=seed, device=device,
             progress=report,
         )  # fmt: skip
         return CandidateTable.read(out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Unpack
 
 import pandas as pd
 import pyarrow as pa
@@ -15,9 +16,9 @@ from crysjepa.evaluation.force_field_hull import force_field_hull
 from crysjepa.evaluation.given import energies_told
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.relaxation.relax import RelaxSettings, energies_before, relax_crystals
+from crysjepa.runtime.execution import Execution, ExecutionOptions
 from crysjepa.runtime.notes import note
-from crysjepa.runtime.progress import StageProgress
-from crysjepa.workflows.inputs import Source, beside, resolve_device, stage
+from crysjepa.workflows.inputs import Source, beside
 from crysjepa.workflows.output import Output
 
 
@@ -27,9 +28,7 @@ def relax(
     *,
     force_field: str = "chgnet",
     settings: RelaxSettings | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
-    progress: StageProgress | None = None,
+    **how: Unpack[ExecutionOptions],
 ) -> CandidateTable:
     """Relax crystals with a force field; a run that was interrupted goes on from ``OUT.shards``.
 
@@ -37,12 +36,12 @@ def relax(
     was made just so is read, one that was made otherwise is refused unless ``overwrite``. How long each took,
     which no two runs agree on, goes to ``OUT.seconds.csv``.
     """
-    place, info = Output(out), force_field_info(force_field)
+    run, place, info = Execution(**how), Output(out), force_field_info(force_field)
     told = {
         "force_field": {"name": info.name, "version": info.version},
         "settings": (settings or RelaxSettings()).model_dump(mode="json"),
     }
-    if place.found("relax", told, {"input": source}, overwrite=overwrite) is not None:
+    if place.found("relax", told, {"input": source}, overwrite=run.overwrite) is not None:
         return CandidateTable.read(out) if place.has_everything else datasets.load(str(out))
     table = datasets.load(str(source))
     place.check_holds(len(table))
@@ -51,9 +50,10 @@ def relax(
         table.crystals(table.ok_ids),
         force_field=force_field,
         settings=settings,
-        device=resolve_device(device),
+        device=run.found_device,
+        processes=run.processes,
         shards=shards,
-        progress=stage(progress, "relax"),
+        progress=run.stage("relax"),
     )
     relaxed = done.apply_to(table)
     gone = [
@@ -73,26 +73,25 @@ def hull(
     *,
     force_field: str = "chgnet",
     settings: RelaxSettings | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
-    progress: StageProgress | None = None,
+    **how: Unpack[ExecutionOptions],
 ) -> pa.Table:
     """Make a hull of a force field's own energies; what was interrupted goes on from ``OUT.shards``.
 
     See :func:`crysjepa.evaluation.force_field_hull.force_field_hull`.
     """
     place, info = Output(out, only="a hull is no table of structures"), force_field_info(force_field)
+    run = Execution(**how)
     told = {
         "force_field": {"name": info.name, "version": info.version},
         "settings": None if settings is None else settings.model_dump(mode="json"),
     }
-    if place.found("hull", told, {"input": source}, overwrite=overwrite) is not None:
+    if place.found("hull", told, {"input": source}, overwrite=run.overwrite) is not None:
         return pq.read_table(out)
     shards = beside(out, ".shards")
     rows = force_field_hull(
         datasets.load(str(source)), Path(out), force_field=force_field, settings=settings,
-        source=Path(source).name, device=resolve_device(device), shards=shards, progress=progress,
-        about={"made": place.made},
+        source=Path(source).name, device=run.found_device, processes=run.processes, shards=shards,
+        progress=run.progress, about={"made": place.made},
     )  # fmt: skip
     shutil.rmtree(shards, ignore_errors=True)
     return rows

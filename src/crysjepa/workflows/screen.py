@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pyarrow as pa
@@ -26,9 +26,9 @@ from crysjepa.ranking.context import labels
 from crysjepa.ranking.embedders import JepaEmbedder
 from crysjepa.ranking.registry import RankerContext, RankerInfo, make_ranker, ranker_info
 from crysjepa.ranking.rows import rank_shards, score_chunks
+from crysjepa.runtime.execution import Execution, RunOptions
 from crysjepa.runtime.files import as_metadata, replacing, write_parquet
-from crysjepa.runtime.progress import StageProgress
-from crysjepa.workflows.inputs import Source, beside, resolve_device, sound, stage
+from crysjepa.workflows.inputs import Source, beside, sound
 from crysjepa.workflows.output import Output
 
 _EMBEDDED_AT_ONCE = 2048
@@ -69,6 +69,19 @@ class Screened:
         return [] if batch is None else batch.to_pylist()
 
 
+class ScreenOptions(RunOptions, total=False):
+    """Keywords of :func:`screen` that few need; what they mean is said there."""
+
+    index: Source | None
+    min_hull_entries: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Screening(Execution):
+    index: Source | None = None
+    min_hull_entries: int = 1
+
+
 def screen(
     source: Source,
     reference: Source,
@@ -77,12 +90,8 @@ def screen(
     by: str = "jepa-hull",
     hull: Source | None = None,
     jepa: Source | None = None,
-    index: Source | None = None,
-    min_hull_entries: int = 1,
     seed: int = 0,
-    device: str = "auto",
-    overwrite: bool = False,
-    progress: StageProgress | None = None,
+    **how: Unpack[ScreenOptions],
 ) -> Screened:
     """Rank crystals, best first, into a file: Parquet without structures, or another format with them.
 
@@ -109,8 +118,8 @@ def screen(
     min_hull_entries
         For rankers by energy: compounds that the hull must know in a crystal's chemical system. With none,
         only the elements compete with it, and whatever it is, it would be ranked first: it has no score.
-    overwrite
-        Replace an ``out`` that was made otherwise. One that was made just so is kept.
+    how
+        Also ``device``, ``overwrite`` and ``progress``: see :class:`~crysjepa.runtime.execution.Execution`.
 
     Raises
     ------
@@ -119,21 +128,26 @@ def screen(
     ValueError
         For an unknown ranker, or where it lacks something that it needs.
     """
-    place, info, chosen = Output(out), ranker_info(by), resolve_device(device)
+    run, place, info = _Screening(**how), Output(out), ranker_info(by)
     sources = {
         "input": source,
         "reference": reference if info.needs_reference else None,
         "hull": hull if info.needs_hull else None,
         "jepa": jepa if by.startswith("jepa") else None,
     }
-    settings = {"by": by, "min_hull_entries": min_hull_entries, "seed": seed}
-    if (told := place.found("screen", settings, sources, overwrite=overwrite)) is not None:
+    settings = {"by": by, "min_hull_entries": run.min_hull_entries, "seed": seed}
+    if (told := place.found("screen", settings, sources, overwrite=run.overwrite)) is not None:
         return Screened(place.path, told["rows"], told["states"], tuple(told["notes"]))
     chunks = open_chunks(source)
     place.check_holds(len(chunks))
-    context = _context(info, reference, hull, jepa, index, min_hull_entries, seed, chosen, progress)
-    if index is None and info.needs_reference and len(chunks) <= _FEW:
-        context = replace(context, systems=_systems(chunks))
+    context = RankerContext(
+        Crystals.empty(), jepa=jepa, min_hull_entries=run.min_hull_entries, seed=seed,
+        device=run.found_device, progress=run.progress,
+    )  # fmt: skip
+    if info.needs_reference:
+        context = replace(_with_known(context, info, reference, hull), index=_index(run.index))
+        if run.index is None and len(chunks) <= _FEW:
+            context = replace(context, systems=_systems(chunks))
     ranker = make_ranker(by, context)
     shards = beside(out, ".shards")
     paths = score_chunks(
@@ -142,7 +156,7 @@ def screen(
         shards,
         num_rows=len(chunks),
         support=None if context.hull is None else HullSupport(context.hull),
-        progress=stage(progress, f"screen by {by}"),
+        progress=run.stage(f"screen by {by}"),
     )
     rows = rank_shards(paths)
     states = {c["values"]: c["counts"] for c in rows["status"].value_counts().to_pylist()}
@@ -178,16 +192,15 @@ def embed(
     out: Source,
     *,
     jepa: Source | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
-    progress: StageProgress | None = None,
+    **how: Unpack[RunOptions],
 ) -> Screened:
     """Embed crystals: ``id``, ``embedding`` (null where there is none), ``status`` and ``reason``."""
-    place = Output(out, only="embeddings are no structures")
-    if (told := place.found("embed", {}, {"input": source, "jepa": jepa}, overwrite=overwrite)) is not None:
+    run, place = Execution(**how), Output(out, only="embeddings are no structures")
+    read = {"input": source, "jepa": jepa}
+    if (told := place.found("embed", {}, read, overwrite=run.overwrite)) is not None:
         return Screened(place.path, told["rows"], _states_in(place.path))
     chunks = open_chunks(source)
-    embedder = JepaEmbedder(CrysJepa.load(jepa), resolve_device(device))
+    embedder = JepaEmbedder(CrysJepa.load(jepa), run.found_device)
     kind = pa.list_(pa.float32(), embedder.model.width)
     schema = pa.schema(
         [("id", pa.string()), ("embedding", kind), ("status", pa.string()), ("reason", pa.string())],
@@ -209,8 +222,8 @@ def embed(
             rows = decided.to_arrow().select(["id", "status", "reason"])
             yield rows.add_column(1, "embedding", column).cast(schema)
             done += len(table)
-            if progress is not None:
-                progress("embed", done, len(chunks))
+            if run.progress is not None:
+                run.progress("embed", done, len(chunks))
 
     _write_parts(parts(), schema, Path(out))
     return Screened(Path(out), len(chunks), dict(states))
@@ -221,39 +234,21 @@ def _states_in(path: Path) -> dict[str, int]:
     return {c["values"]: c["counts"] for c in column.value_counts().to_pylist()}
 
 
-def _context(
-    info: RankerInfo,
-    reference: Source,
-    hull: Source | None,
-    jepa: Source | None,
-    index: Source | None,
-    min_hull_entries: int,
-    seed: int,
-    device: str,
-    progress: StageProgress | None,
+def _with_known(
+    context: RankerContext, info: RankerInfo, reference: Source, hull: Source | None
 ) -> RankerContext:
-    if not info.needs_reference:
-        return RankerContext(Crystals.empty(), seed=seed, device=device, progress=progress)
+    """The context with the known crystals; with hull and elemental energies, where the ranker needs them."""
     known = Known.load(reference)
     crystals = known.table.crystals(known.table.ok_ids)
     found = known.hull_or_default(hull) if info.needs_hull else None
     references = None
     if info.force_field and found is not None:
         protocol = Protocol(force_field=info.name)
-        references = find_references(protocol, found, known, device=device, progress=progress)
-    return RankerContext(
-        crystals,
-        labels(known.table, crystals),
-        known.scale,
-        found,
-        jepa,
-        references,
-        index=_index(index),
-        min_hull_entries=min_hull_entries,
-        seed=seed,
-        device=device,
-        progress=progress,
-    )
+        references = find_references(protocol, found, known, device=context.device, progress=context.progress)
+    return replace(
+        context, reference=crystals, formation_energies=labels(known.table, crystals), scale=known.scale,
+        hull=found, elemental_references=references,
+    )  # fmt: skip
 
 
 def _systems(chunks: Chunks) -> Keys:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,10 @@ from crysjepa.generators.registry import generator_names
 from crysjepa.jepa import network as jepa_model
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.nn.training import Training, TrainSettings
+from crysjepa.runtime.execution import Execution, RunOptions
 from crysjepa.runtime.notes import UsageError
-from crysjepa.runtime.progress import StageProgress
 from crysjepa.weights import shipped
-from crysjepa.workflows.inputs import Source, beside, canonical, resolve_device, sound, stage
+from crysjepa.workflows.inputs import Source, beside, canonical, sound
 from crysjepa.workflows.output import Output
 
 Size = Literal["small", "paper"]
@@ -48,9 +48,7 @@ def pretrain(
     init: Source | None = None,
     settings: TrainSettings | None = None,
     seed: int = 0,
-    device: str = "auto",
-    overwrite: bool = False,
-    progress: StageProgress | None = None,
+    **how: Unpack[RunOptions],
 ) -> Training:
     """Train Crys-JEPA on crystals with ``formation_energy_per_atom`` and write the model to ``out``.
 
@@ -68,16 +66,16 @@ def pretrain(
         If no crystal of ``source`` has a formation energy, if several are on different scales, or if ``init``
         is another network.
     """
-    sources = [source] if isinstance(source, str | Path) else list(source)
+    run, sources = Execution(**how), [source] if isinstance(source, str | Path) else list(source)
     place, chosen = Output(out, model=True), settings or TrainSettings()
     told = {"size": size, "objective": objective, "seed": seed, "training": chosen.model_dump(mode="json")}
     read = {"input": sources, "init": init}
-    if (before := place.found("pretrain", told, read, overwrite=overwrite)) is not None:
+    if (before := place.found("pretrain", told, read, overwrite=run.overwrite)) is not None:
         return _before(CrysJepa.load(out).model, before)
     table, scale = _together(sources)
     config = jepa_model.PAPER if size == "paper" else jepa_model.SMALL
     config = replace(config, objective=objective or config.objective)
-    crystals = (sound(table) if config.invariant else canonical(table, progress)).crystals
+    crystals = (sound(table) if config.invariant else canonical(table, run)).crystals
     energies = dict(zip(table.ids, table.column(ENERGY), strict=True))
     known = crystals[[i for i, id_ in enumerate(crystals.ids) if energies[id_] is not None]]
     jepa, training = CrysJepa.pretrain(
@@ -90,9 +88,9 @@ def pretrain(
         scale=scale,
         init=CrysJepa.load(init) if init is not None else None,
         seed=seed,
-        device=resolve_device(device),
+        device=run.found_device,
         state=beside(out, ".state"),
-        progress=stage(progress, "pretrain"),
+        progress=run.stage("pretrain"),
     )
     return _kept(jepa, training, place)
 
@@ -122,9 +120,7 @@ def train(
     init: Source | None = None,
     settings: TrainSettings | None = None,
     seed: int = 0,
-    device: str = "auto",
-    overwrite: bool = False,
-    progress: StageProgress | None = None,
+    **how: Unpack[RunOptions],
 ) -> Training:
     """Train a generator on the crystals of ``source`` and write it to ``out``.
 
@@ -138,18 +134,17 @@ def train(
     """
     if size == "paper" and init is not None:
         raise UsageError("the paper's diffusion model starts from random weights: leave init out")
-    place, chosen = Output(out, model=True), settings or TrainSettings()
+    run, place, chosen = Execution(**how), Output(out, model=True), settings or TrainSettings()
     told = {"size": size, "seed": seed, "training": chosen.model_dump(mode="json")}
-    if (
-        before := place.found("train", told, {"input": source, "init": init}, overwrite=overwrite)
-    ) is not None:
+    read = {"input": source, "init": init}
+    if (before := place.found("train", told, read, overwrite=run.overwrite)) is not None:
         return _before(_network(load_generator(out)), before)
-    crystals = canonical(datasets.load(str(source)), progress).crystals
+    crystals = canonical(datasets.load(str(source)), run).crystals
     options: dict[str, Any] = {
         "seed": seed,
-        "device": resolve_device(device),
+        "device": run.found_device,
         "state": beside(out, ".state"),
-        "progress": stage(progress, "train"),
+        "progress": run.stage("train"),
     }
     generator: Generator
     if size == "paper":
@@ -167,26 +162,24 @@ def finetune(
     generator: Source | None = None,
     settings: TrainSettings | None = None,
     seed: int = 0,
-    device: str = "auto",
-    overwrite: bool = False,
-    progress: StageProgress | None = None,
+    **how: Unpack[RunOptions],
 ) -> Training:
     """Train a generator (by default the shipped one) on from where it is, on the crystals of ``source``."""
-    place, chosen = Output(out, model=True), settings or FINETUNING
+    run, place, chosen = Execution(**how), Output(out, model=True), settings or FINETUNING
     told = {"seed": seed, "training": chosen.model_dump(mode="json")}
     by_name = generator is not None and str(generator) in generator_names()
     read = {"input": source, "generator": None if by_name else generator}
     told |= {"generator": str(generator)} if by_name else {}
-    if (before := place.found("finetune", told, read, overwrite=overwrite)) is not None:
+    if (before := place.found("finetune", told, read, overwrite=run.overwrite)) is not None:
         return _before(_network(load_generator(out)), before)
-    crystals = canonical(datasets.load(str(source)), progress).crystals
+    crystals = canonical(datasets.load(str(source)), run).crystals
     tuned, training = load_generator(generator).finetune(
         crystals,
         chosen,
         seed=seed,
-        device=resolve_device(device),
+        device=run.found_device,
         state=beside(out, ".state"),
-        progress=stage(progress, "finetune"),
+        progress=run.stage("finetune"),
     )
     return _kept(tuned, training, place)
 

@@ -18,10 +18,11 @@ from crysjepa.dft.vasp.inputs import RUN_SCRIPT, write_inputs
 from crysjepa.dft.vasp.manifest import FORMAT, MANIFEST_COLUMNS, begin, folder_names, structure_hash
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.relaxation.relax import RelaxSettings, relax_crystals
+from crysjepa.runtime.execution import Execution, resolve_device
 from crysjepa.runtime.files import write_text
 from crysjepa.runtime.progress import StageProgress
 from crysjepa.runtime.run_directory import versions
-from crysjepa.workflows.inputs import Source, resolve_device, stage
+from crysjepa.workflows.inputs import Source
 
 WRITES = ("both", "flows", "folders")
 
@@ -157,7 +158,7 @@ def _pre_relaxed(
         settings=settings,
         device=device,
         shards=to / "pre_relax",
-        progress=stage(progress, "pre-relax"),
+        progress=Execution(progress=progress).stage("pre-relax"),
     )
     table = table.with_structures(done.crystals)
     steps = {i: record.steps for i, record in done.records.items()}
