@@ -18,12 +18,13 @@ from crysjepa.workflows.discover import discover, report
 from crysjepa.workflows.doctor import doctor
 from crysjepa.workflows.evaluate import compare, compete, evaluate, tradeoff
 from crysjepa.workflows.generate import Generated, generate
+from crysjepa.workflows.parts import PartRecord, merge, work_on_part
 from crysjepa.workflows.relax import hull, relax
 from crysjepa.workflows.screen import Screened, embed, screen
 from crysjepa.workflows.train import FINETUNING, finetune, pretrain, train
 
 __all__ = [
-    "FINETUNING", "Generated", "Screened", "check", "compare", "compete", "dft_collect", "dft_export",
-    "dft_run", "diagnose", "discover", "doctor", "embed", "energies_of", "evaluate", "finetune", "generate",
-    "hull", "pretrain", "relax", "report", "screen", "tradeoff", "train",
+    "FINETUNING", "Generated", "PartRecord", "Screened", "check", "compare", "compete", "dft_collect",
+    "dft_export", "dft_run", "diagnose", "discover", "doctor", "embed", "energies_of", "evaluate", "finetune",
+    "generate", "hull", "merge", "pretrain", "relax", "report", "screen", "tradeoff", "train", "work_on_part",
 ]  # fmt: skip

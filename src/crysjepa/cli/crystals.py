@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from crysjepa.cli import arguments, configuration, console, options, show
+from crysjepa.cli.parts import carry_out
 from crysjepa.runtime.notes import UsageError
 from crysjepa.workflows.output import Output
 
@@ -15,7 +16,7 @@ def generate(
     *,
     wanted: options.Wanted,
     own: options.ForGenerator,
-    running: options.InProcesses,
+    running: options.InProcessesAndParts,
 ) -> None:
     """Draw new crystals from a generator; constraints hold for every one of them.
 
@@ -37,14 +38,13 @@ def generate(
     arguments.look_at(sources=[own.parents], device=running.device)
     Output(out).check_holds(num)
 
-    from crysjepa import api
     from crysjepa.generators.constraints import Constraints
 
     told, constraints = configuration.generator_options(own), Constraints.parse(**vars(wanted))
     with console.progress() as report:
-        done = api.generate(
-            num, out, generator=generator, options=told, constraints=constraints, seed=seed,
-            **vars(running), progress=report,
+        done = carry_out(
+            "generate", running, num, out, generator=generator, options=told, constraints=constraints,
+            seed=seed, progress=report,
         )  # fmt: skip
     show.show_generated(done, out)
 
@@ -55,7 +55,7 @@ def relax(
     force_field: options.ForceField = None,
     *,
     relaxing: options.Relaxing,
-    running: options.InProcesses,
+    running: options.InProcessesAndParts,
 ) -> None:
     """Relax crystals with a force field; an interrupted run goes on.
 
@@ -66,14 +66,13 @@ def relax(
     )
     Output(out)
 
-    from crysjepa import api
     from crysjepa.relaxation.relax import RelaxSettings
 
     settings = configuration.read_settings(RelaxSettings, **vars(relaxing))
     with console.progress() as report:
-        table = api.relax(
-            source, out, force_field=force_field or "chgnet", settings=settings,
-            **vars(running), progress=report,
+        table = carry_out(
+            "relax", running, source, out, force_field=force_field or "chgnet", settings=settings,
+            progress=report,
         )  # fmt: skip
     show.show_relaxed(table, out, settings.max_steps)
 
@@ -85,7 +84,7 @@ def hull(
     static: options.Static = False,
     *,
     relaxing: options.Relaxing,
-    running: options.InProcesses,
+    running: options.InProcessesAndParts,
 ) -> None:
     """Make a hull of a force field's own energies from known crystals; an interrupted run goes on.
 
@@ -100,14 +99,15 @@ def hull(
         )
     Output(out, only="a hull is no table of structures")
 
-    from crysjepa import api
     from crysjepa.evaluation.force_field_hull import AS_THEY_ARE
     from crysjepa.relaxation.relax import QUICK, RelaxSettings
 
     base = AS_THEY_ARE if static else QUICK
     settings = configuration.read_settings(RelaxSettings, base=base, **vars(relaxing))
     with console.progress() as report:
-        rows = api.hull(
+        rows = carry_out(
+            "hull",
+            running,
             source,
             out,
             force_field=force_field or "chgnet",
@@ -123,7 +123,7 @@ def embed(
     out: options.Out,
     jepa: options.Jepa = None,
     *,
-    running: options.Running,
+    running: options.InParts,
 ) -> None:
     """Embed crystals with Crys-JEPA.
 
@@ -132,10 +132,8 @@ def embed(
     arguments.look_at(sources=[source], checkpoints=[jepa], device=running.device)
     Output(out, only="embeddings are no structures")
 
-    from crysjepa import api
-
     with console.progress() as report:
-        table = api.embed(source, out, jepa=jepa, **vars(running), progress=report)
+        table = carry_out("embed", running, source, out, jepa=jepa, progress=report)
     show.show_counts(table, out)
 
 
@@ -145,10 +143,9 @@ def screen(
     reference: options.ReferenceIfAny = None,
     by: options.By = "jepa-hull",
     hull: options.HullSource = None,
-    seed: options.Seed = 0,
     *,
     ranking: options.Ranking,
-    running: options.Running,
+    running: options.InParts,
 ) -> None:
     """Rank crystals, the most promising first; an interrupted run goes on.
 
@@ -168,11 +165,9 @@ def screen(
     )
     Output(out)
 
-    from crysjepa import api
-
     with console.progress() as report:
-        done = api.screen(
-            source, reference or "known", out, by=by, hull=hull, seed=seed,
-            **vars(ranking), **vars(running), progress=report,
+        done = carry_out(
+            "screen", running, source, reference or "known", out, by=by, hull=hull,
+            **vars(ranking), progress=report,
         )  # fmt: skip
     show.show_ranking(done, by)

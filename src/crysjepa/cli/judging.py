@@ -6,6 +6,7 @@ from pathlib import Path
 
 from crysjepa.cli import arguments, configuration, console, options, show
 from crysjepa.cli import trust as cli_trust
+from crysjepa.cli.parts import carry_out
 from crysjepa.workflows.output import check_folder
 
 
@@ -18,7 +19,7 @@ def evaluate(
     *,
     by: options.Judged,
     looked: cli_trust.LookedInto,
-    running: options.Matching,
+    running: options.JudgingInParts,
 ) -> None:
     """Judge anyone's crystals, or a finished run anew: valid, stable, unique, novel, S.U.N. and V.S.U.N.
 
@@ -49,9 +50,9 @@ def evaluate(
         console.say("judged by the energies that the crystals come with; nothing is relaxed", soft_wrap=True)
     earlier = len(list(folder.glob("earlier-*")))
     with console.progress(folder) as report:
-        metrics = api.evaluate(
-            source, folder, reference=by.reference, hull=by.hull, protocol=protocol,
-            finetuned_on=finetuned_on, phases=fetch_phases, anew=anew, **vars(running), progress=report,
+        metrics = carry_out(
+            "evaluate", running, source, folder, reference=by.reference, hull=by.hull, protocol=protocol,
+            finetuned_on=finetuned_on, phases=fetch_phases, anew=anew, progress=report,
         )  # fmt: skip
     show.show_judged(Path(source).name, metrics)
     if "trust" in metrics:
@@ -72,7 +73,7 @@ def compete(
     effort: cli_trust.Effort = None,
     *,
     by: options.Judged,
-    running: options.Matching,
+    running: options.JudgingInParts,
 ) -> None:
     """Search for what competes with crystals: energy above the closed hull, several judges, a chance.
 
@@ -82,7 +83,6 @@ def compete(
     arguments.known_judges(judges)
     check_folder(out)
 
-    from crysjepa import api
     from crysjepa.evaluation.protocol import Trust
 
     protocol = configuration.judging_settings(by, source=source)
@@ -90,9 +90,9 @@ def compete(
     everything = {"which": "all", "most": None, "close": wanted.close or Trust().close}
     trust = cli_trust.trust_settings(wanted.model_copy(update=everything), judges, effort)
     with console.progress(out) as report:
-        metrics = api.compete(
-            source, out, reference=by.reference, hull=by.hull, protocol=protocol, trust=trust,
-            **vars(running), progress=report,
+        metrics = carry_out(
+            "compete", running, source, out, reference=by.reference, hull=by.hull, protocol=protocol,
+            trust=trust, progress=report,
         )  # fmt: skip
     cli_trust.show_closed(out, metrics)
     console.say(
@@ -135,7 +135,7 @@ def compare(
     anyway: options.Anyway = False,
     *,
     by: options.Judged,
-    running: options.Matching,
+    running: options.Comparing,
 ) -> None:
     """Compare sets of crystals under one protocol: a ranked table with intervals, and figures.
 

@@ -19,6 +19,7 @@ from crysjepa.cli import (
     crystals,
     judging,
     options,
+    parts,
     show,
     training,
 )
@@ -37,7 +38,7 @@ app = console.Verbs(
 for verb in (
     training.pretrain, training.train, training.finetune, crystals.generate, crystals.relax, crystals.hull,
     crystals.embed, crystals.screen, training.diagnose, judging.evaluate, judging.compete, judging.check,
-    judging.compare, judging.tradeoff, convert.convert,
+    judging.compare, judging.tradeoff, convert.convert, parts.merge,
 ):  # fmt: skip
     app.command()(verb)
 app.add_typer(data_app, name="data")

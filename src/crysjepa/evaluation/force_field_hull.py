@@ -26,6 +26,7 @@ from crysjepa.evaluation.reference import PLAIN_SCALE
 from crysjepa.relaxation.force_fields.registry import ForceFieldInfo
 from crysjepa.relaxation.relax import QUICK, Relaxation, RelaxSettings, relax_crystals
 from crysjepa.runtime.files import as_metadata, write_parquet
+from crysjepa.runtime.parts import part_in
 from crysjepa.runtime.progress import StageProgress
 
 AS_THEY_ARE = RelaxSettings(max_steps=0)
@@ -43,6 +44,10 @@ def elemental_crystals(of: Crystals | None = None) -> Crystals:
     return (
         found if of is None else found[np.isin(found.atomic_numbers[found.offsets[:-1]], of.atomic_numbers)]
     )
+
+
+PHASES = "competing phases"
+"""The stage, and the folder of its finished chunks."""
 
 
 def own_scale(info: ForceFieldInfo) -> str:
@@ -130,10 +135,12 @@ def force_field_hull(
             progress=None if progress is None else lambda done, total: progress(stage, done, total),
         )  # fmt: skip
 
+    if part_in(None if shards is None else shards / PHASES) is not None:
+        relax(known, settings, PHASES)  # this part's share; the elements are few
     elements = relax(elemental_crystals(known), RelaxSettings(fmax=0.05, max_steps=300), "elements")
     corrections = MP2020 if elements.force_field.scale == PLAIN_SCALE else None
     references = computed_references(elements, corrections)
-    phases = relax(known, settings, "competing phases")
+    phases = relax(known, settings, PHASES)
     reasons: dict[str, str | None] = dict(_unread(table)) | dict(phases.failures)
     totals = {i: r.energy_per_atom for i, r in phases.records.items() if i not in reasons}
     compositions = dict(zip(known.ids, known.compositions(), strict=True))

@@ -44,9 +44,11 @@ from crysjepa.evaluation.trust import (
 )
 from crysjepa.matching.uniqueness import FormulaIndex
 from crysjepa.relaxation.force_fields.registry import force_field_info
+from crysjepa.relaxation.relax import relax_crystals
 from crysjepa.report.evaluation import write_evaluation
 from crysjepa.runtime.execution import Execution, ExecutionOptions, resolve_device
 from crysjepa.runtime.files import read_json, write_json
+from crysjepa.runtime.parts import part_in
 from crysjepa.runtime.progress import StageProgress
 from crysjepa.runtime.run_directory import Run, locked
 
@@ -168,6 +170,9 @@ def evaluate_crystals(
     plan = plan_of(given, reference, hull, protocol or Protocol(), finetuned_on, device)
     settings = plan.protocol.model_dump(mode="json")
     prepare = partial(plan.evaluator, device=device, processes=execution.processes or 1, progress=progress)
+    shards = Path(execution.shards or out / "relax")
+    if part_in(shards) is not None:
+        _relax_part(plan, table, shards, device, progress)
     # what fails, fails before results of before are moved
     ready = prepare() if _judged_otherwise(out, settings, plan.inputs) else None
     if ready is not None:
@@ -178,7 +183,7 @@ def evaluate_crystals(
     def work() -> None:
         evaluator = ready or prepare()
         cache = _restored(evaluator)
-        judged = _judged(plan, evaluator, table, Path(execution.shards or out / "relax"), progress)
+        judged = _judged(plan, evaluator, table, shards, progress)
         described = {**evaluator.describe(), "stability_judged": evaluator.hull is not None}
         if plan.origin is not None:
             described["force_field_version"] = plan.origin.version
@@ -196,12 +201,31 @@ def evaluate_crystals(
     return read_json(run.path("metrics.json"))
 
 
+def _relax_part(
+    plan: Plan, table: CandidateTable, shards: Path, device: str, progress: StageProgress | None
+) -> None:
+    """This part's share of the relaxation. Raises PartDone; ValueError where there is nothing to relax."""
+    if not plan.protocol.relax or plan.origin is not None:
+        raise ValueError("nothing is relaxed here, and only relaxation is shared out: leave --part out")
+    fresh = _fresh(table).undecided()
+    relax_crystals(
+        fresh.crystals(fresh.ok_ids), force_field=plan.protocol.force_field,
+        settings=plan.protocol.relaxation, device=device, shards=shards,
+        progress=Execution(progress=progress).stage("relax"),
+    )  # fmt: skip
+
+
+def _fresh(table: CandidateTable) -> CandidateTable:
+    """Without what an earlier judgement said."""
+    stale = [c for c in table.frame if c in _OPTIONAL or is_of_trust(c)]
+    return CandidateTable(table.frame.drop(columns=stale))
+
+
 def _judged(
     plan: Plan, evaluator: Judge, table: CandidateTable, shards: Path, progress: StageProgress | None
 ) -> CandidateTable:
     """The crystals with energies, relaxed or as they came, and every verdict."""
-    stale = [c for c in table.frame if c in _OPTIONAL or is_of_trust(c)]
-    fresh = CandidateTable(table.frame.drop(columns=stale))
+    fresh = _fresh(table)
     if plan.origin is not None:
         relaxed = with_given_energies(fresh)
     elif plan.given:

@@ -84,14 +84,13 @@ def _draw_blocks(
     columns: dict[str, dict[str, str]] = {}
     rejected: Counter[str] = Counter()
     drawn, reasons, taken = 0, dict[int, str](), set[str]()
-    block = BLOCK if device == "cpu" else GPU_BLOCK
     for round_ in range(MAX_ROUNDS + 1):
         if not missing or (drawn >= _HOPELESS and drawn == sum(rejected.values())):
             break
         places, missing = missing, []
-        spans = [places[start : start + block] for start in range(0, len(places), block)]
-        tasks = [(len(s), _seed(seed, round_, k), f"draw-{round_}-{k}") for k, s in enumerate(spans)]
-        for k, samples in _run(generator, tasks, device, processes, progress if round_ == 0 else None):
+        spans = _spans(places, device)
+        tasks = _tasks(spans, seed, round_)
+        for k, samples in run_blocks(generator, tasks, device, processes, progress if round_ == 0 else None):
             broken = constraints.broken(samples.crystals)
             broken |= constraints.repeated(samples.crystals, taken, besides=broken)
             new = {f"draw-{round_}-{k}-{j}": f"{prefix}-{place}" for j, place in enumerate(spans[k])}
@@ -122,13 +121,27 @@ def _draw_blocks(
     return Samples(crystals, failures, Draws(num, drawn, dict(rejected)), columns)
 
 
+def first_blocks(num: int, seed: int, device: str) -> list[Task]:
+    """What :func:`draw` begins with, before anything is drawn again."""
+    return _tasks(_spans(list(range(num)), device), seed, 0)
+
+
+def _spans(places: list[int], device: str) -> list[list[int]]:
+    block = BLOCK if device == "cpu" else GPU_BLOCK
+    return [places[start : start + block] for start in range(0, len(places), block)]
+
+
+def _tasks(spans: Sequence[Sequence[int]], seed: int, round_: int) -> list[Task]:
+    return [(len(s), _seed(seed, round_, k), f"draw-{round_}-{k}") for k, s in enumerate(spans)]
+
+
 def _seed(seed: int, round_: int, block: int) -> int:
     """31 bits, so that anyone's generator takes it."""
     state = np.random.SeedSequence(seed, spawn_key=(round_, block)).generate_state(1)
     return int(state[0]) & 0x7FFFFFFF
 
 
-def _run(
+def run_blocks(
     generator: Sampler, tasks: Sequence[Task], device: str, processes: int, progress: Progress | None
 ) -> Iterator[tuple[int, Samples]]:
     """The samples of each task, in the order of the tasks."""

@@ -1,12 +1,7 @@
-"""From candidates to ranked rows: a chunk is scored at a time, and only its scores are kept.
-
-A finished chunk is a file (a shard) named by a hash of all that it depends on, so that a run that was stopped
-goes on where it stood and ends in the same bytes.
-"""
+"""From candidates to ranked rows: a chunk is scored at a time, and only its scores are kept."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,7 +14,7 @@ from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.validity import invalid_structures, reduced_formulas
 from crysjepa.energy.support import HullSupport, systems_of, warning
 from crysjepa.ranking.base import Ranker
-from crysjepa.runtime.files import write_parquet
+from crysjepa.ranking.shards import chunk_files
 from crysjepa.runtime.progress import Progress
 
 _SHARD = pa.schema(
@@ -86,18 +81,11 @@ def score_chunks(
     support: HullSupport | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
-    """Score every chunk into a file of ``shards``, but for those that are there; the files in their order."""
-    paths, done = [], 0
-    for number, table in enumerate(chunks):
-        what = "\0".join([ranker.name, ranker.key, table.content_hash(), *_SHARD.names])
-        name = f"chunk-{number:06d}-{hashlib.sha256(what.encode()).hexdigest()[:16]}.parquet"
-        paths.append(shards / name)
-        if _read_shard(paths[-1]) is None:
-            write_parquet(score_table(table, ranker, support), paths[-1])
-        done += len(table)
-        if progress is not None:
-            progress(done, num_rows)
-    return paths
+    """Score every chunk into a file of ``shards``: see :func:`crysjepa.ranking.shards.chunk_files`."""
+    return chunk_files(
+        chunks, lambda table: score_table(table, ranker, support), shards,
+        key=f"{ranker.name}\0{ranker.key}", schema=_SHARD, num_rows=num_rows, progress=progress,
+    )  # fmt: skip
 
 
 def rank_shards(paths: Iterable[Path]) -> pa.Table:
@@ -121,11 +109,3 @@ def rank_shards(paths: Iterable[Path]) -> pa.Table:
     ranks = pa.array(np.arange(1, len(rows) + 1))
     ranks = pc.if_else(rows["placed"], ranks, pa.scalar(None, pa.int64()))
     return rows.append_column("rank", ranks).select(RANKED.names).cast(RANKED)
-
-
-def _read_shard(path: Path) -> pa.Table | None:
-    """A finished chunk; None when there is no such file, or none that can be read."""
-    try:
-        return pq.read_table(path, schema=_SHARD, page_checksum_verification=True)
-    except (OSError, pa.ArrowException):
-        return None

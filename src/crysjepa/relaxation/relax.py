@@ -7,7 +7,9 @@ bytes whatever the number of processes, and whether or not the run was interrupt
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,7 @@ from crysjepa.relaxation.checks import unfit
 from crysjepa.relaxation.force_fields.base import free_device_memory
 from crysjepa.relaxation.force_fields.registry import ForceFieldInfo, force_field_info
 from crysjepa.relaxation.shards import read_shard, shard_path, write_shard
+from crysjepa.runtime.parts import Part, PartDone, part_in
 from crysjepa.runtime.progress import Progress
 from crysjepa.runtime.threads import default_processes
 from crysjepa.runtime.worker_pool import Done, WorkerPool
@@ -137,6 +140,9 @@ def relax_crystals(
         When the force field's package is absent.
     RuntimeError
         When worker processes cannot be set up.
+    PartDone
+        Where the chunks in ``shards`` are shared out (:mod:`crysjepa.runtime.parts`), once this part's are
+        done.
     """
     settings = (settings or RelaxSettings()).on(device)
     info = force_field_info(force_field)
@@ -154,6 +160,8 @@ def relax_crystals(
             for (number, position), done in pool.results():
                 job.take(number, position, done, pool)
                 report(len(unfits) + job.done, len(crystals))
+    if job.part is not None:
+        raise PartDone(job.own_files(), len(job.chunks))
     return _collect(crystals, job.outcomes, unfits, info, settings)
 
 
@@ -185,13 +193,28 @@ class _Job:
     todo: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for number in range(len(self.chunks)):
+        for number in self.own:
             path = self._path(number)
             found = read_shard(path) if path else None
             if found is None:
                 self.todo.append(number)
             else:
                 self.outcomes.update({o.id: o for o in found})
+
+    @property
+    def part(self) -> Part | None:
+        return part_in(self.shards)
+
+    @cached_property
+    def own(self) -> Sequence[int]:
+        """The chunks that are to be done here: of a part, so that all parts have as many sites to relax."""
+        part = self.part
+        if part is None:
+            return range(len(self.chunks))
+        return part.own([float(chunk.num_atoms.sum()) for chunk in self.chunks])
+
+    def own_files(self) -> list[Path]:
+        return [path for number in self.own if (path := self._path(number)) is not None]
 
     @property
     def done(self) -> int:

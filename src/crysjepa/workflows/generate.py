@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable
-from crysjepa.generators.base import Draws
+from crysjepa.generators.base import Draws, NarrowedSampler, Sampler
 from crysjepa.generators.constraints import ConstraintError, Constraints
+from crysjepa.generators.kept import KeptSampler, draw_part
 from crysjepa.generators.registry import DEFAULT, GeneratorOptions, generator_names, make_generator
 from crysjepa.generators.sampling import draw, drift
 from crysjepa.runtime.execution import Execution, ExecutionOptions
+from crysjepa.runtime.notes import UsageError
+from crysjepa.runtime.parts import part_in
 from crysjepa.runtime.threads import default_processes
-from crysjepa.workflows.inputs import Source
+from crysjepa.workflows.inputs import Source, beside
 from crysjepa.workflows.output import Output
 
 
@@ -89,15 +94,21 @@ def generate(
     if (told := place.found("generate", settings, sources, overwrite=run.overwrite)) is not None:
         return _made_before(place, told)
     source, chosen = make_generator(generator, options), run.found_device
+    named = DEFAULT if generator is None else Path(generator).name
+    shards, processes = beside(out, ".shards"), run.processes or default_processes(chosen)
+    kept = _kept(source, constraints, shards, place.made)
+    if (part := part_in(shards)) is not None:
+        if not isinstance(kept, KeptSampler):
+            raise UsageError(
+                f"{named} draws some hundred crystals a second, all in one piece: leave --part out"
+            )
+        draw_part(
+            kept, num, part, seed=seed, device=chosen, processes=processes, progress=run.stage("generate")
+        )
     samples = draw(
-        source,
-        num,
-        constraints,
-        seed=seed,
-        device=chosen,
-        processes=run.processes or default_processes(chosen),
-        progress=run.stage("generate"),
-    )
+        kept, num, constraints,
+        seed=seed, device=chosen, processes=processes, progress=run.stage("generate"),
+    )  # fmt: skip
     if not len(samples.crystals):
         rejected = samples.counts.rejected
         why = Counter(rejected) if sum(rejected.values()) else Counter(samples.failures.values())
@@ -109,9 +120,19 @@ def generate(
         table = table.with_column(name, values, "string")
     warnings = tuple(drift(samples, source, constraints))
     done = Generated(table, samples.counts, tuple(constraints.describe()), warnings)
-    named = DEFAULT if generator is None else Path(generator).name
     place.write(table, _about(named, seed, done))
+    shutil.rmtree(shards, ignore_errors=True)
     return done
+
+
+def _kept(source: Sampler, constraints: Constraints, shards: Path, made: Mapping[str, Any]) -> Sampler:
+    """The generator, with its blocks kept; one that draws within constraints by itself draws in one piece."""
+    if hasattr(source, "within"):
+        source = cast(NarrowedSampler, source).within(constraints)
+    if hasattr(source, "sample_within"):
+        return source
+    key = json.dumps(made, sort_keys=True)
+    return KeptSampler(source, shards, key)
 
 
 def _made_by(

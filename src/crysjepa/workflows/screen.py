@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from crysjepa.ranking.context import labels
 from crysjepa.ranking.embedders import JepaEmbedder
 from crysjepa.ranking.registry import RankerContext, RankerInfo, make_ranker, ranker_info
 from crysjepa.ranking.rows import rank_shards, score_chunks
+from crysjepa.ranking.shards import chunk_files
 from crysjepa.runtime.execution import Execution, RunOptions
 from crysjepa.runtime.files import as_metadata, replacing, write_parquet
 from crysjepa.workflows.inputs import Source, beside, sound
@@ -194,7 +194,10 @@ def embed(
     jepa: Source | None = None,
     **how: Unpack[RunOptions],
 ) -> Screened:
-    """Embed crystals: ``id``, ``embedding`` (null where there is none), ``status`` and ``reason``."""
+    """Embed crystals: ``id``, ``embedding`` (null where there is none), ``status`` and ``reason``.
+
+    A run that was interrupted goes on from ``OUT.shards``.
+    """
     run, place = Execution(**how), Output(out, only="embeddings are no structures")
     read = {"input": source, "jepa": jepa}
     if (told := place.found("embed", {}, read, overwrite=run.overwrite)) is not None:
@@ -203,30 +206,35 @@ def embed(
     embedder = JepaEmbedder(CrysJepa.load(jepa), run.found_device)
     kind = pa.list_(pa.float32(), embedder.model.width)
     schema = pa.schema(
-        [("id", pa.string()), ("embedding", kind), ("status", pa.string()), ("reason", pa.string())],
-        metadata=as_metadata({"made": place.made, "rows": len(chunks)}),
+        [("id", pa.string()), ("embedding", kind), ("status", pa.string()), ("reason", pa.string())]
     )
-    states: Counter[str] = Counter()
 
-    def parts() -> Iterator[pa.Table]:
-        done = 0
-        for table in chunks.of(_EMBEDDED_AT_ONCE):
-            found = sound(table)
-            embedded = embedder.embed(found.crystals)
-            ids = found.crystals.ids
-            reasons = {ids[row]: reason for row, reason in embedded.failures.items()}
-            decided = found.table.decide("embed", reasons, Status.FAILED)
-            vectors = {ids[row]: v for row, v in zip(embedded.rows.tolist(), embedded.vectors, strict=True)}
-            states.update(decided.counts())
-            column = pa.array([vectors.get(i) for i in decided.ids], type=kind)
-            rows = decided.to_arrow().select(["id", "status", "reason"])
-            yield rows.add_column(1, "embedding", column).cast(schema)
-            done += len(table)
-            if run.progress is not None:
-                run.progress("embed", done, len(chunks))
+    def embedded(table: CandidateTable) -> pa.Table:
+        found = sound(table)
+        done, ids = embedder.embed(found.crystals), found.crystals.ids
+        decided = found.table.decide(
+            "embed", {ids[row]: reason for row, reason in done.failures.items()}, Status.FAILED
+        )
+        vectors = {ids[row]: v for row, v in zip(done.rows.tolist(), done.vectors, strict=True)}
+        column = pa.array([vectors.get(i) for i in decided.ids], type=kind)
+        return (
+            decided.to_arrow()
+            .select(["id", "status", "reason"])
+            .add_column(1, "embedding", column)
+            .cast(schema)
+        )
 
-    _write_parts(parts(), schema, Path(out))
-    return Screened(Path(out), len(chunks), dict(states))
+    shards = beside(out, ".shards")
+    paths = chunk_files(
+        chunks.of(_EMBEDDED_AT_ONCE), embedded, shards, key=embedder.content_hash, schema=schema,
+        num_rows=len(chunks), progress=run.stage("embed"),
+    )  # fmt: skip
+    about = as_metadata({"made": place.made, "rows": len(chunks)})
+    _write_parts(
+        (pq.read_table(path, schema=schema) for path in paths), schema.with_metadata(about), place.path
+    )
+    shutil.rmtree(shards, ignore_errors=True)
+    return Screened(place.path, len(chunks), _states_in(place.path))
 
 
 def _states_in(path: Path) -> dict[str, int]:
@@ -282,4 +290,4 @@ def _write_parts(parts: Iterator[pa.Table], schema: pa.Schema, out: Path) -> Non
     """Write Parquet a part at a time, so that ``out`` either holds all of it or is untouched."""
     with replacing(out) as partial, pq.ParquetWriter(partial, schema) as writer:
         for part in parts:
-            writer.write_table(part)
+            writer.write_table(part.cast(schema))
