@@ -20,8 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from crysjepa.closed_hull.prototypes import Prototypes, subsystems_of
 from crysjepa.core.chemical_systems import NUM_ELEMENTS, element_fractions
 from crysjepa.core.crystals import Crystals
+from crysjepa.energy.compositions import fractions_of
 from crysjepa.energy.elemental_references import ElementalReferences
-from crysjepa.energy.hull import Hull, fractions_of
+from crysjepa.energy.hull import Hull
 from crysjepa.energy.known_hull import NAME
 from crysjepa.energy.lower_hull import LowerHull
 from crysjepa.energy.support import System
