@@ -267,10 +267,7 @@ class DiffusionLoss:
             "types": _per_site((output.types - epsilon.types) ** 2, batch.mask),
             "lattice": ((output.lattice - epsilon.lattice) ** 2).mean(),
         }
-        return {
-            "loss": 3 * parts["coords"] + NUM_ELEMENTS * parts["types"] + 6 * parts["lattice"],
-            **parts,
-        }
+        return {"loss": 3 * parts["coords"] + NUM_ELEMENTS * parts["types"] + 6 * parts["lattice"], **parts}
 
     def encode(self, batch: Batch) -> Noisy:
         """x_0: centred coordinates 2 X − 1, one-hot types, standardised lattice vector (Eq. 2)."""
