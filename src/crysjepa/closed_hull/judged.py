@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from crysjepa.closed_hull.search import Closed
+from crysjepa.closed_hull.rounds import Closed
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.chemical_systems import atomic_numbers
 from crysjepa.core.crystals import Crystals
