@@ -156,5 +156,5 @@ class FlowGenerator(FlowSampler):
                 raise checkpoint.CheckpointError(f"element_shares is of shape {shares.shape}")
             sampling = dict(header["sampling"])
             origin = dict(header["origin"], file=file_hash(path))
-            known = tensors["known_formulas"].tolist()
+            known = frozenset(tensors["known_formulas"].tolist())
             return cls(flow, templates, shares, known, **sampling, origin=origin)
