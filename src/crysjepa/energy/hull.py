@@ -77,8 +77,6 @@ class Hull:
     references: ElementalReferences | None = field(default=None, repr=False)
     num_read: int = field(default=0, repr=False)
 
-    # -- making one ------------------------------------------------------------------------
-
     @classmethod
     def from_entries(
         cls,
@@ -136,8 +134,7 @@ class Hull:
         energies = table.column("formation_energy_per_atom", crystals.ids)
         name = above_hull_column(map(str, table.frame.columns))
         if use_e_above_hull and name is not None:
-            above = table.column(name, crystals.ids)
-            energies = lowered(energies, above)
+            energies = lowered(energies, table.column(name, crystals.ids))
         hull = cls.from_entries(
             crystals.compositions(),
             energies,
@@ -196,8 +193,6 @@ class Hull:
             num_read=self.num_read + other.num_read,
         )
 
-    # -- what is to be told of it ------------------------------------------------------------
-
     @property
     def left_out(self) -> str | None:
         """How many entries could not be used, and why the first of them; None where all could."""
@@ -209,8 +204,6 @@ class Hull:
     def scale_said(self) -> str:
         """The scale for people: whether it is the file's word."""
         return self.scale if self.scale_stated else f"not stated, taken as {self.scale}"
-
-    # -- asking it -------------------------------------------------------------------------
 
     def energy(self, composition: Composition | str | Mapping[str, float]) -> float | None:
         """Height of the hull at a composition in eV/atom, at most 0 (Eq. 5).
