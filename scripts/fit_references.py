@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,12 +44,11 @@ def main() -> None:
         [energies.get(i) for i in crystals.ids],
         [formation[i] for i in crystals.ids],
         force_field=options.force_field,
-        version=version,
         scale=options.scale,
         source=options.source,
         min_count=options.min_count,
     )
-    write(fitted, options.out)
+    write(replace(fitted, version=version), options.out)
     print(f"{len(fitted.energies)} elements from {fitted.num_fitted} crystals, MAE {fitted.mae} eV/atom")
     for element, reason in fitted.excluded.items():
         print(f"without {element}: {reason}")

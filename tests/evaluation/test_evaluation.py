@@ -9,7 +9,7 @@ from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 from crysjepa.energy.elemental_references import ElementalReferences, ScaleMismatch
 from crysjepa.energy.hull import Hull
-from crysjepa.evaluation.metrics import evaluate_table
+from crysjepa.evaluation.metrics import Rules, evaluate_table
 from crysjepa.evaluation.run import Known, Protocol, evaluate_crystals, find_references
 from crysjepa.runtime.errors import RunError
 
@@ -120,7 +120,7 @@ def test_nothing_to_compare_with_is_no_stability(salts):
     table = CandidateTable.from_crystals(salts.select(["NaCl", "KCl", "KBr"]))
     energies = {"NaCl": -2.0, "KCl": -2.0, "KBr": 0.5}
     table = table.with_column("formation_energy_per_atom", energies, "Float64")
-    lenient, strict = (evaluate_table(table, hull=hull, min_hull_entries=n) for n in (0, 1))
+    lenient, strict = (evaluate_table(table, hull=hull, rules=Rules(min_hull_entries=n)) for n in (0, 1))
     assert lenient.column("stable") == [True, True, False]
     assert strict.column("stable") == [True, None, False]
     assert strict.column("e_above_hull") == [0.0, None, 0.5]

@@ -14,7 +14,7 @@ from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 from crysjepa.energy.elemental_references import ElementalReferences, ScaleMismatch
 from crysjepa.energy.hull import Hull
-from crysjepa.evaluation.metrics import crystal_metrics, evaluate_table, load_hull
+from crysjepa.evaluation.metrics import Rules, crystal_metrics, evaluate_table, load_hull
 
 CSCL = [[0, 0, 0], [0.5, 0.5, 0.5]]
 REFERENCES = ElementalReferences({"Na": -1.0, "Cl": -2.0, "K": -1.0}, "ff", "test", "test")
@@ -62,7 +62,7 @@ def judged() -> CandidateTable:
         reference=crystal("mp-1", [55, 17], a=4.2),
         hull=HULL,
         references=REFERENCES,
-        e_above_hull_max=0.1,
+        rules=Rules(e_above_hull_max=0.1),
     )
 
 
@@ -201,7 +201,10 @@ def test_published_formation_energies_are_used_as_they_stand() -> None:
         "formation_energy_per_atom", {"a": -0.7}, "Float64"
     )
     assert values(evaluate_table(published, hull=HULL), "e_above_hull")["a"] == pytest.approx(0.3)
-    assert values(evaluate_table(published, hull=HULL, e_above_hull_max=0.31), "stable")["a"] is True
+    assert (
+        values(evaluate_table(published, hull=HULL, rules=Rules(e_above_hull_max=0.31)), "stable")["a"]
+        is True
+    )
 
 
 def test_a_new_judgement_leaves_nothing_of_an_older_one() -> None:
@@ -219,7 +222,11 @@ def twins() -> CandidateTable:
 
 def judge(entering: CandidateTable) -> CandidateTable:
     return evaluate_table(
-        entering, reference=crystal("mp-1", [55, 17]), hull=HULL, references=REFERENCES, e_above_hull_max=0.1
+        entering,
+        reference=crystal("mp-1", [55, 17]),
+        hull=HULL,
+        references=REFERENCES,
+        rules=Rules(e_above_hull_max=0.1),
     )
 
 
@@ -283,7 +290,7 @@ def test_scales_are_not_mixed_unless_asked() -> None:
     other = Hull.from_entries(["NaCl"], [-1.0], scale="other", source="test")
     with pytest.raises(ScaleMismatch, match="allow_mixed_scales"):
         evaluate_table(batch(), hull=other, references=REFERENCES)
-    mixed = evaluate_table(batch(), hull=other, references=REFERENCES, allow_mixed_scales=True)
+    mixed = evaluate_table(batch(), hull=other, references=REFERENCES, rules=Rules(allow_mixed_scales=True))
     assert values(mixed, "e_above_hull")["good"] == pytest.approx(0.04)
 
 

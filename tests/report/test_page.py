@@ -34,9 +34,10 @@ from crysjepa.report.evaluation import page as tables_page
 from crysjepa.report.figures import hull_figure, map_figure, rates_figure
 from crysjepa.report.funnel import funnel, near_misses, reasons, shortlist
 from crysjepa.report.results import Results, Round, numbers, plain, read_results
+from crysjepa.report.sentences import headline
 from crysjepa.report.structures import _view, draw_structure
 from crysjepa.report.style import INK, LINE, MUTED, PAPER
-from crysjepa.report.wording import formula, headline, number, significant, space_group
+from crysjepa.report.wording import formula, number, significant, space_group
 from crysjepa.runtime.files import write_parquet
 
 NASTY = (

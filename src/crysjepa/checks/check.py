@@ -76,16 +76,12 @@ def check_crystals(
     force_field
         By which a crystal is relaxed tightly, displaced and strained: best the one that relaxed it. See
         :func:`crysjepa.relaxation.force_fields.registry.get_force_field`.
-    device
-        ``"cpu"`` or ``"cuda"``.
     processes
         Workers, each on one thread with the force field loaded once; by default as many as relax.
     phonons, elastic
         What the force field is asked for. With neither, it is not loaded.
     seconds
         For the force field's part of each crystal; None waits for ever.
-    progress
-        Called as ``progress(stage, done, total)``.
 
     Returns
     -------
@@ -98,14 +94,9 @@ def check_crystals(
         to say. Structures, states and the other columns are as they were; rows that are not ``ok`` are null
         in the new ones. The same on any number of processes.
 
-    Raises
-    ------
-    PhonopyMissing
-        An ImportError that names the extra, if phonons are asked for and phonopy is absent.
-    ValueError, ImportError
-        For an unknown force field, or one whose package is absent.
-    RuntimeError
-        When worker processes cannot be set up.
+    Raises PhonopyMissing, an ImportError that names the extra, if phonons are asked for and phonopy is
+    absent; ValueError or ImportError for an unknown force field, or one whose package is absent; RuntimeError
+    when worker processes cannot be set up.
     """
     if phonons:
         check_phonopy()

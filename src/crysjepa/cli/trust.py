@@ -65,7 +65,7 @@ def trust_settings(base: Trust, judges: str | None, effort: str | None = None) -
 
     Raises ValueError for an unknown effort or judge, ImportError for one that is not installed.
     """
-    from crysjepa.closed_hull.search import EFFORTS
+    from crysjepa.closed_hull.settings import EFFORTS
 
     changes: dict[str, Any] = {}
     if effort is not None:

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from crysjepa.closed_hull.search import Closed
+from crysjepa.closed_hull.rounds import Closed
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.chemical_systems import atomic_numbers
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import reduced_formulas
-from crysjepa.energy.hull import Fractions, Hull, fractions_of
+from crysjepa.energy.compositions import Fractions, fractions_of
+from crysjepa.energy.hull import Hull
 from crysjepa.energy.known_hull import known_formulas
 from crysjepa.energy.limits import within
 from crysjepa.energy.support import TOO_LOW, System, systems_of

@@ -25,11 +25,7 @@ from crysjepa.core.chemical_systems import element_symbols
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.symmetry import Found, symmetry_of
 from crysjepa.energy.support import System
-from crysjepa.generators.substitution.element_similarity import (
-    FRACTION_COST,
-    MAX_ATOMIC_NUMBER,
-    swap_costs,
-)
+from crysjepa.generators.substitution.element_similarity import FRACTION_COST, MAX_ATOMIC_NUMBER, swap_costs
 from crysjepa.generators.substitution.parents import Parents
 from crysjepa.generators.substitution.volumes import element_sizes, swapped
 from crysjepa.matching.structure_hash import orbits_of

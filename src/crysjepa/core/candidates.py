@@ -21,9 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crysjepa.core.crystals import ARROW_SCHEMA, Crystals
-from crysjepa.core.moments import COLUMN
+from crysjepa.core.moments import COLUMN, of_same_sites
 from crysjepa.runtime.files import metadata_of, write_parquet
-from crysjepa.runtime.notes import note
 
 
 class Status(StrEnum):
@@ -235,18 +234,8 @@ class CandidateTable:
             for row, (id_, old) in enumerate(zip(frame["id"], frame[name], strict=True)):
                 cells[row] = value(replaced[id_]) if id_ in replaced else old
             frame[name] = cells
-        if COLUMN in frame:  # moments belong to sites in an order: with another, they are left out
-            moved = [
-                m is not None and i in replaced and not np.array_equal(old, replaced[i].atomic_numbers)
-                for i, m, old in zip(frame["id"], frame[COLUMN], self.frame["atomic_numbers"], strict=True)
-            ]
-            kept = np.empty(len(frame), dtype=object)
-            kept[:] = [None if gone else m for gone, m in zip(moved, frame[COLUMN], strict=True)]
-            frame[COLUMN] = kept
-            if lost := sum(moved):
-                note(
-                    f"magnetic moments of {lost} crystals are left out: their sites are in another order now"
-                )
+        if COLUMN in frame:
+            frame[COLUMN] = of_same_sites(self.frame, replaced)
         return replace(self, frame=frame)
 
     def _check_known(self, ids: Iterable[str]) -> None:

@@ -20,10 +20,7 @@ Cell = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
 
 
 def canonicalise(
-    crystals: Crystals,
-    *,
-    symprec: float = 0.01,
-    progress: Progress | None = None,
+    crystals: Crystals, *, symprec: float = 0.01, progress: Progress | None = None
 ) -> tuple[Crystals, dict[str, str]]:
     """Primitive cell, Niggli reduction, right-handed, coordinates in [0, 1), sites sorted.
 

@@ -17,6 +17,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from crysjepa.core.limits import MAX_COORDINATE as MAX_COORDINATE
+from crysjepa.core.limits import MAX_LENGTH as MAX_LENGTH
+from crysjepa.core.limits import MAX_SITES as MAX_SITES
+from crysjepa.core.limits import why_no_crystal, why_no_structure
+
 if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import Composition, Structure
@@ -30,13 +35,6 @@ ARROW_SCHEMA = pa.schema(
     ]
 )
 """Columns of a crystal on disk: ``frac_coords`` is flat (3N), ``lattice`` holds rows a, b, c in Å."""
-
-MAX_SITES = 10_000
-"""Larger cells are neither read nor looked at for symmetry."""
-MAX_LENGTH = 10_000.0
-"""Å; of a lattice vector. Reduction is exact to some 1e-8 Å² of its square, which rounding exceeds beyond."""
-MAX_COORDINATE = 10_000.0
-"""Fractional coordinates beyond have lost their digits, and are not read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,11 +106,8 @@ class Crystals:
         if not isinstance(index, slice) and not len(index):
             return Crystals.empty()
         rows = np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index)]
-        sites = (
-            np.concatenate([np.arange(self.offsets[r], self.offsets[r + 1]) for r in rows])
-            if len(rows)
-            else np.zeros(0, dtype=np.int64)
-        )
+        spans = [np.arange(self.offsets[r], self.offsets[r + 1]) for r in rows]
+        sites = np.concatenate(spans) if spans else np.zeros(0, dtype=np.int64)
         return Crystals(
             self.atomic_numbers[sites],
             self.frac_coords[sites],
@@ -167,13 +162,11 @@ class Crystals:
         """B pymatgen compositions (of the cell, not reduced)."""
         from pymatgen.core import Composition, Element
 
-        out = []
-        for i in range(len(self)):
-            numbers, counts = np.unique(self._sites(i), return_counts=True)
-            out.append(
-                Composition({Element.from_Z(int(z)): int(n) for z, n in zip(numbers, counts, strict=True)})
-            )
-        return out
+        counted = (np.unique(self._sites(i), return_counts=True) for i in range(len(self)))
+        return [
+            Composition({Element.from_Z(int(z)): int(n) for z, n in zip(*found, strict=True)})
+            for found in counted
+        ]
 
     def reduced_formulas(self) -> list[str]:
         """B reduced formulas in pymatgen's form, such as ``"Li2O"``."""
@@ -209,19 +202,8 @@ class Crystals:
         Raises ValueError, with the index and the formula, for a partially occupied site, a site that is no
         element, fewer than three periodic directions, and numbers that are not finite.
         """
-        from pymatgen.core import DummySpecies
-
         for i, structure in enumerate(structures):
-            kinds = structure.composition.elements
-            strangers = [str(k) for k in kinds if isinstance(k, DummySpecies)]
-            reason = (
-                "a site is partially occupied"
-                if not structure.is_ordered
-                else f"{strangers[0]!r} is not an element"
-                if strangers
-                else _why_none(structure.lattice.matrix, structure.frac_coords, structure.lattice.pbc)
-            )
-            if reason:
+            if reason := why_no_structure(structure):
                 raise ValueError(f"structure {i} ({structure.formula}): {reason}")
         return cls._join(
             [[site.specie.Z for site in s] for s in structures],
@@ -285,13 +267,7 @@ class Crystals:
         z = flat["atomic_numbers"]
         if not ((z >= 1) & (z <= 118) & (z == np.floor(z))).all():
             raise ValueError("an atomic number is not that of an element (1 to 118)")
-        return cls(
-            flat["atomic_numbers"],
-            flat["frac_coords"],
-            flat["lattice"],
-            counts,
-            tuple(table["id"].to_pylist()),
-        )
+        return cls(z, flat["frac_coords"], flat["lattice"], counts, tuple(table["id"].to_pylist()))
 
     def to_arrow(self) -> pa.Table:
         """A table with the columns of :data:`ARROW_SCHEMA`, a row a crystal."""
@@ -320,36 +296,3 @@ class Crystals:
             np.asarray([len(z) for z in numbers]),
             tuple(ids) if ids is not None else tuple(f"crystal-{i}" for i in range(len(numbers))),
         )
-
-
-def why_no_crystal(atoms: Atoms) -> str:
-    """Why ASE's atoms are no crystal, in a few words; nothing if they are one."""
-    if len(atoms) == 0:
-        return "no atom sites"
-    if reason := _why_none(atoms.cell.array, atoms.positions, atoms.pbc):
-        return reason
-    if not ((atoms.numbers >= 1) & (atoms.numbers <= 118)).all():
-        return "an atomic number is not that of an element (1 to 118)"
-    declared = atoms.info.get("occupancy")
-    of_sites = declared.values() if isinstance(declared, dict) else []
-    arrays = [atoms.arrays[n] for n in ("occupancy", "occupancies") if n in atoms.arrays]
-    shares = [
-        float(v) for site in of_sites for v in (site.values() if isinstance(site, dict) else [site])
-    ] + [float(v) for a in arrays for v in np.ravel(a)]
-    if any(not abs(share - 1) <= 1e-3 for share in shares):
-        return "a site is partially occupied"
-    return ""
-
-
-def _why_none(cell: NDArray[Any], coords: NDArray[Any], periodic: Sequence[bool]) -> str:
-    if not np.any(cell):
-        return "no unit cell"
-    if not all(periodic):
-        return "not periodic in all three directions"
-    if not (np.isfinite(cell).all() and np.isfinite(coords).all()):
-        return "a coordinate or the lattice is not finite"
-    if (longest := float(np.abs(cell).max())) > MAX_LENGTH:
-        return f"a lattice vector of {longest:.2g} Å (limit {MAX_LENGTH:g})"
-    if abs(np.linalg.det(cell)) < 1e-9:
-        return "singular cell (volume 0)"
-    return ""

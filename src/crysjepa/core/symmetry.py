@@ -16,7 +16,8 @@ import moyopy
 import numpy as np
 from numpy.typing import NDArray
 
-from crysjepa.core.crystals import MAX_LENGTH, MAX_SITES, Crystals
+from crysjepa.core.crystals import Crystals
+from crysjepa.core.limits import MAX_LENGTH, MAX_SITES
 
 Found = moyopy.MoyoDataset
 Cell = moyopy.Cell

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from crysjepa.closed_hull.search import EFFORTS
+from crysjepa.closed_hull.settings import EFFORTS
 from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.protocol import Trust
 from crysjepa.evaluation.run import Protocol

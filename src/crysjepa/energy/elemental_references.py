@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 MP2020 = "MP2020"
 HUBER = 1.345
 """Residuals beyond this many standard deviations lose weight (95 % efficiency for normal errors)."""
-
+ROUNDS = 20
+"""Of reweighting; fewer where the residuals vanish."""
 
 MIX = (
     "to mix them knowingly, put allow_mixed_scales = true into the file of --config (for crysjepa discover "
@@ -176,14 +177,12 @@ def fit_references(
     force_field: str,
     scale: str,
     source: str,
-    version: str | None = None,
     corrections: str | None = None,
     min_count: int = 3,
-    rounds: int = 20,
 ) -> ElementalReferences:
     """Fit the references that best reproduce known formation energies.
 
-    Solves E_t − E_f ≈ Σ f_i μ_i for μ by least squares, reweighted for ``rounds`` rounds with Huber's
+    Solves E_t − E_f ≈ Σ f_i μ_i for μ by least squares, reweighted for :data:`ROUNDS` rounds with Huber's
     weights (Ann. Math. Statist. 35, 73 (1964)), since some published formation energies are off by most of
     an eV; the scale of the residuals is 1.4826 times their median absolute value. Rows with a missing or
     non-finite energy are not used.
@@ -205,7 +204,7 @@ def fit_references(
     if not kept:
         raise ValueError(f"no element of {source} occurs in {min_count} crystals with both energies")
     design, target = fractions[used][:, kept], (total - formation)[used]
-    mu = _huber(design, target, rounds)
+    mu = _huber(design, target)
     symbols = [elements[i] for i in kept]
     return ElementalReferences(
         energies={s: round(float(m), 6) for s, m in zip(symbols, mu, strict=True)},
@@ -214,7 +213,6 @@ def fit_references(
         source=source,
         mae=round(float(np.abs(design @ mu - target).mean()), 6),
         num_fitted=int(used.sum()),
-        version=version,
         counts={s: int((design[:, i] > 0).sum()) for i, s in enumerate(symbols)},
         excluded=excluded,
         corrections=corrections,
@@ -253,11 +251,11 @@ def _determined(
     return kept, used, {e: excluded[e] for e in elements if e in excluded}
 
 
-def _huber(design: NDArray[np.float64], target: NDArray[np.float64], rounds: int) -> NDArray[np.float64]:
+def _huber(design: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
     """Iteratively reweighted least squares with Huber's weights."""
     weights = np.ones(len(target))
     mu: NDArray[np.float64] = np.zeros(design.shape[1])
-    for _ in range(rounds + 1):
+    for _ in range(ROUNDS + 1):
         root = np.sqrt(weights)
         mu = np.asarray(np.linalg.lstsq(design * root[:, None], target * root, rcond=None)[0])
         residuals = np.abs(target - design @ mu)

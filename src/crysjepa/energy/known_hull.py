@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 from crysjepa.core.chemical_systems import element_symbols
 from crysjepa.data.bundle import NAME, SCALE, bundled_file
-from crysjepa.energy.hull import Fractions, Hull
+from crysjepa.energy.compositions import Fractions
+from crysjepa.energy.hull import Hull
 
 __all__ = ["NAME", "SCALE", "bundled_file", "known_formulas", "known_hull", "lemat_systems"]
 

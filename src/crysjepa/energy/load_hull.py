@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 
 from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable
-from crysjepa.energy.hull import ASSUMED_SCALE, Hull, stated_scale
+from crysjepa.energy.hull import ASSUMED_SCALE, Hull
 from crysjepa.energy.known_hull import NAME, known_hull
+from crysjepa.runtime.files import file_metadata
 from crysjepa.runtime.notes import note
 
 
@@ -79,6 +80,26 @@ def scale_of(name_or_path: str | Path) -> str | None:
     is_path = path.exists() and str(name_or_path) != NAME
     file = path if is_path else datasets.fetch(str(name_or_path))
     return stated_scale(file)
+
+
+def stated_scale(path: str | Path) -> str | None:
+    """The scale that a Parquet file's own metadata state, or those of the Parquet files in a folder.
+
+    None if none is stated, and for other files. Raises ValueError for a folder whose files differ.
+    """
+    path = Path(path)
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    parts = [f for f in files if f.suffix.lower() == ".parquet" and f.is_file()]
+    found = {f: file_metadata(f).get("scale") for f in parts}
+    if all(scale is None for scale in found.values()):
+        return None
+    scales = sorted({str(scale or ASSUMED_SCALE) for scale in found.values()})
+    if len(scales) > 1:
+        stated = ", ".join(f"{f.name}: {scale or 'none stated'}" for f, scale in list(found.items())[:3])
+        raise ValueError(
+            f"the files in {path} are on different energy scales ({stated}): give them one by one"
+        )
+    return scales[0]
 
 
 def _holds_compositions(path: Path) -> bool:

@@ -8,12 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from crysjepa.core.chemical_systems import (
-    SystemTable,
-    atomic_numbers,
-    system_keys,
-    systems_within,
-)
+from crysjepa.core.chemical_systems import SystemTable, atomic_numbers, system_keys, systems_within
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.simplex import height
 from crysjepa.runtime.numba_jit import compiled

@@ -38,7 +38,7 @@ def mixture(
     Returns the energy in eV/atom, the k phases of the mixture (element i as i, compound j as k + j), and the
     share of each. The energy is NaN if it takes too long.
     """
-    num, size = points.shape
+    size = points.shape[1]
     basis = np.eye(size)  # the compositions of the present mixture, in columns
     inverse = np.eye(size)
     exact = True
@@ -52,18 +52,7 @@ def mixture(
             potentials[i] = 0.0
             for j in range(size):
                 potentials[i] += depths[j] * inverse[j, i]
-        entering, lowest = -1, -TOLERANCE
-        for name in range(size + num):
-            if name < size:
-                below = -potentials[name]
-            else:
-                below = energies[name - size]
-                for i in range(size):
-                    below -= potentials[i] * points[name - size, i]
-            if below < lowest:
-                entering, lowest = name, below
-                if turn > _PATIENCE:
-                    break
+        entering = _entering(points, energies, potentials, turn > _PATIENCE)
         if entering < 0 and exact:
             return _mixed(weights, depths), names, weights
         if entering < 0:
@@ -100,6 +89,26 @@ def mixture(
         depths[leaving] = 0.0 if entering < size else energies[entering - size]
         names[leaving] = entering
     return np.nan, names, weights
+
+
+@compiled
+def _entering(
+    points: NDArray[np.float64], energies: NDArray[np.float64], potentials: NDArray[np.float64], first: bool
+) -> int:
+    """The phase furthest below the chemical potentials, or the ``first`` that is below; -1 if none is."""
+    entering, lowest, size = -1, -TOLERANCE, len(potentials)
+    for name in range(size + len(points)):
+        if name < size:
+            below = -potentials[name]
+        else:
+            below = energies[name - size]
+            for i in range(size):
+                below -= potentials[i] * points[name - size, i]
+        if below < lowest:
+            entering, lowest = name, below
+            if first:
+                break
+    return entering
 
 
 @compiled

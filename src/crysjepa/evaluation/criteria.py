@@ -1,4 +1,18 @@
-"""Judging crystals: every verdict of appendix D.2 (Eq. 21) as a column, and the decisions that follow."""
+"""Judging crystals: every verdict of appendix D.2 (Eq. 21) as a column, and the decisions that follow.
+
+The columns are ``formula``, ``chemical_system``, ``space_group``, ``space_group_number``,
+``invalid_structure`` and ``invalid_composition`` (reasons), ``valid``, ``unique``, ``duplicate_of``,
+``batch``, and where they were asked for ``novel``, ``matches``, ``matches_finetuning``, ``novelty_grade``,
+``known_compound``, ``formation_energy_per_atom``, ``e_above_hull``, ``hull_entries``, ``stable``,
+``hull_support``, ``hull_gaps``, ``hull_systems`` and ``hull_warning`` (:mod:`crysjepa.evaluation.grades`).
+
+A crystal that was rejected earlier is judged all the same. One that had failed (a relaxation that diverged,
+say) is not judged for uniqueness and stability, and makes no other a duplicate: it is null in ``unique``,
+``duplicate_of``, ``e_above_hull``, ``hull_entries``, ``stable`` and, given elemental references, in
+``formation_energy_per_atom``. A structure with two sites on one spot, or otherwise invalid as a structure,
+cannot be matched or given an energy, and is null there. The decisions are taken in the order validity,
+uniqueness, novelty, stability; a crystal that could not be judged ends ``failed`` at that stage.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +42,8 @@ from crysjepa.runtime.progress import Progress, StageProgress
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
+KnownSet = Crystals | FormulaIndex | HashIndex
+
 NOT_CONVERGED = "the relaxation did not converge"
 """Why such a row fails, where only converged ones count."""
 
@@ -47,6 +63,18 @@ class Rules:
         A crystal whose relaxation did not converge ends ``failed``.
     by_hash
         Compare crystals by :mod:`crysjepa.matching.structure_hash` instead of pymatgen's StructureMatcher.
+    matcher
+        pymatgen's StructureMatcher, by default with its default tolerances; it is not used for a
+        ``reference`` that is a :class:`FormulaIndex`.
+    symprec
+        Distance tolerance in Å for ``space_group``.
+    e_above_hull_max
+        A crystal is stable at or below this many eV/atom above the hull (Eq. 21).
+    min_hull_entries
+        A compound that seems stable where the hull has fewer known compounds than this in its chemical
+        system and subsystems ends ``failed``, without a number: there was nothing to compare it with.
+    allow_mixed_scales
+        Permit references and a hull of different correction schemes.
     processes
         How many compare crystals.
     """
@@ -55,26 +83,26 @@ class Rules:
     batch_size: int | None = None
     converged_only: bool = False
     by_hash: bool = False
+    matcher: StructureMatcher | None = None
+    symprec: float = 0.1
+    e_above_hull_max: float = 0.1
+    min_hull_entries: int = 0
+    allow_mixed_scales: bool = False
     processes: int = 1
 
 
 def evaluate_table(
     table: CandidateTable,
     *,
-    reference: Crystals | FormulaIndex | HashIndex | None = None,
-    finetuned_on: Crystals | FormulaIndex | HashIndex | None = None,
+    reference: KnownSet | None = None,
+    finetuned_on: KnownSet | None = None,
     known: KnownFormulas | None = None,
     hull: Hull | None = None,
     references: ElementalReferences | None = None,
-    e_above_hull_max: float = 0.1,
-    min_hull_entries: int = 0,
-    allow_mixed_scales: bool = False,
-    matcher: StructureMatcher | None = None,
-    symprec: float = 0.1,
     rules: Rules | None = None,
     progress: StageProgress | None = None,
 ) -> CandidateTable:
-    """Judge every crystal of a table, and decide the rows that are still ``ok``.
+    """Judge every crystal of a table, and decide the rows that are still ``ok``; see this module.
 
     Parameters
     ----------
@@ -90,52 +118,14 @@ def evaluate_table(
     references
         Turn the column ``energy_per_atom`` (total, eV/atom) into formation energies. Without them the
         column ``formation_energy_per_atom`` is used as it stands, and must be on the hull's scale.
-    e_above_hull_max
-        A crystal is stable at or below this many eV/atom above the hull (Eq. 21).
-    min_hull_entries
-        A compound that seems stable where the hull has fewer known compounds than this in its chemical
-        system and subsystems ends ``failed``, without a number: there was nothing to compare it with.
-    allow_mixed_scales
-        Permit references and a hull of different correction schemes.
-    matcher
-        pymatgen's StructureMatcher, by default with its default tolerances; it is not used for a
-        ``reference`` that is a :class:`FormulaIndex`.
-    symprec
-        Distance tolerance in Å for ``space_group``.
-    rules
-        What is judged how; see :class:`Rules`.
-    progress
-        Called as ``progress(stage, done, total)``.
 
-    Returns
-    -------
-    CandidateTable
-        With the columns ``formula``, ``chemical_system``, ``space_group``, ``space_group_number``,
-        ``invalid_structure`` and ``invalid_composition`` (reasons), ``valid``, ``unique``,
-        ``duplicate_of``, and where they were asked for ``batch``, ``novel``, ``matches``,
-        ``matches_finetuning``, ``novelty_grade``, ``known_compound``, ``formation_energy_per_atom``,
-        ``e_above_hull``, ``hull_entries``, ``stable``, ``hull_support``, ``hull_gaps``, ``hull_systems`` and
-        ``hull_warning`` (:mod:`crysjepa.evaluation.grades`).
-
-        A crystal that was rejected earlier is judged all the same. One that had failed (a relaxation gone
-        astray, say) is not judged for uniqueness and stability, and makes no other a duplicate: it is null
-        in ``unique``, ``duplicate_of``, ``e_above_hull``, ``hull_entries``, ``stable`` and, given
-        ``references``, in ``formation_energy_per_atom``. A structure with two sites on one spot, or
-        otherwise invalid as a structure, cannot be matched or given an energy, and is null there. The
-        decisions are taken in the order validity, uniqueness, novelty, stability; a crystal that could
-        not be judged ends ``failed`` at that stage.
-
-    Raises
-    ------
-    ScaleMismatch
-        If ``references`` and ``hull`` are on different scales.
-    ValueError
-        If stability is asked for and the column that it needs is missing.
+    Raises ScaleMismatch if ``references`` and ``hull`` are on different scales, and ValueError if the column
+    that stability needs is missing.
     """
-    if references is not None and hull is not None:
-        check_scales(references.scale, hull.scale, allow_mixed=allow_mixed_scales)
-    check_energy_column(table, hull, references)
     rules = rules or Rules()
+    if references is not None and hull is not None:
+        check_scales(references.scale, hull.scale, allow_mixed=rules.allow_mixed_scales)
+    check_energy_column(table, hull, references)
     table = _without_unconverged(table) if rules.converged_only else table
     crystals = table.crystals()
     structure = structure_validity(crystals, progress=_stage(progress, "structure"))
@@ -146,28 +136,19 @@ def evaluate_table(
     # A failed row may hold a structure and an energy that are the end of nothing.
     states = dict(zip(table.ids, table.column("status"), strict=True))
     intact = sound[np.array([states[i] != Status.FAILED for i in sound.ids], dtype=bool)]
-
-    table = _describe(table, crystals, sound, symprec)
+    table = _describe(table, crystals, sound, rules.symprec)
     table = _decide_validity(table, crystals, structure, composition)
     table = set_column(table, "batch", batches_of(table.ids, rules.batch_size), "Int64")
-    duplicates = _duplicates(table, intact, rules, matcher, _stage(progress, "uniqueness"))
+    duplicates = _duplicates(table, intact, rules, _stage(progress, "uniqueness"))
     table = _decide_matching(table, duplicates, "uniqueness", "unique", "duplicate_of", "duplicate of")
+    table = _judge_novelty(table, sound, reference, finetuned_on, rules, progress)
     if reference is not None:
-        matches = _known(sound, reference, rules, matcher, _stage(progress, "novelty"))
-        table = _decide_matching(table, matches, "novelty", "novel", "matches", "matches")
-    if finetuned_on is not None:
-        tuned = _known(sound, finetuned_on, rules, matcher, _stage(progress, "novelty (fine-tuning set)"))
-        table = _decide_against_finetuning(table, tuned)
-    if "novel" in table and reference is not None:
-        if known is None:
-            known = KnownFormulas.of(
-                reference if isinstance(reference, Crystals) else reference.crystals, hull
-            )
-        table = with_grades(table, sound, known)
+        table = with_grades(table, sound, _known_formulas(reference, hull) if known is None else known)
     if references is not None:
         table = with_formation_energies(table, intact, references)
     if hull is not None:
-        table = decide_stability(table, intact, hull, references, e_above_hull_max, min_hull_entries)
+        limit, least = rules.e_above_hull_max, rules.min_hull_entries
+        table = decide_stability(table, intact, hull, references, limit, least)
         table = with_support(table, intact, hull)
     return table
 
@@ -190,11 +171,7 @@ def _without_unconverged(table: CandidateTable) -> CandidateTable:
 
 
 def _duplicates(
-    table: CandidateTable,
-    crystals: Crystals,
-    rules: Rules,
-    matcher: StructureMatcher | None,
-    progress: Progress | None,
+    table: CandidateTable, crystals: Crystals, rules: Rules, progress: Progress | None
 ) -> Matching:
     batch = np.array(table.column("batch", crystals.ids), dtype=np.int64)
     found = Matching()
@@ -204,22 +181,37 @@ def _duplicates(
         if rules.by_hash:
             one = unique_by_hash(part, progress=step)
         else:
-            one = unique(part, matcher=matcher, processes=rules.processes, progress=step)
+            one = unique(part, matcher=rules.matcher, processes=rules.processes, progress=step)
         found.matches.update(one.matches)
         found.failures.update(one.failures)
     return found
 
 
-def _known(
+def _known_formulas(reference: KnownSet, hull: Hull | None) -> KnownFormulas:
+    return KnownFormulas.of(reference if isinstance(reference, Crystals) else reference.crystals, hull)
+
+
+def _judge_novelty(
+    table: CandidateTable,
     crystals: Crystals,
-    reference: Crystals | FormulaIndex | HashIndex,
+    reference: KnownSet | None,
+    finetuned_on: KnownSet | None,
     rules: Rules,
-    matcher: StructureMatcher | None,
-    progress: Progress | None,
-) -> Matching:
+    progress: StageProgress | None,
+) -> CandidateTable:
+    if reference is not None:
+        matches = _known(crystals, reference, rules, _stage(progress, "novelty"))
+        table = _decide_matching(table, matches, "novelty", "novel", "matches", "matches")
+    if finetuned_on is not None:
+        tuned = _known(crystals, finetuned_on, rules, _stage(progress, "novelty (fine-tuning set)"))
+        table = _decide_against_finetuning(table, tuned)
+    return table
+
+
+def _known(crystals: Crystals, reference: KnownSet, rules: Rules, progress: Progress | None) -> Matching:
     if isinstance(reference, HashIndex) or (rules.by_hash and isinstance(reference, Crystals)):
         return novel_by_hash(crystals, reference, progress=progress)
-    return novel(crystals, reference, matcher=matcher, processes=rules.processes, progress=progress)
+    return novel(crystals, reference, matcher=rules.matcher, processes=rules.processes, progress=progress)
 
 
 def _describe(table: CandidateTable, crystals: Crystals, sound: Crystals, symprec: float) -> CandidateTable:

@@ -95,11 +95,6 @@ class Judge:
             known=self.known,
             hull=self.hull,
             references=self.references,
-            e_above_hull_max=self.protocol.e_above_hull_max,
-            min_hull_entries=self.protocol.min_hull_entries,
-            allow_mixed_scales=self.protocol.allow_mixed_scales,
-            matcher=self.protocol.matcher(),
-            symprec=self.protocol.symprec,
             rules=replace(self.protocol.rules, processes=self.processes),
             progress=progress,
         )

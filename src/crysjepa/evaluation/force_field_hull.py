@@ -115,13 +115,10 @@ def force_field_hull(
         What ``out`` holds, and :meth:`crysjepa.energy.hull.Hull.read` reads: a row for each crystal of the
         table with ``composition``, ``energy_per_atom`` and ``formation_energy_per_atom`` (eV/atom, null where
         there is none), ``converged`` (a phase that did not is a little too high) and ``reason`` (why there is
-        no energy). The metadata state the scale, the settings and the elemental
-        references.
+        no energy). The metadata state the scale, the settings and the elemental references.
 
-    Raises
-    ------
-    ValueError
-        If the table has no readable crystal; otherwise as :func:`crysjepa.relaxation.relax.relax_crystals`.
+    Raises ValueError if the table has no readable crystal; otherwise as
+    :func:`crysjepa.relaxation.relax.relax_crystals`.
     """
     settings = settings or QUICK
     known = table.crystals(table.ok_ids)
@@ -141,42 +138,49 @@ def force_field_hull(
     corrections = MP2020 if elements.force_field.scale == PLAIN_SCALE else None
     references = computed_references(elements, corrections)
     phases = relax(known, settings, PHASES)
+    rows = _entry_rows(table, known, phases, references)
+    metadata = {**_origin(phases, references), "source": source, "rows": rows.num_rows, **(about or {})}
+    rows = rows.replace_schema_metadata(as_metadata(metadata))
+    write_parquet(rows, out)
+    return rows
+
+
+def _origin(phases: Relaxation, references: ElementalReferences) -> dict[str, Any]:
+    return {
+        "scale": references.scale,
+        "functional": phases.force_field.functional,
+        "relaxation": phases.settings.model_dump(),
+        "elemental_references": asdict(references),
+    }
+
+
+def _entry_rows(
+    table: CandidateTable, known: Crystals, phases: Relaxation, references: ElementalReferences
+) -> pa.Table:
+    """A row for each crystal of the table, with its energies (eV/atom) or why there is none."""
     reasons: dict[str, str | None] = dict(_unread(table)) | dict(phases.failures)
     totals = {i: r.energy_per_atom for i, r in phases.records.items() if i not in reasons}
     compositions = dict(zip(known.ids, known.compositions(), strict=True))
     formation: dict[str, float | None] = {}
-    added = corrections_by(corrections, known)
+    added = corrections_by(references.corrections, known)
     for id_, correction in zip(known.ids, added.tolist(), strict=True):
         if id_ in totals:
             energy = totals[id_] + correction
             formation[id_], reasons[id_] = references.formation_energy_per_atom(compositions[id_], energy)
             if np.isnan(correction):
-                reasons[id_] = f"{corrections} has no correction for it"
+                reasons[id_] = f"{references.corrections} has no correction for it"
     converged = {i: r.converged for i, r in phases.records.items() if i in totals}
-    rows = pa.table(
+    formulas = [compositions[i].formula if i in compositions else None for i in table.ids]
+    return pa.table(
         {
             "id": pa.array(table.ids, pa.string()),
-            "composition": pa.array(
-                [compositions[i].formula if i in compositions else None for i in table.ids], pa.string()
-            ),
+            "composition": pa.array(formulas, pa.string()),
             "energy_per_atom": pa.array([totals.get(i) for i in table.ids], pa.float64()),
             "formation_energy_per_atom": pa.array([formation.get(i) for i in table.ids], pa.float64()),
             "converged": pa.array([converged.get(i) for i in table.ids], pa.bool_()),
             "reason": pa.array([reasons.get(i) for i in table.ids], pa.string()),
         }
     )
-    told = {
-        "scale": references.scale,
-        "source": source,
-        "functional": phases.force_field.functional,
-        "relaxation": phases.settings.model_dump(),
-        "elemental_references": asdict(references),
-        "rows": rows.num_rows,
-        **(about or {}),
-    }
-    rows = rows.replace_schema_metadata(as_metadata(told))
-    write_parquet(rows, out)
-    return rows
 
 
 def _unread(table: CandidateTable) -> Mapping[str, str | None]:

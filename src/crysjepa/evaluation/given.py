@@ -13,8 +13,8 @@ from typing import Any
 
 from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable, Status
-from crysjepa.energy.hull import stated_scale
 from crysjepa.energy.known_hull import NAME
+from crysjepa.energy.load_hull import stated_scale
 from crysjepa.evaluation.criteria import NOT_CONVERGED
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.relaxation.force_fields.registry import ForceFieldInfo

@@ -109,10 +109,8 @@ def judge_by_all(
         above hull (eV/atom) in ``first_column``: where there are competitors, above a hull that has them.
     judges
         Names of further force fields (:func:`crysjepa.evaluation.judge_names.further_judges`).
-    hull, known
-        The hull of known compounds, and what elemental references are fitted on where none ship.
-    protocol
-        For ``force_field``, ``e_above_hull_max`` and ``allow_mixed_scales``.
+    hull, known, protocol
+        The hull of known compounds, what elemental references are fitted on where none ship, and its limits.
     ids
         Which crystals to judge; by default all that have a structure and did not fail. The others get null.
     competitors
@@ -123,24 +121,13 @@ def judge_by_all(
     how
         Whether judges relax, and where they compute. Results are the same bytes for any number of processes,
         and what is found in its ``shards`` is not computed again.
-    progress
-        Called as ``progress(stage, done, total)``.
 
-    Returns
-    -------
-    JudgedByAll
-        With ``e_above_hull_NAME`` and ``energy_per_atom_NAME`` (total, uncorrected) of each judge,
-        ``judge_spread`` (eV/atom), ``judges_agree``, ``stable_by_all`` and ``judges_reason``; and what each
-        judge is.
+    Returns the table with ``e_above_hull_NAME`` and ``energy_per_atom_NAME`` (total, uncorrected) of each
+    judge, ``judge_spread`` (eV/atom), ``judges_agree``, ``stable_by_all`` and ``judges_reason``.
 
-    Raises
-    ------
-    ValueError
-        If ``first_column`` is not in the table, or as :func:`crysjepa.relaxation.relax.relax_crystals` does.
-    ScaleMismatch
-        If a judge's energies cannot be brought to the hull's scale; so for a hull of one force field's own.
-    ImportError, RuntimeError
-        If a judge is not installed, or its weights cannot be had.
+    Raises ValueError without ``first_column``, or as :func:`crysjepa.relaxation.relax.relax_crystals`;
+    ScaleMismatch if a judge's energies cannot be brought to the hull's scale, as for a hull of one force
+    field's own; ImportError or RuntimeError if a judge or its weights cannot be had.
     """
     if first_column not in table:
         raise ValueError(f"further judges need the first one's energies above hull, column {first_column}")
@@ -156,17 +143,27 @@ def judge_by_all(
             reasons.setdefault(id_, []).append(f"{name}: {reason}")
         table = set_column(table, energy_column(name), opinion.totals, "Float64")
         table = set_column(table, above_hull_column(name), opinion.above, "Float64")
-    told = [o.told for o in opinions.values()]
-    if not judges:
-        return JudgedByAll(table, told)
-    values = {i: [first[i], *(o.above[i] for o in opinions.values())] for i in wanted if i not in reasons}
-    table = set_column(table, "judge_spread", {i: max(v) - min(v) for i, v in values.items()}, "Float64")
-    limit = protocol.e_above_hull_max
-    table = set_column(table, "judges_agree", {i: agree(v, limit) for i, v in values.items()}, "boolean")
-    stable = {i: within(max(v), limit) for i, v in values.items()}
-    table = set_column(table, "stable_by_all", stable, "boolean")
-    said = {i: "; ".join(parts) for i, parts in reasons.items()}
-    return JudgedByAll(set_column(table, "judges_reason", said, "string"), told)
+    if judges:
+        above = {i: [first[i], *(o.above[i] for o in opinions.values())] for i in wanted if i not in reasons}
+        table = _with_agreement(table, above, reasons, protocol.e_above_hull_max)
+    return JudgedByAll(table, [o.judge for o in opinions.values()])
+
+
+def _with_agreement(
+    table: CandidateTable,
+    above: Mapping[str, Sequence[float]],
+    reasons: Mapping[str, Sequence[str]],
+    limit: float,
+) -> CandidateTable:
+    """Columns of what all judges' energies above hull (eV/atom), by id, have in common."""
+    for name, values, dtype in (
+        ("judge_spread", {i: max(v) - min(v) for i, v in above.items()}, "Float64"),
+        ("judges_agree", {i: agree(v, limit) for i, v in above.items()}, "boolean"),
+        ("stable_by_all", {i: within(max(v), limit) for i, v in above.items()}, "boolean"),
+        ("judges_reason", {i: "; ".join(parts) for i, parts in reasons.items()}, "string"),
+    ):
+        table = set_column(table, name, values, dtype)
+    return table
 
 
 def agree(above: Sequence[float], limit: float) -> bool:
@@ -182,12 +179,14 @@ def _to_judge(table: CandidateTable, ids: Iterable[str] | None) -> list[str]:
 
 @dataclass(frozen=True)
 class _Opinion:
-    """A judge's total energies and energies above its hull (eV/atom) by id, and why there is none."""
+    """A judge's total energies and energies above its hull (eV/atom) by id, and why there is none; ``judge``
+    is what it is, for ``metrics.json``.
+    """
 
     totals: dict[str, float]
     above: dict[str, float]
     reasons: dict[str, str]
-    told: dict[str, Any]
+    judge: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -240,7 +239,7 @@ class _Judge:
                     above[id_] = stand[id_].above
                 else:
                     reasons[id_] = "the hull's linear programme was not solved"
-        told = {
+        judge = {
             **asdict(force_field_info(self.name)),
             "column": above_hull_column(self.name),
             "relaxation": self.how.relaxation.model_dump(mode="json"),
@@ -251,7 +250,7 @@ class _Judge:
             "num_judged": len(above),
             "num_without": len(reasons),
         }
-        return _Opinion(found.totals, above, reasons, told)
+        return _Opinion(found.totals, above, reasons, judge)
 
     def _energies(self, crystals: Crystals, stage: str) -> Formed:
         progress, shards, what = self.progress, self.how.shards, f"{stage} by {self.name}"

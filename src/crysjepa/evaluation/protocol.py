@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from crysjepa.closed_hull.search import CompeteSettings
+from crysjepa.closed_hull.settings import CompeteSettings
 from crysjepa.evaluation.criteria import Rules
 from crysjepa.evaluation.judge_names import further_judges, parse_judges
 from crysjepa.relaxation.relax import PAPER as PAPER_RELAXATION
@@ -88,6 +88,11 @@ class Protocol(BaseModel):
             batch_size=self.batch_size,
             converged_only=self.converged_only,
             by_hash=self.matching == "hash",
+            matcher=self.matcher(),
+            symprec=self.symprec,
+            e_above_hull_max=self.e_above_hull_max,
+            min_hull_entries=self.min_hull_entries,
+            allow_mixed_scales=self.allow_mixed_scales,
         )
 
     def matcher(self) -> StructureMatcher:

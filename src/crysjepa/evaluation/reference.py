@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -167,13 +167,13 @@ def _fitted(name: str, known: Known, device: str, progress: StageProgress | None
     fit = crystals.select(list(totals))
     corrections = MP2020 if (force_field.scale, known.scale) == (PLAIN_SCALE, ASSUMED_SCALE) else None
     added = corrections_by(corrections, fit)
-    return fit_references(
+    fitted = fit_references(
         fit.compositions(),
         [totals[i] + c for i, c in zip(fit.ids, added, strict=True)],
         table.column("formation_energy_per_atom", fit.ids),
         force_field=name,
         scale=known.scale,
         source=f"fitted on {len(totals)} crystals of the reference",
-        version=force_field.version,
         corrections=corrections,
     )
+    return replace(fitted, version=force_field.version)

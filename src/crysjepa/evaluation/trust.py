@@ -17,7 +17,9 @@ from crysjepa import datasets
 from crysjepa.closed_hull.judged import COLUMNS as CLOSED
 from crysjepa.closed_hull.judged import competitor_table, systems_to_close, with_closed_hull
 from crysjepa.closed_hull.prototypes import Prototypes
-from crysjepa.closed_hull.search import Closed, CompeteSettings, Search
+from crysjepa.closed_hull.rounds import Closed
+from crysjepa.closed_hull.search import Search
+from crysjepa.closed_hull.settings import CompeteSettings
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.limits import within

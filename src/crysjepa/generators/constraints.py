@@ -108,11 +108,6 @@ class Constraints:
             found = found if chosen is None else found & chosen
         return found
 
-    @property
-    def restricts(self) -> bool:
-        """Whether more was asked for than the default exclusion."""
-        return self != Constraints()
-
     def broken(self, crystals: Crystals) -> dict[str, str]:
         """The crystals that do not obey, each with the first reason: ``{id: reason}``."""
         sites_allowed = np.isin(crystals.atomic_numbers, list(self.allowed))

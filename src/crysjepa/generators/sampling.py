@@ -186,8 +186,6 @@ def _set_up(generator: Sampler, device: str) -> Any:
 
 # -- drift ---------------------------------------------------------------------------------------
 
-_LANTHANIDES = range(57, 72)
-
 
 def drift(samples: Samples, generator: Sampler, constraints: Constraints) -> list[str]:
     """Warnings, a sentence each, of elements that are far more or less frequent than where they come from.

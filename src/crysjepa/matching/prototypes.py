@@ -53,11 +53,7 @@ class PrototypeIndex:
 
 
 def known_prototypes(
-    crystals: Crystals,
-    known: PrototypeIndex,
-    *,
-    processes: int = 1,
-    progress: Progress | None = None,
+    crystals: Crystals, known: PrototypeIndex, *, processes: int = 1, progress: Progress | None = None
 ) -> Matching:
     """A known crystal of the same prototype for each, or None where the prototype is new.
 

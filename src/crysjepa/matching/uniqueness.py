@@ -13,12 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from crysjepa.core.crystals import Crystals
 from crysjepa.matching.reduction import Reduced
-from crysjepa.matching.structure_matcher import (
-    FormulaIndex,
-    default_matcher,
-    expected_warnings,
-    natural_key,
-)
+from crysjepa.matching.structure_matcher import FormulaIndex, default_matcher, expected_warnings, natural_key
 from crysjepa.runtime.processes import in_processes
 from crysjepa.runtime.progress import Progress
 

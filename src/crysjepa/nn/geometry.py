@@ -22,6 +22,9 @@ from crysjepa.nn.expansion import CLOSEST, CUTOFF, FAR, MAX_IMAGES, NUM_RADIAL
 from crysjepa.nn.torch_geometry import expand_orbits
 from crysjepa.runtime.numba_jit import compiled
 
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+Ints = NDArray[np.int64]
 _K0, _K1 = NUM_RADIAL[:2]
 _TOO_MANY = f"over {MAX_IMAGES} periodic images within {CUTOFF:g} Å: a cell is too small"
 
@@ -102,7 +105,7 @@ def _on_gpu(frac_coords: Tensor, lattices: Tensor, mask: Tensor) -> list[Tensor]
     return expand_orbits(frac_coords, lattices, sites, mask.sum(dim=1), mask.shape[1])
 
 
-def _no_features(batch: int, sites: int) -> list[NDArray[np.float32]]:
+def _no_features(batch: int, sites: int) -> list[Singles]:
     """For each l: zeros (B, M_j, M_i, 2 l + 1, K_l)."""
     return [
         np.zeros((batch, sites, sites, 2 * degree + 1, k), dtype=np.float32)
@@ -110,12 +113,12 @@ def _no_features(batch: int, sites: int) -> list[NDArray[np.float32]]:
     ]
 
 
-def _laid_out(arrays: list[NDArray[np.float32]], device: torch.device) -> list[Tensor]:
+def _laid_out(arrays: list[Singles], device: torch.device) -> list[Tensor]:
     """For each l: (B, M · (2 l + 1) · K_l, M)."""
     return [torch.from_numpy(a).view(*a.shape[:2], -1).transpose(1, 2).to(device) for a in arrays]
 
 
-def num_images(lattices: NDArray[np.float64]) -> NDArray[np.float64]:
+def num_images(lattices: Floats) -> Floats:
     """Periodic images looked at for each pair of sites, for cells (B, 3, 3): (B,), inf or NaN where a
     cell is none.
     """
@@ -125,7 +128,7 @@ def num_images(lattices: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @compiled
-def _count_images(cells: NDArray[np.float64], images: NDArray[np.float64]) -> None:
+def _count_images(cells: Floats, images: Floats) -> None:
     reach = np.zeros(3)
     for b in range(len(cells)):
         images[b] = _reach(cells[b], reach)
@@ -133,13 +136,7 @@ def _count_images(cells: NDArray[np.float64], images: NDArray[np.float64]) -> No
 
 @partial(compiled, loosely=True)
 def _expand(
-    coords: NDArray[np.float64],
-    cells: NDArray[np.float64],
-    counts: NDArray[np.int64],
-    g0: NDArray[np.float32],
-    g1: NDArray[np.float32],
-    g2: NDArray[np.float32],
-    g3: NDArray[np.float32],
+    coords: Floats, cells: Floats, counts: Ints, g0: Singles, g1: Singles, g2: Singles, g3: Singles
 ) -> bool:
     """Fill g_l (B, M_j, M_i, 2l + 1, K_l); False if a cell has too many images."""
     reach, delta = np.zeros(3), np.zeros(3)
@@ -166,14 +163,14 @@ def _expand(
 
 @partial(compiled, loosely=True)
 def _expand_orbits(
-    coords: NDArray[np.float64],
-    cells: NDArray[np.float64],
-    owners: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    g0: NDArray[np.float32],
-    g1: NDArray[np.float32],
-    g2: NDArray[np.float32],
-    g3: NDArray[np.float32],
+    coords: Floats,
+    cells: Floats,
+    owners: Ints,
+    counts: Ints,
+    g0: Singles,
+    g1: Singles,
+    g2: Singles,
+    g3: Singles,
 ) -> None:
     """Fill g_l (B, R_b, R_a, 2l + 1, K_l), but for crystals that are none."""
     reach, delta = np.zeros(3), np.zeros(3)
@@ -202,7 +199,7 @@ def _expand_orbits(
 
 
 @compiled
-def _reach(cell: NDArray[np.float64], reach: NDArray[np.float64]) -> float:
+def _reach(cell: Floats, reach: Floats) -> float:
     """Fill how many cells the cutoff spans along each axis (3,); how many images of a pair that makes."""
     volume, images = 0.0, 1.0
     for a in range(3):
@@ -218,13 +215,7 @@ def _reach(cell: NDArray[np.float64], reach: NDArray[np.float64]) -> float:
 
 @partial(compiled, loosely=True)
 def _sum_images(
-    cell: NDArray[np.float64],
-    delta: NDArray[np.float64],
-    reach: NDArray[np.float64],
-    same: bool,
-    radial: NDArray[np.float32],
-    harmonics: NDArray[np.float32],
-    sums: NDArray[np.float32],
+    cell: Floats, delta: Floats, reach: Floats, same: bool, radial: Singles, harmonics: Singles, sums: Singles
 ) -> None:
     """Add f_k Y_lm of every image within the cutoff to ``sums`` (K_0, 16); l = 0 alone beyond K_1."""
     for s0 in range(math.ceil(-reach[0] - delta[0]), math.floor(reach[0] - delta[0]) + 1):
@@ -252,13 +243,7 @@ def _sum_images(
 
 
 @compiled
-def _scatter(
-    sums: NDArray[np.float32],
-    first: int,
-    sign: float,
-    there: NDArray[np.float32],
-    back: NDArray[np.float32],
-) -> None:
+def _scatter(sums: Singles, first: int, sign: float, there: Singles, back: Singles) -> None:
     """Write ``sums`` of one degree, from harmonic ``first`` on, to both places of the pair (2l + 1, K)."""
     for m in range(there.shape[0]):
         for k in range(there.shape[1]):
@@ -267,7 +252,7 @@ def _scatter(
 
 
 @partial(compiled, loosely=True)
-def _radial(r: float, out: NDArray[np.float32]) -> None:
+def _radial(r: float, out: Singles) -> None:
     """cos(k θ) f(r) with θ = π (1 + α) t / (t + α), t = r / cutoff, f = (1 − t²)².
 
     θ grows fastest where bonds are (α = 0.6), and f with its slope vanishes at the cutoff. The cosines are
@@ -289,7 +274,7 @@ def _radial(r: float, out: NDArray[np.float32]) -> None:
 
 
 @partial(compiled, loosely=True)
-def _harmonics(x: float, y: float, z: float, out: NDArray[np.float32]) -> None:
+def _harmonics(x: float, y: float, z: float, out: Singles) -> None:
     """Real solid harmonics r^l Y_lm for l = 1, 2, 3 (16,), after that of l = 0, which is 1; Σ_m Y_lm² = 1."""
     out[1], out[2], out[3] = x, y, z
     s3 = math.sqrt(3.0)

@@ -8,14 +8,10 @@ path as one that was left alone, and the caller's own random streams are where t
 from __future__ import annotations
 
 import copy
-import dataclasses
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,8 +24,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from crysjepa.nn import checkpoint
 from crysjepa.nn.batches import epoch_batches
+from crysjepa.nn.training_state import Training, identity_of, keep, restore
 from crysjepa.nn.transformer import Block
 from crysjepa.runtime.progress import Progress
 
@@ -100,17 +96,6 @@ class Objective(nn.Module):
         return self.loss(self.model, batch(), noise)
 
 
-@dataclass
-class Training:
-    """Where a training stands: ``curve`` has a row of mean losses for every ``record_every`` steps."""
-
-    model: nn.Module
-    ema: nn.Module
-    step: int = 0
-    curve: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
-
-
 def learning_rate_at(step: int, settings: TrainSettings) -> float:
     """Linear warm-up, then a cosine from the peak to ``final_learning_rate`` of it."""
     if step < settings.warmup:
@@ -134,76 +119,106 @@ def train_model(
 ) -> Training:
     """Minimise ``loss`` over ``data`` for ``settings.steps`` steps.
 
+    Returns the model, its exponential moving average (use this one), and the loss curve.
+
     Parameters
     ----------
     state
         Where to keep the training state; if it is there already, training goes on from it. It belongs
         to these initial weights, crystals, energies, settings, seed and loss: anything else is refused
         with a ValueError.
-
-    Returns
-    -------
-    Training
-        The model, its exponential moving average (use this one), and the loss curve.
     """
     if not len(data):
         raise ValueError("there are no crystals to train on")
+    fabric = _launched(settings, device, devices)
+    identity = identity_of(model, data, loss, settings, seed)  # of the initial weights: before restoring
+    # An optimiser casts the state it is given to where the parameters are: move them first.
+    model.to(fabric.device)
+    training = Training(model, copy.deepcopy(model).requires_grad_(False))
+    optimizer = _optimizer(model, settings, fabric.device)
+    data = data.to(fabric.device)
+    if state is not None and state.exists():
+        restore(training, optimizer, state, identity)
+    if settings.compiled:
+        _compile_blocks(model)
+    wrapped, optimizer = fabric.setup(Objective(model, loss), optimizer)
+    wrapped.train()
+    started = time.monotonic() - training.seconds
+    recent = _RecentLosses()
+    with _own_randomness(fabric.device) as reseed:
+        for batch in _batches(data, settings, seed, training.step, fabric):
+            noise = torch.Generator(fabric.device).manual_seed(_mix(seed, training.step, fabric.global_rank))
+            reseed(_mix(seed, training.step, fabric.global_rank, 1))  # for dropout
+            losses = wrapped(partial(batch.to, fabric.device), noise)
+            _descend(fabric, wrapped, optimizer, losses["loss"], settings, training.step)
+            training.step += 1
+            _update_ema(training, settings.ema_decay)
+            recent.add(losses)
+            if training.step % settings.record_every == 0 or training.step == settings.steps:
+                training.curve.append({"step": training.step, **recent.means()})
+            training.seconds = time.monotonic() - started
+            if state is not None and training.step % settings.checkpoint_every == 0 and fabric.is_global_zero:
+                keep(training, optimizer, state, identity)
+            if progress is not None:
+                progress(training.step, settings.steps)
+    if state is not None and fabric.is_global_zero:
+        keep(training, optimizer, state, identity)
+    training.ema.eval()
+    return training
+
+
+class _RecentLosses:
+    """Sums since the last record, on the device, which is waited for only when their means are asked for."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}  # not every step has every loss
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value.detach()
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def means(self) -> dict[str, float]:
+        """Of each loss; the sums start anew."""
+        means = {k: float(v) / self._counts[k] for k, v in self._sums.items()}
+        self._sums, self._counts = {}, {}
+        return means
+
+
+def _launched(settings: TrainSettings, device: str, devices: int) -> Fabric:
     fabric = Fabric(
         accelerator=device, devices=devices, precision=_precision(settings, device), plugins=[_environment()]
     )
     fabric.launch()
-    identity = _identity(model, data, loss, settings, seed)  # of the initial weights: before restoring
-    # An optimiser casts the state it is given to where the parameters are: move them first.
-    model.to(fabric.device)
-    ema = copy.deepcopy(model).requires_grad_(False)
-    optimizer = torch.optim.AdamW(
+    return fabric
+
+
+def _optimizer(model: nn.Module, settings: TrainSettings, device: torch.device) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99),
-        fused=fabric.device.type == "cuda" and settings.precision != "16-mixed",  # whose scaler it refuses
+        fused=device.type == "cuda" and settings.precision != "16-mixed",  # whose scaler it refuses
     )  # fmt: skip
-    data = data.to(fabric.device)
-    training = Training(model, ema)
-    if state is not None and state.exists():
-        _restore(training, optimizer, state, identity)
-    if settings.compiled:
-        blocks = [m for m in model.modules() if isinstance(m, Block)]
-        if not blocks:
-            raise ValueError("compiled = true compiles Transformer blocks, and this model has none")
-        for block in blocks:
-            block.compile(dynamic=True)  # a few kernels do for batches of any length
-    wrapped, optimizer = fabric.setup(Objective(model, loss), optimizer)
-    wrapped.train()
-    started = time.monotonic() - training.seconds
-    sums: dict[str, Tensor] = {}  # on the device, which is waited for only when they are recorded
-    counts: dict[str, int] = {}  # not every step has every loss
-    with _own_randomness(fabric.device) as reseed:
-        for batch in _batches(data, settings, seed, training.step, fabric):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate_at(training.step, settings)
-            noise = torch.Generator(fabric.device).manual_seed(_mix(seed, training.step, fabric.global_rank))
-            reseed(_mix(seed, training.step, fabric.global_rank, 1))  # for dropout
-            losses = wrapped(partial(batch.to, fabric.device), noise)
-            fabric.backward(losses["loss"])
-            fabric.clip_gradients(wrapped, optimizer, max_norm=settings.clip)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            training.step += 1
-            _update_ema(training, settings.ema_decay)
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + value.detach()
-                counts[name] = counts.get(name, 0) + 1
-            if training.step % settings.record_every == 0 or training.step == settings.steps:
-                means = {k: float(v) / counts[k] for k, v in sums.items()}
-                training.curve.append({"step": training.step, **means})
-                sums, counts = {}, {}
-            training.seconds = time.monotonic() - started
-            if state is not None and training.step % settings.checkpoint_every == 0 and fabric.is_global_zero:
-                _keep(training, optimizer, state, identity)
-            if progress is not None:
-                progress(training.step, settings.steps)
-    if state is not None and fabric.is_global_zero:
-        _keep(training, optimizer, state, identity)
-    ema.eval()
-    return training
+
+
+def _compile_blocks(model: nn.Module) -> None:
+    blocks = [m for m in model.modules() if isinstance(m, Block)]
+    if not blocks:
+        raise ValueError("compiled = true compiles Transformer blocks, and this model has none")
+    for block in blocks:
+        block.compile(dynamic=True)  # a few kernels do for batches of any length
+
+
+def _descend(
+    fabric: Fabric, model: Any, optimizer: Any, loss: Tensor, settings: TrainSettings, step: int
+) -> None:
+    """One step of the optimiser down the gradient of ``loss``."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate_at(step, settings)
+    fabric.backward(loss)
+    fabric.clip_gradients(model, optimizer, max_norm=settings.clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
 
 
 def _environment() -> LightningEnvironment | TorchElasticEnvironment:
@@ -274,71 +289,3 @@ def _update_ema(training: Training, decay: float) -> None:
     decay = min(decay, (1 + training.step) / (10 + training.step))
     current = [p.detach() for p in training.model.parameters()]
     torch._foreach_lerp_(list(training.ema.parameters()), current, 1 - decay)
-
-
-def _identity(
-    model: nn.Module, data: TrainingData, loss: LossFunction, settings: TrainSettings, seed: int
-) -> dict[str, Any]:
-    """What decides where a training goes; the keys are the words of the error message."""
-    return {
-        # How often a state is kept does not change where training goes.
-        "settings": settings.model_dump(exclude={"checkpoint_every"}),
-        "seed": seed,
-        "crystals": data.content_hash,
-        "energies": data.energies_hash,
-        "shapes of the weights": {k: list(v.shape) for k, v in model.state_dict().items()},
-        "initial weights": _weights_hash(model),
-        "loss": _name(loss),
-    }
-
-
-def _weights_hash(model: nn.Module) -> str:
-    """SHA-256 over names, types and bytes of the weights."""
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        digest.update(f"{name}\0{value.dtype}\0".encode())
-        # Viewed as bytes because numpy has no bfloat16.
-        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _name(loss: LossFunction) -> str:
-    """The loss with its configuration; a function by name, since its repr holds an address."""
-    if dataclasses.is_dataclass(loss):
-        return repr(loss)
-    named = loss if hasattr(loss, "__qualname__") else type(loss)
-    return f"{named.__module__}.{named.__qualname__}"
-
-
-def _keep(training: Training, optimizer: Any, state: Path, identity: Mapping[str, Any]) -> None:
-    tensors = {f"model.{k}": v for k, v in training.model.state_dict().items()}
-    tensors |= {f"ema.{k}": v for k, v in training.ema.state_dict().items()}
-    for i, slot in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{k}": v for k, v in slot.items()}
-    header = {"kind": "training-state", "step": training.step, "curve": training.curve}
-    checkpoint.save(state, tensors, header | {"seconds": training.seconds, "identity": dict(identity)})
-
-
-def _restore(training: Training, optimizer: Any, state: Path, identity: Mapping[str, Any]) -> None:
-    tensors, header = checkpoint.load(state, kind="training-state")
-    own, kept = json.loads(json.dumps(identity)), header["identity"]
-    if kept != own:
-        same_keys = kept.keys() == own.keys()
-        differing = ", ".join(k for k in own if kept[k] != own[k]) if same_keys else "version of crysjepa"
-        raise ValueError(
-            f"{state} belongs to another training (other {differing}): delete the file to start anew, "
-            "or choose another output"
-        )
-    training.model.load_state_dict(_under("model.", tensors))
-    training.ema.load_state_dict(_under("ema.", tensors))
-    slots: dict[int, dict[str, Tensor]] = {}
-    for name, value in _under("optimizer.", tensors).items():
-        index, key = name.split(".", 1)
-        slots.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-    training.step, training.curve = int(header["step"]), list(header["curve"])
-    training.seconds = float(header["seconds"])
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

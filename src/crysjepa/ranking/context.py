@@ -87,12 +87,7 @@ class RankerContext:
             inside = within_any(system_keys(element_fractions(reference)), self.systems)
             # With none inside, no score needs any; but an index has one at least.
             reference, cache = reference[inside] if inside.any() else reference[:1], None
-        return ReferenceIndex.build(
-            embedder,
-            reference,
-            cache=cache,
-            progress=self.stage("embed reference"),
-        )
+        return ReferenceIndex.build(embedder, reference, cache=cache, progress=self.stage("embed reference"))
 
     def needed_hull(self, name: str) -> Hull:
         """The hull. Raises ValueError, for the ranker of this name, where there is none."""

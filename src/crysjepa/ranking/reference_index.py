@@ -22,13 +22,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from crysjepa.core.chemical_systems import (
-    Keys,
-    SystemTable,
-    keys_of_names,
-    system_names,
-    systems_within,
-)
+from crysjepa.core.chemical_systems import Keys, SystemTable, keys_of_names, system_names, systems_within
 from crysjepa.core.crystals import Crystals
 from crysjepa.ranking.embedders import Embedder
 from crysjepa.runtime.files import as_metadata, metadata_of, replacing

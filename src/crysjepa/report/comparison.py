@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from crysjepa.report.embedding import Table
 from crysjepa.report.evaluation import interval_text, mean_std, page, points
 from crysjepa.report.evaluation_figures import energies_figure, plane_figure
-from crysjepa.report.page import inline_svg
+from crysjepa.report.page import save_figures
 from crysjepa.report.rate_names import COLUMNS
 from crysjepa.report.results import plain, real
-from crysjepa.report.style import save_figure
 from crysjepa.report.wording import flat, percent
 from crysjepa.runtime.files import read_json, write_parquet, write_text
 
@@ -44,14 +43,7 @@ def write_comparison(out: str | Path, energies: Mapping[str, NDArray[np.float64]
         "plane": plane_figure(points([(row["name"], row) for row in rows])),
         "energies": energies_figure(energies, limit),
     }
-    inline = {}
-    for name, figure in figures.items():
-        for kind in ("png", "svg"):
-            (out / f"{name}.{kind}").unlink(missing_ok=True)
-            if figure is not None:
-                save_figure(figure, out / f"{name}.{kind}")
-        if figure is not None:
-            inline[name] = inline_svg(figure, name, CAPTIONS[name])
+    inline = save_figures(figures, out, CAPTIONS)
     html = page(
         kicker="comparison of crystals",
         title="Comparison of crystals",

@@ -12,9 +12,8 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from crysjepa.report.embedding_figures import atom_figure, crystal_figure, distance_figure, spectrum_figure
-from crysjepa.report.page import inline_svg, page_environment
+from crysjepa.report.page import page_environment, save_figures
 from crysjepa.report.results import plain
-from crysjepa.report.style import save_figure
 from crysjepa.report.wording import flat, number, significant
 from crysjepa.runtime.files import read_json, write_text
 
@@ -58,12 +57,7 @@ def write_diagnosis(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     result = read_json(folder / "diagnosis.json")
-    drawn = _figures(folder, result)
-    inline = {}
-    for name, figure in drawn.items():
-        for kind in ("png", "svg"):
-            save_figure(figure, folder / f"{name}.{kind}")
-        inline[name] = inline_svg(figure, name, FIGURES[name])
+    inline = save_figures(_figures(folder, result), folder, FIGURES)
     html = (
         page_environment()
         .get_template("diagnosis.html.j2")
@@ -218,8 +212,8 @@ def _lost(result: Mapping[str, Any]) -> Table:
 # -- figures -------------------------------------------------------------------------------------
 
 
-def _figures(folder: Path, result: Mapping[str, Any]) -> dict[str, Figure]:
-    """The figures that there are; files of the others, from an earlier diagnosis, are removed."""
+def _figures(folder: Path, result: Mapping[str, Any]) -> dict[str, Figure | None]:
+    """Each figure, None where there is nothing to draw."""
     spread = result["spread"]
     drawn = {
         "spectrum": spectrum_figure(spread),
@@ -228,8 +222,4 @@ def _figures(folder: Path, result: Mapping[str, Any]) -> dict[str, Figure]:
     for name, draw in (("crystals", crystal_figure), ("atoms", atom_figure)):
         there = result["maps"][name] is None
         drawn[name] = draw(pq.read_table(folder / MAPS[name]).to_pandas()) if there else None
-    for name in FIGURES:
-        if drawn[name] is None:
-            for kind in ("png", "svg"):
-                (folder / f"{name}.{kind}").unlink(missing_ok=True)
-    return {name: figure for name, figure in drawn.items() if figure is not None}
+    return drawn

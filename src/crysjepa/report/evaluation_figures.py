@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from crysjepa.report.figures import place_labels
+from crysjepa.report.labels import place_labels
 from crysjepa.report.rate_names import RATE_LETTERS
 from crysjepa.report.results import plain
 from crysjepa.report.style import INK, LINE, ROUND_COLOURS, ROUND_MARKERS, in_house_style

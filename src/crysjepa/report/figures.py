@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation, Text
-from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from crysjepa.energy.limits import within
+from crysjepa.report.labels import place_labels
 from crysjepa.report.rate_names import RATES
 from crysjepa.report.results import Round, numbers, plain, rate_interval, real
 from crysjepa.report.style import HIGHLIGHT, INK, LINE, PAPER, ROUND_COLOURS, ROUND_MARKERS, in_house_style
@@ -39,10 +37,7 @@ def rates_figure(rounds: Sequence[Round]) -> Figure | None:
     """
     if not any(_measured(part) for part in rounds):
         return None
-    groups = (
-        ("valid", "stable", "unique", "novel"),
-        ("sun", "vsun", "vsun_new_formula", "vsun_supported"),
-    )
+    groups = (("valid", "stable", "unique", "novel"), ("sun", "vsun", "vsun_new_formula", "vsun_supported"))
     figure = Figure(figsize=(9.2, 1.5 + 0.62 * max(4, 1 + len(rounds))), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
     for axes, keys in zip((left, right), groups, strict=True):
@@ -68,12 +63,7 @@ def _rate_rows(axes: Axes, keys: Sequence[str], rounds: Sequence[Round]) -> None
     spread = 0.24 * min(len(shown) - 1, 2.6)
     for (i, part), offset in zip(shown, np.linspace(-spread / 2, spread / 2, len(shown)), strict=True):
         colour, marker = ROUND_COLOURS[i % 6], ROUND_MARKERS[i % 6]
-        style: dict[str, Any] = {
-            "color": colour,
-            "markeredgecolor": INK,
-            "markeredgewidth": 0.6,
-            "zorder": 3,
-        }
+        style: dict[str, Any] = {"color": colour, "markeredgecolor": INK, "markeredgewidth": 0.6, "zorder": 3}
         axes.plot([], [], marker=marker, ls="", markersize=7, label=plain(part.name, _MAX_NAME), **style)
         for row, key in enumerate(keys):
             value, interval = real(part.rates.get(key)), rate_interval(part, key)
@@ -284,50 +274,3 @@ def _background(figure: Figure, axes: Axes, reference: pd.DataFrame) -> None:
     bar.ax.tick_params(labelsize=9)
     assert bar.solids is not None
     bar.solids.set_rasterized(True)
-
-
-def place_labels(figure: Figure, axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Write labels where they cover neither one another nor a marked point; leave out what has no place."""
-    FigureCanvasAgg(figure).draw()
-    # The layout is done; a label must not move the axes under the others.
-    figure.set_layout_engine("none")
-    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    pixel = figure.dpi / 72
-    marks = axes.transData.transform([(x, y) for x, y, _ in points]) if points else np.zeros((0, 2))
-    taken = [Bbox.from_extents(*(m - 7 * pixel), *(m + 7 * pixel)) for m in marks]
-    frame = axes.get_window_extent(renderer)
-    for x, y, text in points:
-        for dx, dy in _places():
-            side = "left" if dx > 3 else "right" if dx < -3 else "center"
-            note = axes.annotate(
-                text,
-                (x, y),
-                (dx, dy),
-                textcoords="offset points",
-                ha=side,
-                va="center",
-                fontsize=9,
-                zorder=5,
-                bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.8},
-                arrowprops={"arrowstyle": "-", "color": INK, "lw": 0.6, "shrinkA": 0, "shrinkB": 4}
-                if np.hypot(dx, dy) > 16
-                else None,
-            )
-            box = _text_box(note, renderer)
-            inside = frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1)
-            if inside and not any(box.overlaps(other) for other in taken):
-                taken.append(box)
-                break
-            note.remove()
-
-
-def _places() -> Iterator[tuple[float, float]]:
-    """Offsets in points to try, nearest first."""
-    for radius in (11, 20, 32, 46, 62):
-        for angle in np.radians([0, 180, 90, 270, 35, 145, 215, 325]):
-            yield radius * float(np.cos(angle)), radius * float(np.sin(angle))
-
-
-def _text_box(note: Annotation, renderer: Any) -> Bbox:
-    note.update_positions(renderer)
-    return Text.get_window_extent(note, renderer).padded(1.5)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -22,28 +22,16 @@ from crysjepa.report.cards import formula_of, make_card
 from crysjepa.report.figures import hull_figure, map_figure, rates_figure
 from crysjepa.report.funnel import funnel, near_misses, passed, reasons, shortlist
 from crysjepa.report.rate_names import RATES
-from crysjepa.report.results import (
-    Results,
-    plain,
-    rate_interval,
-    read_results,
-    real,
-    with_controls,
-)
-from crysjepa.report.style import INK, LINE, MUTED, PAPER, house_style
+from crysjepa.report.results import Results, plain, rate_interval, read_results, real, with_controls
+from crysjepa.report.sentences import caveats, change, converged, headline, listed_notes, plainly
+from crysjepa.report.style import INK, LINE, MUTED, PAPER, house_style, save_figure
 from crysjepa.report.wording import (
     breakable,
-    caveats,
-    change,
-    converged,
     drawn_formula,
     flat,
     formula,
-    headline,
-    listed_notes,
     number,
     percent,
-    plainly,
     score_meaning,
     significant,
     space_group,
@@ -190,6 +178,19 @@ def inline_svg(figure: Figure | None, name: str, label: str) -> Markup | None:
     root.attrib["style"] = f"aspect-ratio:{float(width):g}/{float(height):g}"
     # Serialised by ElementTree, which escapes text and attributes.
     return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def save_figures(
+    figures: Mapping[str, Figure | None], folder: Path, captions: Mapping[str, str]
+) -> dict[str, Markup | None]:
+    """Write each figure as PNG and SVG, and hand them back for a page; files of one that is None go."""
+    for name, figure in figures.items():
+        for path in (folder / f"{name}.png", folder / f"{name}.svg"):
+            if figure is None:
+                path.unlink(missing_ok=True)
+            else:
+                save_figure(figure, path)
+    return {n: inline_svg(f, n, captions[n]) for n, f in figures.items() if f is not None}
 
 
 def _strip(element: ElementTree.Element, name: str) -> None:

@@ -65,14 +65,7 @@ def draw_structure(crystal: Crystals, name: str, size: int = 150) -> Picture:
         If the cell has no volume, a coordinate is not finite, an atomic number is impossible, or there
         are too many atoms.
     """
-    if not (np.isfinite(crystal.lattices).all() and np.isfinite(crystal.frac_coords).all()):
-        raise ValueError("a coordinate is not a finite number")
-    if not ((crystal.atomic_numbers >= 1) & (crystal.atomic_numbers < len(chemical_symbols))).all():
-        raise ValueError("an atomic number is not that of an element")
-    if crystal.volumes[0] < 0.1:
-        raise ValueError("the cell has no volume")
-    if crystal.num_atoms[0] > MAX_ATOMS:
-        raise ValueError(f"{crystal.num_atoms[0]} atoms are too many to draw")
+    _check_drawable(crystal)
     lattice, frac, numbers = _conventional(crystal)
     frac, species = _with_boundary(frac, numbers)
     view = _view(lattice)
@@ -110,6 +103,17 @@ def draw_structure(crystal: Crystals, name: str, size: int = 150) -> Picture:
     return Picture(Markup(svg), label, legend)  # numbers, element symbols and `name` only
 
 
+def _check_drawable(crystal: Crystals) -> None:
+    if not (np.isfinite(crystal.lattices).all() and np.isfinite(crystal.frac_coords).all()):
+        raise ValueError("a coordinate is not a finite number")
+    if not ((crystal.atomic_numbers >= 1) & (crystal.atomic_numbers < len(chemical_symbols))).all():
+        raise ValueError("an atomic number is not that of an element")
+    if crystal.volumes[0] < 0.1:
+        raise ValueError("the cell has no volume")
+    if crystal.num_atoms[0] > MAX_ATOMS:
+        raise ValueError(f"{crystal.num_atoms[0]} atoms are too many to draw")
+
+
 def _conventional(crystal: Crystals) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     import spglib
 
@@ -145,11 +149,7 @@ def _view(lattice: NDArray[np.float64]) -> NDArray[np.float64]:
     front = np.cross(right, up)
     s, c, t, u = np.sin(_AZIMUTH), np.cos(_AZIMUTH), np.sin(_ELEVATION), np.cos(_ELEVATION)
     return np.stack(
-        [
-            c * right - s * front,
-            u * up - t * (c * front + s * right),
-            t * up + u * (c * front + s * right),
-        ],
+        [c * right - s * front, u * up - t * (c * front + s * right), t * up + u * (c * front + s * right)],
         axis=1,
     )
 

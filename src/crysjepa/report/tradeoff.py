@@ -10,10 +10,9 @@ from crysjepa.core.candidates import CandidateTable
 from crysjepa.report.embedding import Table
 from crysjepa.report.evaluation import page
 from crysjepa.report.evaluation_figures import energies_figure, tradeoff_figure
-from crysjepa.report.page import inline_svg
+from crysjepa.report.page import save_figures
 from crysjepa.report.rate_names import RATE_LETTERS
 from crysjepa.report.results import numbers, plain, real
-from crysjepa.report.style import save_figure
 from crysjepa.report.wording import Along, flat, percent, significant
 from crysjepa.runtime.files import read_json, write_parquet, write_text
 
@@ -53,14 +52,7 @@ def write_tradeoff(folder: Path, table: CandidateTable) -> Path:
             real(result["protocol"].get("e_above_hull_max")),
         ),
     }
-    inline = {}
-    for name, figure in figures.items():
-        for kind in ("png", "svg"):
-            (folder / f"{name}.{kind}").unlink(missing_ok=True)
-            if figure is not None:
-                save_figure(figure, folder / f"{name}.{kind}")
-        if figure is not None:
-            inline[name] = inline_svg(figure, name, captions[name])
+    inline = save_figures(figures, folder, captions)
     first, last = ({k: v[at] for k, v in curves["rates"].items()} for at in (0, -1))
     share = curves["percentiles"][0]
     said = [

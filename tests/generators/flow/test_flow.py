@@ -10,7 +10,7 @@ from conftest import make_salts
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import composition_validity
 from crysjepa.generators.constraints import ConstraintError, Constraints
-from crysjepa.generators.flow.generator import TRIES, FlowGenerator, formula_keys
+from crysjepa.generators.flow.generator import FlowGenerator, formula_keys
 from crysjepa.generators.flow.network import MASKED, Guess
 from crysjepa.generators.flow.orbit_batches import PackedOrbits
 from crysjepa.generators.flow.orbits import settle
@@ -23,6 +23,7 @@ from crysjepa.generators.flow.paths import (
     compose,
     draw_noise,
 )
+from crysjepa.generators.flow.sampling import TRIES
 from crysjepa.generators.registry import make_generator
 from crysjepa.generators.sampling import draw
 from crysjepa.jepa.invariant import InvariantConfig, InvariantEncoder

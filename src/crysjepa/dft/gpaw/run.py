@@ -1,13 +1,22 @@
 """DFT on this machine, without VASP: candidates, elements and competing phases by the same settings.
 
 Energies above hull are consistent within themselves, since everything on the hull is calculated too, and
-comparable with nothing else.
+comparable with nothing else. No corrections are applied, and no U.
+
+Every result is kept as it comes, by crystal, settings and versions: what was interrupted goes on, and
+elements are calculated once. What failed is tried again; it costs no other. Elements come first, and nothing
+is calculated that holds one of which there is no energy.
+
+The columns are those of :mod:`crysjepa.dft.vasp.collect`, and ``dft_competing_missing``: competing phases
+that failed or are too large (JSON by formula). Then the hull may be too high, and ``dft_e_above_hull`` too
+low. Those that did not relax are named too, though their energy, which can only be too high, is used.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +27,7 @@ from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 from crysjepa.dft.gpaw.backend import GpawSettings
 from crysjepa.dft.gpaw.calculations import BACKENDS, Calculations, Result, problem, scale_of, state
-from crysjepa.dft.gpaw.competing_phases import compounds_given, compounds_near_hull, elements_of
+from crysjepa.dft.gpaw.competing_phases import Competing, compounds_given, compounds_near_hull, elements_of
 from crysjepa.dft.outcome import State
 from crysjepa.dft.verdicts import STAGE, Collected, write_verdicts
 from crysjepa.energy.elemental_references import ElementalReferences
@@ -51,46 +60,24 @@ def dft_run(
 ) -> Collected:
     """Relax candidates, their elements and competing phases with GPAW; judge by the hull that results.
 
-    Every result is kept under ``cache`` as it comes, by crystal, settings and versions: what was
-    interrupted goes on, and elements are calculated once. What failed is tried again; it costs no other.
-    Elements come first, and nothing is calculated that holds one of which there is no energy.
-
     Parameters
     ----------
     source
         Crystals in any format; rows that are still ``ok`` are calculated, others keep their state.
     reference, within
-        Known crystals with formation energies; see
-        :func:`~crysjepa.dft.gpaw.competing_phases.compounds_near_hull`. They are also what novelty is judged
-        by.
+        Known crystals with formation energies, also what novelty is judged by; see
+        :func:`~crysjepa.dft.gpaw.competing_phases.compounds_near_hull`.
     competing
-        More crystals that compete, in any format: hypothetical ones, such as ``competitors.parquet`` of
-        ``crysjepa compete``; see :func:`~crysjepa.dft.gpaw.competing_phases.compounds_given`.
+        More crystals that compete, such as ``competitors.parquet`` of ``crysjepa compete``.
     max_sites
-        Larger cells are not calculated: candidates end as failed, competing phases are named in
-        ``metrics.json``; of an element, the lowest crystal of those shipped that is small enough is taken.
+        Larger cells are not calculated: candidates end as failed, competing phases are named.
     cache
         By default ``dft`` in the cache folder of the data sets, which all runs share.
-    processes
-        Crystals at a time, each on one thread.
-    time_limit
-        Seconds for one crystal.
+    processes, time_limit
+        Crystals at a time, each on one thread; seconds for one crystal.
 
-    Returns
-    -------
-    Collected
-        As :func:`~crysjepa.dft.vasp.collect.dft_collect`: ``dft_…`` columns beside the candidates' own,
-        written to ``out``. ``dft_competing_missing`` names competing phases that failed or are too large
-        (JSON by formula): then the hull may be too high, and ``dft_e_above_hull`` too low. Those that did
-        not relax are named too, though their energy, which can only be too high, is used. No corrections are
-        applied, and no U.
-
-    Raises
-    ------
-    ValueError
-        If there is nothing to calculate, or the reference has no formation energies.
-    GpawMissing
-        Where GPAW is not installed.
+    Raises ValueError if there is nothing to calculate, or the reference has no formation energies;
+    GpawMissing where GPAW is not installed.
     """
     settings = settings or GpawSettings()
     scale = scale_of(backend, settings)
@@ -103,41 +90,70 @@ def dft_run(
     given = None if competing is None else datasets.load(competing)
     folder = Path(cache) if cache is not None else datasets.cache_folder() / "dft"
     calculations = Calculations(backend, settings, folder / scale, processes, time_limit)
-
-    elements = elements_of(candidates, max_sites)
     compounds = compounds_near_hull(candidates, known, within=within, max_sites=max_sites)
     if given is not None:
         compounds = compounds.joined(compounds_given(candidates, given, max_sites=max_sites))
+    done = _calculate(calculations, scale, candidates, compounds, max_sites, progress)
+    table = _with_results(table, done.candidates, {**reasons, **done.not_tried}, done.references)
+    table = _with_missing(table, done.missing)
+    protocol = (protocol or Protocol()).model_copy(update={"relax": False})
+    judge = Judge.prepare(protocol, known, done.hull, None, processes=processes)
+    about = _about(calculations, done)
+    return write_verdicts(table, judge, Path(out), about, force_field=by_force_field, progress=progress)
+
+
+@dataclass(frozen=True)
+class _Calculated:
+    """Results of candidates by id, why others were not tried, and what all of them are judged by."""
+
+    candidates: Mapping[str, Result]
+    not_tried: Mapping[str, str]
+    references: ElementalReferences
+    hull: Hull
+    missing: Mapping[str, str]
+
+
+def _calculate(
+    calculations: Calculations,
+    scale: str,
+    candidates: Crystals,
+    compounds: Competing,
+    max_sites: int,
+    progress: StageProgress | None,
+) -> _Calculated:
+    """Elements, then the competing phases and the candidates that hold no element without an energy."""
+    elements = elements_of(candidates, max_sites)
     of_elements = calculations.run(elements.crystals, "elements", progress)
     missing = {**elements.left_out, **_problems(of_elements)}
     references = ElementalReferences(
         energies={s: r["energy_per_atom"] for s, r in of_elements.items() if problem(r) is None},
-        force_field=backend, scale=scale, source="elements as calculated here", method="computed",
+        force_field=calculations.backend, scale=scale, source="elements as calculated here",
+        method="computed",
     )  # fmt: skip
-    candidates, unknown = _without(candidates, max_sites, missing)
+    candidates, not_tried = _without(candidates, max_sites, missing)
     possible, _ = _without(compounds.crystals, max_sites, missing)
     rivals = calculations.run(possible, "competing phases", progress)
-    hull = _hull(rivals.values(), references)
     failed = {str(rivals[i]["formula"]): why for i, why in _problems(rivals).items()}
     missing |= {**compounds.left_out, **failed}
     own = calculations.run(candidates, "candidates", progress)
+    return _Calculated(own, not_tried, references, _hull(rivals.values(), references), missing)
 
-    table = _with_results(table, own, {**reasons, **unknown}, references)
-    table = _with_missing(table, missing)
-    judge = Judge.prepare(
-        (protocol or Protocol()).model_copy(update={"relax": False}), known, hull, None, processes=processes
-    )
-    about = {
+
+def _about(calculations: Calculations, done: _Calculated) -> dict[str, Any]:
+    """What the verdicts are relative to: for ``metrics.json``."""
+    backend, hull = calculations.backend, done.hull
+    return {
         "backend": {
-            "name": backend, "settings": settings.model_dump(), "versions": BACKENDS[backend].versions()
+            "name": backend,
+            "settings": calculations.settings.model_dump(),
+            "versions": BACKENDS[backend].versions(),
         },
-        "elemental_references": dict(references.energies),
+        "elemental_references": dict(done.references.energies),
         "competing": _competing_table(hull),
-        "competing_missing": missing,
+        "competing_missing": done.missing,
         "hull": {"source": hull.source, "scale": hull.scale, "compounds": len(hull)},
-        "notes": [f"competing phase {f}: {why}" for f, why in sorted(missing.items())],
-    }  # fmt: skip
-    return write_verdicts(table, judge, Path(out), about, force_field=by_force_field, progress=progress)
+        "notes": [f"competing phase {f}: {why}" for f, why in sorted(done.missing.items())],
+    }
 
 
 def _without(

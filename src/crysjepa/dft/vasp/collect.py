@@ -1,4 +1,13 @@
-"""Collect finished calculations: S.U.N. and V.S.U.N. by DFT (paper, Table 1 and appendix D.3)."""
+"""Collect finished calculations: S.U.N. and V.S.U.N. by DFT (paper, Table 1 and appendix D.3).
+
+There is a row for every row of the first manifest. ``status``, ``stage`` and ``reason`` are those by DFT,
+structures are VASP's where it finished. Beside the columns that the candidates had are ``dft_state``
+(:class:`~crysjepa.dft.outcome.State`), ``dft_reason``, ``dft_try``, ``dft_folder``,
+``dft_energy_per_atom`` (uncorrected), ``dft_correction_per_atom``, ``dft_adjustments`` (JSON, eV/atom by
+name), ``dft_formation_energy_per_atom``, ``dft_run_type``, ``dft_potcars``, ``dft_vasp_version``,
+``dft_differences`` (settings other than the input set's, where the energy means the same) and ``dft_`` with
+each column of a judgement.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +25,7 @@ from crysjepa.dft.vasp.documents import read_documents
 from crysjepa.dft.vasp.manifest import Manifest
 from crysjepa.dft.vasp.outputs import read_folder
 from crysjepa.dft.verdicts import STAGE, Collected, write_verdicts
-from crysjepa.energy.elemental_references import (
-    MP2020,
-    ElementalReferences,
-    ScaleMismatch,
-    check_scales,
-)
+from crysjepa.energy.elemental_references import MP2020, ElementalReferences, ScaleMismatch, check_scales
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.columns import set_column
@@ -64,23 +68,8 @@ def dft_collect(
     protocol
         How to judge; nothing of it about relaxation is used.
 
-    Returns
-    -------
-    Collected
-        A row for every row of the first manifest. ``status``, ``stage`` and ``reason`` are those by DFT,
-        structures are VASP's where it finished. Beside the columns that the candidates had are
-        ``dft_state`` (:class:`~crysjepa.dft.outcome.State`), ``dft_reason``, ``dft_try``, ``dft_folder``,
-        ``dft_energy_per_atom`` (uncorrected), ``dft_correction_per_atom``, ``dft_adjustments`` (JSON, eV/atom
-        by name), ``dft_formation_energy_per_atom``, ``dft_run_type``, ``dft_potcars``, ``dft_vasp_version``,
-        ``dft_differences`` (settings other than the input set's, where the energy means
-        the same) and ``dft_`` with each column of a judgement.
-
-    Raises
-    ------
-    ValueError
-        If a folder is none of ours, or a retry is of other candidates.
-    ScaleMismatch
-        If the hull is on another scale than the Materials Project's of today, unless the protocol allows it.
+    Raises ValueError if a folder is none of ours, or a retry is of other candidates; ScaleMismatch if the
+    hull is on another scale than the Materials Project's of today, unless the protocol allows it.
     """
     protocol = (protocol or Protocol()).model_copy(update={"relax": False})
     manifests = [Manifest.read(f) for f in folders]

@@ -53,53 +53,75 @@ def differences(
         Divisions of the mesh of k-points, compared with the coarser of the input set's for the structure and
         for the one that was exported: atomate2 makes it anew from each relaxed cell, the folders do not.
     """
-    told = {**incar, **{k: v for k, v in parameters.items() if v is not None}}
-    wanted = _input_set(structure, relaxing=told.get("NSW", 0) > 1)
-    refused: list[str] = []
-    noted: list[str] = []
-    if run_type is not None and str(run_type) not in _PBE:
-        refused.append(f"the functional is {run_type}, the input set's is PBE")
-    elif str(told.get("METAGGA") or "--").lower() not in ("--", "none"):
-        refused.append(f"the functional is {told['METAGGA']}, the input set's is PBE")
-    elif hubbards is not None:
-        refused += _other_u(wanted, structure, hubbards)
-    refused += _electrons(structure, told, incar, valences)
-    if abs(told.get("PSTRESS") or 0) > _TOLERANCE:
-        refused.append(f"PSTRESS {told['PSTRESS']:g} kB: a crystal under pressure")
+    used = {**incar, **{k: v for k, v in parameters.items() if v is not None}}
+    wanted = _input_set(structure, relaxing=used.get("NSW", 0) > 1)
+    refused = _functional(structure, used, wanted, run_type, hubbards)
+    refused += _electrons(structure, used, incar, valences)
+    if abs(used.get("PSTRESS") or 0) > _TOLERANCE:
+        refused.append(f"PSTRESS {used['PSTRESS']:g} kB: a crystal under pressure")
     refused += [f"{name}: no spin-orbit coupling in the input set"
-                for name in ("LSORBIT", "LNONCOLLINEAR") if told.get(name) is True][:1]  # fmt: skip
-    if (told.get("ICHARG") or 0) >= 10:
-        refused.append(f"ICHARG {told['ICHARG']}: the charge was held fixed")
-    cutoff, least = told.get("ENMAX", told.get("ENCUT")), wanted.get("ENCUT")
+                for name in ("LSORBIT", "LNONCOLLINEAR") if used.get(name) is True][:1]  # fmt: skip
+    if (used.get("ICHARG") or 0) >= 10:
+        refused.append(f"ICHARG {used['ICHARG']}: the charge was held fixed")
+    others = [f"{name} {used[name]} (input set: {wanted[name]})"
+              for name in ("ISIF", "ISMEAR", "SIGMA", "LASPH", "PREC")
+              if name in used and name in wanted and not _same(used[name], wanted[name])]  # fmt: skip
+    parts = [
+        Differences(tuple(refused)),
+        _cutoff(used, wanted),
+        _spin(structure, used, wanted),
+        Differences(noted=tuple(others)),
+    ]
+    if mesh is not None and (usual := _mesh(wanted, exported, used)) is not None:
+        parts.append(_k_points(mesh, usual))
+    loose, precise = used.get("EDIFF"), wanted.get("EDIFF")
+    if loose is not None and precise is not None and loose > 1.01 * precise:
+        parts.append(Differences(noted=(f"EDIFF {loose:g} (input set: {precise:g})",)))
+    return Differences(
+        tuple(why for part in parts for why in part.refused),
+        tuple(why for part in parts for why in part.noted),
+    )
+
+
+def _functional(
+    structure: Structure,
+    used: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    run_type: Any,
+    hubbards: Mapping[str, float] | None,
+) -> list[str]:
+    if run_type is not None and str(run_type) not in _PBE:
+        return [f"the functional is {run_type}, the input set's is PBE"]
+    if str(used.get("METAGGA") or "--").lower() not in ("--", "none"):
+        return [f"the functional is {used['METAGGA']}, the input set's is PBE"]
+    return [] if hubbards is None else _other_u(wanted, structure, hubbards)
+
+
+def _cutoff(used: Mapping[str, Any], wanted: Mapping[str, Any]) -> Differences:
+    cutoff, least = used.get("ENMAX", used.get("ENCUT")), wanted.get("ENCUT")
     if cutoff is not None and least is not None:
         if cutoff < least - _TOLERANCE:
-            refused.append(f"ENCUT {cutoff:g} eV, less than the input set's {least:g}")
-        elif cutoff > least + _TOLERANCE:
-            noted.append(f"ENCUT {cutoff:g} (input set: {least:g})")
-    if told.get("ISPIN") == 1 and wanted.get("ISPIN") == 2:
-        magnetic = sorted(
-            str(e)
-            for e in structure.composition.elements
-            if e.is_transition_metal or e.is_lanthanoid or e.is_actinoid
-        )
-        if magnetic:
-            refused.append(f"ISPIN 1, no spin polarisation, with {', '.join(magnetic)}")
-        else:
-            noted.append("ISPIN 1 (input set: 2)")
-    for name in ("ISIF", "ISMEAR", "SIGMA", "LASPH", "PREC"):
-        if name in told and name in wanted and not _same(told[name], wanted[name]):
-            noted.append(f"{name} {told[name]} (input set: {wanted[name]})")
-    if mesh is not None and (usual_mesh := _mesh(wanted, exported, told)) is not None:
-        share = math.prod(mesh) / math.prod(usual_mesh)
-        fewer = f"k-points {_times(mesh)}"
-        if share < _LEAST_K_POINTS:
-            refused.append(f"{fewer}, less than half of the input set's {_times(usual_mesh)}")
-        elif share < 1:
-            noted.append(f"{fewer} (input set: {_times(usual_mesh)})")
-    loose, usual = told.get("EDIFF"), wanted.get("EDIFF")
-    if loose is not None and usual is not None and loose > 1.01 * usual:
-        noted.append(f"EDIFF {loose:g} (input set: {usual:g})")
-    return Differences(tuple(refused), tuple(noted))
+            return Differences((f"ENCUT {cutoff:g} eV, less than the input set's {least:g}",))
+        if cutoff > least + _TOLERANCE:
+            return Differences(noted=(f"ENCUT {cutoff:g} (input set: {least:g})",))
+    return Differences()
+
+
+def _spin(structure: Structure, used: Mapping[str, Any], wanted: Mapping[str, Any]) -> Differences:
+    if used.get("ISPIN") != 1 or wanted.get("ISPIN") != 2:
+        return Differences()
+    elements = structure.composition.elements
+    magnetic = [e for e in elements if e.is_transition_metal or e.is_lanthanoid or e.is_actinoid]
+    if not magnetic:
+        return Differences(noted=("ISPIN 1 (input set: 2)",))
+    return Differences((f"ISPIN 1, no spin polarisation, with {', '.join(sorted(map(str, magnetic)))}",))
+
+
+def _k_points(mesh: Sequence[int], usual: Sequence[int]) -> Differences:
+    share, points = math.prod(mesh) / math.prod(usual), f"k-points {_times(mesh)}"
+    if share < _LEAST_K_POINTS:
+        return Differences((f"{points}, less than half of the input set's {_times(usual)}",))
+    return Differences(noted=(f"{points} (input set: {_times(usual)})",) if share < 1 else ())
 
 
 def _input_set(structure: Structure, relaxing: bool) -> Mapping[str, Any]:
@@ -116,11 +138,11 @@ def _input_set(structure: Structure, relaxing: bool) -> Mapping[str, Any]:
 
 
 def _mesh(
-    wanted: Mapping[str, Any], exported: Structure | None, told: Mapping[str, Any]
+    wanted: Mapping[str, Any], exported: Structure | None, used: Mapping[str, Any]
 ) -> Sequence[int] | None:
     meshes = [wanted.get("@mesh")]
     if exported is not None:
-        meshes.append(_input_set(exported, relaxing=told.get("NSW", 0) > 1).get("@mesh"))
+        meshes.append(_input_set(exported, relaxing=used.get("NSW", 0) > 1).get("@mesh"))
     found = [tuple(mesh) for mesh in meshes if mesh is not None and len(mesh) == 3]
     return min(found, key=math.prod, default=None)
 
@@ -131,9 +153,9 @@ def _times(mesh: Sequence[int]) -> str:
 
 def divisions(kpoints: Any) -> tuple[int, ...] | None:
     """Of a mesh that pymatgen's Kpoints, or emmet's dictionary of them, holds; None for a list of points."""
-    told = kpoints if isinstance(kpoints, Mapping) else getattr(kpoints, "as_dict", dict)()
-    points: Sequence[Any] = told.get("kpoints") or ()
-    style = str(told.get("generation_style", "")).lower()
+    held = kpoints if isinstance(kpoints, Mapping) else getattr(kpoints, "as_dict", dict)()
+    points: Sequence[Any] = held.get("kpoints") or ()
+    style = str(held.get("generation_style", "")).lower()
     if len(points) != 1 or len(points[0]) != 3 or not style.startswith(("g", "m")):
         return None
     return tuple(int(n) for n in points[0]) if all(n >= 1 for n in points[0]) else None
@@ -158,11 +180,11 @@ def _other_u(wanted: Mapping[str, Any], structure: Structure, found: Mapping[str
 
 def _electrons(
     structure: Structure,
-    told: Mapping[str, Any],
+    used: Mapping[str, Any],
     incar: Mapping[str, Any],
     valences: Mapping[str, float] | None,
 ) -> list[str]:
-    number = told.get("NELECT")
+    number = used.get("NELECT")
     if number is None:
         return []
     amounts = structure.composition.get_el_amt_dict()

@@ -76,20 +76,7 @@ def fetch_phases(
     known = PROVIDERS[provider]
     url = (base_url or known.base_url).rstrip("/").removesuffix("/v1")
     kept = _Kept(Path(cache) if cache is not None else cache_folder() / "phases" / provider, known, url)
-    source: Optimade | MaterialsProject | None = None
-    systems = _largest(chemical_systems)
-    phases: dict[str, list[Phase]] = {}
-    for done, system in enumerate(systems, start=1):
-        names = [name for name in subsystems(system) if "-" in name and name not in phases]
-        phases |= {name: found for name in names if (found := kept.read(name)) is not None}
-        if missing := [name for name in names if name not in phases]:
-            if source is None:
-                source = MaterialsProject(known, url, api_key) if known.key_variable else Optimade(known, url)
-            for name, found in source.fetch(system, missing):
-                kept.write(name, found)
-                phases[name] = found
-        if progress:
-            progress(done, len(systems))
+    phases = _phases(_largest(chemical_systems), kept, api_key, progress)
     rows = [phase for name in sorted(phases) for phase in phases[name]]
     return Hull.from_entries(
         [row.composition or "" for row in rows],
@@ -99,6 +86,26 @@ def fetch_phases(
         ids=[row.id for row in rows],
         elements_alone=not rows,
     )
+
+
+def _phases(
+    systems: Sequence[str], kept: _Kept, api_key: str | None, progress: Progress | None
+) -> dict[str, list[Phase]]:
+    """The phases of each system and its subsystems, as they were kept, or else fetched and kept."""
+    source = None  # made only where something is missing: its package may not be there
+    phases: dict[str, list[Phase]] = {}
+    for done, system in enumerate(systems, start=1):
+        names = [name for name in subsystems(system) if "-" in name and name not in phases]
+        phases |= {name: found for name in names if (found := kept.read(name)) is not None}
+        if missing := [name for name in names if name not in phases]:
+            if source is None:
+                source = kept.source(api_key)
+            for name, found in source.fetch(system, missing):
+                kept.write(name, found)
+                phases[name] = found
+        if progress:
+            progress(done, len(systems))
+    return phases
 
 
 def _largest(chemical_systems: Iterable[str]) -> list[str]:
@@ -129,14 +136,20 @@ class _Kept:
     url: str
     fetched: set[str] = field(default_factory=set)
 
+    def source(self, api_key: str | None) -> Optimade | MaterialsProject:
+        """Where phases are fetched from. Raises as :func:`fetch_phases`."""
+        if self.provider.key_variable:
+            return MaterialsProject(self.provider, self.url, api_key)
+        return Optimade(self.provider, self.url)
+
     def read(self, system: str) -> list[Phase] | None:
         """The phases that are kept; None if there are none, or the file is broken or of another server."""
         try:
             table = pq.read_table(self.folder / f"{system}.parquet")
-            told = metadata_of(table.schema)
-            if not table.schema.equals(_COLUMNS) or any(told[k] != v for k, v in self._about().items()):
+            metadata = metadata_of(table.schema)
+            if not table.schema.equals(_COLUMNS) or any(metadata[k] != v for k, v in self._about().items()):
                 return None
-            self.fetched.add(told["fetched"])
+            self.fetched.add(metadata["fetched"])
         except (OSError, pa.ArrowException, TypeError, KeyError, ValueError):
             return None
         return [Phase(**row) for row in table.to_pylist()]
@@ -157,5 +170,5 @@ class _Kept:
 
     def _about(self) -> dict[str, str]:
         known = self.provider
-        told = {"provider": known.name, "base_url": self.url, "scale": known.scale}
-        return {**told, "licence": known.licence, "citation": known.citation}
+        about = {"provider": known.name, "base_url": self.url, "scale": known.scale}
+        return {**about, "licence": known.licence, "citation": known.citation}

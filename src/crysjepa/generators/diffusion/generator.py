@@ -26,7 +26,6 @@ from crysjepa.runtime.files import file_hash
 from crysjepa.runtime.progress import Progress
 
 KIND = "ddpm-generator"
-_TYPE_WEIGHT = 0.2  # cross-entropy is in nats, up to 4.6; it should not outweigh the geometry
 # Crystals drawn from one random stream: the unit that a resumed or split run repeats. A GPU wants more.
 _SHARD, _GPU_SHARD = 256, 4096
 _BATCH, _GPU_BATCH = 64, 1024
@@ -267,10 +266,7 @@ class DiffusionLoss:
             "types": _per_site((output.types - epsilon.types) ** 2, batch.mask),
             "lattice": ((output.lattice - epsilon.lattice) ** 2).mean(),
         }
-        return {
-            "loss": 3 * parts["coords"] + NUM_ELEMENTS * parts["types"] + 6 * parts["lattice"],
-            **parts,
-        }
+        return {"loss": 3 * parts["coords"] + NUM_ELEMENTS * parts["types"] + 6 * parts["lattice"], **parts}
 
     def encode(self, batch: Batch) -> Noisy:
         """x_0: centred coordinates 2 X − 1, one-hot types, standardised lattice vector (Eq. 2)."""

@@ -135,33 +135,14 @@ class FlowNetwork(nn.Module):
         """
         mask = batch.mask
         lattices = batch.lattices(strain)
-        features = [
-            g.mul_(s)
-            for s, g in zip(
-                SCALES,
-                orbit_features(
-                    batch.sites(free_coords), lattices, batch.owner, batch.num_sites, mask.shape[1]
-                ),
-                strict=True,
-            )
-        ]
+        seen = orbit_features(batch.sites(free_coords), lattices, batch.owner, batch.num_sites, mask.shape[1])
+        features = [g.mul_(scale) for scale, g in zip(SCALES, seen, strict=True)]
         shares = batch.multiplicity / batch.num_sites[:, None]
         kinds = F.one_hot(batch.num_free, 4).to(strain.dtype)
         site = torch.cat([batch.multiplicity.clamp(min=1).log()[..., None], kinds], dim=-1)
-        # The deviator D of the strain, D², and the invariants tr D², tr D³.
         deviator = torch.einsum("bs,sij->bij", shape[:, 1:], self.basis[1:])
         squared = deviator @ deviator
-        cell = torch.stack(
-            [
-                shape[:, 0],
-                torch.einsum("bii->b", squared),
-                torch.einsum("bij,bji->b", squared, deviator),
-                batch.num_sites.log(),
-                batch.num_orbits.log(),
-                (numbers == MASKED).any(dim=1).to(strain.dtype),
-            ],
-            dim=-1,
-        )
+        cell = self._cell_features(batch, numbers, shape, deviator, squared)
         condition = (
             self.time(sinusoidal(1000 * t, self.config.width))
             + self.space_group(batch.space_group)
@@ -182,3 +163,20 @@ class FlowNetwork(nn.Module):
         strains = torch.cat([scale, tensor + stretch * shape[:, 1:] + curve * traceless], dim=-1)
         allowed = torch.einsum("bst,bt->bs", batch.projector, strains)
         return Guess(self.types(h), sites * mask[..., None], allowed)
+
+    @staticmethod
+    def _cell_features(
+        batch: OrbitBatch, numbers: Tensor, shape: Tensor, deviator: Tensor, squared: Tensor
+    ) -> Tensor:
+        """(B, 6) of the cell: of the deviator D of the strain and D², the invariants tr D², tr D³."""
+        return torch.stack(
+            [
+                shape[:, 0],
+                torch.einsum("bii->b", squared),
+                torch.einsum("bij,bji->b", squared, deviator),
+                batch.num_sites.log(),
+                batch.num_orbits.log(),
+                (numbers == MASKED).any(dim=1).to(shape.dtype),
+            ],
+            dim=-1,
+        )

@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import json
 import warnings
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -39,9 +38,6 @@ _COMMON_STATE = 0.1
 radii, 39 % gave a stable crystal where the share was 0.02 to 0.1, and 71 % where it was more."""
 _NO_LAMBDA = -5.0
 _LAMBDA_RANGE = (-2.0, 4.0)
-
-Charges = Mapping[int, int]
-"""Oxidation state by atomic number."""
 
 
 @lru_cache(maxsize=1)

@@ -143,11 +143,7 @@ def _by_id(model: CrysJepa, crystals: Crystals, device: str) -> tuple[dict[str, 
 
 
 def embed_each(
-    model: CrysJepa,
-    crystals: Crystals,
-    *,
-    device: str = "cpu",
-    progress: Progress | None = None,
+    model: CrysJepa, crystals: Crystals, *, device: str = "cpu", progress: Progress | None = None
 ) -> tuple[Crystals, Floats, dict[str, str]]:
     """Crystals that could be embedded, their embeddings (B, D), and ``{id: reason}`` for the others.
 

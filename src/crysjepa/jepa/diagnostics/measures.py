@@ -18,12 +18,7 @@ from numpy.typing import NDArray
 from crysjepa.core.crystals import Crystals
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.jepa.diagnostics.distances import Agreement, Spread, measure_agreement, measure_spread
-from crysjepa.jepa.diagnostics.equivalent_cells import (
-    TOLERANCE,
-    Dependence,
-    embed_each,
-    measure_dependence,
-)
+from crysjepa.jepa.diagnostics.equivalent_cells import TOLERANCE, Dependence, embed_each, measure_dependence
 from crysjepa.jepa.diagnostics.readouts import Readout, compare_readouts, hold_out_systems
 from crysjepa.runtime.progress import Progress, StageProgress
 
@@ -115,10 +110,7 @@ def diagnose_model(
     splits
         train, val or test for each crystal (None where unknown), if the data have a split.
 
-    Raises
-    ------
-    ValueError
-        If fewer than two crystals can be embedded.
+    Raises ValueError if fewer than two crystals can be embedded.
     """
 
     def stage(name: str) -> Progress | None:

@@ -1,0 +1,44 @@
+"""What a hull knows a composition by: its elements' atomic fractions."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pymatgen.core import Composition
+
+Fractions = tuple[tuple[str, float], ...]
+"""A composition as sorted (element, atomic fraction) pairs: equal for Li2O and Li4O2."""
+
+
+def fractions_of(composition: Composition) -> Fractions:
+    """What a hull knows a composition by."""
+    amounts = composition.get_el_amt_dict()
+    total = sum(amounts.values())
+    return tuple(sorted((e, round(n / total, 12)) for e, n in amounts.items() if n > 0))
+
+
+def read_composition(composition: Any) -> tuple[Fractions | None, str]:
+    """Of whatever pymatgen reads as a composition; None and the reason for anything else."""
+    from pymatgen.core import Composition, Element
+
+    try:
+        found = Composition(composition)
+    except Exception as error:  # noqa: BLE001 - pymatgen's formula parser; the reason is handed back
+        return None, f"{composition!r} is not a composition ({error})"
+    unknown = [e.symbol for e in found.elements if not Element.is_valid_symbol(e.symbol)]
+    if unknown:
+        why = f"{unknown[0]} is no element; upper and lower case count"
+        return None, f"{composition!r} is not a composition ({why})"
+    total = sum(found.get_el_amt_dict().values())
+    if not is_finite(total) or total <= 0:
+        return None, f"{composition!r} is not a composition (no atoms)"
+    return fractions_of(found), ""
+
+
+def is_finite(value: float | None) -> bool:
+    """Whether it is a number, and a finite one."""
+    return isinstance(value, int | float | np.number) and math.isfinite(value)

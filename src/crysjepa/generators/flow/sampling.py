@@ -1,0 +1,259 @@
+"""Crystals drawn from a flow: a template, elements for its orbits, then sites and lattice."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crysjepa.core.crystals import Crystals
+from crysjepa.core.validity import Formula, composition_reason
+from crysjepa.generators.base import Draws, Samples
+from crysjepa.generators.constraints import ConstraintError, Constraints
+from crysjepa.generators.flow.network import NUM_ELEMENTS
+from crysjepa.generators.flow.orbit_batches import OrbitBatch, PackedOrbits
+from crysjepa.generators.flow.paths import Flow, Start, arrange, compose, draw_noise
+from crysjepa.generators.flow.templates import Templates
+from crysjepa.nn.batches import sorted_batches
+from crysjepa.nn.geometry import MAX_IMAGES, num_images
+from crysjepa.runtime.progress import Progress
+
+STEPS = 64
+"""From noise to crystal."""
+TEMPERATURE = 0.5
+"""Of the choice of elements."""
+TRIES, TEMPLATES = 20, 4
+"""How often elements are chosen, at most, for a template, and how many templates are tried, before elements
+that are not wanted are taken all the same."""
+_BATCH, _GPU_BATCH = 64, 1024
+_SHARD, _GPU_SHARD = 256, 4096
+
+
+@dataclass(eq=False, repr=False)
+class FlowSampler:
+    """Draws a template, elements for its orbits, then sites and lattice.
+
+    Parameters
+    ----------
+    flow, templates
+        The network with its prior, and what crystals are built on.
+    element_shares
+        (119,) share of the training crystals that hold each element.
+    known
+        Keys of their formulas (:func:`formula_keys`).
+    steps, temperature
+        Of sampling.
+    fresh
+        Noise is drawn anew in each step (:func:`crysjepa.generators.flow.paths.arrange`).
+    novel
+        Choose elements again where a training crystal has the same formula, in the end on another template.
+    balanced
+        The same where no oxidation states make the composition neutral (the rule ``paper`` of
+        :func:`crysjepa.core.validity.composition_validity`).
+    constraints
+        What sampling tries to obey (:meth:`within`).
+    """
+
+    flow: Flow
+    templates: Templates
+    element_shares: NDArray[np.float64]
+    known: frozenset[int] = frozenset()
+    _: KW_ONLY
+    steps: int = STEPS
+    temperature: float = TEMPERATURE
+    fresh: bool = True
+    novel: bool = True
+    balanced: bool = True
+    constraints: Constraints = field(default_factory=lambda: Constraints(excluded=frozenset()))
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.flow.eval()
+        self.known = frozenset(self.known)
+
+    def _with(self, **changes: Any) -> Self:
+        """The same but for these attributes."""
+        made = copy.copy(self)
+        vars(made).update(changes)
+        return made
+
+    def within(self, constraints: Constraints) -> Self:
+        """The same generator, which draws no element and no cell that ``constraints`` forbid.
+
+        Elements are chosen again where one of a chemical system is lacking, :data:`TRIES` times on each of
+        :data:`TEMPLATES` templates. Raises ConstraintError if no template is small enough, or no element is
+        left that the model knows.
+        """
+        if not any(z <= NUM_ELEMENTS for z in constraints.allowed):
+            raise ConstraintError(
+                f"the flow knows the first {NUM_ELEMENTS} elements, none of which is allowed"
+            )
+        made = self._with(constraints=constraints)
+        made._template_shares()
+        return made
+
+    def _template_shares(self) -> NDArray[np.float64]:
+        wanted, templates = self.constraints, self.templates
+        fits = np.ones(len(templates), dtype=bool)
+        if wanted.max_sites is not None:
+            fits &= templates.num_sites <= wanted.max_sites
+        if wanted.system is not None:
+            fits &= templates.num_orbits >= len(wanted.system)
+        if not fits.any():
+            raise ConstraintError(f"no template of {len(templates)} has {'; '.join(wanted.describe())}")
+        shares = templates.weights * fits
+        return np.asarray(shares / shares.sum())
+
+    def sample(
+        self,
+        num: int,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        prefix: str = "gen",
+        progress: Progress | None = None,
+    ) -> Samples:
+        """Draw ``num`` crystals; ``draws`` counts the choices of elements that were made again.
+
+        Raises ConstraintError if no template obeys the constraints (:meth:`within`).
+        """
+        drawn: list[Crystals] = []
+        failures: dict[str, str] = {}
+        again: Counter[str] = Counter()
+        size = _SHARD if device == "cpu" else _GPU_SHARD
+        for shard, start in enumerate(range(0, num, size)):
+            ids = [f"{prefix}-{i}" for i in range(start, min(start + size, num))]
+            for part, bad, done in self._sample_shard(ids, (seed, shard), device, again):
+                drawn.append(part)
+                failures |= bad
+                if progress is not None:
+                    progress(start + done, num)
+        found = Crystals.concatenate(drawn)
+        order = [i for k in range(num) if (i := f"{prefix}-{k}") not in failures]
+        draws = Draws(num, num + again.total(), dict(again))
+        return Samples(found.select(order), failures, draws)
+
+    @torch.inference_mode()
+    def _sample_shard(
+        self, ids: Sequence[str], seed: tuple[int, int], device: str, again: Counter[str]
+    ) -> Iterator[tuple[Crystals, dict[str, str], int]]:
+        rng, shares = np.random.default_rng(seed), self._template_shares()
+        rows = rng.choice(len(self.templates), size=len(ids), p=shares)
+        noise = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+        flow = self.flow.to(device)
+        allowed = torch.zeros(NUM_ELEMENTS, dtype=torch.bool, device=device)
+        allowed[[z - 1 for z in self.constraints.allowed if z <= NUM_ELEMENTS]] = True
+        todo, done = list(ids), 0
+        for left in range(TEMPLATES - 1, -1, -1):
+            data = PackedOrbits([self.templates.settled(int(row)) for row in rows])
+            elsewhere: list[int] = []
+            for chosen in sorted_batches(data.num_atoms.numpy(), _BATCH if device == "cpu" else _GPU_BATCH):
+                batch = data.batch(chosen).to(device)
+                start = draw_noise(batch, noise)
+                numbers, good = self._compose(flow, batch, start, allowed, noise, again, last=not left)
+                if left and not good.all():  # on another template there is more to be found
+                    kept = good.cpu().numpy()
+                    elsewhere += chosen[~kept].tolist()
+                    chosen = chosen[kept]
+                    batch, numbers, start = batch.rows(good), numbers[good], start.rows(good)
+                if not len(chosen):
+                    continue
+                found, failures = self._arranged(
+                    flow, batch, numbers, start, noise, [todo[i] for i in chosen]
+                )
+                done += len(chosen)
+                yield found, failures, done
+            todo = [todo[i] for i in sorted(elsewhere)]
+            if not todo:
+                break
+            rows = rng.choice(len(self.templates), size=len(todo), p=shares)
+
+    def _arranged(
+        self,
+        flow: Flow,
+        batch: OrbitBatch,
+        numbers: Tensor,
+        start: Start,
+        noise: torch.Generator,
+        ids: Sequence[str],
+    ) -> tuple[Crystals, dict[str, str]]:
+        """Sites and lattices for elements (B, R): crystals, and why others have none."""
+        times = torch.linspace(1.0, 0.0, self.steps + 1, device=numbers.device)
+        end = arrange(flow, batch, numbers, start, times, noise if self.fresh else None)
+        strain = flow.centre(batch, numbers) + flow.spread * end.shape
+        host = batch.to("cpu")
+        lattices = host.lattices(strain.cpu().double()).numpy()
+        coords = host.sites(end.free_coords.cpu().double()).numpy()
+        by_site = torch.gather(numbers.cpu(), 1, host.owner).numpy()
+        images = num_images(lattices)
+        found, failures = [], {}
+        for i, id_ in enumerate(ids):
+            sites = slice(0, int(host.num_sites[i]))
+            x, cell = coords[i, sites], lattices[i]
+            if np.isfinite(x).all() and np.isfinite(cell).all() and images[i] <= MAX_IMAGES:
+                found.append(Crystals(by_site[i, sites], x % 1.0, cell[None], np.array([len(x)]), (id_,)))
+            else:
+                failures[id_] = "the generator went astray: no cell, or coordinates that are not finite"
+        return Crystals.concatenate(found), failures
+
+    def _compose(
+        self,
+        flow: Flow,
+        batch: OrbitBatch,
+        start: Start,
+        allowed: Tensor,
+        noise: torch.Generator,
+        again: Counter[str],
+        *,
+        last: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Elements (B, R) of a batch, and which are wanted (B,).
+
+        What is not is chosen again and counted; where ``last``, what comes in the end is taken as it is.
+        """
+        numbers = torch.zeros_like(batch.atomic_numbers)
+        todo = torch.arange(len(batch), device=numbers.device)
+        for left in range(TRIES - 1, -1, -1):
+            part = batch.rows(todo)
+            numbers[todo] = compose(flow, part, start.rows(todo), allowed, self.temperature, noise)
+            reasons = self._unwanted(numbers[todo].cpu().numpy(), part.multiplicity.cpu().numpy())
+            todo = todo[[r is not None for r in reasons]]
+            if not len(todo) or (last and not left):
+                break
+            again.update(r for r in reasons if r is not None)
+        good = torch.ones(len(batch), dtype=torch.bool, device=numbers.device)
+        good[todo] = False
+        return numbers, good
+
+    def _unwanted(self, numbers: NDArray[np.int64], multiplicities: NDArray[np.int64]) -> list[str | None]:
+        system, reasons = self.constraints.system, list[str | None]()
+        for elements, counts in zip(numbers, multiplicities, strict=True):
+            totals = {int(z): int(counts[elements == z].sum()) for z in set(elements[counts > 0].tolist())}
+            divisor = math.gcd(*totals.values())
+            formula = tuple(sorted((z, n // divisor) for z, n in totals.items()))
+            if system is not None and not system <= totals.keys():
+                reasons.append("other chemical system")
+            elif self.novel and formula_keys([formula])[0] in self.known:
+                reasons.append("formula of a training crystal")
+            elif self.balanced and composition_reason(formula) is not None:
+                reasons.append("composition not charge-balanced")
+            else:
+                reasons.append(None)
+        return reasons
+
+
+def formula_keys(formulas: Sequence[Formula]) -> list[int]:
+    """A number of 63 bits for each formula, the same everywhere and always."""
+    return [
+        int.from_bytes(hashlib.sha256(repr(formula).encode()).digest()[:8], "big") >> 1
+        for formula in formulas
+    ]
