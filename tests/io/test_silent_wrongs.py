@@ -204,6 +204,58 @@ def test_moments_in_a_cif_are_left_out_with_a_note(tmp_path):
         assert read_crystals(tmp_path / "a.cif").column("status") == ["ok"]
 
 
+ORTHORHOMBIC = "_symmetry_space_group_name_H-M 'P m m m'\n"
+MULTIPLE = "label type_symbol symmetry_multiplicity fract_x fract_y fract_z"
+
+
+@pytest.mark.parametrize("z", ["0.5", "0.494(12)", "0.488"])
+def test_a_site_near_a_mirror_is_on_it_where_its_multiplicity_says_so(tmp_path, z):
+    text = cif("Na1 Na 1 0 0 0", f"Cl1 Cl 1 0.5 0.5 {z}", head=ORTHORHOMBIC, columns=MULTIPLE)
+    (tmp_path / "a.cif").write_text(text)
+    if z == "0.5":
+        crystal = read_crystals(tmp_path / "a.cif").crystals()
+    else:
+        with pytest.warns(ReadNote, match="moved to it"):
+            crystal = read_crystals(tmp_path / "a.cif").crystals()
+    assert crystal.num_atoms.tolist() == [2]
+    np.testing.assert_allclose(crystal.frac_coords[1], 0.5, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "sites, number",
+    [
+        (("1 0 0 0", "2 0.5 0.5 0.3"), 3),
+        (("8 0 0 0", "4 0.5 0.5 0.3"), 3),  # SHELX writes the order of the site's symmetry
+        (("1 0 0 0", "? 0.5 0.5 0.3"), 3),
+    ],
+)
+def test_multiplicities_that_agree_with_the_symmetry(tmp_path, sites, number):
+    rows = [f"{name} {site}" for name, site in zip(("Na1 Na", "Cl1 Cl"), sites, strict=True)]
+    (tmp_path / "a.cif").write_text(cif(*rows, head=ORTHORHOMBIC, columns=MULTIPLE))
+    assert read_crystals(tmp_path / "a.cif").crystals().num_atoms.tolist() == [number]
+
+
+@pytest.mark.parametrize(
+    "head, site, reason",
+    [
+        (ORTHORHOMBIC, "1 0.5 0.5 0.3", "has the multiplicity 1, but 2 images under the symmetry"),
+        (ORTHORHOMBIC, "8 0.5 0.5 0.3", "has the multiplicity 8, but 2 images"),
+        ("_symmetry_space_group_name_H-M 'P 1'\n", "4 0.5 0.5 0.5", "multiplicity 4, but without symmetry 1"),
+    ],
+)
+def test_multiplicities_against_the_symmetry(tmp_path, head, site, reason):
+    rows = ("Na1 Na 1 0 0 0", f"Cl1 Cl {site}")
+    (tmp_path / "a.cif").write_text(cif(*rows, head=head, columns=MULTIPLE))
+    assert reason in only_reason(tmp_path / "a.cif")
+
+
+def test_sites_that_are_listed_with_their_images(tmp_path):
+    head = "loop_\n_symmetry_equiv_pos_as_xyz\nx,y,z\n-x,-y,-z\n"
+    rows = ("Na1 Na 0.124 0.217 0.338", "Na2 Na 0.876 0.782 0.663")
+    (tmp_path / "b.cif").write_text(cif(*rows, head=head).replace("5.64", "30"))
+    assert "two atoms 0.042 Å apart" in only_reason(tmp_path / "b.cif")
+
+
 def test_many_atoms_in_a_tiny_cell(tmp_path):
     places = np.random.default_rng(0).random((10_000, 3)).round(6)
     rows = [f"H{i} H {x} {y} {z}" for i, (x, y, z) in enumerate(places)]
