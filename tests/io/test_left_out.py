@@ -81,6 +81,12 @@ def test_text_in_json_is_text_and_an_id_is_a_text(tmp_path):
     assert told == "values that a table does not hold are left out: tags, charge of the sites, charge"
 
 
+def test_quoted_text_among_numbers_in_json_stays_text(tmp_path):
+    rows = [{"structure": SALT.as_dict(), "code": 12}, {"structure": SALT.as_dict(), "code": "007"}]
+    table, told = in_json(tmp_path / "a.json", rows)
+    assert table.column("code") == ["12", "007"] and not told
+
+
 def test_data_of_an_entry_become_columns(tmp_path):
     data = {"formation_energy_per_atom": -2.1, "e_above_hull": 0.01, "material_id": "mp-1", "oxide": {"a": 1}}
     entry = {"structure": SALT.as_dict(), "energy": -27.0, "composition": {"Na": 4, "Cl": 4}, "data": data}

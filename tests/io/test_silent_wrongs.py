@@ -283,6 +283,12 @@ def test_scores_of_more_kinds_than_elements(tmp_path):
         read_crystals(tmp_path / "a.pt")
 
 
+def test_angles_in_radians(tmp_path):
+    torch.save(tensors(angles=torch.full((1, 3), np.pi / 2)), tmp_path / "a.pt")
+    with pytest.raises(ReadError, match="they are in radians"):
+        read_crystals(tmp_path / "a.pt")
+
+
 def test_lattices_against_lengths_and_angles(tmp_path):
     torch.save(tensors(lattices=8 * torch.eye(3)[None]), tmp_path / "a.pt")
     assert only_reason(tmp_path / "a.pt").startswith("the lattice contradicts the lengths and angles")
