@@ -201,7 +201,8 @@ def test_which_columns_are_numbers(tmp_path):
     with pytest.warns(ReadNote) as notes:
         frame = read(tmp_path / "a.csv", csv_text(cif=[CIF] * 20, **columns)).frame
     assert {n: str(frame[n].dtype) for n in columns} == {
-        "mostly": "string", "plain": "Float64", "zeros": "string", "codes": "string", "half": "string", "missing": "Int64", "whole": "Int64", "energy": "Float64",
+        "mostly": "string", "plain": "Float64", "zeros": "string", "codes": "string",
+        "half": "string", "missing": "Int64", "whole": "Int64", "energy": "Float64",
         "flag": "boolean",
     }  # fmt: skip
     assert sorted(str(n.message).split(":")[0] for n in notes) == [
