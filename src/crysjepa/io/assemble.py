@@ -20,6 +20,7 @@ from crysjepa.runtime.notes import note
 STATE = ("status", "stage", "reason")
 _MANY = 5000
 """Crystals; fewer are looked at one by one."""
+_MOST_NAMED = 6
 _RESERVED = ("id", *STATE, *ARROW_SCHEMA.names[1:])
 
 
@@ -28,6 +29,10 @@ def assemble(entries: list[Entry], columns: pd.DataFrame | None = None) -> Candi
     names = [unicode_name(entry.name) for entry in entries]
     if strange := sum(name != entry.name for name, entry in zip(names, entries, strict=True)):
         note(f"{strange} names are not UTF-8: their bytes are written as \\xE9 and the like in the ids")
+    if lost := list(dict.fromkeys(name for entry in entries for name in entry.lost)):
+        more = f" and {len(lost) - _MOST_NAMED} more" if len(lost) > _MOST_NAMED else ""
+        shown = unicode_name(", ".join(lost[:_MOST_NAMED]))
+        note(f"values that a table does not hold are left out: {shown}{more}")
     ids = unique_names(names)
     sound = [i for i, e in enumerate(entries) if e.crystal is not None and len(e.crystal.atomic_numbers)]
     known = set(sound)

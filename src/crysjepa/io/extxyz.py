@@ -23,6 +23,7 @@ MAX_LINE = 4_000_000
 """Characters of the longest line that is looked at."""
 _PERIODIC = ("t", "true", "1", "yes", "y", ".true.")
 _NOT_PERIODIC = ("f", "false", "0", "no", "n", "none", ".false.")
+_CARRIED = ("numbers", "positions", "magmoms", "magmom", "initial_magmoms", "spacegroup", "unit_cell")
 _DEFAULT = "species:S:1:pos:R:3"
 
 
@@ -96,11 +97,8 @@ def _entry(name: str, lines: list[str]) -> Entry:
     atoms = None
     try:
         atoms = _parsed(lines)
-        extra = scalars(atoms)
-        name = _own_id(lines[1]) or name
-        return Entry(
-            name, crystal_of(atoms), extra={k: v for k, v in extra.items() if k not in _ids(lines[1])}
-        )
+        extra = {k: v for k, v in scalars(atoms).items() if k not in _ids(lines[1])}
+        return Entry(_own_id(lines[1]) or name, crystal_of(atoms), extra=extra, lost=left_out(atoms))
     except BaseException as error:  # noqa: BLE001 - a parser of free text raises anything; the reason is kept
         return Entry(
             _own_id(lines[1]) or name, None, reason_of(error), {} if atoms is None else scalars(atoms)
@@ -205,6 +203,16 @@ def scalars(atoms: Atoms) -> dict[str, Any]:
         for k, v in {**atoms.info, **results}.items()
         if isinstance(v, str | bool | int | float | np.generic)
     }
+
+
+def left_out(atoms: Atoms) -> tuple[str, ...]:
+    """Names of what ASE's atoms know beside the crystal, its moments and single values."""
+    results = {} if atoms.calc is None else atoms.calc.results
+    values = {**atoms.info, **results}
+    single = scalars(atoms)
+    told = [str(k) for k, v in values.items() if v is not None and k not in single]
+    sites = [k for k, v in atoms.arrays.items() if v.dtype.kind not in "iuf" or v.any()]
+    return tuple(k for k in dict.fromkeys((*told, *sites)) if k not in _CARRIED)
 
 
 def crystal_of(atoms: Atoms) -> RawCrystal:
