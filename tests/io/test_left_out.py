@@ -54,6 +54,12 @@ def test_files_of_no_known_kind_are_named_in_one_note(tmp_path, packed):
     assert told == "4 files of no known kind are left out: a.mcif, b.res, c.xml and 1 more"
 
 
+def test_a_csv_without_rows_says_so(tmp_path):
+    (tmp_path / "a.csv").write_text("material_id,cif\n")
+    table, told = read(tmp_path / "a.csv")
+    assert len(table) == 0 and told == "the CSV has no rows below its header"
+
+
 def test_a_second_list_of_structures_is_named(tmp_path):
     salt = SALT.as_dict()
     table, told = in_json(tmp_path / "two.json", {"structures": [salt], "entries": [{"structure": salt}]})

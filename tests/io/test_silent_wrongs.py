@@ -58,6 +58,29 @@ def test_a_poscar_with_velocities_and_selective_dynamics(tmp_path):
     assert read_crystals(tmp_path / "POSCAR").column("status") == ["ok"]
 
 
+def test_three_scales_and_fortran_exponents_in_a_poscar(tmp_path):
+    text = POSCAR.replace("\n1.0\n", "\n1.0 1.5D0 2\n").replace("4 0 0", "4.0D+00 0 0.5", 1)
+    (tmp_path / "POSCAR").write_text(text)
+    crystal = read_crystals(tmp_path / "POSCAR").crystals()
+    np.testing.assert_allclose(crystal.lattices[0], [[4, 0, 1], [0, 6, 0], [0, 0, 8]])
+    (tmp_path / "POSCAR").write_text(text.replace("Direct", "Cartesian"))
+    assert "three scales with Cartesian" in only_reason(tmp_path / "POSCAR")
+
+
+def test_fortran_exponents_and_brackets_in_a_frame(tmp_path):
+    header = 'Lattice="4.0D+00 0 0 -2 3.5 0 0 0 6" energy=-1.0D+01'
+    text = f"2\n{header}\nZn 0 0 0\nS 0 2.0D+00 3.0\n"
+    (tmp_path / "a.extxyz").write_text(text)
+    table = read_crystals(tmp_path / "a.extxyz")
+    assert table.column("status") == ["ok"] and table.column("energy") == [-10.0]
+    crystal = table.crystals()
+    np.testing.assert_allclose(crystal.lattices[0], [[4, 0, 0], [-2, 3.5, 0], [0, 0, 6]])
+    np.testing.assert_allclose((crystal.frac_coords @ crystal.lattices[0])[1], [0, 2, 3])
+    brackets = text.replace('"4.0D+00 0 0 -2 3.5 0 0 0 6"', "[[4,0,0],[-2,3.5,0],[0,0,6]]")
+    (tmp_path / "a.extxyz").write_text(brackets)
+    assert only_reason(tmp_path / "a.extxyz").startswith("the lattice is in brackets")
+
+
 # -- left-handed cells ---------------------------------------------------------------------------------
 
 
