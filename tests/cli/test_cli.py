@@ -546,7 +546,10 @@ def test_errors_are_one_line_that_helps(command, says, tmp_path, monkeypatch):
 def test_a_config_with_a_typo_is_refused(tmp_path):
     settings = tmp_path / "c.toml"
     settings.write_text("nmu = 3\n")
-    assert "nmu" in call("discover", "--config", settings, "--out", tmp_path / "x", status=1)
+    assert "nmu" in call("discover", "--config", settings, "--out", tmp_path / "x", status=2)
+    settings.write_text("[protocol]\nstable_below = nan\n")
+    told = call("discover", "--config", settings, "--out", tmp_path / "x", status=2)
+    assert "protocol.stable_below" in told and "not a finite number" in " ".join(told.split())
     settings.write_text("num = = 3\n")
     assert "TOML" in call("discover", "--config", settings, "--out", tmp_path / "x", status=2)
 

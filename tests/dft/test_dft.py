@@ -1,5 +1,6 @@
 """Out to VASP and back: the round trip, with outputs as a cluster would place them."""
 
+import gzip
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
 from vasp_outputs import finish
 
@@ -18,6 +20,7 @@ from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 from crysjepa.dft.vasp.corrections import vasp_references
 from crysjepa.dft.vasp.manifest import Manifest, structure_hash
+from crysjepa.dft.vasp.outputs import read_folder
 from crysjepa.energy.elemental_references import ScaleMismatch
 from crysjepa.energy.hull import Hull
 
@@ -170,6 +173,37 @@ def test_round_trip(files):
     metrics = json.loads((to / "collected" / "metrics.json").read_text())
     assert metrics["force_field"]["vsun"] == 1.0 and metrics["dft"]["vsun"] == 0.0
     assert metrics["dft"]["stable"] == pytest.approx(1 / 7) and metrics["num_exported"] == 7
+
+
+def test_results_in_the_folder_of_another_polymorph(tmp_path):
+    rock = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0] * 3, [0.5] * 3])
+    layered = Structure.from_spacegroup("P4/nmm", Lattice.tetragonal(5.6, 9.8), ["Na", "Cl"],
+                                        [[0, 0.5, 0.2], [0, 0.5, 0.7]]) * [1, 1, 2]  # fmt: skip
+    assert rock.composition == layered.composition
+    table = CandidateTable.from_crystals(Crystals.from_structures([rock, layered], ["rock", "layered"]))
+    table.write(tmp_path / "two.parquet")
+    call("dft", "export", tmp_path / "two.parquet", "--to", tmp_path / "dft", "--as", "folders")
+    names = Manifest.read(tmp_path / "dft").table.column("dft_folder")
+    one, other = (tmp_path / "dft" / "inputs" / name for name in names)
+    for folder, exported in ((one, rock), (other, layered)):
+        finish(folder, -3.0)
+        assert read_folder(folder, exported.composition, exported).state == "finished"
+    for folder, exported in ((one, layered), (other, rock)):
+        found = read_folder(folder, exported.composition, exported)
+        assert found.state == "wrong structure" and "relax_1: VASP began from a cell of" in found.reason
+
+
+def test_two_vasprun_in_one_folder(files):
+    call("dft", "export", files / "shortlist.parquet", "--to", files / "dft", "--as", "folders")
+    folder, salt = folders_of(files / "dft")["NaCl"], make_salts()[0]
+    composition = salt.compositions()[0]
+    finish(folder, -3.0)
+    packed = folder / "static" / "vasprun.xml.gz"
+    packed.write_bytes(gzip.compress((folder / "static" / "vasprun.xml").read_bytes()))
+    assert read_folder(folder, composition).state == "finished"
+    finish(folder, -3.5, compress=True)
+    found = read_folder(folder, composition)
+    assert found.state == "unreadable" and "vasprun.xml and vasprun.xml.gz hold different" in found.reason
 
 
 def test_what_is_far_below_the_hull_is_warned_of_and_replacing_is_told(files):

@@ -193,18 +193,20 @@ def test_one_bad_cell_is_null_and_said(tmp_path, cell):
 
 def test_which_columns_are_numbers(tmp_path):
     columns = {
-        "mostly": ["1.5"] * 18 + ["NA", "x"], "half": ["1"] * 10 + ["a"] * 10,
+        "mostly": ["1.5"] * 18 + ["NA", "x"], "plain": ["-1.50", "1e-05", ".5", "2.5E3"] * 4 + ["NA"] * 4,
+        "zeros": ["007"] + ["7"] * 19, "codes": ["12e3"] + ["12"] * 19, "half": ["1"] * 10 + ["a"] * 10,
         "missing": ["2"] * 10 + ["-"] * 10,
         "whole": ["3"] * 20, "energy": ["high"] * 20, "flag": ["True"] * 19 + ["NA"],
     }  # fmt: skip
     with pytest.warns(ReadNote) as notes:
         frame = read(tmp_path / "a.csv", csv_text(cif=[CIF] * 20, **columns)).frame
     assert {n: str(frame[n].dtype) for n in columns} == {
-        "mostly": "Float64", "half": "string", "missing": "Int64", "whole": "Int64", "energy": "Float64",
+        "mostly": "string", "plain": "Float64", "zeros": "string", "codes": "string",
+        "half": "string", "missing": "Int64", "whole": "Int64", "energy": "Float64",
         "flag": "boolean",
     }  # fmt: skip
     assert sorted(str(n.message).split(":")[0] for n in notes) == [
-        "column energy", "column missing", "column mostly"
+        "column energy", "column missing", "column plain"
     ]  # fmt: skip
 
 

@@ -7,6 +7,8 @@ import zipfile
 import numpy as np
 import pytest
 from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.trajectory import Trajectory
 from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
 
@@ -14,7 +16,7 @@ from crysjepa.cli.main import app
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
 from crysjepa.datasets import told_by
-from crysjepa.io import read_crystals
+from crysjepa.io import read_crystals, write_crystals
 from crysjepa.runtime.notes import ReadNote
 
 SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -52,6 +54,12 @@ def test_files_of_no_known_kind_are_named_in_one_note(tmp_path, packed):
     assert told == "4 files of no known kind are left out: a.mcif, b.res, c.xml and 1 more"
 
 
+def test_a_csv_without_rows_says_so(tmp_path):
+    (tmp_path / "a.csv").write_text("material_id,cif\n")
+    table, told = read(tmp_path / "a.csv")
+    assert len(table) == 0 and told == "the CSV has no rows below its header"
+
+
 def test_a_second_list_of_structures_is_named(tmp_path):
     salt = SALT.as_dict()
     table, told = in_json(tmp_path / "two.json", {"structures": [salt], "entries": [{"structure": salt}]})
@@ -81,6 +89,12 @@ def test_text_in_json_is_text_and_an_id_is_a_text(tmp_path):
     assert told == "values that a table does not hold are left out: tags, charge of the sites, charge"
 
 
+def test_quoted_text_among_numbers_in_json_stays_text(tmp_path):
+    rows = [{"structure": SALT.as_dict(), "code": 12}, {"structure": SALT.as_dict(), "code": "007"}]
+    table, told = in_json(tmp_path / "a.json", rows)
+    assert table.column("code") == ["12", "007"] and not told
+
+
 def test_data_of_an_entry_become_columns(tmp_path):
     data = {"formation_energy_per_atom": -2.1, "e_above_hull": 0.01, "material_id": "mp-1", "oxide": {"a": 1}}
     entry = {"structure": SALT.as_dict(), "energy": -27.0, "composition": {"Na": 4, "Cl": 4}, "data": data}
@@ -88,6 +102,44 @@ def test_data_of_an_entry_become_columns(tmp_path):
     assert table.ids == ["mp-1"] and table.column("energy") == [-27.0]
     assert table.column("formation_energy_per_atom") == [-2.1] and table.column("e_above_hull") == [0.01]
     assert told == "values that a table does not hold are left out: data.oxide"
+
+
+def test_vectors_of_frames_are_named_in_one_note(tmp_path):
+    more = 'stress="1 0 0 0 1 0 0 0 1" virial="9 0 0 0 9 0 0 0 9" weird="1 2 3"'
+    columns = "species:S:1:pos:R:3:forces:R:3:momenta:R:3:charge:R:1:magmoms:R:1"
+    frame = f'1\nLattice="5 0 0 0 5 0 0 0 5" Properties={columns} energy=-3.5 {more}\n'
+    (tmp_path / "a.extxyz").write_text(2 * (frame + "Fe 0 0 0 1 1 1 .1 .2 .3 1 2.2\n"))
+    table, told = read(tmp_path / "a.extxyz")
+    assert told.startswith("values that a table does not hold are left out: ") and told.count("left out") == 1
+    names = told.partition(": ")[2].split(", ")
+    assert set(names) == {"virial", "weird", "forces", "charges", "stress", "momenta"}
+    assert table.column("energy") == [-3.5, -3.5] and list(table.column("magmoms")[0]) == [2.2]
+
+
+def test_arrays_and_ids_of_a_trajectory(tmp_path):
+    atoms = bulk("Fe", cubic=True)
+    atoms.info["id"] = 3.0
+    atoms.calc = SinglePointCalculator(atoms, energy=-16.0, forces=np.ones((2, 3)))
+    with Trajectory(tmp_path / "a.traj", "w") as trajectory:
+        trajectory.write(atoms)
+    table, told = read(tmp_path / "a.traj")
+    assert table.ids == ["3"] and told == "values that a table does not hold are left out: forces"
+
+
+def test_a_crystal_whose_id_is_structure(tmp_path):
+    salt, cesium = SALT.as_dict(), CESIUM.as_dict()
+    table, told = in_json(tmp_path / "a.json", {"mp-1": salt, "structure": cesium, "entries": salt})
+    assert table.ids == ["mp-1", "structure", "entries"] and not told
+    record = {"structure": salt, "initial_structure": cesium, "id": "x"}
+    table, told = in_json(tmp_path / "b.json", record)
+    assert table.ids == ["x"] and "not from initial_structure" in told
+
+
+def test_ids_that_a_cif_writes_as_others_are_named(tmp_path):
+    crystals = Crystals.from_structures([SALT, CESIUM], ["mp-1", "a b/c"])
+    for name in ("a.cif", "a.zip", "folder"):
+        with pytest.warns(ReadNote, match="written as others: 'a b/c' as a_b_c"):
+            write_crystals(crystals, tmp_path / name)
 
 
 def test_objects_in_memory_keep_what_files_keep():

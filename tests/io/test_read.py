@@ -94,10 +94,13 @@ def test_unreadable_frames(tmp_path, text, reason):
 
 
 def test_overlapping_atoms_are_read_where_the_format_permits(tmp_path):
-    status, _ = only(tmp_path / "a.xyz", '2\nLattice="4 0 0 0 4 0 0 0 4"\nNa 0 0 0\nCl 0 0 0\n')
-    assert status == "ok"
-    poscar = "two\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa Cl\n1 1\nDirect\n0 0 0\n0 0 0\n"
-    assert only(tmp_path / "POSCAR", poscar)[0] == "ok"
+    """The verbs that judge crystals reject these; atoms on one spot are none."""
+    xyz = '2\nLattice="4 0 0 0 4 0 0 0 4"\nNa 0 0 0\nCl 0.05 0 0\n'
+    poscar = "two\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa Cl\n1 1\nDirect\n0 0 0\n0.0125 1 0\n"
+    for name, text in (("a.xyz", xyz), ("POSCAR", poscar)):
+        assert only(tmp_path / name, text)[0] == "ok"
+        status, reason = only(tmp_path / name, text.replace("0.05", "4.00").replace("0.0125", "1"))
+        assert status == "failed" and reason == "two atoms on one spot at (0.0, 0.0, 0.0)"
 
 
 @pytest.mark.parametrize("name", ["POSCAR", "CONTCAR", "relaxed.vasp", "POSCAR_17"])

@@ -58,6 +58,29 @@ def test_a_poscar_with_velocities_and_selective_dynamics(tmp_path):
     assert read_crystals(tmp_path / "POSCAR").column("status") == ["ok"]
 
 
+def test_three_scales_and_fortran_exponents_in_a_poscar(tmp_path):
+    text = POSCAR.replace("\n1.0\n", "\n1.0 1.5D0 2\n").replace("4 0 0", "4.0D+00 0 0.5", 1)
+    (tmp_path / "POSCAR").write_text(text)
+    crystal = read_crystals(tmp_path / "POSCAR").crystals()
+    np.testing.assert_allclose(crystal.lattices[0], [[4, 0, 1], [0, 6, 0], [0, 0, 8]])
+    (tmp_path / "POSCAR").write_text(text.replace("Direct", "Cartesian"))
+    assert "three scales with Cartesian" in only_reason(tmp_path / "POSCAR")
+
+
+def test_fortran_exponents_and_brackets_in_a_frame(tmp_path):
+    header = 'Lattice="4.0D+00 0 0 -2 3.5 0 0 0 6" energy=-1.0D+01'
+    text = f"2\n{header}\nZn 0 0 0\nS 0 2.0D+00 3.0\n"
+    (tmp_path / "a.extxyz").write_text(text)
+    table = read_crystals(tmp_path / "a.extxyz")
+    assert table.column("status") == ["ok"] and table.column("energy") == [-10.0]
+    crystal = table.crystals()
+    np.testing.assert_allclose(crystal.lattices[0], [[4, 0, 0], [-2, 3.5, 0], [0, 0, 6]])
+    np.testing.assert_allclose((crystal.frac_coords @ crystal.lattices[0])[1], [0, 2, 3])
+    brackets = text.replace('"4.0D+00 0 0 -2 3.5 0 0 0 6"', "[[4,0,0],[-2,3.5,0],[0,0,6]]")
+    (tmp_path / "a.extxyz").write_text(brackets)
+    assert only_reason(tmp_path / "a.extxyz").startswith("the lattice is in brackets")
+
+
 # -- left-handed cells ---------------------------------------------------------------------------------
 
 
@@ -204,6 +227,58 @@ def test_moments_in_a_cif_are_left_out_with_a_note(tmp_path):
         assert read_crystals(tmp_path / "a.cif").column("status") == ["ok"]
 
 
+ORTHORHOMBIC = "_symmetry_space_group_name_H-M 'P m m m'\n"
+MULTIPLE = "label type_symbol symmetry_multiplicity fract_x fract_y fract_z"
+
+
+@pytest.mark.parametrize("z", ["0.5", "0.494(12)", "0.488"])
+def test_a_site_near_a_mirror_is_on_it_where_its_multiplicity_says_so(tmp_path, z):
+    text = cif("Na1 Na 1 0 0 0", f"Cl1 Cl 1 0.5 0.5 {z}", head=ORTHORHOMBIC, columns=MULTIPLE)
+    (tmp_path / "a.cif").write_text(text)
+    if z == "0.5":
+        crystal = read_crystals(tmp_path / "a.cif").crystals()
+    else:
+        with pytest.warns(ReadNote, match="moved to it"):
+            crystal = read_crystals(tmp_path / "a.cif").crystals()
+    assert crystal.num_atoms.tolist() == [2]
+    np.testing.assert_allclose(crystal.frac_coords[1], 0.5, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "sites, number",
+    [
+        (("1 0 0 0", "2 0.5 0.5 0.3"), 3),
+        (("8 0 0 0", "4 0.5 0.5 0.3"), 3),  # SHELX writes the order of the site's symmetry
+        (("1 0 0 0", "? 0.5 0.5 0.3"), 3),
+    ],
+)
+def test_multiplicities_that_agree_with_the_symmetry(tmp_path, sites, number):
+    rows = [f"{name} {site}" for name, site in zip(("Na1 Na", "Cl1 Cl"), sites, strict=True)]
+    (tmp_path / "a.cif").write_text(cif(*rows, head=ORTHORHOMBIC, columns=MULTIPLE))
+    assert read_crystals(tmp_path / "a.cif").crystals().num_atoms.tolist() == [number]
+
+
+@pytest.mark.parametrize(
+    "head, site, reason",
+    [
+        (ORTHORHOMBIC, "1 0.5 0.5 0.3", "has the multiplicity 1, but 2 images under the symmetry"),
+        (ORTHORHOMBIC, "8 0.5 0.5 0.3", "has the multiplicity 8, but 2 images"),
+        ("_symmetry_space_group_name_H-M 'P 1'\n", "4 0.5 0.5 0.5", "multiplicity 4, but without symmetry 1"),
+    ],
+)
+def test_multiplicities_against_the_symmetry(tmp_path, head, site, reason):
+    rows = ("Na1 Na 1 0 0 0", f"Cl1 Cl {site}")
+    (tmp_path / "a.cif").write_text(cif(*rows, head=head, columns=MULTIPLE))
+    assert reason in only_reason(tmp_path / "a.cif")
+
+
+def test_sites_that_are_listed_with_their_images(tmp_path):
+    head = "loop_\n_symmetry_equiv_pos_as_xyz\nx,y,z\n-x,-y,-z\n"
+    rows = ("Na1 Na 0.124 0.217 0.338", "Na2 Na 0.876 0.782 0.663")
+    (tmp_path / "b.cif").write_text(cif(*rows, head=head).replace("5.64", "30"))
+    assert "two atoms 0.042 Å apart" in only_reason(tmp_path / "b.cif")
+
+
 def test_many_atoms_in_a_tiny_cell(tmp_path):
     places = np.random.default_rng(0).random((10_000, 3)).round(6)
     rows = [f"H{i} H {x} {y} {z}" for i, (x, y, z) in enumerate(places)]
@@ -228,6 +303,12 @@ def tensors(**more):
 def test_scores_of_more_kinds_than_elements(tmp_path):
     torch.save(tensors(atom_types=torch.eye(119)[[55, 17]]), tmp_path / "a.pt")
     with pytest.raises(ReadError, match="scores of 119 kinds"):
+        read_crystals(tmp_path / "a.pt")
+
+
+def test_angles_in_radians(tmp_path):
+    torch.save(tensors(angles=torch.full((1, 3), np.pi / 2)), tmp_path / "a.pt")
+    with pytest.raises(ReadError, match="they are in radians"):
         read_crystals(tmp_path / "a.pt")
 
 

@@ -53,6 +53,7 @@ def batches(draw):
     return Crystals(numbers, coords, cells, counts, tuple(ids))
 
 
+@pytest.mark.filterwarnings("ignore:ids that are no names")
 @pytest.mark.parametrize("name", EVERY + PACKED)
 @settings(max_examples=15, deadline=None)
 @given(crystals=batches(), value=st.floats(allow_nan=False, allow_infinity=False) | st.none())

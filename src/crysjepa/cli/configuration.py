@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -26,20 +27,33 @@ def read_settings(
 ) -> Settings:
     """Defaults, then the TOML file, then what was said on the command line (None: nothing was said).
 
-    Raises ValueError, naming each setting, where the file is not TOML or a value is not allowed.
+    Raises UsageError, naming each setting, where the file is not TOML or a value is not allowed.
     """
     values = base.model_dump() if base is not None else {}
     if config is not None:
         try:
-            values = merged(values, tomllib.loads(config.read_text(encoding="utf-8")))
+            given = tomllib.loads(config.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{config} is not valid TOML: {error}") from error
+            raise UsageError(f"{config} is not valid TOML: {error}") from error
+        if name := _not_finite(given):
+            raise UsageError(f"settings: {name} in {config} is not a finite number")
+        values = merged(values, given)
     values = merged(values, {k: v for k, v in changes.items() if v is not None})
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise ValueError(f"settings: {'; '.join(lines)}") from error
+        raise UsageError(f"settings: {'; '.join(lines)}") from error
+
+
+def _not_finite(values: dict[str, Any]) -> str:
+    """The name of the first NaN or infinity in settings, tables within tables too; nothing for none."""
+    for key, value in values.items():
+        if isinstance(value, dict) and (inner := _not_finite(value)):
+            return f"{key}.{inner}"
+        if isinstance(value, float) and not math.isfinite(value):
+            return key
+    return ""
 
 
 def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from crysjepa.core.moments import checked
 from crysjepa.io.cif.blocks import MAX_CRYSTAL_BYTES, MAX_SITES, ReadError, brief
 from crysjepa.io.entry import Entry, own_name, reason_of
-from crysjepa.io.extxyz import crystal_of, scalars
+from crysjepa.io.extxyz import crystal_of, left_out, scalars
 from crysjepa.io.parquet_files import elements
 
 _MAX_FRAMES = 50_000_000
@@ -82,6 +82,13 @@ def _frame(handle: IO[bytes], offset: int, size: int) -> dict[str, Any]:
         else:
             found[key] = value
     calculated = found.get("calculator")
+    stored_with = [*data.items(), *(calculated.items() if isinstance(calculated, Mapping) else ())]
+    carried = ("numbers.", "positions.", "cell.", "pbc.", "magmoms.")
+    found["lost"] = tuple(
+        key.rstrip(".")
+        for key, value in stored_with
+        if isinstance(value, Mapping) and "ndarray" in value and key not in carried
+    )
     if isinstance(calculated, Mapping) and isinstance(stored := calculated.get("magmoms."), Mapping):
         found["calculated_magmoms"] = _array(handle, stored["ndarray"], little, size)
     return found
@@ -107,7 +114,7 @@ def _traj_entry(name: str, frame: dict[str, Any]) -> Entry:
     info = frame.get("info") if isinstance(frame.get("info"), Mapping) else {}
     calculator = frame.get("calculator") if isinstance(frame.get("calculator"), Mapping) else {}
     info = dict(info or {}) | {k: v for k, v in (calculator or {}).items() if k == "energy"}
-    return _of_arrays(
+    entry = _of_arrays(
         own_name(info) or name,
         frame["numbers"],
         frame["positions"],
@@ -116,6 +123,7 @@ def _traj_entry(name: str, frame: dict[str, Any]) -> Entry:
         info,
         frame.get("calculated_magmoms", frame.get("magmoms")),
     )
+    return entry._replace(lost=(*entry.lost, *frame.get("lost", ())))
 
 
 def _of_arrays(
@@ -128,7 +136,7 @@ def _of_arrays(
     extra = {k: v for k, v in scalars(atoms).items() if k not in ("id", "material_id")}
     try:
         crystal = crystal_of(atoms)._replace(magmoms=checked(magmoms, len(atoms)))
-        return Entry(name, crystal, extra=extra)
+        return Entry(name, crystal, extra=extra, lost=left_out(atoms))
     except ReadError as error:
         return Entry(name, None, str(error), extra)
 

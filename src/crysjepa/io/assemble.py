@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import ARROW_SCHEMA, MAX_COORDINATE, MAX_LENGTH, MAX_SITES, Crystals
 from crysjepa.core.moments import COLUMN
-from crysjepa.io.cif.blocks import RawCrystal
+from crysjepa.io.cif.blocks import RawCrystal, ReadError
+from crysjepa.io.cif.sites import SAME_SPOT, check_apart
 from crysjepa.io.columns import inferred
 from crysjepa.io.entry import Entry, unicode_name
 from crysjepa.runtime.notes import note
 
 STATE = ("status", "stage", "reason")
+_MANY = 5000
+"""Crystals; fewer are looked at one by one."""
+_MOST_NAMED = 6
 _RESERVED = ("id", *STATE, *ARROW_SCHEMA.names[1:])
 
 
@@ -25,12 +29,17 @@ def assemble(entries: list[Entry], columns: pd.DataFrame | None = None) -> Candi
     names = [unicode_name(entry.name) for entry in entries]
     if strange := sum(name != entry.name for name, entry in zip(names, entries, strict=True)):
         note(f"{strange} names are not UTF-8: their bytes are written as \\xE9 and the like in the ids")
+    if lost := list(dict.fromkeys(name for entry in entries for name in entry.lost)):
+        more = f" and {len(lost) - _MOST_NAMED} more" if len(lost) > _MOST_NAMED else ""
+        shown = unicode_name(", ".join(lost[:_MOST_NAMED]))
+        note(f"values that a table does not hold are left out: {shown}{more}")
     ids = unique_names(names)
     sound = [i for i, e in enumerate(entries) if e.crystal is not None and len(e.crystal.atomic_numbers)]
     known = set(sound)
     reasons = {i: unicode_name(e.reason) or "no atom sites" for i, e in enumerate(entries) if i not in known}
     crystals = joined([(ids[i], c) for i in sound if (c := entries[i].crystal) is not None])
     problems = problems_of(crystals)
+    problems |= _coincident(crystals, problems)
     reasons |= {sound[i]: reason for i, reason in problems.items()}
     kept = np.array([i for i in range(len(crystals)) if i not in problems], dtype=np.int64)
     good = crystals[kept] if problems else crystals
@@ -101,6 +110,26 @@ def problems_of(crystals: Crystals) -> dict[int, str]:
     for bad, reason in checks:
         for i in np.flatnonzero(bad):
             found.setdefault(int(i), reason(int(i)))
+    return found
+
+
+def _coincident(crystals: Crystals, problems: Mapping[int, str]) -> dict[int, str]:
+    """Where two atoms of a crystal without ``problems`` stand on one spot, by position.
+
+    Overlap beyond that is for the verbs that judge crystals to find.
+    """
+    apart = np.zeros(len(crystals), dtype=np.bool_)
+    if len(crystals) > _MANY:
+        from crysjepa.core.min_distance import surely_valid  # its compiler takes seconds to load
+
+        apart = surely_valid(crystals, SAME_SPOT, 0.0)
+    found = {}
+    for i in np.flatnonzero(~apart):
+        if int(i) not in problems:
+            try:
+                check_apart(crystals[int(i)].frac_coords, crystals.lattices[i])
+            except ReadError as error:
+                found[int(i)] = str(error)
     return found
 
 

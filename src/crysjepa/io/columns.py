@@ -18,18 +18,18 @@ NUMBERS = (
     "energy", "corrected_energy_per_atom", "relaxed_energy_per_atom", "band_gap", "e_hull", "ehull",
 )  # fmt: skip
 """Names of columns that hold numbers, whatever single cells hold."""
-_MOST = 0.9
-"""Any other column is one of numbers if this share of its cells is, missing ones aside."""
 _MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "none", "null", "nil", "-", "--", "---", "?", "."}
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+
+_ORDINARY = re.compile(r"[-+]?(?!0\d)(\d+(e[-+]\d+)?|(\d+\.\d*|\.\d+)(e[-+]?\d+)?)", re.ASCII | re.IGNORECASE)
 
 
 def inferred(rows: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> pd.DataFrame:
     """Nullable columns of numbers, truth or text; empty text and NaN are null.
 
-    A column is one of numbers if its name is in :data:`NUMBERS` or nine in ten of its cells are numbers,
-    cells such as ``NA`` and ``-`` aside; not if one has leading zeros or JSON has them in quotes.
-    A cell there that is no finite number is null, and a note says so.
+    A column is one of numbers if its name is in :data:`NUMBERS`, or if all its cells are numbers in ordinary
+    spelling (not 007, nor 12e3, nor what JSON has in quotes), cells such as ``NA`` and ``-`` aside. A cell
+    there that is no finite number is null, and a note says so.
     """
     names = dict.fromkeys(name for row in rows for name in row)
     return pd.DataFrame({name: column_of(str(name), [row.get(name) for row in rows], ids) for name in names})
@@ -52,20 +52,18 @@ def column_of(name: str, values: Sequence[Any], ids: Sequence[str]) -> Any:
         )
     numbers = [None if v is None else _number(v) for v in plain]
     found = sum(n is not None for n in numbers)
-    if not known and _is_text(given):
-        numbers, found = [], 0
-    if known or (found and found >= _MOST * len(given)):
+    if known or (found and all(_is_plain_number(v) for v in given)):
         _tell(name, plain, numbers, ids)
         whole = all(isinstance(n, int) for n in numbers if n is not None)
         return pd.array(numbers, dtype="Int64" if whole and not known else "Float64")
     return pd.array([None if v is None else unicode_name(str(v)) for v in plain], dtype="string")
 
 
-def _is_text(given: Sequence[Any]) -> bool:
-    """Whether numbers are codes: 00123 loses its zeros, and what JSON has in quotes is text."""
-    quoted = sum(isinstance(v, Quoted) and _number(v) is not None for v in given)
-    zeros = any(isinstance(v, str) and re.fullmatch(r"[-+]?0[0-9]+", v.strip()) for v in given)
-    return zeros or quoted > (1 - _MOST) * len(given)
+def _is_plain_number(value: Any) -> bool:
+    """Whether a cell is a number as programs write it; 00123 and 12e3 are codes, and so is JSON's "7"."""
+    if isinstance(value, str):
+        return not isinstance(value, Quoted) and bool(_ORDINARY.fullmatch(value.strip()))
+    return _number(value) is not None or isinstance(value, float)
 
 
 def _tell(name: str, values: Sequence[Any], numbers: Sequence[Any], ids: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 from crysjepa.io.cells import MAX_CELL, choose_column, crystal_in
 from crysjepa.io.cif.blocks import ReadError, brief
 from crysjepa.io.entry import ID_COLUMNS, Entry, attempt
+from crysjepa.runtime.notes import note
 from crysjepa.runtime.progress import Progress
 
 _LOOKED_AT = 50
@@ -61,6 +62,8 @@ def _entries(
     read: Iterator[Row | str], header: list[str], stem: str, progress: Progress | None, column: str | None
 ) -> list[Entry]:
     first = list(islice(read, _LOOKED_AT))
+    if not first:
+        note("the CSV has no rows below its header")
     looked = [row for row in first if isinstance(row, dict)]
     where, others = choose_column(header, looked, column)
     key = next((n for own in ID_COLUMNS for n in header if n.lower() == own and n != where), None)

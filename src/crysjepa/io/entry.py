@@ -21,12 +21,16 @@ class Quoted(str):
 
 
 class Entry(NamedTuple):
-    """One crystal as its source has it, or the ``reason`` for none; and the source's other values."""
+    """One crystal as its source has it, or the ``reason`` for none; and the source's other values.
+
+    ``lost`` names those that a table does not hold.
+    """
 
     name: str
     crystal: RawCrystal | None
     reason: str = ""
     extra: Mapping[str, Any] = {}
+    lost: tuple[str, ...] = ()
 
 
 def attempt(name: str, read: Callable[[], RawCrystal], extra: Mapping[str, Any] | None = None) -> Entry:

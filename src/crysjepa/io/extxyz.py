@@ -23,6 +23,8 @@ MAX_LINE = 4_000_000
 """Characters of the longest line that is looked at."""
 _PERIODIC = ("t", "true", "1", "yes", "y", ".true.")
 _NOT_PERIODIC = ("f", "false", "0", "no", "n", "none", ".false.")
+_CARRIED = ("numbers", "positions", "magmoms", "magmom", "initial_magmoms", "spacegroup", "unit_cell")
+_FORTRAN = re.compile(r"^([-+]?(?:\d+\.?\d*|\.\d+))[dD]([-+]?\d+)$", re.ASCII)
 _DEFAULT = "species:S:1:pos:R:3"
 
 
@@ -96,11 +98,8 @@ def _entry(name: str, lines: list[str]) -> Entry:
     atoms = None
     try:
         atoms = _parsed(lines)
-        extra = scalars(atoms)
-        name = _own_id(lines[1]) or name
-        return Entry(
-            name, crystal_of(atoms), extra={k: v for k, v in extra.items() if k not in _ids(lines[1])}
-        )
+        extra = {k: v for k, v in scalars(atoms).items() if k not in _ids(lines[1])}
+        return Entry(_own_id(lines[1]) or name, crystal_of(atoms), extra=extra, lost=left_out(atoms))
     except BaseException as error:  # noqa: BLE001 - a parser of free text raises anything; the reason is kept
         return Entry(
             _own_id(lines[1]) or name, None, reason_of(error), {} if atoms is None else scalars(atoms)
@@ -130,10 +129,14 @@ def _parsed(lines: list[str]) -> Atoms:
     if place.stop - place.start != 3:
         raise ReadError("no positions: extended XYZ has them in pos:R:3 of its properties")
     rows = [line.split() for line in lines[2:]]
+    for row in rows:
+        for span in numeric:
+            row[span] = [_FORTRAN.sub(r"\1e\2", word) for word in row[span]]
     if short := next((row for row in rows if len(row) < width), None):
         raise ReadError(f"unparsable frame: {width} values an atom are declared, a line has {len(short)}")
     if any(len(line) > MAX_LINE for line in lines):
         raise ReadError(f"a line has more than {MAX_LINE} characters")
+    lines = [lines[0], _plain_header(lines[1]), *lines[2:]]
     _check_header(lines[1])
     cell = re.search(r"""lattice\s*=\s*["']([^"']*)""", lines[1], re.IGNORECASE)
     words = [
@@ -161,6 +164,21 @@ def _parsed(lines: list[str]) -> Atoms:
     if both and named != atoms.numbers.tolist():
         raise ReadError("species and Z name other elements")
     return atoms
+
+
+def _plain_header(comment: str) -> str:
+    """The same header, Fortran's exponents (``1.0D-3``) in its lattice and its bare values in C's spelling.
+
+    Raises ReadError for a lattice in brackets, of which programs do not agree what are rows.
+    """
+    if re.search(r"(^|\s)lattice\s*=\s*[\"']?\s*[\[{(]", comment, re.IGNORECASE):
+        raise ReadError("the lattice is in brackets: write its nine numbers in quotes, vector by vector")
+
+    def plain(found: re.Match[str]) -> str:
+        return " ".join(_FORTRAN.sub(r"\1e\2", word) for word in found[0].split(" "))
+
+    comment = re.sub(r"(?<=\blattice=\")[^\"]*", plain, comment, flags=re.IGNORECASE)
+    return re.sub(r"(?<==)[-+]?\d*\.\d*[dD][-+]?\d+(?=\s|$)", plain, comment)
 
 
 def _check_header(comment: str) -> None:
@@ -205,6 +223,16 @@ def scalars(atoms: Atoms) -> dict[str, Any]:
         for k, v in {**atoms.info, **results}.items()
         if isinstance(v, str | bool | int | float | np.generic)
     }
+
+
+def left_out(atoms: Atoms) -> tuple[str, ...]:
+    """Names of what ASE's atoms know beside the crystal, its moments and single values."""
+    results = {} if atoms.calc is None else atoms.calc.results
+    values = {**atoms.info, **results}
+    single = scalars(atoms)
+    told = [str(k) for k, v in values.items() if v is not None and k not in single]
+    sites = [k for k, v in atoms.arrays.items() if v.dtype.kind not in "iuf" or v.any()]
+    return tuple(k for k in dict.fromkeys((*told, *sites)) if k not in _CARRIED)
 
 
 def crystal_of(atoms: Atoms) -> RawCrystal:

@@ -26,7 +26,6 @@ _BLANK = re.compile(r"[ \t\r\n\ufeff]*")
 _LISTS = ("structures", "entries", "data", "crystals", "materials")
 """Keys under which a list of crystals stands, where an object holds little else."""
 _LOOKED_AT = 50
-_MOST_NAMED = 6
 _SCALAR = (str, bool, int, float)
 
 Item = tuple[str, Any]
@@ -147,7 +146,7 @@ def _of_object(text: _Text) -> list[Item]:
     """The crystals of an object, in whichever form they are there."""
     members = list(text.members())
     data = dict(members)
-    if structure_in(data) is not None:
+    if structure_in(data) is not None and not _is_by_id(data):
         _tell_others(data, () if is_structure(data) else ("structure",))
         return [("", data)]
     for key in _LISTS:
@@ -160,6 +159,17 @@ def _of_object(text: _Text) -> list[Item]:
         names = [str(name) for name in data["columns"]]
         return [("", dict(zip(names, row, strict=False))) for row in data["data"]]
     return _by_column(data) or members
+
+
+def _is_by_id(data: Mapping[str, Any]) -> bool:
+    """Whether one of many ids is ``structure``; a record has its structures under names of columns."""
+    others = [k for k in data if k != "structure"]
+    return (
+        not is_structure(data)
+        and bool(others)
+        and all(structure_in(data[k]) is not None for k in others)
+        and not any(k.lower() in COLUMNS or k.lower().endswith("structure") for k in others)
+    )
 
 
 def _tell_others(data: Mapping[str, Any], taken: tuple[str, ...]) -> None:
@@ -208,24 +218,19 @@ def _entries(items: Iterable[Item], stem: str, progress: Progress | None, column
         fault = next((v for _, v in first if isinstance(v, ReadError)), None)
         raise fault or ReadError("no structures in the JSON")
     entries: list[Entry] = []
-    lost: dict[str, None] = {}
     for key, value in chain(first, items):
-        entries.append(_entry(key or f"{stem}-{len(entries)}", value, where, others, lost))
+        entries.append(_entry(key or f"{stem}-{len(entries)}", value, where, others))
         if progress and len(entries) % 100 == 0:
             progress(len(entries), 0)
-    if lost:
-        more = f" and {len(lost) - _MOST_NAMED} more" if len(lost) > _MOST_NAMED else ""
-        note(f"values that a table does not hold are left out: {', '.join(list(lost)[:_MOST_NAMED])}{more}")
     if len(entries) == 1 and entries[0].name == f"{stem}-0":
         return [entries[0]._replace(name=stem)]
     return entries
 
 
-def _entry(name: str, value: Any, where: str, others: list[str], lost: dict[str, None]) -> Entry:
-    """``lost`` gets the names of what is left out."""
+def _entry(name: str, value: Any, where: str, others: list[str]) -> Entry:
     if isinstance(value, ReadError):
         return Entry(name, None, str(value))
-    cell, values = value, dict[str, Any]()
+    cell, values, lost = value, dict[str, Any](), list[str]()
     if isinstance(value, Mapping):
         if is_structure(value):
             values = value["properties"] if isinstance(value.get("properties"), Mapping) else {}
@@ -238,7 +243,7 @@ def _entry(name: str, value: Any, where: str, others: list[str], lost: dict[str,
                 if "energy" in value:  # an entry has its composition twice
                     values.pop("composition", None)
                 numbers = {k: v for k, v in inner.items() if isinstance(v, _SCALAR)}
-                lost.update(dict.fromkeys(f"data.{k}" for k, v in inner.items() if k not in numbers and v))
+                lost = [f"data.{k}" for k, v in inner.items() if k not in numbers and v]
                 values = {k: v for k, v in numbers.items() if k not in (*ID_COLUMNS, *others)} | values
             inner_id = own_name(inner) if isinstance(inner, Mapping) else ""
             if own := str(value.get("entry_id") or inner_id):
@@ -247,10 +252,10 @@ def _entry(name: str, value: Any, where: str, others: list[str], lost: dict[str,
     told = {str(k): v for k, v in values.items() if k not in ID_COLUMNS and not str(k).startswith("@")}
     extra = {k: Quoted(v) if isinstance(v, str) else v for k, v in told.items() if isinstance(v, _SCALAR)}
     found = attempt(name, lambda: crystal_in(cell), extra)
-    if found.crystal is not None:
-        lost.update(dict.fromkeys(k for k, v in told.items() if v and k not in extra))
-        lost.update(dict.fromkeys(_of_structure(cell)))
-    return found
+    if found.crystal is None:
+        return found
+    lost += [k for k, v in told.items() if v and k not in extra]
+    return found._replace(lost=(*lost, *_of_structure(cell)))
 
 
 def _of_structure(cell: Any) -> list[str]:

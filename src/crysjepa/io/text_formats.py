@@ -6,6 +6,7 @@ import re
 import warnings
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crysjepa.io.cif.blocks import MAX_SITES, RawCrystal, ReadError, brief, read_block, split_blocks
 from crysjepa.io.entry import Entry, attempt, check_numbers
@@ -53,6 +54,7 @@ def poscar(text: str) -> RawCrystal:
             raise ReadError(f"unparsable POSCAR: a number of sites is {line.strip()[:40]!r}")
         if sum(map(int, counts)) > MAX_SITES:
             raise ReadError(f"{sum(map(int, counts))} sites (limit {MAX_SITES})")
+    text = _plain_numbers(text)
     words = [word for line in text.splitlines()[1:] for word in line.split()[:3]]
     check_numbers(word for word in words if re.match(r"[-+.\d]", word))
     with warnings.catch_warnings():
@@ -72,18 +74,45 @@ def poscar(text: str) -> RawCrystal:
     return RawCrystal(numbers, np.array(structure.frac_coords), np.array(structure.lattice.matrix))
 
 
-def _with_factor(text: str) -> str:
-    """The same POSCAR, a volume (a negative scale) as the factor that it means.
+def _plain_numbers(text: str) -> str:
+    """The same POSCAR, Fortran's exponents (``1.0D-3``) below its comment in C's spelling."""
+    comment, newline, rest = text.partition("\n")
+    return (
+        comment
+        + newline
+        + re.sub(r"(?<![^\s])([-+]?(?:\d+\.?\d*|\.\d+))[dD]([-+]?\d+)(?!\S)", r"\1e\2", rest)
+    )
 
-    pymatgen multiplies Cartesian coordinates by the negative number itself.
+
+def _with_factor(text: str) -> str:
+    """The same POSCAR, a volume (a negative scale), or three scales, as the one factor and the vectors that
+    they mean.
+
+    pymatgen multiplies Cartesian coordinates by the negative number itself, and knows no three.
     """
     lines = text.split("\n")
+    if len(lines) > 5 and len(scales := lines[1].split()) == 3 and all(map(_is_number, scales)):
+        return _with_three_factors(lines, np.array(scales, dtype=float))
     if len(lines) < 5 or not (scale := float(lines[1])) < 0:
         return text
     volume = abs(np.linalg.det(np.array([line.split() for line in lines[2:5]], dtype=float)))
     if not volume > 0:
         raise ReadError("singular cell (volume 0)")
     return "\n".join([lines[0], repr(float(np.cbrt(-scale / volume))), *lines[2:]])
+
+
+def _with_three_factors(lines: list[str], scales: NDArray[np.float64]) -> str:
+    """VASP multiplies x, y and z of the lattice vectors, and of Cartesian coordinates, by one each."""
+    if not (scales > 0).all():
+        raise ReadError("one of three scales is not positive")
+    modes = [i for i in range(5, min(len(lines), 20)) if lines[i].strip()[:1].lower() in ("c", "k", "d")]
+    first = next((i for i in range(5, len(lines)) if lines[i].split() and lines[i].split()[0].isdigit()), 0)
+    mode = next((i for i in modes if i > first), None)
+    if mode is not None and lines[mode].strip()[0] in "cCkK":
+        raise ReadError("three scales with Cartesian coordinates are not read: write direct ones")
+    vectors = np.array([line.split()[:3] for line in lines[2:5]], dtype=float) * scales
+    rows = [" ".join(map(repr, row)) for row in vectors.tolist()]
+    return "\n".join([lines[0], "1.0", *rows, *lines[5:]])
 
 
 def _check_extent(text: str, sites: int) -> None:

@@ -19,6 +19,8 @@ from crysjepa.io.structures import cell_of
 
 _LARGEST = 1_000_000
 """Numbers in a tensor that need not be in the file: a view of one number, say."""
+_RADIANS = 3.2
+"""No crystal has angles as small as this in degrees; none has larger ones in radians."""
 _KEYS = ("frac_coords", "num_atoms", "atom_types", "lengths", "angles", "lattices")
 _TORCH_ADVICE = (
     "Save only the tensors, with the program that wrote it: torch.save({k: d[k] for k in ('frac_coords', "
@@ -140,6 +142,8 @@ def _torch_entries(arrays: dict[str, NDArray[np.float64]], stem: str) -> list[En
     if "lattices" in arrays:
         cells = shaped(arrays["lattices"], runs, batch, 3, 3)
     parameters = [shaped(arrays[k], runs, batch, 3) for k in ("lengths", "angles") if both]
+    if both and parameters[1].size and np.nanmax(parameters[1], initial=0.0) < _RADIANS:
+        raise ReadError("all angles are below 3.2: they are in radians, and are to be in degrees")
 
     def crystal(run: int, i: int, span: slice) -> RawCrystal:
         x = coords[run, span]

@@ -25,7 +25,7 @@ from crysjepa.core.crystals import ARROW_SCHEMA, Crystals
 from crysjepa.io.assemble import STATE, problems_of
 from crysjepa.io.kinds import output
 from crysjepa.runtime.files import replacing
-from crysjepa.runtime.notes import ReadError
+from crysjepa.runtime.notes import ReadError, note
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -88,6 +88,8 @@ def write_crystals(
     if problems and not len(chosen):
         reasons = Written(0, problems).reasons()
         raise ReadError(f"none of {len(problems)} crystals can be written: {'; '.join(reasons[:3])}")
+    if kind.name in ("cif", "zip", "folder"):
+        _tell_renamed(chosen.ids)
     columns, left_out = _columns(table, chosen.ids, kind.name)
     if kind.name == "folder":
         written, more = write_cif(chosen, path, symmetric=False)
@@ -104,6 +106,15 @@ def write_crystals(
                 text.flush()
                 text.detach()
     return Written(len(chosen), problems, left_out)
+
+
+def _tell_renamed(ids: Sequence[str]) -> None:
+    """A note of the ids that a name of a file, or of a block in a CIF, cannot be."""
+    changed = [(id_, name) for id_, name in zip(ids, file_names(list(ids)), strict=True) if id_ != name]
+    if changed:
+        shown = ", ".join(f"{id_[:40]!r} as {name[:40]}" for id_, name in changed[:3])
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        note(f"ids that are no names in a CIF or of a file are written as others: {shown}{more}")
 
 
 def _columns(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 from xml.etree.ElementTree import iterparse
 
 import numpy as np
 from monty.io import zopen
+from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Composition, Structure
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 from pymatgen.io.vasp.outputs import Vasprun
 
-from crysjepa.dft.outcome import WHOLE, Outcome, Step, outcome, short
+from crysjepa.dft.outcome import WHOLE, Outcome, State, Step, outcome, short
 from crysjepa.dft.vasp.convergence import convergence
 from crysjepa.dft.vasp.manifest import STAGES
 from crysjepa.dft.vasp.settings import differences, divisions
@@ -31,10 +33,54 @@ def read_folder(folder: Path, composition: Composition, exported: Structure | No
     """
     started = [s for s in STAGES if _started(folder / s)]
     if not started and _started(folder):
-        return outcome({WHOLE: read_step(folder, exported)}, composition)
+        alien = _begun_elsewhere(folder, exported)
+        return alien or outcome({WHOLE: read_step(folder, exported)}, composition)
+    if started[:1] == [STAGES[0]] and (alien := _begun_elsewhere(folder / STAGES[0], exported)):
+        return alien
     # The static calculation, and the relaxation that it stands on; earlier ones decide nothing.
     needed = started[-2:] if started[-1:] == [STAGES[-1]] else started[-1:]
     return outcome({s: read_step(folder / s, exported) for s in needed}, composition)
+
+
+def _begun_elsewhere(folder: Path, exported: Structure | None) -> Outcome | None:
+    """The outcome of a calculation that began from another structure of the exported composition."""
+    path = _file(folder, "vasprun.xml")
+    if path is None or exported is None:
+        return None
+    try:
+        with zopen(path, mode="rb") as file:
+            begun = _initial_structure(file)
+    except Exception:  # noqa: BLE001 - what is wrong with the file is said where all of it is read
+        return None
+    if begun is None or begun.composition != exported.composition:
+        return None
+    if StructureMatcher(primitive_cell=False, scale=False).fit(begun, exported):
+        return None
+    return Outcome(
+        State.WRONG_STRUCTURE,
+        f"{folder.name}: VASP began from {_shape(begun)}, exported was {_shape(exported)}: results of "
+        "another structure of this composition?",
+    )
+
+
+def _initial_structure(file: Any) -> Structure | None:
+    """What VASP says first that its positions are; None where the file ends before."""
+    symbols: list[str] = []
+    for _, element in iterparse(file):
+        if element.tag == "array" and element.get("name") == "atoms":
+            symbols = [(row[0].text or "").strip() for row in element.iter("rc")]
+        if element.tag == "structure" and element.get("name") == "initialpos":
+            rows = {
+                array.get("name"): [[float(x) for x in (v.text or "").split()] for v in array.iter("v")]
+                for array in element.iter("varray")
+            }
+            return Structure(rows["basis"], symbols, rows["positions"])
+    return None
+
+
+def _shape(structure: Structure) -> str:
+    lengths = " × ".join(f"{x:.2f}" for x in structure.lattice.abc)
+    return f"a cell of {lengths} Å ({structure.volume:.1f} Å³)"
 
 
 def read_step(folder: Path, exported: Structure | None = None) -> Step:
@@ -43,6 +89,8 @@ def read_step(folder: Path, exported: Structure | None = None) -> Step:
     if path is None:
         return Step(trouble=f"OUTCAR, but no vasprun.xml; {_ending(folder)}")
     try:
+        if other := _contradicting(folder, path):
+            return Step(trouble=f"{path.name} and {other} hold different results: remove the one that is old")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it is not converged is said in another way
             run = Vasprun(path, parse_dos=False, parse_eigen=False, parse_potcar_file=False)
@@ -81,6 +129,18 @@ def _valences(path: Path) -> dict[str, float] | None:
 
 def _started(folder: Path) -> bool:
     return any(_file(folder, name) is not None for name in ("vasprun.xml", "OUTCAR"))
+
+
+def _contradicting(folder: Path, path: Path) -> str | None:
+    """The name of another vasprun.xml of the folder, packed in another way, with other content."""
+    others = [p for e in _ENDINGS if (p := folder / f"vasprun.xml{e}").is_file() and p != path]
+    if not others:
+        return None
+    contents = []
+    for one in (path, *others):
+        with zopen(one, mode="rb") as file:
+            contents.append(file.read())
+    return next((p.name for p, text in zip(others, contents[1:], strict=True) if text != contents[0]), None)
 
 
 def _file(folder: Path, name: str) -> Path | None:

@@ -45,6 +45,7 @@ __all__ = [
 
 MIN_LENGTH = 1e-3
 """Å. Cells with shorter sides are not read."""
+_MULTIPLICITY = ("_atom_site_site_symmetry_multiplicity", "_atom_site_symmetry_multiplicity")
 _TOO_CLOSE = 0.6
 """Å. No two atoms of a crystal are closer than this; tells the sensible reading of an ambiguous file."""
 
@@ -64,6 +65,8 @@ class _Rows(NamedTuple):
     readings: list[tuple[int, ...]]
     """Atomic numbers that each row may mean."""
     coords: NDArray[np.float64]
+    multiplicities: NDArray[np.float64]
+    """NaN where a row states none."""
 
 
 def read_only_block(text: str) -> RawCrystal:
@@ -103,13 +106,26 @@ def read_block(block: Content) -> RawCrystal:
 def _crystal(
     rows: _Rows, group: Group, lattice: NDArray[np.float64], declared: Declared | None
 ) -> RawCrystal:
-    origin, frac = expand(rows.coords, group, lattice)
+    origin, frac = expand(rows.coords, group, lattice, rows.multiplicities)
     weights = np.bincount(origin, minlength=len(rows.labels))
     # without symmetry all atoms are listed: one formula unit where there are Z is not the crystal
     least = 2 if group.is_trivial and declared and declared.units else 1
     elements = elements_of(rows.readings, rows.labels, weights.tolist(), declared, least)
     numbers = np.array(elements, dtype=np.int64)
+    if group.is_trivial and not (declared and declared.fits(composition(elements, weights.tolist())) == 2):
+        _check_listed(numbers, rows.multiplicities)
     return RawCrystal(numbers[origin], frac, lattice)
+
+
+def _check_listed(numbers: NDArray[np.int64], multiplicities: NDArray[np.float64]) -> None:
+    """Raise where sites without symmetry say that there are more of them than are listed."""
+    for kind in {(z, m) for z, m in zip(numbers.tolist(), multiplicities.tolist(), strict=True) if m > 1}:
+        listed = int(((numbers == kind[0]) & (multiplicities == kind[1])).sum())
+        if listed % kind[1]:
+            raise ReadError(
+                f"sites of {gemmi.Element(kind[0]).name} have the multiplicity {kind[1]:g}, "
+                f"but without symmetry {listed} are listed"
+            )
 
 
 def _without_doubt(
@@ -176,7 +192,16 @@ def _rows(items: Items) -> _Rows:
         label_readings(label) if is_null(symbol) or symbol == label else (atomic_number(symbol),)
         for symbol, label in zip(types or ["?"] * len(labels), labels, strict=True)
     ]
-    return _Rows(labels, readings, coords)
+    return _Rows(labels, readings, coords, _multiplicities(items, len(labels)))
+
+
+def _multiplicities(items: Items, sites: int) -> NDArray[np.float64]:
+    """What each site says of its multiplicity; NaN for nothing, zero, and text such as ``4a``."""
+    for tag in _MULTIPLICITY:
+        if len(texts := items.values.get(tag, [])) == sites:
+            found = np.array([gemmi.cif.as_number(text) for text in texts])
+            return np.where(found == 0, np.nan, found)
+    return np.full(sites, np.nan)
 
 
 def _check_order(items: Items) -> None:
@@ -255,7 +280,7 @@ def _hints(items: Items) -> tuple[str, ...]:
     """What speaks of symmetry without saying where."""
     systems = items.known("_space_group_crystal_system", "_symmetry_cell_setting")
     types = items.known("_space_group_name_schoenflies", "_symmetry_space_group_name_schoenflies")
-    multiplicities = items.known("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")
+    multiplicities = items.known(*_MULTIPLICITY)
     letters = items.known(
         "_atom_site_wyckoff_symbol", "_atom_site_wyckoff_label", "_atom_site_wyckoff_letter"
     )

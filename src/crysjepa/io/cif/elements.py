@@ -15,6 +15,11 @@ from crysjepa.io.cif.text import Items, ReadError, shown
 
 _NO_ATOMS = ("va", "vac", "wat", "du", "dum", "lp", "bq", "ct", "cg", "cnt", "t")
 """Labels of vacancies, molecules, dummies, lone pairs and centroids; and T, a tetrahedral site."""
+_WORDS = (
+    "site", "oct", "tet", "trig", "cub", "sq", "pl", "ap", "apical", "eq", "ax", "bas", "basal", "br",
+    "bridge", "term", "int", "inter", "vac",
+)  # fmt: skip
+"""What labels say of a site behind its element."""
 _HEAVIEST_IN_CAPITALS = 101
 _LONGEST_FORMULA = 1000
 _MAX_READINGS = 256
@@ -55,6 +60,9 @@ def _as_letters(pair: str) -> list[int]:
 def label_readings(label: str) -> tuple[int, ...]:
     """Atomic numbers that a site label such as ``Fe1A`` may mean, the likelier first.
 
+    A label with a word in it, such as ``Osite1`` or ``Asite``, never tells for sure: with one element alone,
+    zero stands for another.
+
     Raises
     ------
     ReadError
@@ -65,12 +73,21 @@ def label_readings(label: str) -> tuple[int, ...]:
     found = []
     if letters.lower() not in _NO_ATOMS and not re.search(r"[/,&]|\d\.\d*[A-Z]|^H[23]O", label):
         spellings = [letters[:2].capitalize()]
-        if len(letters) <= 2 or letters[1].isupper():
+        if len(letters) <= 2 or letters[1].isupper() or _is_word(letters):
             spellings.append(letters[:1].upper())
         found = [z for s in dict.fromkeys(spellings) if s != "T" and (z := _numbers().get(s))]
+        if len(found) == 1 and _is_word(letters):
+            found.append(0)
     if not found:
         raise ReadError(f"{shown(label)} is not an element")
     return tuple(found)
+
+
+def _is_word(letters: str) -> bool:
+    """Whether a word stands behind the element, and may begin a letter earlier; not in Feoct."""
+    if len(letters) < 3 or not letters[0].isupper() or not letters[1:].islower():
+        return False
+    return letters[1:] in _WORDS or (len(letters) > 3 and letters[2:] not in _WORDS)
 
 
 class Declared(NamedTuple):
@@ -175,6 +192,11 @@ def _check_capitals(
     certain = {z for p, z in zip(prefixes, first, strict=True) if p not in choices}
     proper = any(len(p) > 1 and p[1].islower() for p in prefixes)
     for prefix, readings in choices.items():
+        if _is_word(prefix):
+            raise ReadError(
+                f"the label {prefix[:20]!r} has a word in it and may not mean "
+                f"{gemmi.Element(readings[0]).name}: give _atom_site_type_symbol or the formula"
+            )
         if not (prefix[:2].isupper() or (len(prefix) > 1 and prefix[1].isupper())):
             continue
         others = certain & set(_as_letters(prefix[:2]))
