@@ -64,7 +64,7 @@ def rounds(
         reference=str(reference), hull=str(hull), generator=str(model), protocol=preset("strict")
     )
     means, last = Means.of(config, out, "cpu", _tell), len(plan.num)
-    learnt = [_named(path.stem, datasets.load(str(path))) for path in also]
+    learnt = [_named(f"beside-{n}", datasets.load(str(path))) for n, path in enumerate(also)]
     files = {"model": model, "jepa": means.jepa_path} | {p.name: p for p in (reference, hull, *known)}
     files |= {f"beside {n}": path for n, path in enumerate(also)}
     run = Run(out, asdict(plan), {name: file_hash(path) for name, path in files.items()})

@@ -88,7 +88,7 @@ def test_every_stage(run, data, tiny, tmp_path):
     assert once.origin["finetuned_from"] == load_checkpoint(tiny.generator).origin
     assert twice.origin["finetuned_from"]["steps"] == once.origin["steps"] == 2
     learnt = CandidateTable.read(rounds / "round-2" / "finetuning_set.parquet").ids
-    assert len(learnt) == 7 + num + again and learnt[0] == "mpts52-NaCl"
+    assert len(learnt) == 7 + num + again and learnt[0] == "beside-0-NaCl"
     stamps = {p: p.stat().st_mtime_ns for p in rounds.rglob("*.parquet")}
     run("rounds", *options)
     assert stamps == {p: p.stat().st_mtime_ns for p in rounds.rglob("*.parquet")}, "nothing is made again"
