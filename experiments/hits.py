@@ -26,8 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import pyarrow.parquet as pq
 from figures import draw_hits
-from steps import keep_best, keep_ok
+from steps import best
 
 from crysjepa import __version__, api
 from crysjepa.core.candidates import CandidateTable
@@ -62,21 +63,25 @@ class Way:
 def find(way: Way, num: int, data: Path, folder: Path, cores: int) -> Path:
     """All that comes before the verdicts, into ``folder``; the path of what is to be relaxed and judged."""
     known, hull = data / "mp20_bt.parquet", data / "mp20_hull.parquet"
-    drawn = folder / "drawn.parquet"
+    generated = folder / "generated.parquet"
     options = GeneratorOptions(parents=known)
-    api.generate(num * way.more, drawn, generator=way.source, options=options, seed=SEED, processes=cores)
-    chosen = drawn
+    more = num * way.more
+    api.generate(more, generated, generator=way.source, options=options, seed=SEED, processes=cores)
+    chosen = generated
     if way.more > 1:
         as_drawn, fit = folder / "as-drawn", folder / "fit.parquet"
         ranked, chosen = folder / "ranked.parquet", folder / "chosen.parquet"
         unrelaxed = Protocol(relax=False)
-        api.evaluate(drawn, as_drawn, reference=known, protocol=unrelaxed, processes=cores)
-        keep_ok(as_drawn, fit)
+        api.evaluate(generated, as_drawn, reference=known, protocol=unrelaxed, processes=cores)
+        judged = CandidateTable.read(as_drawn / "crystals.parquet")
+        CandidateTable.from_crystals(judged.crystals(judged.ok_ids)).write(fit)
         api.screen(fit, known, ranked, by="jepa-relaxed", hull=hull)
-        keep_best(fit, ranked, num, chosen)
+        rows = pq.read_table(ranked, columns=["id", "rank"]).to_pylist()
+        ranks = {r["id"]: r["rank"] for r in rows}
+        best(CandidateTable.read(fit).with_column("screen_rank", ranks, "Int64"), num).write(chosen)
     if way.by_hand:
         chosen = folder / "relaxed.parquet"
-        relax_by_hand(drawn, chosen, cores)
+        relax_by_hand(generated, chosen, cores)
     return chosen
 
 

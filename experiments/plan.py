@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -10,6 +10,7 @@ from crysjepa.evaluation.protocol import Protocol, preset
 from crysjepa.nn.training import TrainSettings
 
 Source = Literal["base", "substitution"]
+SOURCES: tuple[Source, ...] = get_args(Source)
 NO_FORMULA_TWICE = "no formula twice"
 
 
@@ -28,16 +29,14 @@ class Arm(BaseModel):
     label: str = Field(description="the ranker, and in what the arm differs from the plan")
     choice: str = Field(description="of that what matters to the choice of the first round")
 
-    def slug(self, round_: int) -> str:
-        """Folder of what a round chooses: arms that have taken the same path so far share it."""
-        of = f"{self.pool}" if self.source == "base" else f"{self.pool}-{self.source}"
-        first = f"{self.ranker}-{self.select}-of-{of}"
-        return first if round_ == 0 else f"{first}-{self.steps}-steps-round-{round_ + 1}"
-
     @property
-    def refined_slug(self) -> str:
-        """Folder of the generator that comes of it."""
-        return f"{self.slug(0)}-{self.steps}-steps-{self.rounds}-rounds"
+    def chosen(self) -> str:
+        """Folder of what a round chooses, within the round's."""
+        return f"{self.ranker}-{self.select}-of-{self.pool}"
+
+    def folder(self, round_: int) -> str:
+        """Folder of a round: arms that have taken the same path so far share it."""
+        return "/".join([self.source, *[f"{self.chosen}/{self.steps}-steps"] * round_])
 
 
 class Plan(BaseModel):
@@ -48,6 +47,7 @@ class Plan(BaseModel):
     base_steps: int | None = Field(
         None, description="train a flow for so many steps; by default the shipped one"
     )
+    generator: str | None = Field(None, description="checkpoint of the base, if it is another")
     source: Source = Field("base", description="who draws the first round")
     pool: int = Field(4000, description="crystals that are drawn and ranked")
     select: int = Field(300, description="of them chosen by each ranker")

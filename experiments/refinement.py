@@ -6,10 +6,11 @@ The shape of the paper's Tables 1 and 2. Many crystals are drawn; those that are
 ranked by each ranker, without relaxing any; the best are relaxed and judged (what the choice is worth), the
 base generator is fine-tuned on them, and what it then draws is judged under the same protocol, where a
 match with a crystal that it was fine-tuned on is not novel. A choice at random of the same size is the
-control. FOLDER holds mp20_bt.parquet, mp20_hull.parquet and peers/diffcsp_mp20_first2000.parquet. Every
-step's file stays in --out: a run that was killed goes on from there; another configuration needs another
-folder, but arms may be added to a plan. At the end stand refinement.json, refinement.md, refinement.svg and,
-where arms differ in k or 𝒩 alone, sweep.svg.
+control. FOLDER holds mp20_bt.parquet, mp20_hull.parquet and peers/diffcsp_mp20_first2000.parquet. An arm's
+rounds are those of ``crysjepa discover``, with another choice, and --out is a run directory: a run that was
+killed goes on from there; another configuration needs another folder, but arms may be added to a plan. At
+the end stand refinement.json, refinement.md, refinement.svg and, where arms differ in k or 𝒩 alone,
+sweep.svg.
 """
 
 from __future__ import annotations
@@ -19,287 +20,258 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from figures import draw_refinement, draw_sweep, sweep_lines
-from plan import NO_FORMULA_TWICE, Arm, Plan
-from steps import keep_best, keep_lessons, keep_ok
+from figures import draw_sweep, sweep_lines
+from plan import NO_FORMULA_TWICE, SOURCES, Arm, Plan
+from steps import best
 from tables import page
 
-from crysjepa import __version__, api, datasets
+from crysjepa import api, datasets
 from crysjepa.core.candidates import CandidateTable
+from crysjepa.discovery.config import DiscoverConfig
+from crysjepa.discovery.loop import prepare
+from crysjepa.discovery.means import Means
+from crysjepa.energy.support import HullSupport
+from crysjepa.evaluation.evaluator import Judge
+from crysjepa.evaluation.rates import crystal_metrics
+from crysjepa.evaluation.reference import Known
+from crysjepa.evaluation.result_files import seal
+from crysjepa.generators.base import Generator, Sampler, load_generator
 from crysjepa.generators.constraints import Constraints
-from crysjepa.generators.registry import GeneratorOptions
 from crysjepa.nn.training import TrainSettings
+from crysjepa.ranking.registry import ranker_info
+from crysjepa.report.rate_bars import draw_rates
 from crysjepa.report.rate_names import RATE_LETTERS
-from crysjepa.runtime.files import (
-    file_hash,
-    read_json,
-    write_json,
-    write_text,
-)
-from crysjepa.runtime.progress import StageProgress
+from crysjepa.runtime.errors import RunError
+from crysjepa.runtime.files import file_hash, read_json, write_json, write_text
+from crysjepa.runtime.run_directory import Run
 from crysjepa.runtime.threads import default_processes
-from crysjepa.weights import shipped
+from crysjepa.stages.evaluate import Evaluate
+from crysjepa.stages.finetune import Finetune
+from crysjepa.stages.generate import Generate
+from crysjepa.stages.keep import Keep
+from crysjepa.stages.relax import Relax
+from crysjepa.stages.round import Round, one_round
+from crysjepa.stages.score import Score
+from crysjepa.stages.stage import Runner, Stage
 
 
 class Experiment:
-    """The steps; each writes one file, and is skipped where that is there."""
+    """The rounds of every arm in one run directory; what arms have in common is one folder of it."""
 
     def __init__(self, plan: Plan, data: Path, out: Path, device: str) -> None:
         self.plan, self.out, self.device = plan, out, device
-        self.known, self.hull = data / "mp20_bt.parquet", data / "mp20_hull.parquet"
+        known, hull = data / "mp20_bt.parquet", data / "mp20_hull.parquet"
         self.peer = data / "peers" / "diffcsp_mp20_first2000.parquet"
-        self.processes = default_processes(device)
-        saved = out / "plan.json"
-        own = {
-            # arms are free to come and go: their files are named by what they are
-            "plan": plan.model_dump(mode="json", exclude={"arms"}),
-            "data": {p.name: file_hash(p) for p in (self.known, self.hull, self.peer) if p.exists()},
-            "weights": {name: file_hash(shipped(name)) for name in ("generator", "jepa")},
-            "crysjepa": __version__,
-        }
-        if saved.exists() and read_json(saved) != own:
-            sys.exit(f"{out} holds another experiment: name another folder")
-        write_json(saved, own)
-        self.times_path = out / "seconds.json"
-        self.seconds: dict[str, float] = read_json(self.times_path) if self.times_path.exists() else {}
-
-    def step(self, name: str, path: Path, work: Callable[[], Any]) -> Path:
-        """Do what has not been done, and keep its seconds."""
-        if not path.exists():
-            say(name)
-            started = time.perf_counter()
-            work()
-            self.seconds[name] = time.perf_counter() - started
-            write_json(self.times_path, self.seconds)
-        return path
-
-    # -- steps -----------------------------------------------------------------------------
-
-    def base(self) -> Path | None:
-        """The generator that is refined; None for the shipped one."""
-        if self.plan.base_steps is None:
-            return None
-        settings = TrainSettings(
-            steps=self.plan.base_steps, batch_size=128, learning_rate=2e-3, warmup=300, checkpoint_every=250
-        )
-        path = self.out / "base.safetensors"
-        return self.step(
-            "train base",
-            path,
-            lambda: api.train(self.known, path, settings=settings, seed=self.plan.seed, device=self.device),
-        )
-
-    def drawn(
-        self, name: str, path: Path, num: int, generator: Path | str | None, seed: int, distinct: bool = False
-    ) -> Path:
-        """Crystals of a generator."""
-        return self.step(
-            f"draw {name}",
-            path,
-            lambda: api.generate(
-                num,
-                path,
-                generator=generator,
-                options=GeneratorOptions(parents=self.known),
-                constraints=Constraints(distinct=distinct),
-                seed=seed,
-                device=self.device,
-                processes=self.processes,
-            ),
-        )
-
-    def judged(
-        self, name: str, source: Path, out: Path, *, finetuned_on: Path | None = None, relax: bool = True
-    ) -> Path:
-        """A folder of ``crysjepa evaluate``."""
-        # to know the valid, unique and novel takes no prototypes, which take minutes
-        changes = {"relax": True} if relax else {"relax": False, "prototypes": False}
-        protocol = self.plan.judging.model_copy(update=changes)
-        self.step(
-            f"judge {name}",
-            out / "metrics.json",
-            lambda: api.evaluate(
-                source, out, reference=self.known, hull=self.hull if relax else None, protocol=protocol,
-                finetuned_on=finetuned_on, device=self.device, processes=self.processes,
-                progress=teller(name),
-            ),
+        config = DiscoverConfig(
+            reference=str(known), hull=str(hull), protocol=plan.judging, seed=plan.seed,
+            generator=plan.generator if plan.base_steps is None else str(out / "base.safetensors"),
         )  # fmt: skip
-        return out
-
-    def candidates(self, arm: Arm, round_: int) -> Path:
-        """The valid, unique and novel of what is drawn for a round, as they were drawn."""
-        if round_ == 0:  # one for all arms
-            name, lessons, num = f"pool by {arm.source}", None, self.plan.pool
-            folder = self.out / "pools" / arm.source
-            source = self.base() if arm.source == "base" else arm.source
-        else:
-            folder, name, num = self.folder(arm, round_), f"pool of {arm.slug(round_)}", arm.pool
-            lessons, source = self.lessons(arm, round_ - 1), self.refined(arm, round_)
-        seed = self.plan.seed + 1 + 10 * round_
-        pool = self.drawn(name, folder / "pool.parquet", num, source, seed)
-        out = self.judged(name, pool, folder / "judged-pool", finetuned_on=lessons, relax=False)
-        path = folder / "candidates.parquet"
-        return self.step(f"keep V.U.N. of {name}", path, lambda: keep_ok(out, path))
-
-    def chosen(self, arm: Arm, round_: int) -> Path:
-        """The best by the arm's ranker, relaxed and judged: a folder of ``crysjepa evaluate``."""
-        candidates, folder = self.candidates(arm, round_), self.folder(arm, round_)
-        name = f"{arm.ranker}, {candidates.parent.name}"
-        ranked = candidates.with_name(f"ranked-{arm.ranker}.parquet")
-        self.step(
-            f"rank by {name}",
-            ranked,
-            lambda: api.screen(
-                candidates,
-                self.known,
-                ranked,
-                by=arm.ranker,
-                hull=self.hull,
-                seed=self.plan.seed,
-                device=self.device,
-            ),
-        )
-        path = folder / "chosen.parquet"
-        among = candidates.with_name("pool.parquet")
-        self.step(
-            f"choose {arm.slug(round_)}",
-            path,
-            lambda: keep_best(candidates, ranked, arm.select, path, among=among, num_drawn=arm.pool),
-        )
-        lessons = self.lessons(arm, round_ - 1) if round_ else None
-        return self.judged(f"chosen {arm.slug(round_)}", path, folder / "judged", finetuned_on=lessons)
-
-    def lessons(self, arm: Arm, round_: int) -> Path:
-        """Relaxed crystals to learn from, of this round and of those before."""
-        out, path = self.chosen(arm, round_), self.folder(arm, round_) / "lessons.parquet"
-        before = self.lessons(arm, round_ - 1) if round_ else None
-        learn, prefix = self.plan.learn_from, f"round-{round_ + 1}-" if round_ else ""
-        return self.step(
-            f"lessons {arm.slug(round_)}",
-            path,
-            lambda: keep_lessons(out, path, learn_from=learn, before=before, prefix=prefix),
-        )
-
-    def refined(self, arm: Arm, rounds: int) -> Path | None:
-        """The generator after so many rounds: that of the round before, fine-tuned on all lessons so far."""
-        if rounds == 0:
-            return self.base()
-        lessons, before = self.lessons(arm, rounds - 1), self.refined(arm, rounds - 1)
-        slug = arm.model_copy(update={"rounds": rounds}).refined_slug
-        path = self.out / "refined" / slug / "generator.safetensors"
-        settings = self.plan.finetune.model_copy(update={"steps": arm.steps})
-        return self.step(
-            f"fine-tune {slug}",
-            path,
-            lambda: api.finetune(
-                lessons, path, generator=before, settings=settings, seed=self.plan.seed + rounds - 1,
-                device=self.device,
-            ),
-        )  # fmt: skip
-
-    def folder(self, arm: Arm, round_: int) -> Path:
-        """Where a round's files are."""
-        path = self.out / "chosen" / arm.slug(round_)
-        path.mkdir(parents=True, exist_ok=True)
-        return path
-
-    # -- all of it -------------------------------------------------------------------------
+        self.means = Means.of(config, out, device, tell)
+        self.rows: list[dict[str, Any]] = []
+        files = [p for p in (known, hull, self.peer, self.means.jepa_path) if p.exists()]
+        files += [] if plan.base_steps else [self.means.generator_path]
+        # arms are free to come and go: their folders are named by what they are
+        own = plan.model_dump(mode="json", exclude={"arms"})
+        self.directory = Run(out, own, {p.name: file_hash(p) for p in files})
 
     def run(self) -> dict[str, Any]:
         """Every row of the tables."""
-        plan, rows = self.plan, []
+        plan = self.plan
+        self.prepare()
         for distinct in sorted({False, *(arm.distinct for arm in plan.arms)}):
             name = f"base, {NO_FORMULA_TWICE}" if distinct else "base"
-            rows.append(row(name, self.sample_judged(name, self.base(), self.out / "base", 2, distinct)))
+            self.row(name, "base", self.sample(self.base, plan.seed + 2, distinct))
         if plan.peers and self.peer.exists():
-            path = self.out / "DiffCSP.parquet"
-            self.step("read DiffCSP", path, lambda: first(self.peer, plan.peers, path))
-            rows.append(row("DiffCSP", self.judged("DiffCSP", path, self.out / "judged-DiffCSP")))
-        listed = set()
+            read = Keep(output="generated.parquet", pick=lambda _: first(self.peer, plan.peers))
+            self.row("DiffCSP", "DiffCSP", Round(generate=read, judge=self.judging("judged", None)))
         for arm in plan.arms:
-            for round_ in range(arm.rounds):
-                out = self.chosen(arm, round_)
-                if out not in listed:
-                    listed.add(out)
-                    learning = arm.label.removesuffix(f", {NO_FORMULA_TWICE}")  # which is of what is judged
-                    name = f"{learning}, round {round_ + 1}" if round_ else arm.choice
-                    rows.append(row(f"chosen by {name}", out, arm=arm.model_dump()))
-                    self.write(rows)
-            rows.append(row(f"refined by {arm.label}", self.refined_judged(arm), arm=arm.model_dump()))
-            self.write(rows)
-        return self.write(rows)
+            self.arm(arm)
+        return self.write()
 
-    def refined_judged(self, arm: Arm) -> Path:
-        """What the arm's generator draws, judged."""
-        generator, folder = self.refined(arm, arm.rounds), self.out / "refined" / arm.refined_slug
-        lessons = self.lessons(arm, arm.rounds - 1)
-        return self.sample_judged(f"refined by {arm.label}", generator, folder, 3, arm.distinct, lessons)
+    def prepare(self) -> None:
+        """The base and elemental references; what rankers lack is better said now than when all is drawn."""
+        steps = self.plan.base_steps
+        if steps is not None:
+            settings = TrainSettings(
+                steps=steps, batch_size=128, learning_rate=2e-3, warmup=300, checkpoint_every=250
+            )
+            config, path = self.means.config, self.means.generator_path
+            train = partial(api.train, config.reference, path, settings=settings, seed=config.seed)
+            self.directory.stage("train base", [path.name], partial(train, device=self.device))
+        self.directory.stage("prepare", ["references.json"], partial(prepare, self.means))
+        for ranker in {arm.ranker for arm in self.plan.arms}:
+            self.means.ranker_by(ranker)
 
-    def sample_judged(
+    def arm(self, arm: Arm) -> None:
+        """Its rounds, and what its generator draws in the end."""
+        before, told = None, {"arm": arm.model_dump()}
+        learning = arm.label.removesuffix(f", {NO_FORMULA_TWICE}")  # which is of what is judged
+        for number in range(arm.rounds):
+            name = f"{learning}, round {number + 1}" if number else arm.choice
+            round_ = self.round_of(arm, number, before)
+            judged = self.row(f"chosen by {name}", arm.folder(number), round_, before, **told)
+            if before is not None:  # ids are unique within a round only
+                judged = CandidateTable(judged.frame.assign(id=f"round-{number + 1}-" + judged.frame["id"]))
+            before = judged if before is None else CandidateTable.concatenate([before, judged])
+        last = self.sample(
+            self.tuned(arm, arm.rounds), self.plan.seed + 3, arm.distinct, before,
+            self.finetune(arm, arm.rounds),
+        )  # fmt: skip
+        self.row(f"refined by {arm.label}", arm.folder(arm.rounds), last, before, **told)
+
+    def row(
+        self, name: str, folder: str, round_: Round, before: CandidateTable | None = None, **more: Any
+    ) -> CandidateTable:
+        """Run the stages of a round, and add what they found to the tables; a result folder, as well."""
+        at = Runner(self.directory, folder, tell, name)
+        table, last = one_round(at, round_, before), round_.judge[-1]
+        assert isinstance(last, Evaluate)
+        path = at.path(last.output).with_name("metrics.json")
+        metrics = {**crystal_metrics(table), "protocol": last.evaluator.describe()}
+        write_json(path, seal(metrics, table))
+        fresh = table.column("new_prototype", table.ok_ids) if "new_prototype" in table else []
+        kept = ("num_crystals", "intervals", *RATE_LETTERS, "vsun_at_0", "new_prototype", "protocol")
+        found = {
+            "name": name,
+            **{k: metrics.get(k) for k in kept},
+            "hits_in_new_prototypes": float(np.mean([bool(f) for f in fresh])) if fresh else None,
+            "folder": str(path.parent.relative_to(self.out)),
+            **more,
+        }
+        if all(row["folder"] != found["folder"] for row in self.rows):  # arms may share a round
+            self.rows.append(found)
+            self.write()
+        return table
+
+    # -- the stages of a round -------------------------------------------------------------
+
+    def round_of(self, arm: Arm, number: int, before: CandidateTable | None) -> Round:
+        """The best of what is valid, unique and novel as drawn, by the arm's ranker: relaxed and judged."""
+        by_hull = ranker_info(arm.ranker).needs_hull
+        generate = Generate(
+            source=self.tuned(arm, number) if number else partial(self.source, arm),
+            num=arm.pool if number else self.plan.pool,  # the first is for all arms
+            seed=self.plan.seed + 1 + 10 * number,
+            device=self.device,
+        )
+        choose = (
+            Evaluate(output="as-drawn.parquet", evaluator=self.judge(before, relax=False)),
+            Score(
+                output=f"scored-{arm.ranker}.parquet", ranker=partial(self.means.ranker_by, arm.ranker),
+                support=HullSupport(self.means.hull) if by_hull else None,
+            ),
+            Keep(output=f"{arm.chosen}/chosen.parquet", pick=partial(best, num=arm.select, pool=arm.pool)),
+        )  # fmt: skip
+        finetune = self.finetune(arm, number) if number else None
+        judge = self.judging(arm.chosen, before)
+        return Round(finetune=finetune, generate=generate, choose=choose, judge=judge)
+
+    def sample(
         self,
-        name: str,
-        generator: Path | str | None,
-        folder: Path,
+        source: Callable[[], Sampler],
         seed: int,
         distinct: bool,
-        lessons: Path | None = None,
-    ) -> Path:
-        """What a generator draws, judged: a folder of ``crysjepa evaluate``."""
-        ending = "-distinct" if distinct else ""
-        path, num = folder / f"sample{ending}.parquet", self.plan.sample
-        sample = self.drawn(name, path, num, generator, self.plan.seed + seed, distinct)
-        return self.judged(name, sample, folder / f"judged{ending}", finetuned_on=lessons)
+        before: CandidateTable | None = None,
+        finetune: Finetune | None = None,
+    ) -> Round:
+        """A round that chooses nothing: what a generator is worth."""
+        folder = "sample-distinct" if distinct else "sample"
+        generate = Generate(
+            output=f"{folder}/generated.parquet", source=source, num=self.plan.sample, seed=seed,
+            constraints=Constraints(distinct=distinct), device=self.device,
+        )  # fmt: skip
+        return Round(finetune=finetune, generate=generate, judge=self.judging(folder, before))
 
-    def write(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    def judging(self, folder: str, before: CandidateTable | None) -> tuple[Stage, ...]:
+        """Relax and judge into a folder."""
+        judge = self.judge(before)
+        return (
+            Relax(output=f"{folder}/relaxed.parquet", evaluator=judge),
+            Evaluate(output=f"{folder}/crystals.parquet", evaluator=judge, told=True),
+        )
+
+    def finetune(self, arm: Arm, number: int) -> Finetune:
+        """The generator of the round before learns from what was chosen in all rounds so far."""
+        return Finetune(
+            generator=self.tuned(arm, number - 1) if number > 1 else self.base,
+            select=self.fit,
+            settings=self.plan.finetune.model_copy(update={"steps": arm.steps}),
+            seed=self.plan.seed + number - 1,
+            device=self.device,
+        )
+
+    def base(self) -> Generator:
+        """The generator that is refined."""
+        return self.means.generator(0)
+
+    def tuned(self, arm: Arm, number: int) -> Callable[[], Generator]:
+        """The generator of a later round."""
+        return partial(load_generator, self.out / arm.folder(number) / "generator.safetensors")
+
+    def source(self, arm: Arm) -> Sampler:
+        """Who draws the first round."""
+        source = "generator" if arm.source == "base" else arm.source
+        config = self.means.config.model_copy(update={"source": source})
+        return replace(self.means, config=config).sampler(0)
+
+    def fit(self, table: CandidateTable) -> list[str]:
+        """Relaxed crystals to learn from: found V.S.U.N., or all that converged."""
+        if self.plan.learn_from == "vsun":
+            return table.ok_ids
+        columns = (table.ids, table.column("converged"), table.column("valid"))
+        return [i for i, converged, valid in zip(*columns, strict=True) if converged and valid]
+
+    def judge(self, before: CandidateTable | None, relax: bool = True) -> Judge:
+        """By the plan's protocol; nothing is novel that the generator learnt from."""
+        judge = replace(self.means.evaluator, processes=default_processes(self.device))
+        if before is not None and (ids := self.fit(before)):
+            table = CandidateTable.from_crystals(before.crystals(ids))
+            learnt = Known(table, self.means.known.scale, "finetuning_set.parquet")
+            index = Judge.prepare(judge.protocol, learnt, None, None).reference
+            judge = replace(judge, finetuned_on=index, names=(judge.names[0], learnt.name))
+        if relax:
+            return judge
+        # to know the valid, unique and novel takes no prototypes, which take minutes
+        protocol = judge.protocol.model_copy(update={"relax": False, "prototypes": False})
+        return replace(judge, protocol=protocol, hull=None, references=None)
+
+    def write(self) -> dict[str, Any]:
         """The tables so far."""
-        found = {"plan": self.plan.model_dump(mode="json"), "rows": rows, "seconds": self.seconds}
+        stages = read_json(self.directory.path("run.json"))["stages"]
+        ways = [(a.ranker, source) for source in SOURCES for a in self.plan.arms]
+        scored = {f"{r}, {source}": f"{source}/score: scored-{r}.parquet" for r, source in ways}
+        found = {
+            "plan": self.plan.model_dump(mode="json"),
+            "rows": self.rows,
+            "seconds": {way: stages[name]["seconds"] for way, name in scored.items() if name in stages},
+        }
         write_json(self.out / "refinement.json", found)
         write_text(self.out / "refinement.md", page(found))
-        draw_refinement(found, self.out / "refinement.svg")
-        if any(sweep_lines(rows, field) for field in ("select", "pool")):
-            draw_sweep(rows, self.out / "sweep.svg")
+        draw_rates(self.rows, self.out / "refinement.svg")
+        if any(sweep_lines(self.rows, field) for field in ("select", "pool")):
+            draw_sweep(self.rows, self.out / "sweep.svg")
         return found
 
 
-def row(name: str, folder: Path, **more: Any) -> dict[str, Any]:
-    """One line of the table."""
-    metrics = read_json(folder / "metrics.json")
-    kept = ("num_crystals", "intervals", *RATE_LETTERS, "vsun_at_0", "new_prototype", "protocol")
-    table = CandidateTable.read(folder / "crystals.parquet")
-    hits = [i for i, s in zip(table.ids, table.column("status"), strict=True) if s == "ok"]
-    fresh = table.column("new_prototype", hits) if "new_prototype" in table else []
-    return {
-        "name": name,
-        **{k: metrics.get(k) for k in kept},
-        "hits_in_new_prototypes": float(np.mean([bool(f) for f in fresh])) if fresh else None,
-        **more,
-    }
-
-
-def first(source: Path, num: int, out: Path) -> None:
+def first(source: Path, num: int) -> CandidateTable:
     """The first crystals of a file."""
-    CandidateTable.from_crystals(datasets.load(str(source)).crystals()[:num]).write(out)
+    return CandidateTable.from_crystals(datasets.load(str(source)).crystals()[:num])
 
 
-def say(line: str) -> None:
-    """One line of progress."""
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+_told: dict[str, int] = {}
 
 
-def teller(name: str) -> StageProgress:
-    """Progress in tenths."""
-    last: dict[str, int] = {}
-
-    def tell(stage: str, done: int, total: int) -> None:
-        if (tenth := 10 * done // max(total, 1)) != last.get(stage):
-            last[stage] = tenth
-            say(f"{name}: {stage} {done} of {total}")
-
-    return tell
+def tell(stage: str, done: int, total: int) -> None:
+    """Progress in tenths, with the time."""
+    if (tenth := 10 * done // max(total, 1)) != _told.get(stage):
+        _told[stage] = tenth
+        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {stage} {done} of {total}\n")
 
 
 def main() -> None:
@@ -313,7 +285,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     plan = Plan.model_validate(tomllib.loads(args.plan.read_text(encoding="utf-8")))
-    found = Experiment(plan, args.data, args.out, args.device).run()
+    try:
+        found = Experiment(plan, args.data, args.out, args.device).run()
+    except RunError as error:
+        sys.exit(str(error))
     sys.stdout.write(page(found))
 
 

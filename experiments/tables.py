@@ -37,11 +37,14 @@ def page(found: dict[str, Any]) -> str:
         share = row["hits_in_new_prototypes"]
         cells.append("–" if share is None else f"{100 * share:.0f} %")
         lines.append("| " + " | ".join(cells) + " |")
-    first = {n.removeprefix("rank by "): s for n, s in seconds.items() if n.startswith("rank by ")}
-    times = ", ".join(f"{n} {s:.0f}" for n, s in first.items() if n.endswith((" base", " substitution")))
+    times = ", ".join(f"{way} {s:.0f}" for way, s in seconds.items())
     protocol, learning = rows[0]["protocol"], plan["finetune"]
     who = "substitution" if plan["source"] == "substitution" else "the base"
-    base_is = f"a flow trained for {plan['base_steps']} steps" if plan["base_steps"] else "the shipped flow"
+    base_is = (
+        f"a flow trained for {plan['base_steps']} steps"
+        if plan["base_steps"]
+        else plan["generator"] or "the shipped flow"
+    )
     learnt = "that converged" if plan["learn_from"] == "chosen" else "found V.S.U.N."
     lines += [
         "",

@@ -2,10 +2,10 @@
 
     python experiments/trends.py BEFORE AFTER --reference mp20_bt.parquet --out FOLDER
 
-BEFORE and AFTER are folders of ``crysjepa evaluate``, such as ``base/judged`` and ``refined/…/judged`` of
-an experiment of refinement. The distance is 𝒟 of appendix D.4.2, which needs the extra ``fingerprints`` and,
-once, some tens of minutes for the fingerprints of the known crystals; with ``--by embedding``, that to the
-nearest known crystal in the embedding of Crys-JEPA, in seconds; or any column of the folders. Writes
+BEFORE and AFTER are folders of ``crysjepa evaluate``, or such as ``base/sample`` and ``base/…-steps/sample``
+of an experiment of refinement. The distance is 𝒟 of appendix D.4.2, which needs the extra ``fingerprints``
+and, once, some tens of minutes for the fingerprints of the known crystals; with ``--by embedding``, that to
+the nearest known crystal in the embedding of Crys-JEPA, in seconds; or any column of the folders. Writes
 ``trends.json``, ``trends.md`` and ``trends.svg``.
 """
 

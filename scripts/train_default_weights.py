@@ -22,14 +22,12 @@ import shutil
 import time
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from narrow_jepa import narrow
 
-from crysjepa.core.canonical import canonicalise
 from crysjepa.core.crystals import Crystals
+from crysjepa.datasets.training_tables import generator_crystals
 from crysjepa.generators.diffusion.generator import LAPTOP, DiffusionGenerator
 from crysjepa.generators.flow.generator import FlowGenerator
 from crysjepa.generators.flow.paths import FlowConfig
@@ -37,8 +35,8 @@ from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.jepa.invariant import InvariantConfig
 from crysjepa.jepa.network import SMALL as JEPA
 from crysjepa.jepa.network import JepaConfig
+from crysjepa.jepa.packed import pretrain_packed
 from crysjepa.nn.training import Training, TrainSettings
-from crysjepa.runtime.progress import Progress
 from crysjepa.weights import shipped
 
 GENERATOR_SETTINGS = TrainSettings(
@@ -49,33 +47,9 @@ DDPM_SETTINGS = TrainSettings(
 )
 WIDE_JEPA = JepaConfig(InvariantConfig(channels=24, degrees=(128, 48, 48, 32), hidden=192), JEPA.objective)
 """What the small one is narrowed from."""
-LARGE_JEPA = JepaConfig(
-    InvariantConfig(layers=4, width=256, channels=32, degrees=(224, 80, 80, 48), hidden=320), JEPA.objective
-)
-"""For a GPU."""
 JEPA_SETTINGS = TrainSettings(
     batch_size=128, learning_rate=3e-3, warmup=300, checkpoint_every=500, record_every=100
 )
-
-
-def known_crystals(paths: list[Path]) -> pa.Table:
-    """Rows of at most 20 sites within 0.1 eV/atom of the hull, each id once."""
-    columns = [*("id", "atomic_numbers", "frac_coords", "lattice"), "formation_energy_per_atom", "split"]
-    parts: list[pa.Table] = []
-    for path in paths:
-        table = pq.read_table(path)
-        fit = pc.and_(pc.less_equal(table["num_sites"], 20), pc.less_equal(table["e_above_hull"], 0.1))
-        table = table.filter(fit) if parts else table
-        for earlier in parts:
-            table = table.filter(pc.invert(pc.is_in(table["id"], earlier["id"])))
-        parts.append(table.select(columns))
-    return pa.concat_tables(parts)
-
-
-def generator_crystals(paths: list[Path]) -> Crystals:
-    """Known crystals outside the test split."""
-    table = known_crystals(paths)
-    return canonicalise(Crystals.from_arrow(table.filter(pc.not_equal(table["split"], "test"))))[0]
 
 
 def train_generator(paths: list[Path], out: Path, seed: int, steps: int, keep: list[int]) -> None:
@@ -105,40 +79,14 @@ def train_ddpm(paths: list[Path], out: Path, seed: int, steps: int) -> None:
     _keep_curve(training, out)
 
 
-def train_jepa(
-    data: Path,
-    out: Path | None,
-    seed: int,
-    settings: TrainSettings,
-    init: Path | None,
-    config: JepaConfig = WIDE_JEPA,
-    device: str = "cpu",
-    progress: Progress | None = None,
-) -> None:
-    """On a table that ``scripts/jepa_data.py pack`` made; ``config`` is for random weights to start from.
-
-    Without ``out`` nothing is kept: for a trial.
-    """
-    table = pq.read_table(data)
-    crystals = Crystals.from_arrow(table.select(["id", "atomic_numbers", "frac_coords", "lattice"]))
-    starting = CrysJepa.load(init) if init else None
-    jepa, training = CrysJepa.pretrain(
-        crystals,
-        table["formation_energy_per_atom"].to_numpy(),
-        starting.model.config if starting else config,
-        settings,
-        relaxed_energies=table["relaxed_formation_energy_per_atom"].to_numpy(),
-        site_energies=table["site_energies"].combine_chunks().flatten().to_numpy(zero_copy_only=False),
-        scale="materials_project",
-        init=starting,
-        seed=seed,
-        device=device,
-        state=out and _state(out),
-        progress=progress or _Printer(),
-    )
-    if out is not None:
-        jepa.save(out, card=_card(training, len(crystals), [data]))
-        _keep_curve(training, out)
+def train_jepa(data: Path, out: Path, seed: int, settings: TrainSettings, init: Path | None) -> None:
+    """On a table that ``scripts/jepa_data.py pack`` made."""
+    jepa, training = pretrain_packed(
+        data, WIDE_JEPA, settings, init=CrysJepa.load(init) if init else None, seed=seed, state=_state(out),
+        progress=_Printer(),
+    )  # fmt: skip
+    jepa.save(out, card=_card(training, pq.read_metadata(data).num_rows, [data]))
+    _keep_curve(training, out)
 
 
 class _Printer:

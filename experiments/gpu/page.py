@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from shared import say
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from figures import draw_refinement
-
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.evaluation.criteria import batches_of
+from crysjepa.report.rate_bars import draw_rates
 from crysjepa.report.wording import rate_with_interval
 
 BATCH = 500
@@ -48,6 +44,10 @@ def page(out: Path, judged: list[Path]) -> None:
         parts = ", ".join(f"{k} {v:.3f}" for k, v in last.items() if k != "step")
         name = path.name.removesuffix(".curve.json").removesuffix(".safetensors")
         lines += ["", f"`{name}`: {last['step']} steps in {found['seconds']} s; {parts}."]
+    for path in sorted(out.rglob("finetune-curve.json")):
+        last = json.loads(path.read_text(encoding="utf-8"))[-1]
+        parts = ", ".join(f"{k} {v:.3f}" for k, v in last.items() if k != "step")
+        lines += ["", f"`{path.parent.name}`: {last['step']} steps; {parts}."]
     for path in sorted(out.rglob("*.time.json")):
         found = json.loads(path.read_text(encoding="utf-8"))
         line = f"{found['num']} crystals in {found['seconds']:.0f} s, {found['processes']} processes"
@@ -59,7 +59,7 @@ def page(out: Path, judged: list[Path]) -> None:
     tables = [CandidateTable.read(folder / "crystals.parquet") for folder in judged]
     lines += ["", *rates_table(rows, tables)]
     if rows:
-        draw_refinement({"rows": rows}, out / "vsun.svg")
+        draw_rates(rows, out / "vsun.svg")
     (out / "training_on_a_gpu.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     say(f"wrote {out / 'training_on_a_gpu.md'}")
 

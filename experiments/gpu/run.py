@@ -6,47 +6,49 @@
     python experiments/gpu/run.py sample  --model OUT/flow.safetensors --num 20000 --out OUT/flow.parquet
     python experiments/gpu/run.py rounds  --model OUT/flow.safetensors --data FOLDER --out OUT/rounds \\
         --num 20000 12000 12000 --keep 3000 --steps 500
-    python experiments/gpu/run.py sample  --model OUT/rounds/round-3.safetensors --num 5000 \\
+    python experiments/gpu/run.py sample  --model OUT/rounds/round-3/generator.safetensors --num 5000 \\
         --out OUT/refined.parquet
     python experiments/gpu/run.py relax   OUT/refined.parquet --out OUT/refined.shards --processes 14
     python experiments/gpu/run.py judge   OUT/refined.parquet --data FOLDER --out OUT/refined \\
-        --finetuned-on OUT/rounds/lessons.parquet
+        --finetuned-on OUT/rounds/round-3/finetuning_set.parquet
     python experiments/gpu/run.py page    OUT/refined --out OUT
 
 FOLDER holds mp20_bt.parquet, mpts52.parquet and mp20_hull.parquet. ``measure`` gives the speed of training
 and sampling at the paper's sizes and at a quarter of them, beside what the chip can do. ``train`` first times
 some steps and then takes as many as fit into the minutes; it goes on from its state when it was killed. Each
 of the ``rounds`` draws, keeps the best by Crys-JEPA and trains on with all that was kept, and with known
-crystals; what is there is not made again. ``relax`` does so under the preset ``strict``, in batches on the
-GPU, and keeps finished chunks: it can be stopped on one machine, and ``judge`` goes on from there on another.
-``jepa`` trains as ``train`` does, on a table that ``scripts/jepa_data.py`` and
-``scripts/jepa_teacher.py`` made. ``--device cpu --toy`` tries all of it with toy networks; how much is drawn
-and learnt from is for the numbers to say.
+crystals: those of ``crysjepa discover``, in a run directory, which go on where they stood. ``relax`` does so
+under the preset ``strict``, in batches on the GPU, and keeps finished chunks: it can be stopped on one
+machine, and ``judge`` goes on from there on another. ``jepa`` trains as ``train`` does, on a table that
+``scripts/jepa_data.py`` and ``scripts/jepa_teacher.py`` made. ``--device cpu --toy`` tries all of it with toy
+networks; how much is drawn and learnt from is for the numbers to say.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-
+import pyarrow.parquet as pq
 from page import page
-from rounds import rounds, sample
-from shared import Clock, keep, keep_generator, keep_time, say, wait
+from rounds import Plan, rounds
+from shared import Clock, keep, keep_model, keep_time, say, wait
 from speed import measure
-from train_default_weights import LARGE_JEPA, generator_crystals, train_jepa
 
 from crysjepa import api, datasets
+from crysjepa.datasets.training_tables import generator_crystals
 from crysjepa.evaluation.protocol import Protocol, preset
+from crysjepa.generators.constraints import Constraints
 from crysjepa.generators.flow.generator import FlowGenerator, settle_all
 from crysjepa.generators.flow.paths import FlowConfig
+from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.jepa.invariant import InvariantConfig
 from crysjepa.jepa.network import SMALL as SMALL_JEPA
+from crysjepa.jepa.network import JepaConfig
+from crysjepa.jepa.packed import pretrain_packed
 from crysjepa.nn.training import TrainSettings
 from crysjepa.relaxation.relax import default_workers, relax_crystals
 from crysjepa.runtime.progress import Progress
@@ -55,6 +57,10 @@ from crysjepa.runtime.threads import default_processes
 FLOW = FlowConfig(InvariantConfig(layers=6, width=224, channels=28, degrees=(192, 72, 72, 40), hidden=320))
 """Some four times the parameters of the flow that a laptop trains."""
 TOY = FlowConfig(InvariantConfig(layers=2, width=32, channels=8, degrees=(16, 8, 8, 8), hidden=32))
+LARGE_JEPA = JepaConfig(
+    InvariantConfig(layers=4, width=256, channels=32, degrees=(224, 80, 80, 48), hidden=320),
+    SMALL_JEPA.objective,
+)
 TRAINING = TrainSettings(
     batch_size=2048, learning_rate=2e-3, warmup=300, ema_decay=0.999, checkpoint_every=1000, record_every=100
 )
@@ -92,7 +98,7 @@ def train(
     settings = _within(minutes, wanted, settings, fit, out / "steps.json", toy)
     generator, training = fit(settings, _tell, out / "flow.state")
     names = [p.name for p in tables(data)]
-    keep_generator(generator, training, out / "flow.safetensors", len(crystals), names, device)
+    keep_model(generator, training, out / "flow.safetensors", len(crystals), names, device)
     say(f"trained in {training.seconds:.0f} s: {training.curve[-1]}")
 
 
@@ -104,11 +110,15 @@ def train_embedding(
     config = LARGE_JEPA if large and not toy else SMALL_JEPA
     settings = EMBEDDING.model_copy(update={"learning_rate": peak} | ({"batch_size": 32} if toy else {}))
 
-    def fit(settings: TrainSettings, progress: Progress, out: Path | None = None) -> None:
-        train_jepa(table, out, 0, settings, init, config, device, progress)
+    def fit(settings: TrainSettings, progress: Progress, state: Path | None = None) -> Any:
+        starting = CrysJepa.load(init) if init else None
+        return pretrain_packed(
+            table, config, settings, init=starting, device=device, state=state, progress=progress
+        )
 
     settings = _within(minutes, wanted, settings, fit, out.with_suffix(".steps.json"), toy)
-    fit(settings, _tell, out)
+    model, training = fit(settings, _tell, out.with_name(f"{out.name}.state"))
+    keep_model(model, training, out, pq.read_metadata(table).num_rows, [table.name], device)
     say(f"{out} is trained")
 
 
@@ -132,6 +142,20 @@ def _within(
 def _tell(done: int, total: int) -> None:
     if done % 1000 == 0:
         say(f"{done} of {total} steps")
+
+
+def sample(
+    model: Path, num: int, out: Path, device: str, seed: int, processes: int | None, distinct: bool
+) -> None:
+    """Crystals as Parquet."""
+    started, processes = time.perf_counter(), processes or default_processes(device)
+    done = api.generate(
+        num, out, generator=model, seed=seed, device=device, processes=processes,
+        constraints=Constraints(distinct=distinct),
+    )  # fmt: skip
+    seconds = time.perf_counter() - started
+    keep_time(out, num, seconds, processes, device)
+    say(f"{num} drawn in {seconds:.0f} s: {done.counts()}")
 
 
 def relaxed(source: Path, shards: Path, device: str, processes: int | None) -> None:
@@ -205,7 +229,7 @@ def main() -> None:
     refining.add_argument("--keep", type=int, default=3000, help="of them, in each round")
     refining.add_argument("--by", default="jepa-hull", help="ranker; default: %(default)s")
     refining.add_argument("--drift", type=float, default=1.0, help="of elements; default: %(default)s")
-    refining.add_argument("--lessons", type=Path, nargs="*", default=[], help="crystals to learn beside them")
+    refining.add_argument("--beside", type=Path, nargs="*", default=[], help="crystals to learn beside them")
     refining.add_argument("--replay", type=int, default=6000, help="known crystals to learn beside them")
     refining.add_argument("--steps", type=int, default=500, help="in each round")
     for stage in (relaxing, judging):
@@ -232,10 +256,10 @@ def main() -> None:
     elif args.stage == "sample":
         sample(args.model, args.num, args.out, args.device, args.seed, args.processes, args.distinct)
     elif args.stage == "rounds":
-        rounds(
-            args.model, args.data, tables(args.data), args.lessons, args.out, args.device, args.num,
-            args.keep, args.replay, args.steps, args.by, args.processes, args.drift, args.after,
-        )  # fmt: skip
+        wait(args.after)
+        plan = Plan(args.num, args.keep, args.by, args.drift, args.replay, args.steps)
+        known = tables(args.data)
+        rounds(plan, args.model, args.data, known, args.beside, args.out, args.device, args.processes)
     elif args.stage == "relax":
         relaxed(args.source, args.out, args.device, args.processes)
     elif args.stage == "judge":

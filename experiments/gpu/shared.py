@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from crysjepa.generators.flow.generator import FlowGenerator
+from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.nn.training import Training
 
 
@@ -30,19 +31,24 @@ def keep_time(what: Path, num: int, seconds: float, processes: int, device: str)
     keep(what.with_name(f"{what.name}.time.json"), found)
 
 
-def keep_generator(
-    generator: FlowGenerator, training: Training, out: Path, num_crystals: int, data: list[str], device: str
+def keep_model(
+    model: FlowGenerator | CrysJepa, training: Training, out: Path, num: int, data: list[str], device: str
 ) -> None:
-    """The weights as bfloat16, with a card of what they were trained on, and the curve beside them."""
+    """The weights, with a card of what they were trained on, and the curve beside them; a generator's are
+    bfloat16.
+    """
     seconds = round(training.seconds)
     card = {
-        "num_crystals": num_crystals,
+        "num_crystals": num,
         "data": data,
         "seconds": seconds,
         "device": name_of(device),
         "last": training.curve[-1],
     }
-    generator.save(out, dtype=torch.bfloat16, card=card)
+    if isinstance(model, CrysJepa):
+        model.save(out, card=card)
+    else:
+        model.save(out, dtype=torch.bfloat16, card=card)
     keep(out.with_suffix(".curve.json"), {"seconds": seconds, "curve": training.curve})
 
 

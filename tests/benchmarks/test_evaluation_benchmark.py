@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import benchmarks_on_path  # noqa: F401
 import numpy as np
 import pandas as pd
 import pytest

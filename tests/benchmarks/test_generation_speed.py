@@ -1,6 +1,5 @@
 """What the generators' benchmark measures of the flow, on a tiny one."""
 
-import benchmarks_on_path  # noqa: F401
 import pytest
 from generation.speed import STEPS, draw_steps, measure_speed, share, speed_page
 

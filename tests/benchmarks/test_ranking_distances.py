@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import benchmarks_on_path  # noqa: F401
 import numpy as np
 import pytest
 from ranking.distances import (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 
-import benchmarks_on_path  # noqa: F401
 import numpy as np
 import pytest
 from hypothesis import given

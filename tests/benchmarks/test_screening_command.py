@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
-import benchmarks_on_path  # noqa: F401
 import numpy as np
 import pandas as pd
 import pytest

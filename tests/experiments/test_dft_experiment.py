@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,20 +15,12 @@ from pymatgen.core import Composition
 from crysjepa.energy.hull import Hull
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "dft"
-MODULES = ("last_word", "keeping", "tabling", "calculating", "planning", "choosing", "assembling", "filling")
 
 
 @pytest.fixture
-def experiment(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    import keeping
-    import last_word
-    import planning
-    import tabling
-
-    yield {"keeping": keeping, "last_word": last_word, "planning": planning, "tabling": tabling}
-    for name in MODULES:
-        sys.modules.pop(name, None)
+def experiment():
+    names = ("keeping", "last_word", "planning", "tabling")
+    return {name: importlib.import_module(name) for name in names}
 
 
 def test_the_committed_calculations_make_the_committed_table(experiment, tmp_path):

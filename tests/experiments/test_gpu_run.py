@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -23,26 +22,13 @@ RUN = Path(__file__).parents[2] / "experiments" / "gpu" / "run.py"
 
 @pytest.fixture
 def run(monkeypatch):
-    monkeypatch.syspath_prepend(str(RUN.parents[2] / "scripts"))
-    monkeypatch.syspath_prepend(str(RUN.parent))
     spec = importlib.util.spec_from_file_location("gpu_run", RUN)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    yield lambda *arguments: (
+    return lambda *arguments: (
         monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments), "--device", "cpu", "--toy"]),
         module.main(),
     )
-    for name in (
-        "train_default_weights",
-        "narrow_jepa",
-        "shared",
-        "speed",
-        "page",
-        "rounds",
-        "figures",
-        "steps",
-    ):
-        sys.modules.pop(name, None)
 
 
 @pytest.fixture
@@ -79,7 +65,7 @@ def test_crys_jepa_is_trained_for_some_minutes_and_goes_on_from_itself(run, data
     assert twice.origin["steps"] == 3
 
 
-def test_every_stage(run, data, tmp_path, capsys):
+def test_every_stage(run, data, tiny, tmp_path):
     out = tmp_path / "out"
     run("measure", "--data", data, "--out", out)
     speed = json.loads((out / "speed.json").read_text())
@@ -89,23 +75,27 @@ def test_every_stage(run, data, tmp_path, capsys):
     model, samples = out / "flow.safetensors", out / "samples.parquet"
     run("sample", "--model", model, "--num", 6, "--out", samples)
     assert len(CandidateTable.read(samples).ids) == 6
-    rounds, chosen = out / "rounds", out / "rounds" / "chosen-1.parquet"
-    rounds.mkdir()
-    for number in (1, 2):  # what there is was drawn; not all that an untrained flow draws is fit
-        shutil.copy(data / "mp20_bt.parquet", rounds / f"drawn-{number}.parquet")
-    options = ("--num", 6, 6, "--keep", 3, "--replay", 4, "--steps", 2)
-    run("rounds", "--model", model, "--data", data, "--out", rounds, *options)
-    assert len(CandidateTable.read(chosen).ids) == 3
-    once, twice, base = (
-        load_checkpoint(p) for p in (rounds / "round-1.safetensors", rounds / "round-2.safetensors", model)
-    )
-    assert (once.origin["num_crystals"], twice.origin["num_crystals"]) == (4 + 3, 4 + 3 + 3)
-    assert once.origin["finetuned_from"]["steps"] == base.origin["steps"]
+    rounds, chosen = out / "rounds", out / "rounds" / "round-0" / "chosen.parquet"
+    # what a toy draws Crys-JEPA never keeps; of 64 random scores, four are low enough
+    beside = ("--model", tiny.generator, "--data", data, "--beside", data / "mpts52.parquet", "--out", rounds)
+    options = (*beside, "--by", "random", "--num", 64, 64, "--keep", 3, "--replay", 4, "--steps", 2)
+    run("rounds", *options)
+    num = len(CandidateTable.read(chosen))
+    again = len(CandidateTable.read(rounds / "round-1" / "chosen.parquet"))
+    assert 0 < num <= 3 and again <= 3
+    once, twice = (load_checkpoint(rounds / f"round-{n}" / "generator.safetensors") for n in (1, 2))
+    assert (once.origin["num_crystals"], twice.origin["num_crystals"]) == (4 + 7 + num, 4 + 7 + num + again)
+    assert once.origin["finetuned_from"] == load_checkpoint(tiny.generator).origin
     assert twice.origin["finetuned_from"]["steps"] == once.origin["steps"] == 2
-    assert len(CandidateTable.read(rounds / "lessons.parquet").ids) == 6
-    assert "refined in" in capsys.readouterr().out
-    run("rounds", "--model", model, "--data", data, "--out", rounds, *options)
-    assert "refined in" not in capsys.readouterr().out, "what is there is not made again"
+    learnt = CandidateTable.read(rounds / "round-2" / "finetuning_set.parquet").ids
+    assert len(learnt) == 7 + num + again and learnt[0] == "beside-0-NaCl"
+    stamps = {p: p.stat().st_mtime_ns for p in rounds.rglob("*.parquet")}
+    run("rounds", *options)
+    assert stamps == {p: p.stat().st_mtime_ns for p in rounds.rglob("*.parquet")}, "nothing is made again"
+    (rounds / "round-1" / "chosen.parquet").unlink()
+    run("rounds", *options)
+    made = {p for p, stamp in stamps.items() if p.stat().st_mtime_ns != stamp}
+    assert made == {rounds / "round-1" / "chosen.parquet"}
     shards = out / "judged.shards"
     run("relax", chosen, "--out", shards, "--processes", 1)
     before = sorted(p.name for p in shards.glob("*.parquet"))
@@ -113,9 +103,13 @@ def test_every_stage(run, data, tmp_path, capsys):
     assert before and before == sorted(p.name for p in shards.glob("*.parquet")), "nothing is relaxed twice"
     run("page", out / "judged", "--out", out)
     page = (out / "training_on_a_gpu.md").read_text()
-    assert "| judged | 3 | 100.0" in page and (out / "vsun.svg").stat().st_size > 1000
+    assert (
+        f"| judged | {num} |" in page
+        and "`round-2`: 2 steps" in page
+        and (out / "vsun.svg").stat().st_size > 1000
+    )
     with pytest.raises(DatasetError, match=r"no\.parquet"):
-        run("rounds", "--model", model, "--data", data, "--lessons", out / "no.parquet", "--out", rounds)
+        run("rounds", "--model", model, "--data", data, "--beside", out / "no.parquet", "--out", rounds)
 
 
 def test_duplicates_count_among_a_batch_alone(run, tiny):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,15 +14,10 @@ from crysjepa.core.candidates import CandidateTable
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.runtime.files import read_json
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-
 
 @pytest.fixture
-def experiment(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    yield __import__
-    for name in ("hits", "trends", "figures", "steps"):
-        sys.modules.pop(name, None)
+def experiment():
+    return importlib.import_module
 
 
 @pytest.mark.filterwarnings("ignore")  # CHGNet's optimiser as its documentation has it, warnings and all

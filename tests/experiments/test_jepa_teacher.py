@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,22 +13,18 @@ from pymatgen.core import Element
 
 from crysjepa import datasets
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 ENERGY = "formation_energy_per_atom"
 
 
 @pytest.fixture
 def run(monkeypatch):
     """The command line of one of the two scripts."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
 
     def call(script, *arguments):
         monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
         __import__(script).main()
 
-    yield call
-    for name in ("jepa_data", "jepa_teacher"):
-        sys.modules.pop(name, None)
+    return call
 
 
 def test_what_the_teacher_labelled_replaces_what_was_there(run, tmp_path):

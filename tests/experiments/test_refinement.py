@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
-import sys
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from crysjepa.core.candidates import CandidateTable
+from crysjepa.evaluation.result_files import read_result
 from crysjepa.generators.base import load_generator
-from crysjepa.runtime.files import read_json
+from crysjepa.runtime.errors import RunError
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
 @pytest.fixture
-def refinement(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    import refinement
-
-    yield refinement
-    for name in ("refinement", "figures", "plan", "steps", "tables"):
-        sys.modules.pop(name, None)
+def refinement():
+    return importlib.import_module("refinement")
 
 
 @pytest.fixture
@@ -36,24 +31,23 @@ def data(tiny, salts, tmp_path):
     return folder
 
 
-def test_every_step_ends_in_the_table_and_is_done_once(refinement, tiny, data, tmp_path):
+def test_every_stage_ends_in_the_table_and_is_done_once(refinement, tiny, data, tmp_path):
     out = tmp_path / "out"
     plan = refinement.Plan.model_validate(
         {
+            "generator": str(tiny.generator),
             "pool": 12,
             "select": 4,
             "sample": 4,
             "arms": [{"ranker": "random", "rounds": 2}],
             "finetune": {"steps": 2, "batch_size": 2, "warmup": 1},
-            # at these forces all of them have converged, and are lessons
+            # at these forces all of them have converged, and are learnt from
             "judging": {**tiny.protocol, "preset": "strict", "relaxation": {"fmax": 1e4, "max_steps": 1}},
         }
     )
 
     def run(plan=plan):
-        experiment = refinement.Experiment(plan, data, out, "cpu")
-        experiment.base = lambda: tiny.generator
-        return experiment.run()
+        return refinement.Experiment(plan, data, out, "cpu").run()
 
     found = run()
     assert [r["name"] for r in found["rows"]] == [
@@ -62,34 +56,42 @@ def test_every_step_ends_in_the_table_and_is_done_once(refinement, tiny, data, t
         "chosen by random, 2 rounds, round 2",
         "refined by random, 2 rounds",
     ]
-    assert all(r["num_crystals"] == 4 for r in found["rows"] if r["name"][:6] != "chosen")
+    assert all(r["num_crystals"] == 4 for r in found["rows"])
     text = (out / "refinement.md").read_text(encoding="utf-8")
     assert "12 crystals drawn by the base" in text and (out / "refinement.svg").stat().st_size > 1000
+    assert list(found["seconds"]) == ["random, base"]
 
     def ids(path):
         return pq.read_table(out / path)["id"].to_pylist()
 
-    first, second = "chosen/random-4-of-12", "chosen/random-4-of-12-2-steps-round-2"
-    chosen, again = ids(f"{first}/chosen.parquet"), ids(f"{second}/chosen.parquet")
-    earlier, lessons = ids(f"{first}/lessons.parquet"), ids(f"{second}/lessons.parquet")
-    assert set(earlier) <= set(chosen) <= set(ids("pools/base/candidates.parquet")) and len(earlier) > 1
-    later = lessons[len(earlier) :]
-    assert lessons[: len(earlier)] == earlier and later and set(later) <= {f"round-2-{i}" for i in again}
-    judged = read_json(out / "refined/random-4-of-12-2-steps-2-rounds/judged/metrics.json")
-    assert judged["protocol"]["finetuning_set_size"] == len(lessons)
-    once, twice = (out / f"refined/random-4-of-12-2-steps-{n}-rounds/generator.safetensors" for n in (1, 2))
-    assert load_generator(twice).origin["finetuned_from"] == load_generator(once).origin
+    chosen, learning = "random-4-of-12", "base/random-4-of-12/2-steps"
+    first, second = f"base/{chosen}/chosen.parquet", f"{learning}/{chosen}/chosen.parquet"
+    fit = CandidateTable.read(out / "base/as-drawn.parquet").ok_ids
+    earlier = ids(f"{learning}/finetuning_set.parquet")
+    assert set(earlier) <= set(ids(first)) <= set(fit) and len(earlier) > 1
+    last = f"{learning}/{chosen}/2-steps"
+    both = ids(f"{last}/finetuning_set.parquet")
+    later = both[len(earlier) :]
+    assert both[: len(earlier)] == earlier and later and set(later) <= {f"round-2-{i}" for i in ids(second)}
+    (judged,) = read_result(out / last / "sample")
+    assert judged.protocol["finetuning_set_size"] == len(both)
+    once, twice = (load_generator(out / f / "generator.safetensors") for f in (learning, last))
+    assert twice.origin["finetuned_from"] == once.origin
 
-    stamps = {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
-    assert len(stamps) == 2 and run()["rows"] == found["rows"]
+    def stamps():
+        return {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
+
+    before = stamps()
+    assert run() == found and stamps() == before
+    (out / last / "sample" / "relaxed.parquet").unlink()
+    assert run()["rows"] == found["rows"] and stamps() == before, "what is missing is made again, and no more"
     more = {**plan.model_dump(), "arms": [*plan.model_dump()["arms"], {"ranker": "random", "select": 2}]}
     added = run(refinement.Plan.model_validate(more))
     assert [r["name"] for r in added["rows"][4:]] == [
         "chosen by random, 2 chosen",
         "refined by random, 2 chosen",
     ]
-    assert added["rows"][:4] == found["rows"]
-    assert stamps.items() < {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}.items()
+    assert added["rows"][:4] == found["rows"] and before.items() < stamps().items()
     assert (out / "sweep.svg").exists() is False  # the two differ in rounds as well
     distinct = {**plan.model_dump(), "arms": [{"ranker": "random", "rounds": 2, "distinct": True}]}
     again = run(refinement.Plan.model_validate(distinct))["rows"]
@@ -100,22 +102,18 @@ def test_every_step_ends_in_the_table_and_is_done_once(refinement, tiny, data, t
         *(r["name"] for r in found["rows"][1:3]),
         "refined by random, 2 rounds, no formula twice",
     ]
-    with pytest.raises(SystemExit, match="another experiment"):
+    with pytest.raises(RunError, match=r"other settings \(pool\)"):
         refinement.Experiment(plan.model_copy(update={"pool": 13}), data, out, "cpu")
 
 
-def test_a_smaller_pool_is_the_first_of_a_larger_one(refinement, salts, tmp_path):
-    crystals = salts[:4]
-    pool, ranked, out = (tmp_path / f"{name}.parquet" for name in ("pool", "ranked", "out"))
-    CandidateTable.from_crystals(crystals).write(pool)
-    ids = list(crystals.ids)
-    pq.write_table(pa.table({"id": ids, "rank": [4, None, 2, 1]}), ranked)
-    refinement.keep_best(pool, ranked, 2, out)
-    assert CandidateTable.read(out).ids == [ids[3], ids[2]]
-    refinement.keep_best(pool, ranked, 2, out, among=pool, num_drawn=3)
-    assert CandidateTable.read(out).ids == [ids[2], ids[0]]
+def test_a_smaller_pool_is_the_first_of_a_larger_one(salts):
+    best = importlib.import_module("steps").best
+    table, ids = CandidateTable.from_crystals(salts[:4]), salts.ids
+    table = table.with_column("screen_rank", dict(zip(ids, [4, None, 2, 1], strict=False)), "Int64")
+    assert best(table, 2).ids == [ids[3], ids[2]]
+    assert best(table, 2, pool=3).ids == [ids[2], ids[0]]
     with pytest.raises(ValueError, match="only 2 are fit"):
-        refinement.keep_best(pool, ranked, 3, out, among=pool, num_drawn=3)
+        best(table, 3, pool=3)
 
 
 def test_arms_are_named_by_what_they_differ_in(refinement, tmp_path):
@@ -138,7 +136,7 @@ def test_arms_are_named_by_what_they_differ_in(refinement, tmp_path):
         "random, 2 rounds",
     ]
     assert plan.arms[3].choice == "random"
-    assert len({arm.slug(0) for arm in plan.arms}) == 3  # the last goes on from the first
+    assert len({f"{arm.folder(0)}/{arm.chosen}" for arm in plan.arms}) == 3  # the last goes on from the first
     assert refinement.Plan.model_validate(plan.model_dump()) == plan
     interval = {"vsun": [0.2, 0.4]}
     rows = [

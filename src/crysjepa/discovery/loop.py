@@ -25,15 +25,16 @@ from crysjepa.report.page import write_report
 from crysjepa.runtime.files import file_hash, write_json, write_text
 from crysjepa.runtime.progress import StageProgress
 from crysjepa.runtime.run_directory import Run
-from crysjepa.stages.choosing import finetuning_set, is_enough
+from crysjepa.stages.choosing import at_random, finetuning_set, is_enough, with_replay
 from crysjepa.stages.close import last_look
 from crysjepa.stages.evaluate import Evaluate
 from crysjepa.stages.finetune import Finetune
 from crysjepa.stages.generate import Generate
+from crysjepa.stages.keep import Keep
 from crysjepa.stages.prescreen import Prescreen
 from crysjepa.stages.rank import Rank
 from crysjepa.stages.relax import Relax
-from crysjepa.stages.sample import Sample
+from crysjepa.stages.round import Round, one_round
 from crysjepa.stages.stage import Runner
 
 
@@ -59,11 +60,11 @@ def discover_crystals(
     report = progress or (lambda stage, done, total: None)
     means = Means.of(config, out, device, report)
     run = Run(out, config.model_dump(mode="json"), _inputs(means), overwrite=overwrite)
-    run.stage("prepare", ["references.json"], lambda: _prepare(means))
+    run.stage("prepare", ["references.json"], lambda: prepare(means))
     _ = means.ranker, means.screener  # what they lack is better said now than when all is drawn
     runner, rounds = Runner(run, report=report), list[CandidateTable]()
     while len(rounds) <= config.rounds and not _enough(config, rounds):
-        rounds.append(one_round(runner, means, rounds))
+        rounds.append(_round(runner, means, rounds))
     joined = mark_repeats(_joined(rounds))
     looked_into = _looked_into(run, means, joined)
     run.stage("conclude", conclude.ARTEFACTS, lambda: conclude.conclude(means, rounds, joined, looked_into))
@@ -71,47 +72,50 @@ def discover_crystals(
     return out / "report.html"
 
 
-def one_round(runner: Runner, means: Means, before: list[CandidateTable]) -> CandidateTable:
-    """The stages of a round. Returns its ranked crystals; ``before`` are those of earlier rounds."""
-    config, round_ = means.config, len(before)
-    at = runner.within(f"round-{round_}", round_name(round_))
-    num = _num(config, round_)
-    known = means.evaluator.reference.crystals
+def round_of(means: Means, number: int) -> Round:
+    """The stages of a round."""
+    config, known = means.config, means.evaluator.reference.crystals
     select = partial(finetuning_set, keep=config.keep, drift=config.drift, known=known, seed=config.seed)
-    if before:
-        seed = config.seed + round_ - 1
-        at(
-            Finetune(
-                generator=partial(means.generator, round_ - 1), select=select, settings=config.finetune,
-                known=known, replay=config.replay, seed=seed, device=means.device,
-            ),
-            before[-1],
+    finetune, num = None, _num(config, number)
+    if number:
+        seed = config.seed + number - 1
+        replay = partial(with_replay, known=known, share=config.replay, seed=seed)
+        finetune = Finetune(
+            generator=partial(means.generator, number - 1), select=select, settings=config.finetune,
+            beside=replay if config.replay else None, seed=seed, device=means.device,
         )  # fmt: skip
-    generated = at(
-        Generate(
-            source=partial(means.sampler, round_), num=num * config.oversample,
-            seed=config.seed + 1000 * round_, prefix=round_name(round_), device=means.device,
-        )
+    generate = Generate(
+        source=partial(means.sampler, number), num=num * config.oversample,
+        seed=config.seed + 1000 * number, prefix=round_name(number), device=means.device,
     )  # fmt: skip
-    screened = at(
-        Prescreen(
-            ranker=means.screener, num=num, by=config.screen_by,
-            known=means.evaluator.known, support=HullSupport(means.hull),
-        ),
-        generated,
+    prescreen = Prescreen(
+        ranker=means.screener, num=num, by=config.screen_by,
+        known=means.evaluator.known, support=HullSupport(means.hull),
     )  # fmt: skip
-    relaxed = at(Relax(evaluator=means.evaluator), screened)
-    evaluated = at(Evaluate(evaluator=means.evaluator), relaxed)
-    ranked = at(Rank(means=means.ranking, select=select), evaluated)
-    if config.oversample > 1 and config.control:
-        _control(at.within(at.folder, f"{at.label}, at random"), means, generated, round_)
+    judge = (
+        Relax(evaluator=means.evaluator),
+        Evaluate(evaluator=means.evaluator),
+        Rank(means=means.ranking, select=select),
+    )
+    return Round(finetune=finetune, generate=generate, choose=(prescreen,), judge=judge)
+
+
+def _round(runner: Runner, means: Means, before: list[CandidateTable]) -> CandidateTable:
+    """The ranked crystals of the next round."""
+    number = len(before)
+    at = runner.within(f"round-{number}", round_name(number))
+    round_ = round_of(means, number)
+    ranked = one_round(at, round_, before[-1] if before else None)
+    if means.config.oversample > 1 and means.config.control:
+        _control(at.within(at.folder, f"{at.label}, at random"), means, at(round_.generate), number)
     return ranked
 
 
 def _control(at: Runner, means: Means, generated: CandidateTable, round_: int) -> None:
     """What the chosen crystals are compared with: some of what was drawn, at random, evaluated alike."""
     config = means.config
-    sample = Sample(output="control-sample.parquet", num=config.control, seed=(config.seed, 3, round_))
+    pick = partial(at_random, num=config.control, seed=(config.seed, 3, round_))
+    sample = Keep(output="control-sample.parquet", pick=pick)
     relax = Relax(output="control-relaxed.parquet", evaluator=means.evaluator, shards="control-relax")
     evaluate = Evaluate(output="control.parquet", evaluator=means.evaluator, told=True)
     at(evaluate, at(relax, at(sample, generated)))
@@ -124,7 +128,7 @@ def _inputs(means: Means) -> dict[str, str]:
     return protocol_inputs(protocol, means.known, means.hull, means.device) | models | trust_inputs(protocol)
 
 
-def _prepare(means: Means) -> None:
+def prepare(means: Means) -> None:
     """Elemental references, fitted if need be."""
     write_text(means.folder / "references.json", means.find_references().to_json())
     protocol = means.config.protocol

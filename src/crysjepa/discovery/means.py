@@ -81,7 +81,7 @@ class Means:
     @cached_property
     def ranker(self) -> Ranker:
         """By which crystals are scored."""
-        return self._make(self.config.ranker)
+        return self.ranker_by(self.config.ranker)
 
     @cached_property
     def screener(self) -> Ranker | None:
@@ -89,7 +89,7 @@ class Means:
         if self.config.oversample == 1:
             return None
         try:
-            return self._make(self.config.screen_by)
+            return self.ranker_by(self.config.screen_by)
         except ValueError as error:
             raise ValueError(
                 f"{self.config.screen_by} cannot choose what to relax ({error}): set screen_by to another "
@@ -124,7 +124,8 @@ class Means:
             progress=self.report,
         )
 
-    def _make(self, name: str) -> Ranker:
+    def ranker_by(self, name: str) -> Ranker:
+        """The ranker of that name, with what a run has for it."""
         info, context = ranker_info(name), self._context
         if info.force_field and info.name != self.config.protocol.force_field:
             context = replace(context, elemental_references=self.find_references(info.name))

@@ -4,7 +4,7 @@
 most 0. Each comes from a logistic regression: of the energies above hull of one or two judges, and of how
 many compounds the hull knows there; one for each verdict of hull support (:mod:`crysjepa.energy.support`),
 for where compounds may be missing a low energy says less. They were fitted on crystals with DFT energies by
-``scripts/fit_probability.py``; what on stands in ``weights/p_stable.json``.
+``benchmarks/fit_probability.py``; what on stands in ``weights/p_stable.json``.
 
 With e_j the energies above hull less the limit, and x(e) = sign(e) ln(1 + |e| / 0.02 eV), whose tails are
 those of a force field's errors,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crysjepa.core.candidates import CandidateTable, Status
+from crysjepa.core.canonical import canonicalise
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import composition_validity, invalid_structures, reduced_formulas
 from crysjepa.energy.support import ORDER, TOO_LOW, HullSupport, systems_of
@@ -149,8 +150,14 @@ def with_replay(chosen: Crystals, known: Crystals, share: float, seed: int) -> C
     if not wanted:
         return chosen
     rows = np.sort(np.random.default_rng((seed, 2)).choice(len(known), size=wanted, replace=False))
-    again = known[rows]
+    again, _ = canonicalise(known[rows])
     return Crystals.concatenate([chosen, again.with_ids([f"known-{i}" for i in again.ids])])
+
+
+def at_random(table: CandidateTable, num: int, seed: tuple[int, ...]) -> CandidateTable:
+    """``num`` rows at random, in their order."""
+    rows = np.sort(np.random.default_rng(seed).permutation(len(table))[:num])
+    return CandidateTable(table.frame.iloc[rows].reset_index(drop=True))
 
 
 def is_enough(rates: Sequence[float], patience: int | None) -> bool:

@@ -12,7 +12,6 @@ from crysjepa.core.crystals import Crystals
 from crysjepa.generators.base import Generator
 from crysjepa.nn.training import TrainSettings
 from crysjepa.runtime.files import write_json
-from crysjepa.stages.choosing import with_replay
 from crysjepa.stages.stage import Stage, Workspace
 
 
@@ -20,8 +19,8 @@ from crysjepa.stages.stage import Stage, Workspace
 class Finetune(Stage):
     """``generator.safetensors``: ``generator`` fine-tuned on what ``select`` names (section 4.2, step 2).
 
-    The table is the fine-tuning set. ``replay`` is the share of ``known`` crystals in what is learnt from.
-    With nothing to learn from the generator stays as it was.
+    The table is the fine-tuning set. ``beside`` adds known crystals to it, that what was learnt first is not
+    forgotten. With nothing to learn from the generator stays as it was.
     """
 
     name: ClassVar[str] = "finetune"
@@ -29,8 +28,7 @@ class Finetune(Stage):
     generator: Callable[[], Generator]
     select: Callable[[CandidateTable], list[str]]
     settings: TrainSettings
-    known: Crystals
-    replay: float = 0.0
+    beside: Callable[[Crystals], Crystals] | None = None
     seed: int = 0
     device: str = "cpu"
 
@@ -43,11 +41,8 @@ class Finetune(Stage):
         """The fine-tuning set, best first, canonical."""
         chosen, _ = canonicalise(table.crystals(self.select(table)))
         generator = self.generator()
-        if len(chosen):
-            crystals = chosen
-            if self.replay:
-                known, _ = canonicalise(self.known)
-                crystals = with_replay(chosen, known, self.replay, self.seed)
+        crystals = chosen if self.beside is None else self.beside(chosen)
+        if len(crystals):
             generator, training = generator.finetune(
                 crystals,
                 self.settings,

@@ -18,7 +18,8 @@ from crysjepa.stages.stage import Stage, Workspace
 class Generate(Stage):
     """``num`` new rows, with ids ``PREFIX-0``, ``PREFIX-1`` and so on; the table that comes in is not used.
 
-    ``source`` gives the generator, and is called only if crystals are drawn.
+    ``source`` gives the generator, and is called only if crystals are drawn. ``processes`` are by default one
+    for each core, or one on a GPU; they decide nothing but the time it takes.
     """
 
     name: ClassVar[str] = "generate"
@@ -29,6 +30,7 @@ class Generate(Stage):
     prefix: str = "gen"
     constraints: Constraints = field(default_factory=Constraints)
     device: str = "cpu"
+    processes: int | None = None
 
     def run(self, table: CandidateTable, work: Workspace) -> CandidateTable:
         """A row for each crystal asked for; one that could not be drawn has failed, with the reason."""
@@ -39,7 +41,7 @@ class Generate(Stage):
             seed=self.seed,
             device=self.device,
             prefix=self.prefix,
-            processes=default_processes(self.device),
+            processes=self.processes or default_processes(self.device),
             progress=work.progress(self.name),
         )
         order = [f"{self.prefix}-{i}" for i in range(self.num)]

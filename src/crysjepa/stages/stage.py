@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from crysjepa.core.candidates import CandidateTable
@@ -44,8 +44,9 @@ class Workspace:
 class Stage(ABC):
     """One step of the pipeline. Rows in are rows out, but where the stage's purpose is to take some.
 
-    ``output`` names the file that its table goes to; ``also`` further files that it writes to the
-    workspace's folder. The same settings and the same table give the same files.
+    ``output`` names the file that its table goes to, in a folder perhaps; ``also`` further files that it
+    writes to the workspace's folder, which is the table's. The same settings and the same table give the
+    same files.
     """
 
     name: ClassVar[str]
@@ -95,7 +96,8 @@ class Runner:
             found = stage.run(rows, Workspace(path.parent, self.report, self.label))
             found.write(path, stage.about())
 
-        files = [self._named(name) for name in (stage.output, *stage.also)]
+        files = [self._named(stage.output)]
+        files += [self._named(str(PurePosixPath(stage.output).with_name(name))) for name in stage.also]
         self.directory.stage(self._named(f"{stage.name}: {stage.output}"), files, work)
         return CandidateTable.read(path)
 

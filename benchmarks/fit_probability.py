@@ -1,8 +1,8 @@
 """Fit ``p_stable`` and ``p_on_hull`` (:mod:`crysjepa.evaluation.probability`) on crystals with DFT energies.
 
-    python scripts/fit_probability.py --data FOLDER
-    python scripts/fit_probability.py --data FOLDER --rows hide_and_seek.parquet
-    python scripts/fit_probability.py --data FOLDER --label 2000 --work FOLDER    # judges' energies anew
+    python benchmarks/fit_probability.py --data FOLDER
+    python benchmarks/fit_probability.py --data FOLDER --rows hide_and_seek.parquet
+    python benchmarks/fit_probability.py --data FOLDER --label 2000 --work FOLDER    # judges' energies anew
 
 FOLDER holds wbm_dev.parquet (see benchmarks/README.md). What is fitted on what is told in
 benchmarks/judging/probability_rows.py. Files of further rows have ``e_above_hull_NAME`` of judges,
@@ -13,15 +13,11 @@ How good it is: benchmarks/probability.py.
 from __future__ import annotations
 
 import argparse
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
 from judging.probability_rows import (
     JUDGES,
     LABELS,
@@ -61,7 +57,7 @@ def card(rows: pd.DataFrame, data: Path, more: list[Path]) -> dict[str, Any]:
     own = rows[rows["id"].notna()] if "id" in rows else rows
     return {
         "what": "the chance that DFT puts a crystal within a limit of the full hull",
-        "made_by": "scripts/fit_probability.py",
+        "made_by": "benchmarks/fit_probability.py",
         "limits": dict(LIMITS),
         "constants": {"lowest": LOWEST, "highest": HIGHEST, "soft": SOFT, "ridge": RIDGE},
         "labels": "WBM's DFT formation energies on the correction scheme of 2020, above the bundled hull",

@@ -1,7 +1,7 @@
 """Quality of the flow against training: judge the states that were kept on the way.
 
     python scripts/train_default_weights.py generator MP20.parquet MPTS52.parquet --out G --keep 1000 5000
-    python scripts/generator_curve.py G.at-1000 G.at-5000 --data FOLDER --out generator_training.md
+    python benchmarks/generator_curve.py G.at-1000 G.at-5000 --data FOLDER --out generator_training.md
 
 Each state's averaged weights are put in the place of the shipped flow's, and --num crystals drawn: valid, and
 valid and expected stable, which means at most 0.1 eV/atom above the hull as Crys-JEPA expects of the relaxed
@@ -16,15 +16,12 @@ import sys
 from pathlib import Path
 
 import torch
+from generation.speed import expected, share
 
 from crysjepa.generators.flow.generator import FlowGenerator
 from crysjepa.nn import checkpoint
 from crysjepa.runtime.files import write_text
 from crysjepa.weights import shipped
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-from generation.speed import expected, share
 
 SEED = 11
 
