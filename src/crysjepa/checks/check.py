@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 from crysjepa.checks.chemistry import bonding
 from crysjepa.checks.elastic import elasticity
@@ -21,6 +21,7 @@ from crysjepa.relaxation.force_fields.registry import force_field_info, get_forc
 from crysjepa.relaxation.force_fields.self_test import probe
 from crysjepa.relaxation.relax import default_workers
 from crysjepa.runtime.errors import describe_error
+from crysjepa.runtime.execution import Execution, ExecutionOptions
 from crysjepa.runtime.progress import StageProgress
 from crysjepa.runtime.time_limit import TimeLimitExceeded, time_limit
 from crysjepa.runtime.worker_pool import Done, WorkerPool
@@ -60,12 +61,10 @@ def check_crystals(
     *,
     reference: Crystals | None = None,
     force_field: str = "chgnet",
-    device: str = "cpu",
-    processes: int | None = None,
     phonons: bool = True,
     elastic: bool = True,
     seconds: float | None = 1800.0,
-    progress: StageProgress | None = None,
+    **how: Unpack[ExecutionOptions],
 ) -> CandidateTable:
     """Phonons, elastic constants, bonding and orderings of every crystal that is ``ok``.
 
@@ -76,12 +75,13 @@ def check_crystals(
     force_field
         By which a crystal is relaxed tightly, displaced and strained: best the one that relaxed it. See
         :func:`crysjepa.relaxation.force_fields.registry.get_force_field`.
-    processes
-        Workers, each on one thread with the force field loaded once; by default as many as relax.
     phonons, elastic
         What the force field is asked for. With neither, it is not loaded.
     seconds
         For the force field's part of each crystal; None waits for ever.
+    how
+        See :class:`~crysjepa.runtime.execution.Execution`: workers are on one thread each, with the force
+        field loaded once; by default as many as relax.
 
     Returns
     -------
@@ -98,6 +98,8 @@ def check_crystals(
     absent; ValueError or ImportError for an unknown force field, or one whose package is absent; RuntimeError
     when worker processes cannot be set up.
     """
+    run = Execution(**how)
+    device, progress = run.found_device, run.progress
     if phonons:
         check_phonopy()
     if phonons or elastic:
@@ -106,7 +108,7 @@ def check_crystals(
     found = {id_: Found() for id_ in crystals.ids}
     if phonons or elastic:
         asked = (force_field, device, phonons, elastic)
-        _by_force_field(crystals, asked, processes or default_workers(device), seconds, found, progress)
+        _by_force_field(crystals, asked, run.processes or default_workers(device), seconds, found, progress)
     _by_formula(crystals, found)
     if reference is not None:
         _by_matching(crystals, KnownOrderings(reference), found, progress)

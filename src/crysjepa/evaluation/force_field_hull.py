@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pyarrow as pa
@@ -25,9 +25,9 @@ from crysjepa.energy.elemental_references import MP2020, ElementalReferences
 from crysjepa.evaluation.reference import PLAIN_SCALE
 from crysjepa.relaxation.force_fields.registry import ForceFieldInfo
 from crysjepa.relaxation.relax import QUICK, Relaxation, RelaxSettings, relax_crystals
+from crysjepa.runtime.execution import Execution, ExecutionOptions
 from crysjepa.runtime.files import as_metadata, write_parquet
 from crysjepa.runtime.parts import part_in
-from crysjepa.runtime.progress import StageProgress
 
 AS_THEY_ARE = RelaxSettings(max_steps=0)
 """Energies of the structures as they stand."""
@@ -88,11 +88,9 @@ def force_field_hull(
     force_field: str = "chgnet",
     settings: RelaxSettings | None = None,
     source: str = "",
-    device: str = "cpu",
-    processes: int | None = None,
     shards: Path | None = None,
     about: Mapping[str, Any] | None = None,
-    progress: StageProgress | None = None,
+    **how: Unpack[ExecutionOptions],
 ) -> pa.Table:
     """Compute the crystals of a table, and the elements, with a force field; write a hull of them to ``out``.
 
@@ -125,14 +123,15 @@ def force_field_hull(
     if not len(known):
         raise ValueError("no readable crystals: there is nothing to make a hull of")
 
-    def relax(crystals: Crystals, how: RelaxSettings, stage: str) -> Relaxation:
+    run = Execution(**how)
+
+    def relax(crystals: Crystals, settings: RelaxSettings, stage: str) -> Relaxation:
         return relax_crystals(
-            crystals, force_field=force_field, settings=how, device=device, processes=processes,
-            shards=None if shards is None else shards / stage,
-            progress=None if progress is None else lambda done, total: progress(stage, done, total),
+            crystals, force_field=force_field, settings=settings, device=run.found_device,
+            processes=run.processes, shards=shards and shards / stage, progress=run.stage(stage),
         )  # fmt: skip
 
-    if part_in(None if shards is None else shards / PHASES) is not None:
+    if part_in(shards and shards / PHASES) is not None:
         relax(known, settings, PHASES)  # this part's share; the elements are few
     elements = relax(elemental_crystals(known), RelaxSettings(fmax=0.05, max_steps=300), "elements")
     corrections = MP2020 if elements.force_field.scale == PLAIN_SCALE else None

@@ -43,7 +43,8 @@ from crysjepa.evaluation.reference import Known, find_references
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.relaxation.formation_energies import Formed, formation_energies
 from crysjepa.relaxation.relax import RelaxSettings
-from crysjepa.runtime.progress import StageProgress
+from crysjepa.runtime.execution import Execution
+from crysjepa.runtime.progress import Progress, StageProgress
 
 if TYPE_CHECKING:
     from pymatgen.core import Composition
@@ -75,8 +76,7 @@ class JudgedByAll:
 
 @dataclass(frozen=True)
 class How:
-    """How judges compute: see :func:`crysjepa.relaxation.relax.relax_crystals`. By default nothing is "
-    "relaxed.
+    """How judges compute: see :func:`crysjepa.relaxation.relax.relax_crystals`. By default nothing is relaxed.
 
     ``shards`` is a folder for finished work, with one of its own for each judge.
     """
@@ -85,6 +85,11 @@ class How:
     device: str = "cpu"
     processes: int | None = None
     shards: Path | None = None
+    progress: StageProgress | None = None
+
+    def stage(self, name: str) -> Progress | None:
+        """Progress of one stage, as ``progress(done, total)``."""
+        return Execution(progress=self.progress).stage(name)
 
 
 def judge_by_all(
@@ -98,7 +103,6 @@ def judge_by_all(
     ids: Iterable[str] | None = None,
     competitors: CandidateTable | None = None,
     how: How | None = None,
-    progress: StageProgress | None = None,
 ) -> JudgedByAll:
     """Let further force fields judge crystals; see this module's rule.
 
@@ -137,7 +141,7 @@ def judge_by_all(
     crystals = table.crystals([i for i in wanted if i not in reasons])
     opinions = {}
     for name in judges:
-        judge = _Judge.prepare(name, hull, known, protocol, how or How(), progress)
+        judge = _Judge.prepare(name, hull, known, protocol, how or How())
         opinions[name] = opinion = judge.opinion(crystals, hull, competitors)
         for id_, reason in opinion.reasons.items():
             reasons.setdefault(id_, []).append(f"{name}: {reason}")
@@ -196,14 +200,11 @@ class _Judge:
     name: str
     references: ElementalReferences
     how: How
-    progress: StageProgress | None
 
     @classmethod
-    def prepare(
-        cls, name: str, hull: Hull, known: Known, protocol: Protocol, how: How, progress: StageProgress | None
-    ) -> _Judge:
-        references = judge_references(name, hull, known, protocol, how.device, progress)
-        return cls(name, references, how, progress)
+    def prepare(cls, name: str, hull: Hull, known: Known, protocol: Protocol, how: How) -> _Judge:
+        references = judge_references(name, hull, known, protocol, how.device, how.progress)
+        return cls(name, references, how)
 
     def opinion(self, crystals: Crystals, hull: Hull, competitors: CandidateTable | None) -> _Opinion:
         found = self._energies(crystals, "crystals")
@@ -253,7 +254,7 @@ class _Judge:
         return _Opinion(found.totals, above, reasons, judge)
 
     def _energies(self, crystals: Crystals, stage: str) -> Formed:
-        progress, shards, what = self.progress, self.how.shards, f"{stage} by {self.name}"
+        shards = self.how.shards
         return formation_energies(
             crystals,
             self.references,
@@ -262,7 +263,7 @@ class _Judge:
             device=self.how.device,
             processes=self.how.processes,
             shards=None if shards is None else shards / slug(self.name) / stage,
-            progress=None if progress is None else lambda n, total: progress(what, n, total),
+            progress=self.how.stage(f"{stage} by {self.name}"),
         )
 
 

@@ -127,7 +127,6 @@ def with_trust(
     *,
     closing: Closing | None = None,
     work: Path,
-    processes: int | None = None,
     progress: StageProgress | None = None,
 ) -> Trusted:
     """Compare some crystals with the closed hull, let further judges speak, say how likely DFT is to agree.
@@ -168,8 +167,8 @@ def with_trust(
     told["judge_note"] = note
     done = judge_by_all(
         table, others, hull=judge.hull, known=known, protocol=judge.protocol, first_column=first_column,
-        ids=fit, competitors=near, progress=progress,
-        how=How(device=judge.device, processes=processes, shards=work / "judges"),
+        ids=fit, competitors=near,
+        how=How(device=judge.device, shards=work / "judges", progress=progress),
     )  # fmt: skip
     told["judges"] = done.judges
     table = _likely(done.table, fit, judge.protocol.force_field, first_column)

@@ -18,7 +18,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from pymatgen.core import Composition
 
@@ -42,6 +42,46 @@ from crysjepa.runtime.progress import StageProgress
 from crysjepa.workflows.inputs import Source
 
 
+class CalculationOptions(TypedDict, total=False):
+    """Keywords of :func:`dft_run`; what they mean is said in :class:`Extent`."""
+
+    within: float
+    competing: Source | None
+    max_sites: int
+    cache: Source | None
+    processes: int
+    time_limit: float | None
+    progress: StageProgress | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extent:
+    """What is calculated beside the candidates, and with what means.
+
+    Attributes
+    ----------
+    within
+        eV/atom above the reference's hull, up to which known compounds compete; see
+        :func:`~crysjepa.dft.gpaw.competing_phases.compounds_near_hull`.
+    competing
+        More crystals that compete, such as ``competitors.parquet`` of ``crysjepa compete``.
+    max_sites
+        Larger cells are not calculated: candidates end as failed, competing phases are named.
+    cache
+        Where calculations are kept: by default ``dft`` in the cache folder of the data sets, for all runs.
+    processes, time_limit
+        Crystals at a time, each on one thread; seconds for one crystal.
+    """
+
+    within: float = 0.05
+    competing: Source | None = None
+    max_sites: int = 20
+    cache: Source | None = None
+    processes: int = 1
+    time_limit: float | None = None
+    progress: StageProgress | None = None
+
+
 def dft_run(
     source: Source,
     out: Source,
@@ -49,14 +89,8 @@ def dft_run(
     backend: str = "gpaw",
     settings: GpawSettings | None = None,
     reference: Source = NAME,
-    within: float = 0.05,
-    competing: Source | None = None,
-    max_sites: int = 20,
-    cache: Source | None = None,
-    processes: int = 1,
-    time_limit: float | None = None,
     protocol: Protocol | None = None,
-    progress: StageProgress | None = None,
+    **options: Unpack[CalculationOptions],
 ) -> Collected:
     """Relax candidates, their elements and competing phases with GPAW; judge by the hull that results.
 
@@ -64,22 +98,16 @@ def dft_run(
     ----------
     source
         Crystals in any format; rows that are still ``ok`` are calculated, others keep their state.
-    reference, within
-        Known crystals with formation energies, also what novelty is judged by; see
-        :func:`~crysjepa.dft.gpaw.competing_phases.compounds_near_hull`.
-    competing
-        More crystals that compete, such as ``competitors.parquet`` of ``crysjepa compete``.
-    max_sites
-        Larger cells are not calculated: candidates end as failed, competing phases are named.
-    cache
-        By default ``dft`` in the cache folder of the data sets, which all runs share.
-    processes, time_limit
-        Crystals at a time, each on one thread; seconds for one crystal.
+    reference
+        Known crystals with formation energies, also what novelty is judged by.
+    options
+        See :class:`Extent`.
 
     Raises ValueError if there is nothing to calculate, or the reference has no formation energies;
     GpawMissing where GPAW is not installed.
     """
-    settings = settings or GpawSettings()
+    extent, settings = Extent(**options), settings or GpawSettings()
+    max_sites, progress = extent.max_sites, extent.progress
     scale = scale_of(backend, settings)
     table = datasets.load(source)
     by_force_field = crystal_metrics(table)
@@ -87,17 +115,17 @@ def dft_run(
         raise ValueError(f"nothing to calculate: of {len(table)} rows, none is ok ({table.counts()})")
     candidates, reasons = _without(table.crystals(table.ok_ids), max_sites, {})
     known = Known.load(reference)
-    given = None if competing is None else datasets.load(competing)
-    folder = Path(cache) if cache is not None else datasets.cache_folder() / "dft"
-    calculations = Calculations(backend, settings, folder / scale, processes, time_limit)
-    compounds = compounds_near_hull(candidates, known, within=within, max_sites=max_sites)
+    given = None if extent.competing is None else datasets.load(extent.competing)
+    folder = datasets.cache_folder() / "dft" if extent.cache is None else Path(extent.cache)
+    calculations = Calculations(backend, settings, folder / scale, extent.processes, extent.time_limit)
+    compounds = compounds_near_hull(candidates, known, within=extent.within, max_sites=max_sites)
     if given is not None:
         compounds = compounds.joined(compounds_given(candidates, given, max_sites=max_sites))
     done = _calculate(calculations, scale, candidates, compounds, max_sites, progress)
     table = _with_results(table, done.candidates, {**reasons, **done.not_tried}, done.references)
     table = _with_missing(table, done.missing)
     protocol = (protocol or Protocol()).model_copy(update={"relax": False})
-    judge = Judge.prepare(protocol, known, done.hull, None, processes=processes)
+    judge = Judge.prepare(protocol, known, done.hull, None, processes=extent.processes)
     about = _about(calculations, done)
     return write_verdicts(table, judge, Path(out), about, force_field=by_force_field, progress=progress)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable, Status
@@ -18,7 +18,7 @@ from crysjepa.dft.vasp.inputs import RUN_SCRIPT, write_inputs
 from crysjepa.dft.vasp.manifest import FORMAT, MANIFEST_COLUMNS, begin, folder_names, structure_hash
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.relaxation.relax import RelaxSettings, relax_crystals
-from crysjepa.runtime.execution import Execution, resolve_device
+from crysjepa.runtime.execution import Execution, RunOptions
 from crysjepa.runtime.files import write_text
 from crysjepa.runtime.progress import StageProgress
 from crysjepa.runtime.run_directory import versions
@@ -40,6 +40,17 @@ class Exported:
         return sum(folder is not None for folder in self.table.column("dft_folder"))
 
 
+class ExportOptions(RunOptions, total=False):
+    """Keywords of :func:`dft_export` that few need; what they mean is said there."""
+
+    unfinished: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Exporting(Execution):
+    unfinished: bool = False
+
+
 def dft_export(
     source: Source | None,
     to: Source,
@@ -47,11 +58,9 @@ def dft_export(
     write: str = "both",
     every_row: bool = False,
     failed_of: Source | None = None,
-    unfinished: bool = False,
     pre_relax: str | None = None,
     settings: RelaxSettings | None = None,
-    device: str = "auto",
-    progress: StageProgress | None = None,
+    **how: Unpack[ExportOptions],
 ) -> Exported:
     """Write inputs of GGA and GGA+U calculations with the Materials Project's settings, and a manifest.
 
@@ -88,8 +97,9 @@ def dft_export(
     if write not in WRITES:
         raise ValueError(f"no way {write!r} to export: choose from {', '.join(WRITES)}")
     flows = FlowWriter() if write != "folders" else None
-    table, notes = _rows(source, every_row, failed_of, unfinished, pre_relax)
-    to, device = Path(to), resolve_device(device)
+    run = _Exporting(**how)
+    table, notes = _rows(source, every_row, failed_of, run.unfinished, pre_relax)
+    to, device, progress = Path(to), run.found_device, run.progress
     settings = (settings or RelaxSettings()).on(device)
     begin(to, _told(table, write, failed_of, pre_relax, settings))
     if pre_relax is not None:
