@@ -133,7 +133,8 @@ class Experiment:
         table, last = one_round(at, round_, before), round_.judge[-1]
         assert isinstance(last, Evaluate)
         path = at.path(last.output).with_name("metrics.json")
-        metrics = {**crystal_metrics(table), "protocol": last.evaluator.describe()}
+        protocol = {**last.evaluator.describe(), "stability_judged": True}
+        metrics = {**crystal_metrics(table), "protocol": protocol}
         write_json(path, seal(metrics, table))
         fresh = table.column("new_prototype", table.ok_ids) if "new_prototype" in table else []
         kept = ("num_crystals", "intervals", *RATE_LETTERS, "vsun_at_0", "new_prototype", "protocol")
