@@ -53,6 +53,8 @@ def friendly(command: Command) -> Command:
             _log.add(f"in {Path.cwd()}, with {given}")
             with notes_shown():
                 return command(*args, **kwargs)
+        except typer.Exit:  # a RuntimeError, too
+            raise
         except (ValueError, OSError, ImportError, RuntimeError) as error:
             _log.add(f"error: {error}")
             errors.print("[bold red]error:[/] ", end="")

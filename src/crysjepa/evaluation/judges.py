@@ -76,7 +76,7 @@ class JudgedByAll:
 
 @dataclass(frozen=True)
 class How:
-    """How judges compute: see :func:`crysjepa.relaxation.relax.relax_crystals`. By default nothing is relaxed.
+    """How judges compute: see :func:`crysjepa.relaxation.relax.relax_crystals`. By default none relaxes.
 
     ``shards`` is a folder for finished work, with one of its own for each judge.
     """

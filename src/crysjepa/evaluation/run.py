@@ -147,21 +147,9 @@ def evaluate_crystals(
     how
         See :class:`Judging`; ``processes`` compare crystals, by default one.
 
-    Returns
-    -------
-    dict
-        What ``metrics.json`` holds: ``num_crystals``, every rate of
-        :data:`~crysjepa.evaluation.rates.METRICS` as a fraction of all crystals, their Wilson ``intervals``
-        and ``bootstrap`` intervals, ``batches`` (mean and standard deviation; None unless the protocol has
-        batches), ``by_round`` (the same rates of each round of a run), ``shortlist`` (how a run's short list
-        held up), ``hull``, ``novelty_set`` and ``judge`` by name, ``diversity``, ``metrics`` (version of
-        each), the ``protocol``, its ``citation``, and hashes by which a change is noticed.
-
-    Raises
-    ------
-    ValueError
-        Before anything is relaxed, if crystals relaxed so cannot be compared with the hull; without
-        relaxation, if a hull is named and the crystals have no energies that it could judge.
+    Returns what ``metrics.json`` holds. Raises ValueError before anything is relaxed, if crystals relaxed so
+    cannot be compared with the hull; without relaxation, if a hull is named and the crystals have no energies
+    that it could judge.
     """
     given = crystals if isinstance(crystals, Given) else Given(crystals, None)
     table, execution = given.table, Judging(**how)
@@ -179,26 +167,35 @@ def evaluate_crystals(
         _held = locked(out)  # nothing of a process that is at work there is moved
         _set_aside(out)
     run = Run(out, {"evaluate": settings}, plan.inputs, overwrite=execution.overwrite)
-
-    def work() -> None:
-        evaluator = ready or prepare()
-        cache = _restored(evaluator)
-        judged = _judged(plan, evaluator, table, shards, progress)
-        described = {**evaluator.describe(), "stability_judged": evaluator.hull is not None}
-        if plan.origin is not None:
-            described["force_field_version"] = plan.origin.version
-        judged, told = _trusted(plan, evaluator, judged, run, progress)
-        judged.write(run.path("crystals.parquet"), plan.about(evaluator))
-        written = CandidateTable.read(run.path("crystals.parquet"))
-        metrics = {**_metrics(written, described, device), **told}
-        if listed := shortlist_again(table, scored(written, described)):
-            metrics["shortlist"] = listed
-        write_json(run.path("metrics.json"), seal(metrics, written))
-        _save(evaluator, cache)
-
-    run.stage("evaluate", ARTEFACTS, work)
+    run.stage(
+        "evaluate", ARTEFACTS, lambda: _evaluate(plan, ready or prepare(), table, run, shards, progress)
+    )
     run.stage("report", ["evaluation.html"], lambda: write_evaluation(out))
     return read_json(run.path("metrics.json"))
+
+
+def _evaluate(
+    plan: Plan,
+    evaluator: Judge,
+    table: CandidateTable,
+    run: Run,
+    shards: Path,
+    progress: StageProgress | None,
+) -> None:
+    """Judge, and write the table and the metrics."""
+    cache = _restored(evaluator)
+    judged = _judged(plan, evaluator, table, shards, progress)
+    described = {**evaluator.describe(), "stability_judged": evaluator.hull is not None}
+    if plan.origin is not None:
+        described["force_field_version"] = plan.origin.version
+    judged, told = _trusted(plan, evaluator, judged, run, progress)
+    judged.write(run.path("crystals.parquet"), plan.about(evaluator))
+    written = CandidateTable.read(run.path("crystals.parquet"))
+    metrics = {**_metrics(written, described, evaluator.device), **told}
+    if listed := shortlist_again(table, scored(written, described)):
+        metrics["shortlist"] = listed
+    write_json(run.path("metrics.json"), seal(metrics, written))
+    _save(evaluator, cache)
 
 
 def _relax_part(
@@ -288,6 +285,12 @@ def _set_aside(out: Path) -> None:
 
 
 def _metrics(table: CandidateTable, protocol: dict[str, Any], device: str) -> dict[str, Any]:
+    """``num_crystals``, every rate of :data:`~crysjepa.evaluation.rates.METRICS` as a fraction of all
+    crystals, their Wilson ``intervals`` and ``bootstrap`` intervals, ``batches`` (mean and standard
+    deviation; None unless the protocol has batches), ``by_round`` (the same rates of each round of a run), ``hull``,
+    ``novelty_set`` and ``judge`` by name, ``diversity``, ``metrics`` (version of each), the ``protocol`` and
+    its ``citation``.
+    """
     table = scored(table, protocol)
     numbers = crystal_metrics(table)
     size, wanted = protocol["batch_size"], protocol["num_batches"]

@@ -132,17 +132,9 @@ def relax_crystals(
     progress
         Called as ``progress(done, total)``.
 
-    Raises
-    ------
-    ValueError
-        For an unknown force field, or an id that appears twice.
-    ImportError
-        When the force field's package is absent.
-    RuntimeError
-        When worker processes cannot be set up.
-    PartDone
-        Where the chunks in ``shards`` are shared out (:mod:`crysjepa.runtime.parts`), once this part's are
-        done.
+    Raises ValueError for an unknown force field, or an id that appears twice; ImportError when the force
+    field's package is absent; RuntimeError when worker processes cannot be set up; PartDone where the chunks
+    in ``shards`` are shared out (:mod:`crysjepa.runtime.parts`), once this part's are done.
     """
     settings = (settings or RelaxSettings()).on(device)
     info = force_field_info(force_field)

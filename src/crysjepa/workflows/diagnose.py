@@ -73,8 +73,6 @@ def diagnose_table(
         device=device,
         progress=progress,
     )
-    fit = fit.decide("embed", diagnosis.failures, Status.FAILED)
-    reasons = zip(fit.ids, *(fit.column(name) for name in ("status", "stage", "reason")), strict=True)
     result = diagnosis.to_dict() | {
         "model": _describe(model),
         "data": {
@@ -82,15 +80,13 @@ def diagnose_table(
             "num_rows": len(table) + readable - sampled,
             "num_readable": readable,
             "num_sampled": sampled,
-            "num_embedded": len(diagnosis.crystals),
-            "num_with_energy": int(np.isfinite(diagnosis.energies).sum()),
             "seed": seed,
-            "content_hash": diagnosis.crystals.content_hash(),
+            **_embedded(diagnosis),
         },
         "settings": {"max_crystals": max_crystals, "seed": seed},
         "tolerance": TOLERANCE,
         "versions": versions(),
-        "not_embedded": {i: {"stage": g, "reason": r} for i, s, g, r in reasons if s != Status.OK},
+        "not_embedded": _not_embedded(fit.decide("embed", diagnosis.failures, Status.FAILED)),
         "maps": dict.fromkeys(MAPS, "no folder was asked for"),
     }
     del result["failures"]  # they are among not_embedded
@@ -99,6 +95,19 @@ def diagnose_table(
         write_json(out / "diagnosis.json", result)
         write_diagnosis(out)
     return result
+
+
+def _embedded(diagnosis: Diagnosis) -> dict[str, Any]:
+    return {
+        "num_embedded": len(diagnosis.crystals),
+        "num_with_energy": int(np.isfinite(diagnosis.energies).sum()),
+        "content_hash": diagnosis.crystals.content_hash(),
+    }
+
+
+def _not_embedded(table: CandidateTable) -> dict[str, dict[str, Any]]:
+    rows = zip(table.ids, *(table.column(name) for name in ("status", "stage", "reason")), strict=True)
+    return {i: {"stage": stage, "reason": reason} for i, status, stage, reason in rows if status != Status.OK}
 
 
 # -- crystals --------------------------------------------------------------------------------------

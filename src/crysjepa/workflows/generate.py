@@ -8,18 +8,18 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Any, NoReturn, Unpack, cast
 
 from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable
-from crysjepa.generators.base import Draws, NarrowedSampler, Sampler
+from crysjepa.generators.base import Draws, NarrowedSampler, Sampler, Samples
 from crysjepa.generators.constraints import ConstraintError, Constraints
 from crysjepa.generators.kept import KeptSampler, draw_part
 from crysjepa.generators.registry import DEFAULT, GeneratorOptions, generator_names, make_generator
 from crysjepa.generators.sampling import draw, drift
 from crysjepa.runtime.execution import Execution, ExecutionOptions
 from crysjepa.runtime.notes import UsageError
-from crysjepa.runtime.parts import part_in
+from crysjepa.runtime.parts import Part, part_in
 from crysjepa.runtime.threads import default_processes
 from crysjepa.workflows.inputs import Source, beside
 from crysjepa.workflows.output import Output
@@ -71,17 +71,9 @@ def generate(
         See :class:`~crysjepa.runtime.execution.Execution`. The crystals are the same for any number of
         processes.
 
-    Returns
-    -------
-    Generated
-        Also in the file's metadata, under ``crysjepa``.
-
-    Raises
-    ------
-    OutputError
-        If ``out`` cannot be written, or is there and was made otherwise.
-    ValueError
-        If ``num`` < 1, for an unknown generator, or for constraints that nothing obeys.
+    What is returned is also in the file's metadata, under ``crysjepa``. Raises OutputError if ``out`` cannot
+    be written, or is there and was made otherwise; ValueError if ``num`` < 1, for an unknown generator, or
+    for constraints that nothing obeys.
     """
     run, place = Execution(**how), Output(out)
     if num < 1:
@@ -95,25 +87,12 @@ def generate(
         return _made_before(place, told)
     source, chosen = make_generator(generator, options), run.found_device
     named = DEFAULT if generator is None else Path(generator).name
-    shards, processes = beside(out, ".shards"), run.processes or default_processes(chosen)
+    shards, work = beside(out, ".shards"), replace(run, device=chosen)
     kept = _kept(source, constraints, shards, place.made)
     if (part := part_in(shards)) is not None:
-        if not isinstance(kept, KeptSampler):
-            raise UsageError(
-                f"{named} draws some hundred crystals a second, all in one piece: leave --part out"
-            )
-        draw_part(
-            kept, num, part, seed=seed, device=chosen, processes=processes, progress=run.stage("generate")
-        )
-    samples = draw(
-        kept, num, constraints,
-        seed=seed, device=chosen, processes=processes, progress=run.stage("generate"),
-    )  # fmt: skip
-    if not len(samples.crystals):
-        rejected = samples.counts.rejected
-        why = Counter(rejected) if sum(rejected.values()) else Counter(samples.failures.values())
-        most = ", ".join(f"{n} × {reason}" for reason, n in why.most_common(3))
-        raise ConstraintError(f"not one crystal was drawn ({'; '.join(constraints.describe())}): {most}")
+        _draw_part(kept, named, num, part, seed, work)
+    samples = draw(kept, num, constraints, seed=seed, prefix="gen", **_drawing(work))
+    _check_some(samples, constraints)
     order = [f"gen-{i}" for i in range(num)]
     table = CandidateTable.from_crystals(samples.crystals, samples.failures, stage="generate", order=order)
     for name, values in samples.columns.items():
@@ -123,6 +102,27 @@ def generate(
     place.write(table, _about(named, seed, done))
     shutil.rmtree(shards, ignore_errors=True)
     return done
+
+
+def _drawing(work: Execution) -> dict[str, Any]:
+    processes = work.processes or default_processes(work.device)
+    return {"device": work.device, "processes": processes, "progress": work.stage("generate")}
+
+
+def _draw_part(kept: Sampler, name: str, num: int, part: Part, seed: int, work: Execution) -> NoReturn:
+    """This part's share of the blocks. Raises PartDone; UsageError for a generator that has no blocks."""
+    if not isinstance(kept, KeptSampler):
+        raise UsageError(f"{name} draws some hundred crystals a second, all in one piece: leave --part out")
+    draw_part(kept, num, part, seed=seed, **_drawing(work))
+
+
+def _check_some(samples: Samples, constraints: Constraints) -> None:
+    if len(samples.crystals):
+        return
+    rejected = samples.counts.rejected
+    why = Counter(rejected) if sum(rejected.values()) else Counter(samples.failures.values())
+    most = ", ".join(f"{n} × {reason}" for reason, n in why.most_common(3))
+    raise ConstraintError(f"not one crystal was drawn ({'; '.join(constraints.describe())}): {most}")
 
 
 def _kept(source: Sampler, constraints: Constraints, shards: Path, made: Mapping[str, Any]) -> Sampler:

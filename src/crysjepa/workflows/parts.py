@@ -162,6 +162,7 @@ def _check(found: Sequence[tuple[Path, dict[str, Any]]]) -> None:
             raise OutputError(
                 f"{path.name} and {other.name} are parts of other numbers of parts: remove one kind"
             )
+    for other, told in found:
         if differs := differences(told["made"], first["made"]):
             raise OutputError(f"part {told['part']} ({other}) differs from part {first['part']}: {differs}")
     numbers = [told["part"] for _, told in found]

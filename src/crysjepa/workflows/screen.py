@@ -121,12 +121,8 @@ def screen(
     how
         Also ``device``, ``overwrite`` and ``progress``: see :class:`~crysjepa.runtime.execution.Execution`.
 
-    Raises
-    ------
-    OutputError
-        If ``out`` cannot be written, or is there and was made otherwise.
-    ValueError
-        For an unknown ranker, or where it lacks something that it needs.
+    Raises OutputError if ``out`` cannot be written, or is there and was made otherwise; ValueError for an
+    unknown ranker, or where it lacks something that it needs.
     """
     run, place, info = _Screening(**how), Output(out), ranker_info(by)
     sources = {
@@ -145,30 +141,29 @@ def screen(
         device=run.found_device, progress=run.progress,
     )  # fmt: skip
     if info.needs_reference:
-        context = replace(_with_known(context, info, reference, hull), index=_index(run.index))
-        if run.index is None and len(chunks) <= _FEW:
-            context = replace(context, systems=_systems(chunks))
-    ranker = make_ranker(by, context)
-    shards = beside(out, ".shards")
+        context = _with_known(context, info, reference, hull, run.index, chunks)
+    ranker, shards = make_ranker(by, context), beside(out, ".shards")
+    support = None if context.hull is None else HullSupport(context.hull)
     paths = score_chunks(
-        chunks.of(ranker.chunk_size),
-        ranker,
-        shards,
-        num_rows=len(chunks),
-        support=None if context.hull is None else HullSupport(context.hull),
-        progress=run.stage(f"screen by {by}"),
-    )
+        chunks.of(ranker.chunk_size), ranker, shards,
+        num_rows=len(chunks), support=support, progress=run.stage(f"screen by {by}"),
+    )  # fmt: skip
     rows = rank_shards(paths)
-    states = {c["values"]: c["counts"] for c in rows["status"].value_counts().to_pylist()}
     about = {"ranker": by, "key": ranker.key, "notes": list(ranker.notes), **_origin(info, context)}
-    about |= {"states": states}
+    done = _written(rows, place, about, source)
+    shutil.rmtree(shards, ignore_errors=True)
+    return replace(done, notes=ranker.notes)
+
+
+def _written(rows: pa.Table, place: Output, about: dict[str, Any], source: Source) -> Screened:
+    """The ranking, alone or (where the format is one of structures) with the crystals, in its file."""
+    states = {c["values"]: c["counts"] for c in rows["status"].value_counts().to_pylist()}
+    about = {**about, "states": states}
     if place.has_everything:
-        about |= {"made": place.made, "rows": len(rows)}
-        write_parquet(rows, out, about)
+        write_parquet(rows, place.path, about | {"made": place.made, "rows": len(rows)})
     else:
         place.write(with_ranking(rows, datasets.load(source)), about)
-    shutil.rmtree(shards, ignore_errors=True)
-    return Screened(place.path, len(rows), states, ranker.notes)
+    return Screened(place.path, len(rows), states)
 
 
 def with_ranking(rows: pa.Table, table: CandidateTable) -> CandidateTable:
@@ -243,7 +238,12 @@ def _states_in(path: Path) -> dict[str, int]:
 
 
 def _with_known(
-    context: RankerContext, info: RankerInfo, reference: Source, hull: Source | None
+    context: RankerContext,
+    info: RankerInfo,
+    reference: Source,
+    hull: Source | None,
+    index: Source | None,
+    chunks: Chunks,
 ) -> RankerContext:
     """The context with the known crystals; with hull and elemental energies, where the ranker needs them."""
     known = Known.load(reference)
@@ -255,7 +255,8 @@ def _with_known(
         references = find_references(protocol, found, known, device=context.device, progress=context.progress)
     return replace(
         context, reference=crystals, formation_energies=labels(known.table, crystals), scale=known.scale,
-        hull=found, elemental_references=references,
+        hull=found, elemental_references=references, index=_index(index),
+        systems=_systems(chunks) if index is None and len(chunks) <= _FEW else None,
     )  # fmt: skip
 
 
