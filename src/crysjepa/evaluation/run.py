@@ -287,9 +287,9 @@ def _set_aside(out: Path) -> None:
 def _metrics(table: CandidateTable, protocol: dict[str, Any], device: str) -> dict[str, Any]:
     """``num_crystals``, every rate of :data:`~crysjepa.evaluation.rates.METRICS` as a fraction of all
     crystals, their Wilson ``intervals`` and ``bootstrap`` intervals, ``batches`` (mean and standard
-    deviation; None unless the protocol has batches), ``by_round`` (the same rates of each round of a run), ``hull``,
-    ``novelty_set`` and ``judge`` by name, ``diversity``, ``metrics`` (version of each), the ``protocol`` and
-    its ``citation``.
+    deviation; None unless the protocol has batches), ``by_round`` (the same rates of each round of a run),
+    ``hull``, ``novelty_set`` and ``judge`` by name, ``diversity``, ``metrics`` (version of each), the
+    ``protocol`` and its ``citation``.
     """
     table = scored(table, protocol)
     numbers = crystal_metrics(table)
