@@ -72,7 +72,7 @@ def _frame(handle: IO[bytes], offset: int, size: int) -> dict[str, Any]:
         raise ReadError("the frame lies beyond the end of the file")
     data = json.loads(handle.read(length))
     little = data.pop("_little_endian", True)
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in data.items():
         if isinstance(value, Mapping) and "ndarray" in value:
             if key in ("numbers.", "positions.", "cell.", "pbc.", "magmoms."):
