@@ -733,6 +733,7 @@ def test_an_underscore_is_no_digit(tmp_path, name, text):
     assert reason.endswith("is not a number") and "_" in reason
 
 
+@pytest.mark.filterwarnings("ignore:values that a table does not hold are left out. kind")
 def test_an_underscore_in_a_name_does_no_harm(tmp_path):
     frame = FRAME.format("species:S:1:pos:R:3:kind:S:1") + "Na 0 0 0 site_1\nCl 2 2 2 site_2\n"
     assert read(tmp_path / "a.extxyz", frame).column("status") == ["ok"]
