@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,16 @@ def fetch(
     converting = partial(report, f"convert {name}") if report is not None else progress
     download(name, url=url, folder=folder, progress=downloading)
     paths = _paths(dataset, folder)
-    about = {
+    formats.convert(
+        dataset.format, paths, out, _about(dataset, paths), max_sites=dataset.max_sites, processes=processes,
+        progress=converting,
+    )  # fmt: skip
+    return out
+
+
+def _about(dataset: Dataset, paths: Sequence[Path]) -> dict[str, Any]:
+    """What the converted file says of itself."""
+    return {
         "dataset": dataset.name,
         "kind": dataset.kind,
         "licence": dataset.licence,
@@ -149,16 +159,6 @@ def fetch(
         "importer": formats.VERSION,
         **({"scale": dataset.scale} if dataset.scale else {}),
     }
-    formats.convert(
-        dataset.format,
-        paths,
-        out,
-        about,
-        max_sites=dataset.max_sites,
-        processes=processes,
-        progress=converting,
-    )
-    return out
 
 
 def told_by(path: str | Path) -> dict[str, Any]:

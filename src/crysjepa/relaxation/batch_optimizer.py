@@ -20,11 +20,7 @@ from crysjepa.core.crystals import Crystals
 from crysjepa.relaxation.cell_filters import make_cell_filter
 from crysjepa.relaxation.checks import astray, shortest_distance
 from crysjepa.relaxation.energy_bounds import EnergyBounds, energy_bounds
-from crysjepa.relaxation.force_fields.base import (
-    ForceField,
-    Prediction,
-    check,
-)
+from crysjepa.relaxation.force_fields.base import ForceField, Prediction, check
 from crysjepa.relaxation.force_fields.registry import get_force_field
 from crysjepa.relaxation.force_fields.self_test import probe
 from crysjepa.runtime.errors import describe_error
@@ -145,10 +141,7 @@ class Mailbox(Calculator):
         return [] if np.array_equal(atoms.cell, was.cell) else ["cell"]
 
     def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Any = ("energy",),
-        system_changes: Any = all_changes,
+        self, atoms: Atoms | None = None, properties: Any = ("energy",), system_changes: Any = all_changes
     ) -> None:
         """Called by ASE when the atoms moved since the last delivery."""
         raise RuntimeError("the optimiser asked for a second evaluation within one step")

@@ -105,9 +105,7 @@ def evaluate_batch(
     batch: Sequence[T], evaluate: Callable[[Sequence[T]], list[R]], check: Callable[[R], R | str]
 ) -> list[R | str]: ...
 def evaluate_batch(
-    batch: Sequence[T],
-    evaluate: Callable[[Sequence[T]], list[Any]],
-    check: Callable[[Any], Any] = check,
+    batch: Sequence[T], evaluate: Callable[[Sequence[T]], list[Any]], check: Callable[[Any], Any] = check
 ) -> list[Any]:
     """Evaluate a batch at once; when that raises, in halves, and so on down to single crystals.
 
