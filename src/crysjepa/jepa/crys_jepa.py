@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from crysjepa.jepa.network import Jepa, JepaConfig
 from crysjepa.jepa.objectives import JepaLoss
 from crysjepa.nn import checkpoint
 from crysjepa.nn.batches import PackedCrystals, bounded_batches
-from crysjepa.nn.training import Training, TrainSettings, train_model
+from crysjepa.nn.training import Training, TrainOptions, TrainSettings, train_model
 from crysjepa.runtime.files import file_hash
 from crysjepa.runtime.progress import Progress
 from crysjepa.runtime.threads import map_batches
@@ -29,6 +29,15 @@ KIND = "crys-jepa"
 
 MAX_PAIRS = 8_192
 """Pairs of sites in one batch: small enough for the caches of a CPU, and for any memory."""
+
+
+class PretrainOptions(TrainOptions, total=False):
+    """Keywords of :meth:`CrysJepa.pretrain`; what they mean is said there."""
+
+    relaxed_energies: NDArray[np.floating] | None
+    site_energies: NDArray[np.floating] | None
+    scale: str
+    init: CrysJepa | None
 
 
 class CrysJepa:
@@ -78,16 +87,7 @@ class CrysJepa:
         formation_energy_per_atom: NDArray[np.floating],
         config: JepaConfig,
         settings: TrainSettings,
-        *,
-        relaxed_energies: NDArray[np.floating] | None = None,
-        site_energies: NDArray[np.floating] | None = None,
-        scale: str = "unknown",
-        init: CrysJepa | None = None,
-        seed: int = 0,
-        device: str = "cpu",
-        devices: int = 1,
-        state: Path | None = None,
-        progress: Progress | None = None,
+        **how: Unpack[PretrainOptions],
     ) -> tuple[CrysJepa, Training]:
         """Train on crystals with formation energies (B,) in eV/atom, from random weights or from ``init``.
 
@@ -95,27 +95,26 @@ class CrysJepa:
         those of the sites; ``scale`` is what all of them are relative to. Raises ValueError where ``init``
         has another configuration.
         """
+        scale, init = how.pop("scale", "unknown"), how.pop("init", None)
+        relaxed, of_sites = how.pop("relaxed_energies", None), how.pop("site_energies", None)
         if init is not None and init.model.config != config:
             raise ValueError("the model to go on from has another network or objective")
         data = PackedCrystals(
             crystals,
             formation_energy_per_atom,
-            relaxed_energies=relaxed_energies,
-            site_energies=site_energies,
+            relaxed_energies=relaxed,
+            site_energies=of_sites,
         )
-        torch.manual_seed(seed)
+        torch.manual_seed(how.get("seed", 0))
         model = Jepa(config)
         if init is not None:
             model.load_state_dict(init.model.state_dict())
-        training = train_model(
-            model, data, JepaLoss(config), settings, seed=seed, device=device, devices=devices,
-            state=state, progress=progress,
-        )  # fmt: skip
+        training = train_model(model, data, JepaLoss(config), settings, **cast(TrainOptions, how))
         ema = training.ema.cpu()
         assert isinstance(ema, Jepa)
         origin = {
             "version": __version__,
-            "seed": seed,
+            "seed": how.get("seed", 0),
             "steps": training.step,
             "num_crystals": len(data),
             "data": data.content_hash,

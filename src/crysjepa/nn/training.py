@@ -12,9 +12,10 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -105,32 +106,58 @@ def learning_rate_at(step: int, settings: TrainSettings) -> float:
     return settings.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
+class TrainOptions(TypedDict, total=False):
+    """Keywords of whatever trains; what they mean is said in :class:`TrainRun`."""
+
+    seed: int
+    device: str
+    devices: int
+    state: Path | None
+    progress: Progress | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRun:
+    """One run of a training.
+
+    Attributes
+    ----------
+    seed
+        Of weights, batches and noise.
+    device, devices
+        What it is computed on, and on how many of them.
+    state
+        Where to keep the training state; if it is there already, training goes on from it. It belongs
+        to these initial weights, crystals, energies, settings, seed and loss: anything else is refused
+        with a ValueError.
+    progress
+        Called as ``progress(step, steps)``.
+    """
+
+    seed: int = 0
+    device: str = "cpu"
+    devices: int = 1
+    state: Path | None = None
+    progress: Progress | None = None
+
+
 def train_model(
     model: nn.Module,
     data: TrainingData,
     loss: LossFunction,
     settings: TrainSettings,
-    *,
-    seed: int = 0,
-    device: str = "cpu",
-    devices: int = 1,
-    state: Path | None = None,
-    progress: Progress | None = None,
+    **how: Unpack[TrainOptions],
 ) -> Training:
     """Minimise ``loss`` over ``data`` for ``settings.steps`` steps.
 
-    Returns the model, its exponential moving average (use this one), and the loss curve.
-
-    Parameters
-    ----------
-    state
-        Where to keep the training state; if it is there already, training goes on from it. It belongs
-        to these initial weights, crystals, energies, settings, seed and loss: anything else is refused
-        with a ValueError.
+    Returns the model, its exponential moving average (use this one), and the loss curve. For ``how`` see
+    :class:`TrainRun`. Raises ValueError without crystals, and for a state of another training.
     """
+    run = TrainRun(**how)
+    seed, state = run.seed, run.state
     if not len(data):
         raise ValueError("there are no crystals to train on")
-    fabric = _launched(settings, device, devices)
+    fabric = _launched(settings, run.device, run.devices)
     identity = identity_of(model, data, loss, settings, seed)  # of the initial weights: before restoring
     # An optimiser casts the state it is given to where the parameters are: move them first.
     model.to(fabric.device)
@@ -159,8 +186,8 @@ def train_model(
             training.seconds = time.monotonic() - started
             if state is not None and training.step % settings.checkpoint_every == 0 and fabric.is_global_zero:
                 keep(training, optimizer, state, identity)
-            if progress is not None:
-                progress(training.step, settings.steps)
+            if run.progress is not None:
+                run.progress(training.step, settings.steps)
     if state is not None and fabric.is_global_zero:
         keep(training, optimizer, state, identity)
     training.ema.eval()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from crysjepa.generators.diffusion.denoiser import NUM_ELEMENTS, Denoiser, Noisy
 from crysjepa.generators.diffusion.schedule import Schedule
 from crysjepa.nn import checkpoint
 from crysjepa.nn.batches import Batch, PackedCrystals, sorted_batches
-from crysjepa.nn.training import Training, TrainSettings, train_model
+from crysjepa.nn.training import Training, TrainOptions, TrainSettings, train_model
 from crysjepa.nn.transformer import TransformerConfig
 from crysjepa.runtime.files import file_hash
 from crysjepa.runtime.progress import Progress
@@ -76,56 +76,39 @@ class DiffusionGenerator:
         crystals: Crystals,
         config: DiffusionConfig,
         settings: TrainSettings,
-        *,
-        seed: int = 0,
-        device: str = "cpu",
-        devices: int = 1,
-        state: Path | None = None,
-        progress: Progress | None = None,
+        **how: Unpack[TrainOptions],
     ) -> tuple[DiffusionGenerator, Training]:
         """Train from random weights on canonical crystals."""
         data = PackedCrystals(crystals)
         vectors = lattice.to_vector(lattice.polar_decompose(crystals.lattices)[0])
         sizes = np.bincount(crystals.num_atoms)
-        torch.manual_seed(seed)
+        torch.manual_seed(how.get("seed", 0))
         fresh = cls(config, Denoiser(config.denoiser), lattice.Scaler.fit(vectors), sizes / sizes.sum())
-        return fresh._fit(data, settings, seed, device, devices, state, progress)
+        return fresh._fit(data, settings, how)
 
     def finetune(
         self,
         crystals: Crystals,
         settings: TrainSettings,
-        *,
-        seed: int = 0,
-        device: str = "cpu",
-        devices: int = 1,
-        state: Path | None = None,
-        progress: Progress | None = None,
+        **how: Unpack[TrainOptions],
     ) -> tuple[DiffusionGenerator, Training]:
         """A new generator trained on from this one; scaler and sizes stay those of the first training."""
-        return self._copy()._fit(PackedCrystals(crystals), settings, seed, device, devices, state, progress)
+        return self._copy()._fit(PackedCrystals(crystals), settings, how)
 
     def _fit(
         self,
         data: PackedCrystals,
         settings: TrainSettings,
-        seed: int,
-        device: str,
-        devices: int,
-        state: Path | None,
-        progress: Progress | None,
+        how: TrainOptions,
     ) -> tuple[DiffusionGenerator, Training]:
         self.denoiser.train()
         loss = DiffusionLoss(self.config, self.scaler)
-        training = train_model(
-            self.denoiser, data, loss, settings, seed=seed, device=device, devices=devices, state=state,
-            progress=progress,
-        )  # fmt: skip
+        training = train_model(self.denoiser, data, loss, settings, **how)
         ema = training.ema.cpu()
         assert isinstance(ema, Denoiser)
         origin = {
             "version": __version__,
-            "seed": seed,
+            "seed": how.get("seed", 0),
             "steps": training.step,
             "num_crystals": len(data),
             "data": data.content_hash,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
@@ -22,9 +22,8 @@ from crysjepa.generators.substitution.volumes import element_sizes
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.jepa.invariant import InvariantEncoder
 from crysjepa.nn import checkpoint
-from crysjepa.nn.training import Training, TrainSettings, train_model
+from crysjepa.nn.training import Training, TrainOptions, TrainSettings, train_model
 from crysjepa.runtime.files import file_hash
-from crysjepa.runtime.progress import Progress
 
 KIND = "flow-generator"
 _SAMPLING = ("steps", "temperature", "fresh", "novel", "balanced")
@@ -42,11 +41,7 @@ class FlowGenerator(FlowSampler):
         *,
         init: CrysJepa | None = None,
         settled: list[Settled] | None = None,
-        seed: int = 0,
-        device: str = "cpu",
-        devices: int = 1,
-        state: Path | None = None,
-        progress: Progress | None = None,
+        **how: Unpack[TrainOptions],
     ) -> tuple[FlowGenerator, Training]:
         """Train from random weights, or from what ``init`` has learnt (:meth:`FlowNetwork.start_from`).
 
@@ -58,7 +53,7 @@ class FlowGenerator(FlowSampler):
             Without crystals, for one that is not canonical, or for an ``init`` of another network.
         """
         settled = settled or settle_all(crystals, symmetric=config.symmetric)
-        torch.manual_seed(seed)
+        torch.manual_seed(how.get("seed", 0))
         flow = Flow(config, torch.from_numpy(element_sizes(crystals)))
         if init is not None:
             if not isinstance(init.model.encoder, InvariantEncoder):
@@ -72,7 +67,7 @@ class FlowGenerator(FlowSampler):
             element_shares(crystals),
             frozenset(formula_keys(reduced_formulas(crystals))),
         )
-        return fresh._fit(PackedOrbits(settled), settings, seed, device, devices, state, progress)
+        return fresh._fit(PackedOrbits(settled), settings, how)
 
     def finetune(
         self,
@@ -80,11 +75,7 @@ class FlowGenerator(FlowSampler):
         settings: TrainSettings,
         *,
         settled: list[Settled] | None = None,
-        seed: int = 0,
-        device: str = "cpu",
-        devices: int = 1,
-        state: Path | None = None,
-        progress: Progress | None = None,
+        **how: Unpack[TrainOptions],
     ) -> tuple[FlowGenerator, Training]:
         """A new generator trained on from this one; half of what it draws is built on their templates.
 
@@ -95,28 +86,21 @@ class FlowGenerator(FlowSampler):
         templates = self.templates.merged(Templates.of([s.orbits for s in settled]), 0.5)
         known = self.known | set(formula_keys(reduced_formulas(crystals)))
         tuned = self._with(flow=copy.deepcopy(self.flow).requires_grad_(), templates=templates, known=known)
-        return tuned._fit(PackedOrbits(settled), settings, seed, device, devices, state, progress)
+        return tuned._fit(PackedOrbits(settled), settings, how)
 
     def _fit(
         self,
         data: PackedOrbits,
         settings: TrainSettings,
-        seed: int,
-        device: str,
-        devices: int,
-        state: Path | None,
-        progress: Progress | None,
+        how: TrainOptions,
     ) -> tuple[FlowGenerator, Training]:
         self.flow.train()
-        training = train_model(
-            self.flow, data, FlowLoss(self.flow.config), settings, seed=seed, device=device, devices=devices,
-            state=state, progress=progress,
-        )  # fmt: skip
+        training = train_model(self.flow, data, FlowLoss(self.flow.config), settings, **how)
         ema = training.ema.cpu()
         assert isinstance(ema, Flow)
         origin = {
             "version": __version__,
-            "seed": seed,
+            "seed": how.get("seed", 0),
             "steps": training.step,
             "num_crystals": len(data),
             "data": data.content_hash,
