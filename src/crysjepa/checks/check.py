@@ -102,11 +102,10 @@ def check_crystals(
     device, progress = run.found_device, run.progress
     if phonons:
         check_phonopy()
-    if phonons or elastic:
-        force_field_info(force_field)
     crystals = table.crystals(table.ok_ids)
     found = {id_: Found() for id_ in crystals.ids}
     if phonons or elastic:
+        force_field_info(force_field)
         asked = (force_field, device, phonons, elastic)
         _by_force_field(crystals, asked, run.processes or default_workers(device), seconds, found, progress)
     _by_formula(crystals, found)

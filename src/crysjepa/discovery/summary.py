@@ -11,6 +11,7 @@ import numpy as np
 
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.discovery.config import DiscoverConfig
+from crysjepa.energy.hull import Hull
 from crysjepa.energy.support import SUPPORT_SAYS, TOO_LOW, Support
 from crysjepa.evaluation.grades import Grade
 from crysjepa.evaluation.metrics import crystal_metrics
@@ -117,23 +118,7 @@ def _notes(
             notes.append(
                 f"Nothing in round {round_} was fit to fine-tune on: the next round has the same generator."
             )
-    if judge.hull is not None:
-        notes.append(
-            f"Energies above hull are relative to {len(judge.hull)} compounds ({judge.hull.source}, scale "
-            f"{judge.hull.scale_said}). A hull that lacks competing compounds makes crystals look more "
-            f"stable than they are. {SUPPORT_SAYS}"
-        )
-        if judge.hull.left_out is not None:
-            notes.append(f"Of the hull {judge.hull.source}, {judge.hull.left_out}.")
-        counts = Counter(table.column("hull_support")) if "hull_support" in table else Counter()
-        said = ", ".join(f"{counts[s]} {s}" for s in Support if counts[s])
-        warned = sum(w is not None for w in table.column("hull_warning")) if "hull_warning" in table else 0
-        if said:
-            notes.append(
-                f"Of all crystals that were relaxed: {said}. {warned} lie more than {-TOO_LOW} eV/atom "
-                "below the hull, further than discoveries do: a competitor is missing there or the energy is "
-                "wrong. They count as stable in the rates, and stand last on the short list or not at all."
-            )
+    notes += _hull_notes(judge.hull, table)
     notes.append(
         f"Novel means: no match among the {len(judge.reference.crystals)} crystals of the reference "
         f"({Path(config.reference).name}). New formula means: nor is any compound of that reduced formula "
@@ -142,6 +127,29 @@ def _notes(
         "literature, or an ordered cell of a known solid solution. Look each one up before you spend DFT "
         "time on it (crysjepa evaluate RUN --fetch-phases mp asks the Materials Project)."
     )
+    return notes
+
+
+def _hull_notes(hull: Hull | None, table: CandidateTable) -> list[str]:
+    if hull is None:
+        return []
+    notes = []
+    notes.append(
+        f"Energies above hull are relative to {len(hull)} compounds ({hull.source}, scale "
+        f"{hull.scale_said}). A hull that lacks competing compounds makes crystals look more "
+        f"stable than they are. {SUPPORT_SAYS}"
+    )
+    if hull.left_out is not None:
+        notes.append(f"Of the hull {hull.source}, {hull.left_out}.")
+    counts = Counter(table.column("hull_support")) if "hull_support" in table else Counter()
+    said = ", ".join(f"{counts[s]} {s}" for s in Support if counts[s])
+    warned = sum(w is not None for w in table.column("hull_warning")) if "hull_warning" in table else 0
+    if said:
+        notes.append(
+            f"Of all crystals that were relaxed: {said}. {warned} lie more than {-TOO_LOW} eV/atom "
+            "below the hull, further than discoveries do: a competitor is missing there or the energy is "
+            "wrong. They count as stable in the rates, and stand last on the short list or not at all."
+        )
     return notes
 
 

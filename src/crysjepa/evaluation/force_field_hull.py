@@ -115,8 +115,7 @@ def force_field_hull(
         there is none), ``converged`` (a phase that did not is a little too high) and ``reason`` (why there is
         no energy). The metadata state the scale, the settings and the elemental references.
 
-    Raises ValueError if the table has no readable crystal; otherwise as
-    :func:`crysjepa.relaxation.relax.relax_crystals`.
+    Raises ValueError if the table has no readable crystal; otherwise as ``relax_crystals``.
     """
     settings = settings or QUICK
     known = table.crystals(table.ok_ids)

@@ -6,17 +6,17 @@ numbers can be compared.
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
-from crysjepa import __version__, datasets
+from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.diversity import diversity
+from crysjepa.evaluation.earlier import ARTEFACTS, judged_otherwise, set_aside
 from crysjepa.evaluation.evaluator import Judge
 from crysjepa.evaluation.given import (
     Given,
@@ -72,16 +72,11 @@ _STABILITY = {
     "hull_systems": "string",
     "hull_warning": "string",
 }
-ARTEFACTS = ("crystals.parquet", "metrics.json")
 _OPTIONAL = (
     "novel", "matches", "matches_finetuning", "novelty_grade", "known_compound", "new_prototype",
     "prototype_of", "prototype_unknown", "batch",
 )  # fmt: skip
 """Columns that not every judgement has: those of an earlier one are not kept."""
-_RELAXING = ("relax", "relaxation", "force_field")
-"""Settings of a protocol that relaxation depends on: all others may change, and nothing is relaxed again."""
-_CRYSTALS = ("crystals", "force_field", "device", "energies")
-"""Inputs likewise."""
 
 
 class JudgingOptions(ExecutionOptions, total=False):
@@ -120,13 +115,10 @@ def evaluate_crystals(
 ) -> dict[str, Any]:
     """Judge crystals; write ``crystals.parquet``, ``metrics.json`` and ``evaluation.html`` into ``out``.
 
-    Where the protocol asks for ``trust``, the hull of the promising ones is closed, and the competing
-    crystals that were found are written to ``competitors.parquet``.
-
+    Where the protocol asks for ``trust``, the hull of the promising ones is closed
+    (``competitors.parquet``).
     A run that was stopped goes on where it stood. With another hull, reference or threshold the crystals in
     ``out`` are judged anew, from the energies that are there; the earlier results go to ``out/earlier-1``.
-    The known crystals, reduced for the matcher, are kept in the cache folder, so that the next set of
-    crystals finds them ready.
 
     Parameters
     ----------
@@ -162,10 +154,10 @@ def evaluate_crystals(
     if part_in(shards) is not None:
         _relax_part(plan, table, shards, device, progress)
     # what fails, fails before results of before are moved
-    ready = prepare() if _judged_otherwise(out, settings, plan.inputs) else None
+    ready = prepare() if judged_otherwise(out, settings, plan.inputs) else None
     if ready is not None:
         _held = locked(out)  # nothing of a process that is at work there is moved
-        _set_aside(out)
+        set_aside(out)
     run = Run(out, {"evaluate": settings}, plan.inputs, overwrite=execution.overwrite)
     run.stage(
         "evaluate", ARTEFACTS, lambda: _evaluate(plan, ready or prepare(), table, run, shards, progress)
@@ -255,33 +247,6 @@ def _trusted(
         judged, ids, evaluator, plan.known, trust, closing=closing, work=work, progress=progress
     )
     return found.table, {"trust": found.told}
-
-
-def _judged_otherwise(out: Path, settings: dict[str, Any], inputs: dict[str, str]) -> bool:
-    """Whether ``out`` has results of the same relaxed crystals by another hull, reference or setting."""
-    if not (out / "run.json").is_file() or not (out / "config.json").is_file():
-        return False
-    record, before = read_json(out / "run.json"), read_json(out / "config.json").get("evaluate")
-    if not record["stages"] or not isinstance(before, dict) or record["versions"]["crysjepa"] != __version__:
-        return False
-    then, now = ({k: s.get(k) for k in _RELAXING} for s in (before, settings))
-    if then != now or any(record["inputs"].get(k) != inputs.get(k) for k in _CRYSTALS):
-        return False  # another relaxation: the run says so
-    return bool(before != settings or record["inputs"] != inputs)
-
-
-def _set_aside(out: Path) -> None:
-    """Move the results out of the way, to ``earlier-N``."""
-    numbers = [int(p.name.rsplit("-", 1)[1]) for p in out.glob("earlier-*") if p.name[8:].isdecimal()]
-    folder = out / f"earlier-{1 + max(numbers, default=0)}"
-    folder.mkdir()
-    for name in ("config.json", "run.json"):
-        shutil.copy(out / name, folder / name)
-    for name in (*ARTEFACTS, "competitors.parquet", "evaluation.html"):
-        if (out / name).is_file():
-            (out / name).rename(folder / name)
-    # A run of which no stage is done may have any settings; until this is written, it is the old one.
-    write_json(out / "run.json", {**read_json(out / "run.json"), "stages": {}})
 
 
 def _metrics(table: CandidateTable, protocol: dict[str, Any], device: str) -> dict[str, Any]:

@@ -12,23 +12,20 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Protocol, TypedDict, Unpack
+from typing import Any, Protocol, Unpack
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from crysjepa.nn.batches import epoch_batches
+from crysjepa.nn.train_settings import TrainOptions, TrainRun, TrainSettings
 from crysjepa.nn.training_state import Training, identity_of, keep, restore
 from crysjepa.nn.transformer import Block
-from crysjepa.runtime.progress import Progress
 
 LossFunction = Callable[[nn.Module, Any, torch.Generator], dict[str, Tensor]]
 """(model, batch, noise) → losses; the one named ``"loss"`` is minimised, the others are recorded."""
@@ -57,31 +54,6 @@ class TrainingData(Protocol):
     def to(self, device: torch.device) -> TrainingData: ...
 
 
-class TrainSettings(BaseModel):
-    """How to train: steps, batch, AdamW with warm-up and cosine decay, EMA."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    steps: int = Field(2000, ge=0)
-    batch_size: int = Field(128, ge=1)
-    learning_rate: float = Field(5e-4, gt=0)
-    final_learning_rate: float = Field(0.05, ge=0, description="fraction of the peak at the last step")
-    warmup: int = Field(100, ge=0)
-    weight_decay: float = Field(0.01, ge=0)
-    clip: float = Field(1.0, gt=0, description="largest gradient norm")
-    ema_decay: float = Field(0.999, ge=0, lt=1)
-    precision: str = Field("auto", description="a Lightning Fabric precision; auto: bf16-mixed on GPU")
-    compiled: bool = Field(False, description="compile Transformer blocks: for long trainings on a GPU")
-    checkpoint_every: int = Field(500, ge=1)
-    record_every: int = Field(50, ge=1)
-
-    @model_validator(mode="after")
-    def _whole_records(self) -> TrainSettings:
-        if self.checkpoint_every % self.record_every:
-            raise ValueError("checkpoint_every must be a multiple of record_every")
-        return self
-
-
 class Objective(nn.Module):
     """Model and loss as one module, so that precision and gradient exchange wrap the whole of it."""
 
@@ -104,41 +76,6 @@ def learning_rate_at(step: int, settings: TrainSettings) -> float:
     done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
     low = settings.final_learning_rate
     return settings.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
-
-
-class TrainOptions(TypedDict, total=False):
-    """Keywords of whatever trains; what they mean is said in :class:`TrainRun`."""
-
-    seed: int
-    device: str
-    devices: int
-    state: Path | None
-    progress: Progress | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainRun:
-    """One run of a training.
-
-    Attributes
-    ----------
-    seed
-        Of weights, batches and noise.
-    device, devices
-        What it is computed on, and on how many of them.
-    state
-        Where to keep the training state; if it is there already, training goes on from it. It belongs
-        to these initial weights, crystals, energies, settings, seed and loss: anything else is refused
-        with a ValueError.
-    progress
-        Called as ``progress(step, steps)``.
-    """
-
-    seed: int = 0
-    device: str = "cpu"
-    devices: int = 1
-    state: Path | None = None
-    progress: Progress | None = None
 
 
 def train_model(

@@ -51,10 +51,7 @@ def diagnose_table(
     or why there is none), everything of :class:`~crysjepa.jepa.diagnostics.measures.Diagnosis`, and
     ``not_embedded``: each id that has no embedding, with stage and reason.
 
-    Raises
-    ------
-    ValueError
-        If ``max_crystals`` is below 2, or fewer than two crystals can be embedded.
+    Raises ValueError if ``max_crystals`` is below 2, or fewer than two crystals can be embedded.
     """
     if max_crystals < 2:
         raise ValueError(f"--max-crystals is {max_crystals}: it takes at least 2 to compare")
@@ -65,14 +62,9 @@ def diagnose_table(
     fit, crystals = prepared.table, prepared.crystals
     _check_some(fit, crystals)
     diagnosis = diagnose_model(
-        model,
-        crystals,
-        _energies(fit, crystals),
-        _splits(fit, crystals),
-        seed=seed,
-        device=device,
-        progress=progress,
-    )
+        model, crystals, _energies(fit, crystals), _splits(fit, crystals),
+        seed=seed, device=device, progress=progress,
+    )  # fmt: skip
     result = diagnosis.to_dict() | {
         "model": _describe(model),
         "data": {

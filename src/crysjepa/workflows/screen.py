@@ -1,4 +1,10 @@
-"""The verbs that look at crystals through Crys-JEPA and its rivals: ``screen`` and ``embed``."""
+"""The verbs that look at crystals through Crys-JEPA and its rivals: ``screen`` and ``embed``.
+
+A ranking's columns are ``id``, ``score`` (lower is better), ``rank``, ``status``, ``reason``,
+``num_references`` (known crystals in the chemical system and its subsystems), ``support_distance`` (to the
+nearest of them, in the embedding), ``hull_support`` (what the hull's answer is worth there) and
+``hull_warning``, where the score is further below the hull than discoveries are.
+"""
 
 from __future__ import annotations
 
@@ -95,31 +101,21 @@ def screen(
 ) -> Screened:
     """Rank crystals, best first, into a file: Parquet without structures, or another format with them.
 
-    Its columns are ``id``, ``score`` (lower is better), ``rank``, ``status``, ``reason``, ``num_references``
-    (known crystals in the chemical system and its subsystems), ``support_distance`` (to the nearest of
-    them, in the embedding), ``hull_support`` (what the hull's answer is worth there) and ``hull_warning``,
-    where the score is further below the hull than discoveries are. A crystal that cannot be scored keeps its
-    row, with the reason. One that has no score is ranked after all that have; one that is not fit to be
-    scored has no rank.
-
-    Candidates are read, scored and forgotten a chunk at a time; a run that was interrupted goes on from
+    A crystal that cannot be scored keeps its row, with the reason. One that has no score is ranked after all
+    that have; one that is not fit to be scored has no rank. A run that was interrupted goes on from
     ``OUT.shards``.
 
     Parameters
     ----------
     by
         A name from :data:`crysjepa.ranking.registry.RANKERS`.
-    reference
-        Known crystals.
-    hull
-        By default the bundled one, joined with the energies of the reference.
+    reference, hull
+        Known crystals; by default the bundled hull, joined with their energies.
     index
         File that keeps the embeddings of the reference; by default one in crysjepa's cache folder.
     min_hull_entries
         For rankers by energy: compounds that the hull must know in a crystal's chemical system. With none,
         only the elements compete with it, and whatever it is, it would be ranked first: it has no score.
-    how
-        Also ``device``, ``overwrite`` and ``progress``: see :class:`~crysjepa.runtime.execution.Execution`.
 
     Raises OutputError if ``out`` cannot be written, or is there and was made otherwise; ValueError for an
     unknown ranker, or where it lacks something that it needs.
@@ -134,8 +130,7 @@ def screen(
     settings = {"by": by, "min_hull_entries": run.min_hull_entries, "seed": seed}
     if (told := place.found("screen", settings, sources, overwrite=run.overwrite)) is not None:
         return Screened(place.path, told["rows"], told["states"], tuple(told["notes"]))
-    chunks = open_chunks(source)
-    place.check_holds(len(chunks))
+    place.check_holds(len(chunks := open_chunks(source)))
     context = RankerContext(
         Crystals.empty(), jepa=jepa, min_hull_entries=run.min_hull_entries, seed=seed,
         device=run.found_device, progress=run.progress,
