@@ -45,6 +45,7 @@ def test_a_volume_in_place_of_a_scale_goes_with_cartesian_coordinates(tmp_path, 
         (POSCAR.replace("Cs Cl", "Cs Cl K"), "names 3 elements and counts 2"),
         (POSCAR + POSCAR, "a second POSCAR follows"),
         (POSCAR + "\n" + POSCAR, "a second POSCAR follows"),
+        (POSCAR + "Direct configuration=     2\n0 0 0\n.4 .5 .5\n", "several configurations"),
     ],
 )
 def test_a_poscar_with_more_than_it_counts(tmp_path, text, reason):

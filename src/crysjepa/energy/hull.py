@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -396,6 +397,11 @@ def _read_composition(composition: Any) -> tuple[Fractions | None, str]:
         found = Composition(composition)
     except Exception as error:  # noqa: BLE001 - pymatgen's formula parser; the reason is handed back
         return None, f"{composition!r} is not a composition ({error})"
+    if isinstance(composition, str) and (dotted := _dotted(composition)):
+        return None, (
+            f"{composition!r} is not a composition ({dotted} may be a number or a dot between two formulas: "
+            "write it as one formula)"
+        )
     unknown = [e.symbol for e in found.elements if not Element.is_valid_symbol(e.symbol)]
     if unknown:
         return (
@@ -406,6 +412,15 @@ def _read_composition(composition: Any) -> tuple[Fractions | None, str]:
     if not _is_finite(total) or total <= 0:
         return None, f"{composition!r} is not a composition (no atoms)"
     return fractions_of(found), ""
+
+
+def _dotted(formula: str) -> str | None:
+    """``4.2`` of ``CaSO4.2H2O`` or ``3.2`` of ``Al2O3.2SiO2``, which pymatgen reads as amounts."""
+    for amount in re.finditer(r"([A-Z][a-z]?)((?:[1-9]\d*)?\.\d+)(?=[A-Z(])", formula):
+        behind = re.sub(r"\([^()]*\)", "", formula[amount.end() :])
+        if re.match(r"(H2O|NH3)(?!\d)", behind) or re.search(rf"{amount[1]}(?![a-z])", behind):
+            return amount[2]
+    return None
 
 
 def _told(skipped: Mapping[str, str], num_read: int) -> str:
