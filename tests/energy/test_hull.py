@@ -117,7 +117,8 @@ def test_a_dot_between_two_formulas_is_no_decimal_point(formula: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "formula", ["Li0.5CoO2", "Al2O2.2(OH)1.8", "S1.5SrO2", "Na0.3CoO2(H2O)1.3", "La1.85Sr0.15CuO4", "O2.5Na0.5"]
+    "formula",
+    ["Li0.5CoO2", "Al2O2.2(OH)1.8", "S1.5SrO2", "Na0.3CoO2(H2O)1.3", "La1.85Sr0.15CuO4"],
 )
 def test_decimal_amounts(formula: str) -> None:
     assert hull_of({formula: -1.0}).skipped == {}

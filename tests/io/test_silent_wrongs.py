@@ -261,3 +261,63 @@ def test_junk_between_compressed_streams(tmp_path, suffix, pack):
     for wrong in (pack(frame) + b"junk" + pack(frame), pack(frame) + b"junk and more"):
         path.write_bytes(wrong)
         assert "ok" not in read_crystals(path).column("status")
+
+
+# -- dictionaries ------------------------------------------------------------------------------------
+
+
+def structure(metal="Na"):
+    sites = [
+        {"species": [{"element": e, "occu": 1}], "abc": x} for e, x in ((metal, [0] * 3), ("Cl", [0.5] * 3))
+    ]
+    return {"lattice": {"matrix": (4 * np.eye(3)).tolist()}, "sites": sites}
+
+
+def in_json(tmp_path, data):
+    (tmp_path / "a.json").write_text(data if isinstance(data, str) else json.dumps(data))
+    return read_crystals(tmp_path / "a.json")
+
+
+def test_energies_of_an_entry_inside_a_record(tmp_path):
+    entry = {"energy": -7.0, "correction": -0.5, "entry_id": "wbm-1", "structure": structure()}
+    table = in_json(tmp_path, [{"material_id": "m", "computed_structure_entry": entry, "gap": 1.5}])
+    assert table.ids == ["m"]
+    assert [table.column(n) for n in ("energy", "correction", "entry_id", "gap")] == [
+        [-7.0], [-0.5], ["wbm-1"], [1.5],
+    ]  # fmt: skip
+
+
+def test_a_name_twice_in_an_object(tmp_path):
+    one = json.dumps(structure())
+    text = (
+        f'[{{"id": "a", "energy": -1, "energy": -2, "structure": {one}}}, {{"id": "b", "structure": {one}}}]'
+    )
+    table = in_json(tmp_path, text)
+    assert table.column("status") == ["failed", "ok"]
+    assert table.column("reason")[0].startswith("energy stands twice")
+    with pytest.raises(ReadError, match="structures stands twice"):
+        in_json(tmp_path, f'{{"structures": [{one}], "structures": [{one}]}}')
+    assert in_json(tmp_path, f'{{"a": {one}, "a": {one}}}').ids == ["a", "a#2"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"index": ["mp-1", "mp-2"], "columns": ["structure"], "data": [[structure()], [structure("K")]]},
+        {"structures": {"mp-1": structure(), "mp-2": structure("K")}},
+        {"schema": {}, "data": [{"index": f"mp-{i}", "structure": structure()} for i in (1, 2)]},
+    ],
+)
+def test_ids_in_the_index_of_a_table(tmp_path, data):
+    assert in_json(tmp_path, data).ids == ["mp-1", "mp-2"]
+
+
+def test_a_second_id_is_kept(tmp_path):
+    table = in_json(tmp_path, [{"id": "run-3", "material_id": "mp-1", "structure": structure()}])
+    assert table.ids == ["mp-1"]
+    assert table.column("source_id") == ["run-3"]
+
+
+def test_a_list_of_structures_with_a_gap(tmp_path):
+    table = in_json(tmp_path, {"structures": [structure(), None]})
+    assert table.column("status") == ["ok", "failed"]
