@@ -321,3 +321,37 @@ def test_a_second_id_is_kept(tmp_path):
 def test_a_list_of_structures_with_a_gap(tmp_path):
     table = in_json(tmp_path, {"structures": [structure(), None]})
     assert table.column("status") == ["ok", "failed"]
+
+
+def test_sites_in_two_places(tmp_path):
+    data = structure()
+    data["sites"][0]["xyz"], data["sites"][1]["xyz"] = [0, 0, 0], [2.001, -2, 6]
+    assert in_json(tmp_path, [data]).column("status") == ["ok"]
+    data["sites"][1]["xyz"] = [1, 1, 1]
+    assert in_json(tmp_path, [data]).column("reason")[0].startswith("the sites' abc contradict")
+
+
+@pytest.mark.parametrize("length, status", [(4.0, "ok"), (8.0, "failed")])
+def test_a_matrix_against_lengths_and_angles(tmp_path, length, status):
+    data = structure()
+    angles = dict.fromkeys(("alpha", "beta", "gamma"), 90.0)
+    data["lattice"] |= dict.fromkeys("abc", length) | angles
+    assert in_json(tmp_path, [data]).column("status") == [status]
+    jarvis = {"lattice_mat": data["lattice"]["matrix"], "elements": ["Cs", "Cl"], "cartesian": False}
+    jarvis |= {"coords": [[0, 0, 0], [0.5] * 3], "abc": [length] * 3, "angles": [90.0] * 3}
+    assert in_json(tmp_path, [jarvis]).column("status") == [status]
+
+
+# -- CSV ---------------------------------------------------------------------------------------------
+
+
+def test_a_csv_without_names_of_columns(tmp_path):
+    (tmp_path / "a.csv").write_text(f'a,-1,"{POSCAR}"\nb,-1,"{POSCAR}"\n')
+    with pytest.raises(ReadError, match="not the names of columns"):
+        read_crystals(tmp_path / "a.csv")
+
+
+def test_blanks_around_names_of_columns(tmp_path):
+    (tmp_path / "a.csv").write_text(f'id, energy , poscar\na,-1,"{POSCAR}"\n')
+    table = read_crystals(tmp_path / "a.csv")
+    assert (table.ids, table.column("energy")) == (["a"], [-1.0])
