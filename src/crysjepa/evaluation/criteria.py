@@ -123,7 +123,8 @@ def evaluate_table(
         ``references``, in ``formation_energy_per_atom``. A structure with two sites on one spot, or
         otherwise invalid as a structure, cannot be matched or given an energy, and is null there. The
         decisions are taken in the order validity, uniqueness, novelty, stability; a crystal that could
-        not be judged ends ``failed`` at that stage.
+        not be judged ends ``failed`` at that stage. Of duplicates that differ in stability a stable one
+        stands for the others, then one with an energy.
 
     Raises
     ------
@@ -150,7 +151,13 @@ def evaluate_table(
     table = _describe(table, crystals, sound, symprec)
     table = _decide_validity(table, crystals, structure, composition)
     table = set_column(table, "batch", batches_of(table.ids, rules.batch_size), "Int64")
-    duplicates = _duplicates(table, intact, rules, matcher, _stage(progress, "uniqueness"))
+    ranks: dict[str, int] = {}
+    if hull is not None:
+        formed = table if references is None else with_formation_energies(table, intact, references)
+        judged = decide_stability(formed, intact, hull, references, e_above_hull_max, min_hull_entries)
+        stable = zip(intact.ids, judged.column("stable", intact.ids), strict=True)
+        ranks = {i: _STANDS_FOR_OTHERS[found] for i, found in stable}
+    duplicates = _duplicates(table, intact, ranks, rules, matcher, _stage(progress, "uniqueness"))
     table = _decide_matching(table, duplicates, "uniqueness", "unique", "duplicate_of", "duplicate of")
     if reference is not None:
         matches = _known(sound, reference, rules, matcher, _stage(progress, "novelty"))
@@ -170,6 +177,10 @@ def evaluate_table(
         table = decide_stability(table, intact, hull, references, e_above_hull_max, min_hull_entries)
         table = with_support(table, intact, hull)
     return table
+
+
+_STANDS_FOR_OTHERS = {True: 0, False: 1, None: 2}
+"""Which of duplicates comes first, by ``stable``: the first in the order of ids could hide a stable one."""
 
 
 def batches_of(ids: Sequence[str], size: int | None) -> dict[str, int]:
@@ -192,6 +203,7 @@ def _without_unconverged(table: CandidateTable) -> CandidateTable:
 def _duplicates(
     table: CandidateTable,
     crystals: Crystals,
+    ranks: Mapping[str, int],
     rules: Rules,
     matcher: StructureMatcher | None,
     progress: Progress | None,
@@ -202,9 +214,9 @@ def _duplicates(
         part = crystals[batch == number]
         step = _shifted(progress, len(found.matches) + len(found.failures), len(crystals))
         if rules.by_hash:
-            one = unique_by_hash(part, progress=step)
+            one = unique_by_hash(part, ranks=ranks, progress=step)
         else:
-            one = unique(part, matcher=matcher, processes=rules.processes, progress=step)
+            one = unique(part, matcher=matcher, ranks=ranks, processes=rules.processes, progress=step)
         found.matches.update(one.matches)
         found.failures.update(one.failures)
     return found
