@@ -355,3 +355,18 @@ def test_blanks_around_names_of_columns(tmp_path):
     (tmp_path / "a.csv").write_text(f'id, energy , poscar\na,-1,"{POSCAR}"\n')
     table = read_crystals(tmp_path / "a.csv")
     assert (table.ids, table.column("energy")) == (["a"], [-1.0])
+
+
+def test_another_column_of_structures_is_told(tmp_path):
+    salt = cif("Na1 Na 0 0 0")
+    (tmp_path / "a.csv").write_text(f'id,cif,cif.conv\na,"{salt}","{salt}"\n')
+    with pytest.warns(ReadNote, match="not from cif.conv"):
+        read_crystals(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    "volume, status", [("179.4(2)", "ok"), ("170", "ok"), ("?", "ok"), ("44.85", "failed")]
+)
+def test_the_volume_of_another_cell(tmp_path, volume, status):
+    (tmp_path / "a.cif").write_text(cif("Na1 Na 0 0 0", head=f"_cell_volume {volume}\n"))
+    assert read_crystals(tmp_path / "a.cif").column("status") == [status]

@@ -49,6 +49,11 @@ _TOO_CLOSE = 0.6
 """Å. No two atoms of a crystal are closer than this; tells the sensible reading of an ambiguous file."""
 
 
+_OTHER_VOLUME = 1.5
+"""Ratio of a stated volume to the cell's beyond which it is another cell's, of a primitive one, say, and not
+left from before a strain."""
+
+
 class RawCrystal(NamedTuple):
     """``atomic_numbers`` (N,), ``frac_coords`` (N, 3) and ``lattice`` (3, 3) in Å, rows a, b, c; initial
     ``magmoms`` in Bohr magnetons, a number a site, where the source states them."""
@@ -218,7 +223,12 @@ def _lattice(items: Items) -> NDArray[np.float64]:
     if 1 + 2 * cosines.prod() - (cosines**2).sum() < 1e-12:
         angles = ", ".join(f"{angle:g}°" for angle in parameters[3:])
         raise ReadError(f"singular cell: there is none with the angles {angles}")
-    return np.array(Lattice.from_parameters(*parameters).matrix)
+    lattice = np.array(Lattice.from_parameters(*parameters).matrix)
+    for text in items.known("_cell_volume"):
+        stated, volume = number(text, "the cell's volume"), float(np.linalg.det(lattice))
+        if stated > 0 and not 1 / _OTHER_VOLUME < stated / volume < _OTHER_VOLUME:
+            raise ReadError(f"the file states a volume of {stated:g} Å³, and its cell has {volume:g}")
+    return lattice
 
 
 def _stated(items: Items) -> Stated:
