@@ -239,6 +239,12 @@ def test_lattices_against_lengths_and_angles(tmp_path):
     assert read_crystals(tmp_path / "a.pt").column("status") == ["ok"]
 
 
+def test_other_values_of_crystals_are_told(tmp_path):
+    torch.save(tensors(energy=torch.tensor([-7.0]), steps=torch.zeros(5, 2)), tmp_path / "a.pt")
+    with pytest.warns(ReadNote, match="not read from the tensors: energy$"):
+        read_crystals(tmp_path / "a.pt")
+
+
 def test_truth_as_text(tmp_path):
     atoms = {"lattice_mat": (4 * np.eye(3)).tolist(), "elements": ["Cs", "Cl"]}
     rows = [

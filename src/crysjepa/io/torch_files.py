@@ -16,6 +16,7 @@ from crysjepa.io.cif.blocks import RawCrystal, ReadError, brief
 from crysjepa.io.entry import Entry, attempt
 from crysjepa.io.parquet_files import elements
 from crysjepa.io.structures import cell_of, same_shape
+from crysjepa.runtime.notes import note
 
 _LARGEST = 1_000_000
 """Numbers in a tensor that need not be in the file: a view of one number, say."""
@@ -90,6 +91,9 @@ def _tensors(loaded: dict[Any, Any]) -> dict[str, NDArray[np.float64]]:
     missing = [k for k in ("frac_coords", "num_atoms", "atom_types") if k not in arrays]
     if missing or not ("lattices" in arrays or {"lengths", "angles"} <= set(arrays)):
         raise ReadError(f"no tensor {', '.join(missing) or 'lattices, nor lengths and angles'} in the file")
+    crystals = arrays["num_atoms"].shape
+    if more := [k for k, v in loaded.items() if k not in _KEYS and getattr(v, "shape", None) == crystals]:
+        note(f"values of crystals that are not read from the tensors: {', '.join(map(str, more))[:200]}")
     return arrays
 
 

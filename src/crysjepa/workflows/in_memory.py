@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -296,7 +296,7 @@ def _entry(name: str, item: Any) -> Entry:
             told, crystal = scalars(item), Crystals.from_atoms([item])
             moments = of_atoms(item)
         else:
-            crystal = Crystals.from_structures([item])
+            crystal = Crystals.from_structures([cast("Structure", item)])
             told = {k: v for k, v in item.properties.items() if isinstance(v, str | bool | int | float)}
             moments = of_sites(item.as_dict()["sites"])
     except (ValueError, TypeError, AttributeError) as error:
