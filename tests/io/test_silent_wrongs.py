@@ -376,3 +376,12 @@ def test_another_column_of_structures_is_told(tmp_path):
 def test_the_volume_of_another_cell(tmp_path, volume, status):
     (tmp_path / "a.cif").write_text(cif("Na1 Na 0 0 0", head=f"_cell_volume {volume}\n"))
     assert read_crystals(tmp_path / "a.cif").column("status") == [status]
+
+
+def test_a_link_to_nothing_is_a_row(tmp_path):
+    (tmp_path / "a.cif").write_text(cif("Na1 Na 0 0 0"))
+    (tmp_path / "b.cif").symlink_to("gone.cif")
+    (tmp_path / "c.cif").symlink_to("c.cif")
+    table = read_crystals(tmp_path)
+    assert (table.ids, table.column("status")) == (["a", "b", "c"], ["ok", "failed", "failed"])
+    assert table.column("reason")[1] == "a link to a file that is not there"
