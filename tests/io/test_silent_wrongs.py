@@ -385,3 +385,25 @@ def test_a_link_to_nothing_is_a_row(tmp_path):
     table = read_crystals(tmp_path)
     assert (table.ids, table.column("status")) == (["a", "b", "c"], ["ok", "failed", "failed"])
     assert table.column("reason")[1] == "a link to a file that is not there"
+
+
+@pytest.mark.parametrize(
+    "more, reason",
+    [
+        ("energy=-7 energy=-8", "energy is there twice"),
+        ("energy=-7 Energy=-8", None),
+        ('note="a=1 a=2" energy=-7', None),
+        ("id=a id=b", "id is there twice"),
+    ],
+)
+def test_a_value_twice_in_a_header(tmp_path, more, reason):
+    head = 'Lattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3'
+    (tmp_path / "a.extxyz").write_text(f"1\n{head} {more}\nNa 0 0 0\n")
+    (found,) = read_crystals(tmp_path / "a.extxyz").column("reason")
+    assert (found or "").startswith(reason or "") and bool(found) == bool(reason)
+
+
+def test_occupancies_under_a_short_name(tmp_path):
+    head = 'Lattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3:occ:R:1'
+    (tmp_path / "a.extxyz").write_text(f"1\n{head}\nNa 0 0 0 0.5\n")
+    assert only_reason(tmp_path / "a.extxyz") == "a site is partially occupied"
