@@ -407,3 +407,17 @@ def test_occupancies_under_a_short_name(tmp_path):
     head = 'Lattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3:occ:R:1'
     (tmp_path / "a.extxyz").write_text(f"1\n{head}\nNa 0 0 0 0.5\n")
     assert only_reason(tmp_path / "a.extxyz") == "a site is partially occupied"
+
+
+@pytest.mark.parametrize("formula, reason", [("Na (O H)", "hydrogens are declared"), ("Hf O2", None)])
+def test_hydrogens_in_a_structural_formula(tmp_path, formula, reason):
+    head = f"_chemical_formula_structural '{formula}'\n"
+    (tmp_path / "a.cif").write_text(cif("Na1 Na 0 0 0", "O1 O .5 .5 .5", head=head))
+    (found,) = read_crystals(tmp_path / "a.cif").column("reason")
+    assert (found or "").startswith(reason or "") and bool(found) == bool(reason)
+
+
+def test_water_is_not_tungsten(tmp_path):
+    columns = "label fract_x fract_y fract_z"
+    (tmp_path / "a.cif").write_text(cif("Ca1 0 0 0", "Wa1 .5 .5 .5", columns=columns))
+    assert only_reason(tmp_path / "a.cif") == "'Wa1' is not an element"

@@ -181,6 +181,10 @@ def _rows(items: Items) -> _Rows:
         label_readings(label) if is_null(symbol) or symbol == label else (atomic_number(symbol),)
         for symbol, label in zip(types or ["?"] * len(labels), labels, strict=True)
     ]
+    if not items.known("_chemical_formula_sum") and not any(1 in numbers for numbers in readings):
+        for formula in items.known("_chemical_formula_moiety", "_chemical_formula_structural"):
+            if {"H", "D"} & set(re.findall(r"[A-Z][a-z]?", formula)):
+                raise ReadError(f"hydrogens are declared without coordinates ({formula[:60]})")
     return _Rows(labels, readings, coords)
 
 
