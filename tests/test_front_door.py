@@ -93,3 +93,14 @@ def test_structures_and_atoms_each_alone():
 def test_a_table_is_taken_as_it_is(made, salts):
     assert cj.read(made) is made
     assert cj.read(salts).ids == list(salts.ids)
+
+
+def test_one_structure_alone_and_what_is_none():
+    cube = Structure(Lattice.cubic(4), ["Na", "Cl"], [[0] * 3, [0.5] * 3])
+    assert cj.read(cube).ids == cj.read(cube.to_ase_atoms()).ids == ["crystal-0"]
+    for wrong in ({"a": cube}, pd.DataFrame({"structure": [cube]}), b"a.cif", None):
+        with pytest.raises(TypeError, match="give a path, a list"):
+            cj.read(wrong)
+    table = cj.read([cube, "a.cif", None])
+    assert table.column("status") == ["ok", "failed", "failed"]
+    assert table.column("reason")[1].startswith("no crystal: a str is neither")

@@ -109,6 +109,21 @@ def test_entries_that_are_no_good_are_skipped_and_named() -> None:
     assert "'not a formula' is not a composition" in hull.skipped["d"]
 
 
+@pytest.mark.parametrize("formula", ["CaSO4.2H2O", "MgO.5H2O", "Al2O3.2SiO2", "CoCl2.6NH3"])
+def test_a_dot_between_two_formulas_is_no_decimal_point(formula: str) -> None:
+    hull = hull_of({formula: -1.0, "NaCl": -2.0})
+    assert list(hull.compounds) == [(("Cl", 0.5), ("Na", 0.5))]
+    assert "dot between two formulas" in hull.skipped["entry-0"]
+
+
+@pytest.mark.parametrize(
+    "formula",
+    ["Li0.5CoO2", "Al2O2.2(OH)1.8", "S1.5SrO2", "Na0.3CoO2(H2O)1.3", "La1.85Sr0.15CuO4"],
+)
+def test_decimal_amounts(formula: str) -> None:
+    assert hull_of({formula: -1.0}).skipped == {}
+
+
 @pytest.mark.parametrize("entries", [{}, {"Li": 0.0}, {"LiO": math.nan}])
 def test_an_empty_hull_is_an_error(entries: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="no compound"):

@@ -45,6 +45,7 @@ def test_a_volume_in_place_of_a_scale_goes_with_cartesian_coordinates(tmp_path, 
         (POSCAR.replace("Cs Cl", "Cs Cl K"), "names 3 elements and counts 2"),
         (POSCAR + POSCAR, "a second POSCAR follows"),
         (POSCAR + "\n" + POSCAR, "a second POSCAR follows"),
+        (POSCAR + "Direct configuration=     2\n0 0 0\n.4 .5 .5\n", "several configurations"),
     ],
 )
 def test_a_poscar_with_more_than_it_counts(tmp_path, text, reason):
@@ -319,6 +320,12 @@ def test_lattices_against_lengths_and_angles(tmp_path):
     assert read_crystals(tmp_path / "a.pt").column("status") == ["ok"]
 
 
+def test_other_values_of_crystals_are_told(tmp_path):
+    torch.save(tensors(energy=torch.tensor([-7.0]), steps=torch.zeros(5, 2)), tmp_path / "a.pt")
+    with pytest.warns(ReadNote, match="not read from the tensors: energy$"):
+        read_crystals(tmp_path / "a.pt")
+
+
 def test_truth_as_text(tmp_path):
     atoms = {"lattice_mat": (4 * np.eye(3)).tolist(), "elements": ["Cs", "Cl"]}
     rows = [
@@ -341,3 +348,157 @@ def test_junk_between_compressed_streams(tmp_path, suffix, pack):
     for wrong in (pack(frame) + b"junk" + pack(frame), pack(frame) + b"junk and more"):
         path.write_bytes(wrong)
         assert "ok" not in read_crystals(path).column("status")
+
+
+# -- dictionaries ------------------------------------------------------------------------------------
+
+
+def structure(metal="Na"):
+    sites = [
+        {"species": [{"element": e, "occu": 1}], "abc": x} for e, x in ((metal, [0] * 3), ("Cl", [0.5] * 3))
+    ]
+    return {"lattice": {"matrix": (4 * np.eye(3)).tolist()}, "sites": sites}
+
+
+def in_json(tmp_path, data):
+    (tmp_path / "a.json").write_text(data if isinstance(data, str) else json.dumps(data))
+    return read_crystals(tmp_path / "a.json")
+
+
+def test_energies_of_an_entry_inside_a_record(tmp_path):
+    entry = {"energy": -7.0, "correction": -0.5, "entry_id": "wbm-1", "structure": structure()}
+    table = in_json(tmp_path, [{"material_id": "m", "computed_structure_entry": entry, "gap": 1.5}])
+    assert table.ids == ["m"]
+    assert [table.column(n) for n in ("energy", "correction", "entry_id", "gap")] == [
+        [-7.0], [-0.5], ["wbm-1"], [1.5],
+    ]  # fmt: skip
+
+
+def test_a_name_twice_in_an_object(tmp_path):
+    one = json.dumps(structure())
+    text = (
+        f'[{{"id": "a", "energy": -1, "energy": -2, "structure": {one}}}, {{"id": "b", "structure": {one}}}]'
+    )
+    table = in_json(tmp_path, text)
+    assert table.column("status") == ["failed", "ok"]
+    assert table.column("reason")[0].startswith("energy stands twice")
+    with pytest.raises(ReadError, match="structures stands twice"):
+        in_json(tmp_path, f'{{"structures": [{one}], "structures": [{one}]}}')
+    assert in_json(tmp_path, f'{{"a": {one}, "a": {one}}}').ids == ["a", "a#2"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"index": ["mp-1", "mp-2"], "columns": ["structure"], "data": [[structure()], [structure("K")]]},
+        {"structures": {"mp-1": structure(), "mp-2": structure("K")}},
+        {"schema": {}, "data": [{"index": f"mp-{i}", "structure": structure()} for i in (1, 2)]},
+    ],
+)
+def test_ids_in_the_index_of_a_table(tmp_path, data):
+    assert in_json(tmp_path, data).ids == ["mp-1", "mp-2"]
+
+
+def test_a_second_id_is_kept(tmp_path):
+    table = in_json(tmp_path, [{"id": "run-3", "material_id": "mp-1", "structure": structure()}])
+    assert table.ids == ["mp-1"]
+    assert table.column("source_id") == ["run-3"]
+
+
+def test_a_list_of_structures_with_a_gap(tmp_path):
+    table = in_json(tmp_path, {"structures": [structure(), None]})
+    assert table.column("status") == ["ok", "failed"]
+
+
+def test_sites_in_two_places(tmp_path):
+    data = structure()
+    data["sites"][0]["xyz"], data["sites"][1]["xyz"] = [0, 0, 0], [2.001, -2, 6]
+    assert in_json(tmp_path, [data]).column("status") == ["ok"]
+    data["sites"][1]["xyz"] = [1, 1, 1]
+    assert in_json(tmp_path, [data]).column("reason")[0].startswith("the sites' abc contradict")
+
+
+@pytest.mark.parametrize("length, status", [(4.0, "ok"), (8.0, "failed")])
+def test_a_matrix_against_lengths_and_angles(tmp_path, length, status):
+    data = structure()
+    angles = dict.fromkeys(("alpha", "beta", "gamma"), 90.0)
+    data["lattice"] |= dict.fromkeys("abc", length) | angles
+    assert in_json(tmp_path, [data]).column("status") == [status]
+    jarvis = {"lattice_mat": data["lattice"]["matrix"], "elements": ["Cs", "Cl"], "cartesian": False}
+    jarvis |= {"coords": [[0, 0, 0], [0.5] * 3], "abc": [length] * 3, "angles": [90.0] * 3}
+    assert in_json(tmp_path, [jarvis]).column("status") == [status]
+
+
+# -- CSV ---------------------------------------------------------------------------------------------
+
+
+def test_a_csv_without_names_of_columns(tmp_path):
+    (tmp_path / "a.csv").write_text(f'a,-1,"{POSCAR}"\nb,-1,"{POSCAR}"\n')
+    with pytest.raises(ReadError, match="not the names of columns"):
+        read_crystals(tmp_path / "a.csv")
+
+
+def test_blanks_around_names_of_columns(tmp_path):
+    (tmp_path / "a.csv").write_text(f'id, energy , poscar\na,-1,"{POSCAR}"\n')
+    table = read_crystals(tmp_path / "a.csv")
+    assert (table.ids, table.column("energy")) == (["a"], [-1.0])
+
+
+def test_another_column_of_structures_is_told(tmp_path):
+    salt = cif("Na1 Na 0 0 0")
+    (tmp_path / "a.csv").write_text(f'id,cif,cif.conv\na,"{salt}","{salt}"\n')
+    with pytest.warns(ReadNote, match="not from cif.conv"):
+        read_crystals(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    "volume, status", [("179.4(2)", "ok"), ("170", "ok"), ("?", "ok"), ("44.85", "failed")]
+)
+def test_the_volume_of_another_cell(tmp_path, volume, status):
+    (tmp_path / "a.cif").write_text(cif("Na1 Na 0 0 0", head=f"_cell_volume {volume}\n"))
+    assert read_crystals(tmp_path / "a.cif").column("status") == [status]
+
+
+def test_a_link_to_nothing_is_a_row(tmp_path):
+    (tmp_path / "a.cif").write_text(cif("Na1 Na 0 0 0"))
+    (tmp_path / "b.cif").symlink_to("gone.cif")
+    (tmp_path / "c.cif").symlink_to("c.cif")
+    table = read_crystals(tmp_path)
+    assert (table.ids, table.column("status")) == (["a", "b", "c"], ["ok", "failed", "failed"])
+    assert table.column("reason")[1] == "a link to a file that is not there"
+
+
+@pytest.mark.parametrize(
+    "more, reason",
+    [
+        ("energy=-7 energy=-8", "energy is there twice"),
+        ("energy=-7 Energy=-8", None),
+        ('note="a=1 a=2" energy=-7', None),
+        ("id=a id=b", "id is there twice"),
+    ],
+)
+def test_a_value_twice_in_a_header(tmp_path, more, reason):
+    head = 'Lattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3'
+    (tmp_path / "a.extxyz").write_text(f"1\n{head} {more}\nNa 0 0 0\n")
+    (found,) = read_crystals(tmp_path / "a.extxyz").column("reason")
+    assert (found or "").startswith(reason or "") and bool(found) == bool(reason)
+
+
+def test_occupancies_under_a_short_name(tmp_path):
+    head = 'Lattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3:occ:R:1'
+    (tmp_path / "a.extxyz").write_text(f"1\n{head}\nNa 0 0 0 0.5\n")
+    assert only_reason(tmp_path / "a.extxyz") == "a site is partially occupied"
+
+
+@pytest.mark.parametrize("formula, reason", [("Na (O H)", "hydrogens are declared"), ("Hf O2", None)])
+def test_hydrogens_in_a_structural_formula(tmp_path, formula, reason):
+    head = f"_chemical_formula_structural '{formula}'\n"
+    (tmp_path / "a.cif").write_text(cif("Na1 Na 0 0 0", "O1 O .5 .5 .5", head=head))
+    (found,) = read_crystals(tmp_path / "a.cif").column("reason")
+    assert (found or "").startswith(reason or "") and bool(found) == bool(reason)
+
+
+def test_water_is_not_tungsten(tmp_path):
+    columns = "label fract_x fract_y fract_z"
+    (tmp_path / "a.cif").write_text(cif("Ca1 0 0 0", "Wa1 .5 .5 .5", columns=columns))
+    assert only_reason(tmp_path / "a.cif") == "'Wa1' is not an element"

@@ -42,7 +42,7 @@ def why_no_crystal(atoms: Atoms) -> str:
         return "an atomic number is not that of an element (1 to 118)"
     declared = atoms.info.get("occupancy")
     of_sites = declared.values() if isinstance(declared, dict) else []
-    arrays = [atoms.arrays[n] for n in ("occupancy", "occupancies") if n in atoms.arrays]
+    arrays = [atoms.arrays[n] for n in ("occupancy", "occupancies", "occ") if n in atoms.arrays]
     shares = [
         float(v) for site in of_sites for v in (site.values() if isinstance(site, dict) else [site])
     ] + [float(v) for a in arrays for v in np.ravel(a)]

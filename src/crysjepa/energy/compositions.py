@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,11 @@ def read_composition(composition: Any) -> tuple[Fractions | None, str]:
         found = Composition(composition)
     except Exception as error:  # noqa: BLE001 - pymatgen's formula parser; the reason is handed back
         return None, f"{composition!r} is not a composition ({error})"
+    if isinstance(composition, str) and (dotted := _dotted(composition)):
+        return None, (
+            f"{composition!r} is not a composition ({dotted} may be a number or a dot between two formulas: "
+            "write it as one formula)"
+        )
     unknown = [e.symbol for e in found.elements if not Element.is_valid_symbol(e.symbol)]
     if unknown:
         why = f"{unknown[0]} is no element; upper and lower case count"
@@ -37,6 +43,15 @@ def read_composition(composition: Any) -> tuple[Fractions | None, str]:
     if not is_finite(total) or total <= 0:
         return None, f"{composition!r} is not a composition (no atoms)"
     return fractions_of(found), ""
+
+
+def _dotted(formula: str) -> str | None:
+    """``4.2`` of ``CaSO4.2H2O`` or ``3.2`` of ``Al2O3.2SiO2``, which pymatgen reads as amounts."""
+    for amount in re.finditer(r"([A-Z][a-z]?)((?:[1-9]\d*)?\.\d+)(?=[A-Z(])", formula):
+        behind = re.sub(r"\([^()]*\)", "", formula[amount.end() :])
+        if re.match(r"(H2O|NH3)(?!\d)", behind) or re.search(rf"{amount[1]}(?![a-z])", behind):
+            return amount[2]
+    return None
 
 
 def is_finite(value: float | None) -> bool:

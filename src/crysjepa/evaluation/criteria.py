@@ -119,8 +119,9 @@ def evaluate_table(
         Turn the column ``energy_per_atom`` (total, eV/atom) into formation energies. Without them the
         column ``formation_energy_per_atom`` is used as it stands, and must be on the hull's scale.
 
-    Raises ScaleMismatch if ``references`` and ``hull`` are on different scales, and ValueError if the column
-    that stability needs is missing.
+    Of duplicates that differ in stability a stable one stands for the others, then one with an energy. Raises
+    ScaleMismatch if ``references`` and ``hull`` are on different scales, and ValueError if the column that
+    stability needs is missing.
     """
     rules = rules or Rules()
     if references is not None and hull is not None:
@@ -139,7 +140,10 @@ def evaluate_table(
     table = _describe(table, crystals, sound, rules.symprec)
     table = _decide_validity(table, crystals, structure, composition)
     table = set_column(table, "batch", batches_of(table.ids, rules.batch_size), "Int64")
-    duplicates = _duplicates(table, intact, rules, _stage(progress, "uniqueness"))
+    ranks: dict[str, int] = {}
+    if hull is not None:
+        ranks = _who_stands_for_others(table, intact, hull, references, rules)
+    duplicates = _duplicates(table, intact, ranks, rules, _stage(progress, "uniqueness"))
     table = _decide_matching(table, duplicates, "uniqueness", "unique", "duplicate_of", "duplicate of")
     table = _judge_novelty(table, sound, reference, finetuned_on, rules, progress)
     if reference is not None:
@@ -151,6 +155,25 @@ def evaluate_table(
         table = decide_stability(table, intact, hull, references, limit, least)
         table = with_support(table, intact, hull)
     return table
+
+
+_STANDS_FOR_OTHERS = {True: 0, False: 1, None: 2}
+"""Which of duplicates comes first, by ``stable``: the first in the order of ids could hide a stable one."""
+
+
+def _who_stands_for_others(
+    table: CandidateTable,
+    crystals: Crystals,
+    hull: Hull,
+    references: ElementalReferences | None,
+    rules: Rules,
+) -> dict[str, int]:
+    formed = table if references is None else with_formation_energies(table, crystals, references)
+    judged = decide_stability(
+        formed, crystals, hull, references, rules.e_above_hull_max, rules.min_hull_entries
+    )
+    stable = zip(crystals.ids, judged.column("stable", crystals.ids), strict=True)
+    return {i: _STANDS_FOR_OTHERS[found] for i, found in stable}
 
 
 def batches_of(ids: Sequence[str], size: int | None) -> dict[str, int]:
@@ -171,7 +194,11 @@ def _without_unconverged(table: CandidateTable) -> CandidateTable:
 
 
 def _duplicates(
-    table: CandidateTable, crystals: Crystals, rules: Rules, progress: Progress | None
+    table: CandidateTable,
+    crystals: Crystals,
+    ranks: Mapping[str, int],
+    rules: Rules,
+    progress: Progress | None,
 ) -> Matching:
     batch = np.array(table.column("batch", crystals.ids), dtype=np.int64)
     found = Matching()
@@ -179,9 +206,9 @@ def _duplicates(
         part = crystals[batch == number]
         step = _shifted(progress, len(found.matches) + len(found.failures), len(crystals))
         if rules.by_hash:
-            one = unique_by_hash(part, progress=step)
+            one = unique_by_hash(part, ranks=ranks, progress=step)
         else:
-            one = unique(part, matcher=rules.matcher, processes=rules.processes, progress=step)
+            one = unique(part, matcher=rules.matcher, ranks=ranks, processes=rules.processes, progress=step)
         found.matches.update(one.matches)
         found.failures.update(one.failures)
     return found

@@ -57,8 +57,7 @@ def choose_column(
     if not ranked:
         raise ReadError(f"the columns {', '.join(found)} hold structures: {_ADVICE}")
     others = [name for name in found if name != ranked[0]]
-    if told := [name for name in others if not name.startswith("cif")]:
-        note(f"structures are taken from the column {ranked[0]}, not from {', '.join(told)}")
+    note(f"structures are taken from the column {ranked[0]}, not from {', '.join(others)}")
     return ranked[0], others
 
 

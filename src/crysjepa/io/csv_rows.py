@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import chain, islice, zip_longest
 from typing import Any, TextIO
 
-from crysjepa.io.cells import MAX_CELL, choose_column, crystal_in
+from crysjepa.io.cells import MAX_CELL, choose_column, crystal_in, holds_structure
 from crysjepa.io.cif.blocks import ReadError, brief
 from crysjepa.io.entry import ID_COLUMNS, Entry, attempt
 from crysjepa.runtime.notes import note
@@ -39,9 +39,11 @@ def read_csv(
         parted = next((mark for mark in ",;\t" if mark in first), ",")
         rows = csv.reader(chain([first], lines), delimiter=parted)
         try:
-            header = _distinct(next(rows, []))
+            header = _distinct([name.strip() for name in next(rows, [])])
         except csv.Error as error:
             raise ReadError(f"unparsable header: {brief(error)}") from error
+        if any(map(holds_structure, header)):
+            raise ReadError("the first line holds a crystal, not the names of columns: write those above it")
         return _entries(_parsed(rows, header), header, stem, progress, column)
     finally:
         csv.field_size_limit(before)

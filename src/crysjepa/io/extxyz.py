@@ -182,9 +182,10 @@ def _plain_header(comment: str) -> str:
 
 
 def _check_header(comment: str) -> None:
-    """Raise where the lattice is there twice, or ``pbc`` is in words that ASE takes for true."""
+    """Raise where a value is there twice, or ``pbc`` is in words that ASE takes for true."""
     bare = re.sub(r"""=\s*("(?:[^"\\]|\\.)*"|'[^']*')""", "= ", comment)
-    keys = [key.lower() for key in re.findall(r"(?:^|\s)([^\s=]+)\s*=", bare)]
+    names = re.findall(r"(?:^|\s)([^\s=]+)\s*=", bare)
+    keys = [key.lower() for key in names]
     if keys.count("lattice") > 1:
         raise ReadError("the lattice is there twice: which one holds?")
     found = re.findall(
@@ -192,6 +193,8 @@ def _check_header(comment: str) -> None:
     )
     if keys.count("pbc") > 1 or len(found) > 1:
         raise ReadError("pbc is there twice: which one holds?")
+    if twice := next((name for i, name in enumerate(names) if name in names[:i]), ""):
+        raise ReadError(f"{twice[:40]} is there twice: which one holds?")
     for _, *values in found:
         text = next((v for v in values if v), "")
         words = re.split(r"[\s,\[\]{}]+", text.strip(" []{}").lower())

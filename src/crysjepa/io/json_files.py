@@ -13,8 +13,8 @@ from itertools import chain, islice
 from typing import Any, TextIO
 
 from crysjepa.io.cells import COLUMNS, choose_column, crystal_in, holds_structure
-from crysjepa.io.cif.blocks import ReadError, brief
-from crysjepa.io.entry import ID_COLUMNS, Entry, Quoted, attempt, own_name
+from crysjepa.io.cif.blocks import RawCrystal, ReadError, brief
+from crysjepa.io.entry import ID_COLUMNS, Entry, Quoted, attempt, id_text, own_name
 from crysjepa.io.structures import is_structure, structure_in
 from crysjepa.runtime.notes import note
 from crysjepa.runtime.progress import Progress
@@ -62,9 +62,33 @@ def _parsed_lines(handle: TextIO) -> Iterator[Item]:
     while line := handle.readline(MAX_VALUE):
         if line.strip():
             try:
-                yield "", json.loads(line)
+                yield "", json.loads(line, object_pairs_hook=_once)
             except (ValueError, RecursionError) as error:
                 yield "", ReadError(f"unparsable JSON: {brief(error)}")
+
+
+class _Twice(dict[str, Any]):
+    """An object of JSON in which a name stands twice: JSON itself would take the last one."""
+
+    name = ""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        found = _Twice(found)
+        found.name = _repeated([name for name, _ in pairs])
+    return found
+
+
+def _repeated(names: list[str]) -> str:
+    return next((name for i, name in enumerate(names) if name in names[:i]), "")
+
+
+def _check_once(*values: Any) -> None:
+    for value in values:
+        if isinstance(value, _Twice):
+            raise ReadError(f"{value.name[:40]} stands twice in one object of JSON: which one holds?")
 
 
 class _Text:
@@ -73,7 +97,7 @@ class _Text:
     def __init__(self, handle: TextIO) -> None:
         self.handle, self.buffer, self.at, self.ended = handle, "", 0, False
         self.damaged = False
-        self._decoder = json.JSONDecoder()
+        self._decoder = json.JSONDecoder(object_pairs_hook=_once)
 
     def peek(self) -> str:
         """The next character that is not blank, or nothing at the end."""
@@ -146,19 +170,39 @@ def _of_object(text: _Text) -> list[Item]:
     """The crystals of an object, in whichever form they are there."""
     members = list(text.members())
     data = dict(members)
+    found = _in_members(data)
+    if found is None:
+        return members
+    twice = _repeated([name for name, _ in members])
+    if twice and not text.damaged:
+        raise ReadError(f"{twice[:40]} stands twice in one object of JSON: which one holds?")
+    return found
+
+
+def _in_members(data: dict[str, Any]) -> list[Item] | None:
+    """The crystals of an object that is one, or has them in a list or a table; None for one of crystals."""
     if structure_in(data) is not None and not _is_by_id(data):
         _tell_others(data, () if is_structure(data) else ("structure",))
         return [("", data)]
     for key in _LISTS:
-        if isinstance(data.get(key), list) and data[key] and all(isinstance(v, Mapping) for v in data[key]):
+        if isinstance(data.get(key), list) and any(isinstance(v, Mapping) for v in data[key]):
             _tell_others(data, (key,))
             if key == "data" and "schema" in data:  # pandas: orient="table"
-                return [("", {k: v for k, v in row.items() if k != "index"}) for row in data[key]]
+                return [
+                    (_row_name(row.get("index")), {k: v for k, v in row.items() if k != "index"})
+                    for row in data[key]
+                ]
             return [("", v) for v in data[key]]
     if set(data) == {"columns", "index", "data"}:  # pandas: orient="split"
         names = [str(name) for name in data["columns"]]
-        return [("", dict(zip(names, row, strict=False))) for row in data["data"]]
-    return _by_column(data) or members
+        rows = zip(data["index"], data["data"], strict=False)
+        return [(_row_name(own), dict(zip(names, row, strict=False))) for own, row in rows]
+    return _by_column(data)
+
+
+def _row_name(index: Any) -> str:
+    """The name of a row in pandas's index; nothing where it is a number."""
+    return index if isinstance(index, str) and not index.isdigit() else ""
 
 
 def _is_by_id(data: Mapping[str, Any]) -> bool:
@@ -188,18 +232,19 @@ def _holds_structures(value: Any) -> bool:
     )
 
 
-def _by_column(data: dict[str, Any]) -> list[Item]:
-    """The rows of a table as pandas writes it by default, an object of columns; none for other objects."""
+def _by_column(data: dict[str, Any]) -> list[Item] | None:
+    """The rows of a table as pandas writes it by default, an object of columns; None for other objects."""
     if not all(isinstance(v, Mapping) and structure_in(v) is None for v in data.values()):
-        return []
+        return None
     keys = {tuple(v) for v in data.values()}
     if len(keys) != 1 or not any(holds_structure(c) for v in data.values() for c in v.values()):
-        return []
+        return None
     (inner,) = keys
     everywhere = [k for k in inner if all(holds_structure(v[k]) for v in data.values())]
     if everywhere and (len(everywhere) < len(inner) or everywhere[0].lower() in COLUMNS):
-        return []  # an object of records: each has its structure under the same key
-    return [("", {name: column[row] for name, column in data.items()}) for row in inner]
+        return None  # an object of records: each has its structure under the same key
+    _check_once(*data.values())
+    return [(_row_name(row), {name: column[row] for name, column in data.items()}) for row in inner]
 
 
 # -- entries -------------------------------------------------------------------------------------------
@@ -230,32 +275,50 @@ def _entries(items: Iterable[Item], stem: str, progress: Progress | None, column
 def _entry(name: str, value: Any, where: str, others: list[str]) -> Entry:
     if isinstance(value, ReadError):
         return Entry(name, None, str(value))
-    cell, values, lost = value, dict[str, Any](), list[str]()
+    cell, values, lost = value, dict[str, Any](), dict[str, None]()
     if isinstance(value, Mapping):
         if is_structure(value):
             values = value["properties"] if isinstance(value.get("properties"), Mapping) else {}
         else:
             cell = value.get(where)
-            values = {k: v for k, v in value.items() if k not in (where, *others)}
-            inner = value.get("data")  # an entry of pymatgen: its id is among its data, or its entry_id
-            if isinstance(inner, Mapping):
-                values.pop("data")
-                if "energy" in value:  # an entry has its composition twice
-                    values.pop("composition", None)
-                numbers = {k: v for k, v in inner.items() if isinstance(v, _SCALAR)}
-                lost = [f"data.{k}" for k, v in inner.items() if k not in numbers and v]
-                values = {k: v for k, v in numbers.items() if k not in (*ID_COLUMNS, *others)} | values
-            inner_id = own_name(inner) if isinstance(inner, Mapping) else ""
-            if own := str(value.get("entry_id") or inner_id):
-                values = {"material_id": own} | values
+            values = _values(value, (where, *others), lost)
+            if isinstance(cell, Mapping) and not is_structure(cell):  # an entry inside the record
+                values = _values(cell, ("structure",), lost) | values
     name = own_name(values) or name
-    told = {str(k): v for k, v in values.items() if k not in ID_COLUMNS and not str(k).startswith("@")}
+    told = {
+        str(k): v
+        for k, v in values.items()
+        if not str(k).startswith("@")
+        and (k not in ID_COLUMNS or (v not in (None, "") and id_text(v) != name))
+    }
     extra = {k: Quoted(v) if isinstance(v, str) else v for k, v in told.items() if isinstance(v, _SCALAR)}
-    found = attempt(name, lambda: crystal_in(cell), extra)
+
+    def read() -> RawCrystal:
+        _check_once(value, cell, structure_in(cell))
+        return crystal_in(cell)
+
+    found = attempt(name, read, extra)
     if found.crystal is None:
         return found
-    lost += [k for k, v in told.items() if v and k not in extra]
+    lost.update(dict.fromkeys(k for k, v in told.items() if v and k not in extra))
     return found._replace(lost=(*lost, *_of_structure(cell)))
+
+
+def _values(record: Mapping[str, Any], taken: tuple[str, ...], lost: dict[str, None]) -> dict[str, Any]:
+    """The values of a record that are not ``taken``, and those of an entry of pymatgen among its data."""
+    values = {k: v for k, v in record.items() if k not in taken}
+    inner = values.get("data")  # an entry of pymatgen: its id is among its data, or its entry_id
+    if isinstance(inner, Mapping):
+        values.pop("data")
+        if "energy" in record:  # an entry has its composition twice
+            values.pop("composition", None)
+        numbers = {k: v for k, v in inner.items() if isinstance(v, _SCALAR)}
+        lost.update(dict.fromkeys(f"data.{k}" for k, v in inner.items() if k not in numbers and v))
+        values = {k: v for k, v in numbers.items() if k not in (*ID_COLUMNS, *taken)} | values
+    inner_id = own_name(inner) if isinstance(inner, Mapping) else ""
+    if own := str(record.get("entry_id") or inner_id):
+        values = {"material_id": own} | values
+    return values
 
 
 def _of_structure(cell: Any) -> list[str]:

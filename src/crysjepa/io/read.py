@@ -145,7 +145,10 @@ def _text_entries(
 
 
 def _folder(folder: Path, column: str | None, progress: Progress | None) -> CandidateTable:
-    paths = sorted((p.relative_to(folder).as_posix(), p) for p in folder.rglob("*") if p.is_file())
+    dead = {p for p in folder.rglob("*") if p.is_symlink() and not p.exists()}
+    paths = sorted(
+        (p.relative_to(folder).as_posix(), p) for p in folder.rglob("*") if p.is_file() or p in dead
+    )
     known = [(name, p, kind) for name, p in paths if (kind := kind_of(p.name)) and not _hidden(name)]
     if not known:
         raise ReadError(f"nothing to read in the folder {folder}: crysjepa reads {SUPPORTED}")
@@ -158,6 +161,8 @@ def _folder(folder: Path, column: str | None, progress: Progress | None) -> Cand
     for done, (name, path, kind) in enumerate(known):
         stem = str(PurePosixPath(name).with_name(kind.stem))
         try:
+            if path in dead:
+                raise ReadError("a link to a file that is not there")
             part = _file(path, kind, stem, column, None)
         except BaseException as error:  # noqa: BLE001 - one file never ends the others; extension modules panic
             part = assemble([Entry(stem, None, reason_of(error))])

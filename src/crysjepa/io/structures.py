@@ -13,6 +13,8 @@ from crysjepa.core.moments import of_sites
 from crysjepa.io.cif.blocks import MAX_SITES, RawCrystal, ReadError, atomic_number, brief
 from crysjepa.io.entry import Entry
 
+SAME_PLACE = 0.05
+"""Å by which two statements of a site may differ, by rounding."""
 WRONG = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 """What goes wrong with a dictionary of another form."""
 
@@ -58,6 +60,8 @@ def read_structure(data: Mapping[str, Any]) -> RawCrystal:
         moments = of_sites(sites)
         if all("abc" in site for site in sites):
             coords = _floats([site["abc"] for site in sites])
+            if all(site.get("xyz") is not None for site in sites):
+                _check_places(coords, _floats([site["xyz"] for site in sites]), lattice)
         else:
             coords = _fractional(_floats([site["xyz"] for site in sites]), lattice)
     except WRONG as error:
@@ -91,9 +95,41 @@ def cell_of(lengths: Any, angles: Any) -> NDArray[np.float64]:
 def _lattice(data: Mapping[str, Any]) -> NDArray[np.float64]:
     if not all(data.get("pbc") or (True,)):
         raise ReadError("not periodic in all three directions")
-    if "matrix" in data:
-        return _floats(data["matrix"])
-    return cell_of([data[k] for k in ("a", "b", "c")], [data[k] for k in ("alpha", "beta", "gamma")])
+    lengths, angles = ([data.get(k) for k in keys] for keys in (("a", "b", "c"), ("alpha", "beta", "gamma")))
+    if "matrix" not in data:
+        return cell_of(lengths, angles)
+    matrix = _floats(data["matrix"])
+    _check_parameters(matrix, lengths, angles)
+    return matrix
+
+
+def _check_parameters(matrix: NDArray[np.float64], lengths: Any, angles: Any) -> None:
+    """Raise where lengths and angles, if they are there, are those of another lattice."""
+    try:
+        stated = _floats([*lengths, *angles])
+    except WRONG:
+        return  # a matrix alone says enough
+    if stated.shape != (6,) or matrix.shape != (3, 3) or not (np.isfinite(matrix).all() and stated.all()):
+        return
+    if not same_shape(matrix, cell_of(stated[:3], stated[3:])):
+        raise ReadError("the lattice's matrix contradicts its lengths and angles: which one holds?")
+
+
+def same_shape(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    """Whether two lattices (3, 3) have the same lengths and angles, to the precision of float32 and more."""
+    metric = other @ other.T
+    return bool(np.abs(one @ one.T - metric).max() <= 0.01 * metric.max())
+
+
+def _check_places(
+    coords: NDArray[np.float64], places: NDArray[np.float64], lattice: NDArray[np.float64]
+) -> None:
+    """Raise where fractional coordinates and places in Å are not of the same sites, up to the lattice."""
+    if coords.shape != places.shape or lattice.shape != (3, 3) or not np.isfinite(coords).all():
+        return
+    gaps = _fractional(places, lattice) - coords
+    if (np.linalg.norm((gaps - np.round(gaps)) @ lattice, axis=1) > SAME_PLACE).any():
+        raise ReadError("the sites' abc contradict their xyz: which ones hold?")
 
 
 def _jarvis(data: Mapping[str, Any]) -> RawCrystal:
@@ -101,6 +137,7 @@ def _jarvis(data: Mapping[str, Any]) -> RawCrystal:
         raise ReadError(f"{len(data['elements'])} sites (limit {MAX_SITES})")
     numbers = np.array([atomic_number(str(e)) for e in data["elements"]], dtype=np.int64)
     lattice, coords = _floats(data["lattice_mat"]), _floats(data["coords"])
+    _check_parameters(lattice, data.get("abc") or (), data.get("angles") or ())
     cartesian = data.get("cartesian")
     if isinstance(cartesian, str):
         if cartesian.lower() not in ("true", "false"):

@@ -127,6 +127,8 @@ def _check_extent(text: str, sites: int) -> None:
     after = lines[first + sites :]
     if after and len(after[0]) >= 3 and all(_is_number(word) for word in after[0][:3]):
         raise ReadError(f"the POSCAR counts {sites} sites and lists more")
+    if any(words[:2] == ["Direct", "configuration="] for words in after):
+        raise ReadError("an XDATCAR of several configurations: one file holds one crystal")
     if any(
         _is_number(after[i][0]) and all(_is_lattice_row(row) for row in after[i + 1 : i + 4])
         for i in range(len(after) - 4)

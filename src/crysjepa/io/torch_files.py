@@ -15,7 +15,8 @@ from crysjepa.core.crystals import MAX_COORDINATE
 from crysjepa.io.cif.blocks import RawCrystal, ReadError, brief
 from crysjepa.io.entry import Entry, attempt
 from crysjepa.io.parquet_files import elements
-from crysjepa.io.structures import cell_of
+from crysjepa.io.structures import cell_of, same_shape
+from crysjepa.runtime.notes import note
 
 _LARGEST = 1_000_000
 """Numbers in a tensor that need not be in the file: a view of one number, say."""
@@ -92,6 +93,9 @@ def _tensors(loaded: dict[Any, Any]) -> dict[str, NDArray[np.float64]]:
     missing = [k for k in ("frac_coords", "num_atoms", "atom_types") if k not in arrays]
     if missing or not ("lattices" in arrays or {"lengths", "angles"} <= set(arrays)):
         raise ReadError(f"no tensor {', '.join(missing) or 'lattices, nor lengths and angles'} in the file")
+    crystals = arrays["num_atoms"].shape
+    if more := [k for k, v in loaded.items() if k not in _KEYS and getattr(v, "shape", None) == crystals]:
+        note(f"values of crystals that are not read from the tensors: {', '.join(map(str, more))[:200]}")
     return arrays
 
 
@@ -152,7 +156,7 @@ def _torch_entries(arrays: dict[str, NDArray[np.float64]], stem: str) -> list[En
         if parameters:
             cell = cell_of(parameters[0][run, i], parameters[1][run, i])
         if "lattices" in arrays:
-            if parameters and not _same_shape(cells[run, i], cell):
+            if parameters and not same_shape(cells[run, i], cell):
                 raise ReadError("the lattice contradicts the lengths and angles: which one holds?")
             cell = cells[run, i]
         return RawCrystal(elements(numbers[run, span]), x, cell)
@@ -165,12 +169,6 @@ def _torch_entries(arrays: dict[str, NDArray[np.float64]], stem: str) -> list[En
             span = slice(stop - count, stop)
             entries.append(attempt(name, lambda run=run, i=i, span=span: crystal(run, i, span)))  # type: ignore[misc]
     return entries
-
-
-def _same_shape(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-    """Whether two lattices (3, 3) have the same lengths and angles, to the precision of float32 and more."""
-    metric = other @ other.T
-    return bool(np.abs(one @ one.T - metric).max() <= 0.01 * metric.max())
 
 
 def _counts(values: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ coordinates and cell shape do not count, so different crystals can share a hash;
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.symmetry import Found, symmetry_of
@@ -51,11 +52,15 @@ def crystal_hashes(
     return hashes, failures
 
 
-def unique_by_hash(crystals: Crystals, *, progress: Progress | None = None) -> Matching:
-    """The first crystal, in the natural order of the ids, that has the same hash; None if it is itself."""
+def unique_by_hash(
+    crystals: Crystals, *, ranks: Mapping[str, int] | None = None, progress: Progress | None = None
+) -> Matching:
+    """The first crystal, by ``ranks`` and the natural order of the ids, that has the same hash; None if it is
+    itself."""
+    ranks = ranks or {}
     hashes, failures = crystal_hashes(crystals, progress=progress)
     members: dict[str, list[str]] = defaultdict(list)
-    for id_ in sorted(hashes, key=natural_key):
+    for id_ in sorted(hashes, key=lambda id_: (ranks.get(id_, 0), natural_key(id_))):
         members[hashes[id_]].append(id_)
     matches = {i: None if members[h][0] == i else members[h][0] for i, h in hashes.items()}
     return Matching(matches, failures)

@@ -38,19 +38,26 @@ def unique(
     crystals: Crystals,
     *,
     matcher: StructureMatcher | None = None,
+    ranks: Mapping[str, int] | None = None,
     processes: int = 1,
     progress: Progress | None = None,
 ) -> Matching:
     """The earlier crystal that each one duplicates, or None.
 
-    One greedy pass in the natural order of the ids (c-2 before c-10): a crystal is compared with those
+    One greedy pass in the natural order of the ids (c-2 before c-10), by ``ranks`` first (0 where an id has
+    none): a crystal is compared with those
     already found unique, because the matcher is not transitive. ``matcher`` is pymatgen's StructureMatcher
     with its default tolerances unless another is given. Crystals of one formula stay in one of
     ``processes``, and the answer does not depend on how many there are.
     """
     index = FormulaIndex(crystals, matcher=matcher)
     alone = {crystals.ids[rows[0]]: None for rows in index.buckets() if len(rows) == 1}
-    shared = [rows for rows in index.buckets() if len(rows) > 1]
+    ranks = ranks or {}
+    shared = [
+        sorted(rows, key=lambda row: ranks.get(crystals.ids[row], 0))
+        for rows in index.buckets()
+        if len(rows) > 1
+    ]
     tasks = [(crystals[rows], index.matcher) for rows in shared]
     found = _gathered(_unique_in_bucket, tasks, processes, len(alone), len(crystals), progress)
     return _ordered(Matching({**alone, **found.matches}, found.failures), crystals)
@@ -84,7 +91,7 @@ def novel(
 
 
 def _unique_in_bucket(crystals: Crystals, matcher: StructureMatcher) -> Matching:
-    """Crystals of one formula, in natural order."""
+    """Crystals of one formula, in the order in which they are compared."""
     index = FormulaIndex(crystals, matcher=matcher)
     result, kept = Matching(), list[int]()
     with expected_warnings():

@@ -9,10 +9,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -62,13 +62,15 @@ def read(source: Readable, *, structure_column: str | None = None) -> CandidateT
     ------
     DatasetError, ReadError
         If there is nothing to read.
+    TypeError
+        For what holds no structures one after the other: a dictionary, a data frame, bytes.
     """
     if isinstance(source, CandidateTable):
         return source
     if isinstance(source, Crystals):
         return CandidateTable.from_crystals(source)
     if not isinstance(source, str | Path):
-        return _from_objects(list(source))
+        return _from_objects(_listed(source))
     if is_run(source):
         return read_given(source).table
     table = datasets.load(source, structure_column=structure_column)
@@ -254,6 +256,21 @@ def _on_disk(source: Readable, folder: Path) -> str | Path:
     return folder / "crystals.parquet"
 
 
+def _listed(source: Any) -> list[Any]:
+    """One structure alone is a list of one: both kinds yield their sites."""
+    from ase import Atoms
+    from pymatgen.core import IStructure
+
+    if isinstance(source, IStructure | Atoms):
+        return [source]
+    if isinstance(source, Mapping | bytes | pd.DataFrame) or not isinstance(source, Iterable):
+        raise TypeError(
+            f"crystals from a {type(source).__name__}: give a path, a list of pymatgen Structures and ASE "
+            "Atoms, or a column of them"
+        )
+    return list(source)
+
+
 def _from_objects(objects: list[Any]) -> CandidateTable:
     """A row for each structure; one that is no crystal has failed, with the reason."""
     return assemble([_entry(f"crystal-{i}", item) for i, item in enumerate(objects)])
@@ -262,7 +279,11 @@ def _from_objects(objects: list[Any]) -> CandidateTable:
 def _entry(name: str, item: Any) -> Entry:
     """A structure, its moments and its single values, as the readers of files have them."""
     from ase import Atoms
+    from pymatgen.core import IStructure
 
+    if not isinstance(item, IStructure | Atoms):
+        of = f"a {type(item).__name__} is neither a Structure of pymatgen nor Atoms of ASE"
+        return Entry(name, None, f"no crystal: {of}")
     told: dict[str, Any] = {}
     try:
         if isinstance(item, Atoms):
@@ -271,7 +292,7 @@ def _entry(name: str, item: Any) -> Entry:
             told, crystal = scalars(item), Crystals.from_atoms([item])
             moments = of_atoms(item)
         else:
-            crystal = Crystals.from_structures([item])
+            crystal = Crystals.from_structures([cast("Structure", item)])
             told = {k: v for k, v in item.properties.items() if isinstance(v, str | bool | int | float)}
             moments = of_sites(item.as_dict()["sites"])
     except (ValueError, TypeError, AttributeError) as error:

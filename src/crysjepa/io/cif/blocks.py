@@ -50,6 +50,11 @@ _TOO_CLOSE = 0.6
 """Å. No two atoms of a crystal are closer than this; tells the sensible reading of an ambiguous file."""
 
 
+_OTHER_VOLUME = 1.5
+"""Ratio of a stated volume to the cell's beyond which it is another cell's, of a primitive one, say, and not
+left from before a strain."""
+
+
 class RawCrystal(NamedTuple):
     """``atomic_numbers`` (N,), ``frac_coords`` (N, 3) and ``lattice`` (3, 3) in Å, rows a, b, c; initial
     ``magmoms`` in Bohr magnetons, a number a site, where the source states them."""
@@ -192,6 +197,10 @@ def _rows(items: Items) -> _Rows:
         label_readings(label) if is_null(symbol) or symbol == label else (atomic_number(symbol),)
         for symbol, label in zip(types or ["?"] * len(labels), labels, strict=True)
     ]
+    if not items.known("_chemical_formula_sum") and not any(1 in numbers for numbers in readings):
+        for formula in items.known("_chemical_formula_moiety", "_chemical_formula_structural"):
+            if {"H", "D"} & set(re.findall(r"[A-Z][a-z]?", formula)):
+                raise ReadError(f"hydrogens are declared without coordinates ({formula[:60]})")
     return _Rows(labels, readings, coords, _multiplicities(items, len(labels)))
 
 
@@ -243,7 +252,12 @@ def _lattice(items: Items) -> NDArray[np.float64]:
     if 1 + 2 * cosines.prod() - (cosines**2).sum() < 1e-12:
         angles = ", ".join(f"{angle:g}°" for angle in parameters[3:])
         raise ReadError(f"singular cell: there is none with the angles {angles}")
-    return np.array(Lattice.from_parameters(*parameters).matrix)
+    lattice = np.array(Lattice.from_parameters(*parameters).matrix)
+    for text in items.known("_cell_volume"):
+        stated, volume = number(text, "the cell's volume"), float(np.linalg.det(lattice))
+        if stated > 0 and not 1 / _OTHER_VOLUME < stated / volume < _OTHER_VOLUME:
+            raise ReadError(f"the file states a volume of {stated:g} Å³, and its cell has {volume:g}")
+    return lattice
 
 
 def _stated(items: Items) -> Stated:

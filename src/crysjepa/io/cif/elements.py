@@ -13,7 +13,7 @@ import gemmi
 
 from crysjepa.io.cif.text import Items, ReadError, shown
 
-_NO_ATOMS = ("va", "vac", "wat", "du", "dum", "lp", "bq", "ct", "cg", "cnt", "t")
+_NO_ATOMS = ("va", "vac", "wat", "wa", "du", "dum", "lp", "bq", "ct", "cg", "cnt", "t")
 """Labels of vacancies, molecules, dummies, lone pairs and centroids; and T, a tetrahedral site."""
 _WORDS = (
     "site", "oct", "tet", "trig", "cub", "sq", "pl", "ap", "apical", "eq", "ax", "bas", "basal", "br",
