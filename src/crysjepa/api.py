@@ -12,6 +12,7 @@ from crysjepa.dft.gpaw.run import dft_run
 from crysjepa.dft.vasp.collect import dft_collect
 from crysjepa.dft.vasp.export import dft_export
 from crysjepa.evaluation.given import energies_of
+from crysjepa.runtime.executors import executing_on
 from crysjepa.workflows.check import check
 from crysjepa.workflows.diagnose import diagnose
 from crysjepa.workflows.discover import discover, report
@@ -25,6 +26,7 @@ from crysjepa.workflows.train import FINETUNING, finetune, pretrain, train
 
 __all__ = [
     "FINETUNING", "Generated", "PartRecord", "Screened", "check", "compare", "compete", "dft_collect",
-    "dft_export", "dft_run", "diagnose", "discover", "doctor", "embed", "energies_of", "evaluate", "finetune",
-    "generate", "hull", "merge", "pretrain", "relax", "report", "screen", "tradeoff", "train", "work_on_part",
+    "dft_export", "dft_run", "diagnose", "discover", "doctor", "embed", "energies_of", "evaluate",
+    "executing_on", "finetune", "generate", "hull", "merge", "pretrain", "relax", "report", "screen",
+    "tradeoff", "train", "work_on_part",
 ]  # fmt: skip

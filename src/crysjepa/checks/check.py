@@ -22,9 +22,10 @@ from crysjepa.relaxation.force_fields.self_test import probe
 from crysjepa.relaxation.relax import default_workers
 from crysjepa.runtime.errors import describe_error
 from crysjepa.runtime.execution import Execution, ExecutionOptions
+from crysjepa.runtime.executors import open_pool
 from crysjepa.runtime.progress import StageProgress
 from crysjepa.runtime.time_limit import TimeLimitExceeded, time_limit
-from crysjepa.runtime.worker_pool import Done, WorkerPool
+from crysjepa.runtime.worker_pool import Done
 
 COLUMNS = {
     "min_frequency_gamma": "Float64",
@@ -131,7 +132,7 @@ def _by_force_field(
     if not len(crystals):
         return
     largest_first = sorted(range(len(crystals)), key=lambda i: (-int(crystals.num_atoms[i]), i))
-    with WorkerPool(_set_up, asked, min(processes, len(crystals)), _ONE_THREAD) as pool:
+    with open_pool(_set_up, asked, min(processes, len(crystals)), _ONE_THREAD) as pool:
         for i in largest_first:
             pool.submit(i, crystals[i], seconds, tries=2)
         for count, (i, done) in enumerate(pool.results(), start=1):

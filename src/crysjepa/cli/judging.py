@@ -117,12 +117,10 @@ def check(
     arguments.look_at(tables=[source, reference], force_field=force_field, device=running.device)
     check_folder(out)
 
-    from crysjepa import api
-
     with console.progress(out) as report:
-        table = api.check(
-            source, out, reference=reference, force_field=force_field or "chgnet",
-            **vars(checks), **vars(running), progress=report,
+        table = carry_out(
+            "check", running, source, out, reference=reference, force_field=force_field or "chgnet",
+            **vars(checks), progress=report,
         )  # fmt: skip
     cli_trust.show_checked(table)
     console.say(f"wrote {out}/checked.parquet", soft_wrap=True)

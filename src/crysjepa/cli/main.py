@@ -54,7 +54,7 @@ def discover(
     *,
     by: options.JudgedBy,
     models: options.Models,
-    running: options.Running,
+    running: options.Anywhere,
 ) -> None:
     """The whole loop: generate, relax, screen, refine, generate again, evaluate, report.
 
@@ -67,7 +67,6 @@ def discover(
     )  # fmt: skip
     check_folder(out)
 
-    from crysjepa import api
     from crysjepa.discovery.config import PRESETS, DiscoverConfig
     from crysjepa.runtime.files import read_json
 
@@ -76,7 +75,7 @@ def discover(
         num=num, seed=seed, protocol={"force_field": by.force_field} if by.force_field else None,
     )  # fmt: skip
     with console.progress(out) as report:
-        page = api.discover(out, config=chosen, **vars(running), progress=report)
+        page = parts.carry_out("discover", running, out, config=chosen, progress=report)
     metrics = read_json(out / "metrics.json")
     show.show_metrics(show.with_controls(metrics["rounds"]))
     console.say(f"{metrics['shortlist']} crystals on the short list; read {page}")

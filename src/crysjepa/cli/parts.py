@@ -10,15 +10,16 @@ from crysjepa.cli import console, options
 from crysjepa.runtime.parts import Part
 
 
-def carry_out(verb: str, running: options.InParts, *given: Any, **more: Any) -> Any:
-    """The verb, or where that was asked for a part of it: then nothing is left to be done after it."""
+def carry_out(verb: str, running: options.Running, *given: Any, **more: Any) -> Any:
+    """A verb, on an executor where that was asked for; or a part of it, after which nothing is left to do."""
     from crysjepa import api
 
     told = dict(vars(running))
-    part = told.pop("part")
-    if part is None:
-        return getattr(api, verb)(*given, **more, **told)
-    done = api.work_on_part(Part.parse(part), verb, *given, **more, **told)
+    part, executor = told.pop("part", None), told.pop("executor", None)
+    with api.executing_on(executor):
+        if part is None:
+            return getattr(api, verb)(*given, **more, **told)
+        done = api.work_on_part(Part.parse(part), verb, *given, **more, **told)
     console.say(
         f"part {done.part} is done: {done.num_chunks} of {done.total} chunks; when all are: crysjepa merge",
         soft_wrap=True,
@@ -36,8 +37,6 @@ def merge(
 
     Example: crysjepa merge relaxed.parquet
     """
-    from crysjepa import api
-
     with console.progress() as report:
-        api.merge(out, folders or [], **vars(running), progress=report)
+        carry_out("merge", running, out, folders or [], progress=report)
     console.say(f"wrote {out}", soft_wrap=True)

@@ -12,8 +12,8 @@ import torch
 from crysjepa.core.crystals import Crystals
 from crysjepa.generators.base import ConstrainedSampler, Draws, NarrowedSampler, Sampler, Samples
 from crysjepa.generators.constraints import ConstraintError, Constraints, element_shares, symbols
+from crysjepa.runtime.executors import on_executor, open_pool
 from crysjepa.runtime.progress import Progress
-from crysjepa.runtime.worker_pool import WorkerPool
 
 BLOCK, GPU_BLOCK = 128, 2048
 """Crystals drawn with one seed: the unit of work of a process. A GPU is only busy with many."""
@@ -146,7 +146,7 @@ def run_blocks(
 ) -> Iterator[tuple[int, Samples]]:
     """The samples of each task, in the order of the tasks."""
     total = sum(num for num, _, _ in tasks)
-    if processes <= 1 or len(tasks) == 1:
+    if len(tasks) == 1 or (processes <= 1 and not on_executor()):
         before = 0
         for k, task in enumerate(tasks):
 
@@ -158,7 +158,7 @@ def run_blocks(
             before += task[0]
         return
     finished: dict[int, Samples] = {}
-    with WorkerPool(_set_up, (generator, device), min(processes, len(tasks)), _ONE_THREAD) as pool:
+    with open_pool(_set_up, (generator, device), min(processes, len(tasks)), _ONE_THREAD) as pool:
         for k, task in enumerate(tasks):
             pool.submit(k, task, tries=2)
         for k, done in pool.results():

@@ -30,6 +30,7 @@ from crysjepa.relaxation.checks import unfit
 from crysjepa.relaxation.force_fields.base import free_device_memory
 from crysjepa.relaxation.force_fields.registry import ForceFieldInfo, force_field_info
 from crysjepa.relaxation.shards import read_shard, shard_path, write_shard
+from crysjepa.runtime.executors import ExecutorPool, open_pool
 from crysjepa.runtime.parts import Part, PartDone, part_in
 from crysjepa.runtime.progress import Progress
 from crysjepa.runtime.threads import default_processes
@@ -147,7 +148,7 @@ def relax_crystals(
     report(len(unfits) + job.done, len(crystals))
     if job.todo:
         workers = min(processes or default_workers(device), len(job.todo))
-        with WorkerPool(set_up_worker, (force_field, device, settings), workers, _ONE_THREAD) as pool:
+        with open_pool(set_up_worker, (force_field, device, settings), workers, _ONE_THREAD) as pool:
             job.submit_to(pool)
             for (number, position), done in pool.results():
                 job.take(number, position, done, pool)
@@ -212,13 +213,13 @@ class _Job:
     def done(self) -> int:
         return len(self.outcomes)
 
-    def submit_to(self, pool: WorkerPool) -> None:
+    def submit_to(self, pool: WorkerPool | ExecutorPool) -> None:
         for number in reversed(self.todo):  # the longest first: at the end, workers wait for a short one
             limit = self.settings.time_limit
             chunk = self.chunks[number]
             pool.submit((number, None), chunk, limit and limit * len(chunk))
 
-    def take(self, number: int, position: int | None, done: Done, pool: WorkerPool) -> None:
+    def take(self, number: int, position: int | None, done: Done, pool: WorkerPool | ExecutorPool) -> None:
         """A chunk (``position`` None) or a single crystal of a chunk is back."""
         chunk = self.chunks[number]
         if done.kind == "done":

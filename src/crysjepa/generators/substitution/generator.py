@@ -26,8 +26,8 @@ from crysjepa.generators.substitution.parents import Parents
 from crysjepa.generators.substitution.proposals import Proposals, SubstitutionConfig, Swaps
 from crysjepa.generators.substitution.volumes import best_scales, element_sizes, scaled, swapped
 from crysjepa.jepa.crys_jepa import CrysJepa
+from crysjepa.runtime.executors import open_pool
 from crysjepa.runtime.progress import Progress
-from crysjepa.runtime.worker_pool import WorkerPool
 
 _EXHAUSTED = "no draw gave something new that obeys: the parents hold too few different crystals for it"
 _BLOCK = 64
@@ -163,7 +163,7 @@ def _choose_volumes(
         choose = _set_up(jepa, device)
         yield from ((k, choose(block)) for k, block in enumerate(blocks))
         return
-    with WorkerPool(_set_up, (jepa, device), min(processes, len(blocks)), _ONE_THREAD) as pool:
+    with open_pool(_set_up, (jepa, device), min(processes, len(blocks)), _ONE_THREAD) as pool:
         for number, block in enumerate(blocks):
             pool.submit(number, block, tries=2)
         for number, done in pool.results():

@@ -1,0 +1,161 @@
+"""Work on executors of others: a pool of the standard library's, and Parsl on this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pool_tasks
+import pytest
+from ase.build import bulk
+
+from crysjepa.core.crystals import Crystals
+from crysjepa.relaxation.relax import Relaxation, RelaxSettings, relax_crystals
+from crysjepa.runtime import executors
+from crysjepa.runtime.executors import ExecutorPool, carry_out, executing_on, find_executor
+from crysjepa.runtime.notes import UsageError
+
+EMT_PATH = "ase.calculators.emt:EMT"
+NASTY = "nasty_force_field:Nasty"
+HELPERS = Path(pool_tasks.__file__).parent
+CONFIG = """
+import os
+from parsl.config import Config
+from parsl.executors import HighThroughputExecutor
+from parsl.providers import LocalProvider
+from parsl.usage_tracking.levels import DISABLED
+
+config = Config(
+    executors=[HighThroughputExecutor(
+        label="cpu", address="127.0.0.1", max_workers_per_node=2, cores_per_worker=1,
+        provider=LocalProvider(init_blocks=1, max_blocks=1, worker_init="export OMP_NUM_THREADS=1"),
+    )],
+    usage_tracking=DISABLED, run_dir=os.environ["PARSL_RUNS"], initialize_logging=False, retries=0,
+)
+"""
+
+
+def set_up_faulty() -> Callable[[Any], Any]:
+    return raise_fault
+
+
+def raise_fault(payload: Any) -> Any:
+    raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
+
+
+@pytest.fixture
+def no_fault() -> Iterator[None]:
+    yield
+    executors._FAULT.clear()
+
+
+@pytest.fixture
+def parsl_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    pytest.importorskip("parsl")
+    monkeypatch.setenv("PARSL_RUNS", str(tmp_path / "runs"))
+    paths = [str(HELPERS), *(p for p in sys.path if p)]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    (tmp_path / "cluster.py").write_text(CONFIG, encoding="utf-8")
+    return f"parsl@{tmp_path / 'cluster.py'}"
+
+
+def alloys(num: int = 5) -> Crystals:
+    atoms = [bulk("Cu", "fcc", a=3.5 + 0.05 * i, cubic=i % 2 == 0) for i in range(num)]
+    return Crystals.from_atoms(atoms, [f"cu-{i}" for i in range(num)])
+
+
+def relaxed(crystals: Crystals, shards: Path, **more: Any) -> Relaxation:
+    settings = RelaxSettings(max_steps=3, chunk_size=2, **more)
+    return relax_crystals(crystals, force_field=EMT_PATH, settings=settings, processes=1, shards=shards)
+
+
+def same(one: Path, other: Path) -> bool:
+    names = sorted(p.name for p in one.glob("*.parquet"))
+    assert names
+    return all((one / n).read_bytes() == (other / n).read_bytes() for n in names)
+
+
+def test_relaxation_on_a_pool_of_the_standard_library(tmp_path: Path) -> None:
+    here = relaxed(alloys(), tmp_path / "here")
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool, executing_on(pool):
+        there = relaxed(alloys(), tmp_path / "there")
+    assert there.crystals.content_hash() == here.crystals.content_hash()
+    assert same(tmp_path / "here", tmp_path / "there")
+
+
+@pytest.mark.filterwarnings("ignore")  # of Parsl's
+def test_relaxation_on_parsl_and_a_crystal_that_kills_its_worker(tmp_path: Path, parsl_config: str) -> None:
+    here = relaxed(alloys(), tmp_path / "here")
+    with executing_on(parsl_config):
+        there = relaxed(alloys(), tmp_path / "there")
+        killers = Crystals.from_atoms(
+            [bulk("He", "fcc", a=3.0), bulk("Cu", "fcc", a=3.6), bulk("Ar", "fcc", a=5.0)],
+            ["kills", "fine", "raises"],
+        )
+        nasty = relax_crystals(killers, force_field=NASTY, settings=RelaxSettings(max_steps=2))
+    assert there.crystals.content_hash() == here.crystals.content_hash()
+    assert same(tmp_path / "here", tmp_path / "there")
+    assert set(nasty.records) == {"fine"}
+    assert nasty.failures["raises"].endswith("ArithmeticError: argon is not for me")
+    assert "process was lost" in nasty.failures["kills"]
+
+
+def test_every_task_has_its_outcome() -> None:
+    with ThreadPoolExecutor(2) as threads, ExecutorPool(threads, pool_tasks.set_up_arithmetic, ()) as pool:
+        for key, payload in enumerate([1, 2, 0, 4]):
+            pool.submit(key, payload)
+        done = dict(pool.results())
+    assert {k: d.value for k, d in done.items() if d.kind == "done"} == {0: 1.0, 1: 0.5, 3: 0.25}
+    assert done[2].kind == "raised" and "ZeroDivisionError" in done[2].trouble
+
+
+def test_a_set_up_that_fails_ends_the_work() -> None:
+    with ThreadPoolExecutor(1) as threads, ExecutorPool(threads, pool_tasks.set_up_and_raise, ()) as pool:
+        pool.submit("a", 1)
+        with pytest.raises(RuntimeError, match="could not be set up: LookupError: no weights here"):
+            list(pool.results())
+
+
+@pytest.mark.usefixtures("no_fault")
+def test_a_process_whose_accelerator_failed_takes_no_more_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "RETIRED_FOR", 0.0)
+    set_up = pickle.dumps((set_up_faulty, (), {}))
+    assert carry_out(set_up, 1, None)[0] == "fault"
+    sound = pickle.dumps((pool_tasks.set_up_arithmetic, (), {}))
+    assert carry_out(sound, 1, None)[0] == "fault"
+    with ThreadPoolExecutor(1) as threads, ExecutorPool(threads, set_up_faulty, ()) as pool:
+        pool.submit("a", 1)
+        with pytest.raises(RuntimeError, match="10 times an accelerator failed"):
+            list(pool.results())
+
+
+def test_an_executor_by_name(tmp_path: Path) -> None:
+    assert find_executor(None) is None and find_executor("local") is None
+    made = find_executor("concurrent.futures:ThreadPoolExecutor")
+    assert isinstance(made, ThreadPoolExecutor)
+    made.shutdown()
+    for wrong, why in (
+        ("dask", "give local, parsl@FILE"),
+        ("no.such.module:thing", "no executor"),
+        ("concurrent.futures:nothing", "no executor"),
+        ("collections:OrderedDict", "which is no concurrent.futures.Executor"),
+        (f"ray@{tmp_path}", "give local"),
+    ):
+        with pytest.raises(UsageError, match=why):
+            find_executor(wrong)
+
+
+def test_parsl_without_its_configuration(tmp_path: Path) -> None:
+    pytest.importorskip("parsl")
+    (tmp_path / "other.py").write_text("config = 3\n")
+    with pytest.raises(UsageError, match="no such file"):
+        find_executor(f"parsl@{tmp_path / 'absent.py'}")
+    with pytest.raises(UsageError, match=r"is no parsl\.config\.Config, but a int"):
+        find_executor(f"parsl@{tmp_path / 'other.py'}")
