@@ -112,7 +112,6 @@ def hull(
             out,
             force_field=force_field or "chgnet",
             settings=settings,
-            **vars(running),
             progress=report,
         )
     show.show_hull(rows, out)
