@@ -24,8 +24,14 @@ _MOST_NAMED = 6
 _RESERVED = ("id", *STATE, *ARROW_SCHEMA.names[1:])
 
 
-def assemble(entries: list[Entry], columns: pd.DataFrame | None = None) -> CandidateTable:
-    """A row an entry. ``columns`` are the source's other values; by default those in the entries."""
+def assemble(
+    entries: list[Entry], columns: pd.DataFrame | None = None, *, of_models: bool = False
+) -> CandidateTable:
+    """A row an entry. ``columns`` are the source's other values; by default those in the entries.
+
+    Atoms on one spot are a mistake of a file. Where crystals may be samples ``of_models``, they are for the
+    verbs to judge, which reject them: they count as invalid, not as unread.
+    """
     names = [unicode_name(entry.name) for entry in entries]
     if strange := sum(name != entry.name for name, entry in zip(names, entries, strict=True)):
         note(f"{strange} names are not UTF-8: their bytes are written as \\xE9 and the like in the ids")
@@ -39,7 +45,8 @@ def assemble(entries: list[Entry], columns: pd.DataFrame | None = None) -> Candi
     reasons = {i: unicode_name(e.reason) or "no atom sites" for i, e in enumerate(entries) if i not in known}
     crystals = joined([(ids[i], c) for i in sound if (c := entries[i].crystal) is not None])
     problems = problems_of(crystals)
-    problems |= _coincident(crystals, problems)
+    if not of_models:
+        problems |= _coincident(crystals, problems)
     reasons |= {sound[i]: reason for i, reason in problems.items()}
     kept = np.array([i for i in range(len(crystals)) if i not in problems], dtype=np.int64)
     good = crystals[kept] if problems else crystals

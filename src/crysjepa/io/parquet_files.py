@@ -65,9 +65,8 @@ def from_arrow(table: pa.Table) -> CandidateTable:
     entries = read_arrow(table)
     names = [entry.name for entry in entries]
     own = set(ARROW_SCHEMA.names) | (set(STATE) if written else set())
-    read = assemble(
-        entries, _nullable_frame(table.drop_columns(sorted(own & set(table.column_names))), names)
-    )
+    others = _nullable_frame(table.drop_columns(sorted(own & set(table.column_names))), names)
+    read = assemble(entries, others, of_models=True)
     return _with_state(read, table) if written else read
 
 

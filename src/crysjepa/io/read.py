@@ -109,7 +109,7 @@ def _file(path: Path, kind: Kind, stem: str, column: str | None, progress: Progr
     if kind.name == "parquet":
         return read_parquet(path, column)
     if kind.name == "torch":
-        return assemble(read_torch(path, stem))
+        return assemble(read_torch(path, stem), of_models=True)
     if kind.name in ("traj", "db"):
         return assemble((read_traj if kind.name == "traj" else read_db)(path, stem))
     with path.open("rb") as handle:
