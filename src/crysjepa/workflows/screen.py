@@ -9,6 +9,7 @@ nearest of them, in the embedding), ``hull_support`` (what the hull's answer is 
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -195,36 +196,37 @@ def embed(
     chunks = open_chunks(source)
     embedder = JepaEmbedder(CrysJepa.load(jepa), run.found_device)
     kind = pa.list_(pa.float32(), embedder.model.width)
-    schema = pa.schema(
-        [("id", pa.string()), ("embedding", kind), ("status", pa.string()), ("reason", pa.string())]
-    )
+    columns = [("id", pa.string()), ("embedding", kind), ("status", pa.string()), ("reason", pa.string())]
+    kept, schema = pa.schema([*columns, ("stage", pa.string())]), pa.schema(columns)
 
     def embedded(table: CandidateTable) -> pa.Table:
         found = sound(table)
         done, ids = embedder.embed(found.crystals), found.crystals.ids
-        decided = found.table.decide(
-            "embed", {ids[row]: reason for row, reason in done.failures.items()}, Status.FAILED
-        )
+        failures = {ids[row]: reason for row, reason in done.failures.items()}
+        decided = found.table.decide("embed", failures, Status.FAILED)
         vectors = {ids[row]: v for row, v in zip(done.rows.tolist(), done.vectors, strict=True)}
         column = pa.array([vectors.get(i) for i in decided.ids], type=kind)
-        return (
-            decided.to_arrow()
-            .select(["id", "status", "reason"])
-            .add_column(1, "embedding", column)
-            .cast(schema)
-        )
+        rows = decided.to_arrow().select(["id", "status", "reason", "stage"])
+        return rows.add_column(1, "embedding", column).cast(kept)
 
     shards = beside(out, ".shards")
     paths = chunk_files(
-        chunks.of(_EMBEDDED_AT_ONCE), embedded, shards, key=embedder.content_hash, schema=schema,
+        chunks.of(_EMBEDDED_AT_ONCE), embedded, shards, key=embedder.content_hash, schema=kept,
         num_rows=len(chunks), progress=run.stage("embed"),
     )  # fmt: skip
+    states: Counter[str] = Counter()
+
+    def parts() -> Iterator[pa.Table]:
+        for path in paths:
+            rows = pq.read_table(path, schema=kept)
+            of = zip(rows["status"].to_pylist(), rows["stage"].to_pylist(), strict=True)
+            states.update(f"{status}: {stage}" if stage else status for status, stage in of)
+            yield rows.select(schema.names)
+
     about = as_metadata({"made": place.made, "rows": len(chunks)})
-    _write_parts(
-        (pq.read_table(path, schema=schema) for path in paths), schema.with_metadata(about), place.path
-    )
+    _write_parts(parts(), schema.with_metadata(about), place.path)
     shutil.rmtree(shards, ignore_errors=True)
-    return Screened(place.path, len(chunks), _states_in(place.path))
+    return Screened(place.path, len(chunks), dict(states))
 
 
 def _states_in(path: Path) -> dict[str, int]:
