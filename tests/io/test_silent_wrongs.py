@@ -502,3 +502,39 @@ def test_water_is_not_tungsten(tmp_path):
     columns = "label fract_x fract_y fract_z"
     (tmp_path / "a.cif").write_text(cif("Ca1 0 0 0", "Wa1 .5 .5 .5", columns=columns))
     assert only_reason(tmp_path / "a.cif") == "'Wa1' is not an element"
+
+
+# -- frames of extended XYZ ----------------------------------------------------------------------------
+
+TEXTS = (
+    "1 2 3", "T T F", "007", "1.10", "T", "True", "12", "_JSON [1]", 'say "x"', "a\nb", "nan", "a\\b", "'",
+)  # fmt: skip
+
+
+def test_texts_come_back_from_a_frame_as_they_were(tmp_path):
+    Atoms("CsCl", scaled_positions=[[0] * 3, [0.5] * 3], cell=[4, 4, 4], pbc=True).write(tmp_path / "a.cif")
+    for i, text in enumerate(TEXTS):
+        table = read_crystals(tmp_path / "a.cif")
+        write_crystals(table.with_column("label", {table.ids[0]: text}), tmp_path / f"{i}.xyz")
+        back = read_crystals(tmp_path / f"{i}.xyz")
+        assert back.column("label") == [text] and back.ids == table.ids
+
+
+FRAME = '2\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3 pbc="T T T" %s\nCs 0 0 0%s\nCl 2 2 2\n'
+
+
+@pytest.mark.parametrize(
+    "written, value", [("007", "007"), ("12e3", "12e3"), ("7", 7), ("1.5", 1.5), ("T", True), ("nan", None)]
+)
+def test_values_in_a_header(tmp_path, written, value):
+    (tmp_path / "a.xyz").write_text(FRAME % (f"label={written}", ""))
+    (found,) = read_crystals(tmp_path / "a.xyz").column("label")
+    assert found == value and type(found) is type(value)
+
+
+def test_values_beyond_those_declared(tmp_path):
+    (tmp_path / "a.xyz").write_text(FRAME % ("", " 0.5"))
+    assert "4 values an atom are declared in Properties, a line has 5" in only_reason(tmp_path / "a.xyz")
+    (tmp_path / "a.xyz").write_text(FRAME.replace("Properties=species:S:1:pos:R:3 ", "") % ("", " 0.5"))
+    with pytest.warns(ReadNote, match="values behind the positions"):
+        read_crystals(tmp_path / "a.xyz")

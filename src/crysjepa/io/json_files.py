@@ -309,7 +309,7 @@ def entry_of_cell(name: str, numbered: str, cell: Any, values: Mapping[str, Any]
     row = {k: v for k, v in values.items() if v not in (None, "") or k not in found.extra}
     other = [f"{k} of the entry" for k, v in found.extra.items() if k in row and not _is_same(v, row[k])]
     said = (numbered, name or found.name, *map(str, found.extra.values()))
-    own = {} if found.name in said else {"material_id": Quoted(found.name)}
+    own = {} if found.name in said else {"entry_id": Quoted(found.name)}
     return found._replace(
         name=name or found.name, extra={**own, **found.extra, **row}, lost=(*found.lost, *other)
     )
