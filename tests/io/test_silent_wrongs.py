@@ -452,11 +452,50 @@ def test_another_column_of_structures_is_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "volume, status", [("179.4(2)", "ok"), ("170", "ok"), ("?", "ok"), ("44.85", "failed")]
+    "volume, status", [("179.4(2)", "ok"), ("176.5", "ok"), ("?", "ok"), ("44.85", "failed")]
 )
 def test_the_volume_of_another_cell(tmp_path, volume, status):
     (tmp_path / "a.cif").write_text(cif("Na1 Na 0 0 0", head=f"_cell_volume {volume}\n"))
     assert read_crystals(tmp_path / "a.cif").column("status") == [status]
+
+
+def test_a_volume_that_is_somewhat_off_is_told(tmp_path):
+    (tmp_path / "a.cif").write_text(cif("Na1 Na 0 0 0", head="_cell_volume 170\n"))
+    with pytest.warns(ReadNote, match="differs from its cell's by more than 2 %"):
+        assert read_crystals(tmp_path / "a.cif").column("status") == ["ok"]
+
+
+@pytest.mark.parametrize(
+    "line, reason",
+    [
+        ("_cell_length_units pm", "_cell_length_units is 'pm'"),
+        ("_cell_units nm", "_cell_units is 'nm'"),
+        ("_cell_angle_units radians", "_cell_angle_units is 'radians'"),
+        ("_cell_length_units Angstroms", None),
+        ("_cell_angle_units deg", None),
+    ],
+)
+def test_units_of_a_cell(tmp_path, line, reason):
+    (tmp_path / "a.cif").write_text(cif("Na1 Na 0 0 0", head=f"{line}\n"))
+    (found,) = read_crystals(tmp_path / "a.cif").column("reason")
+    assert (found or "").startswith(reason or "") and bool(found) == bool(reason)
+
+
+@pytest.mark.parametrize(
+    "label, more, status",
+    [
+        ("OH1", "", "failed"), ("Ow1", "", "failed"), ("O1W", "", "failed"), ("CH1", "", "failed"),
+        ("Oh", "", "failed"), ("O1", "", "ok"), ("OA1", "", "ok"), ("Ho1", "", "ok"),
+        ("OH1", "_chemical_formula_sum 'Na O'\n", "ok"),
+    ],
+)  # fmt: skip
+def test_labels_that_speak_of_hydrogens(tmp_path, label, more, status):
+    columns = "label fract_x fract_y fract_z"
+    (tmp_path / "a.cif").write_text(cif("Na1 0 0 0", f"{label} .5 .5 .5", columns=columns, head=more))
+    table = read_crystals(tmp_path / "a.cif")
+    assert table.column("status") == [status]
+    (tmp_path / "a.cif").write_text(cif("Na1 0 0 0", f"{label} .5 .5 .5", "H1 .2 .2 .2", columns=columns))
+    assert read_crystals(tmp_path / "a.cif").column("status") == ["ok"]
 
 
 def test_a_link_to_nothing_is_a_row(tmp_path):
