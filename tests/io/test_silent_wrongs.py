@@ -301,10 +301,17 @@ def tensors(**more):
     } | more
 
 
-def test_scores_of_more_kinds_than_elements(tmp_path):
-    torch.save(tensors(atom_types=torch.eye(119)[[55, 17]]), tmp_path / "a.pt")
-    with pytest.raises(ReadError, match="scores of 119 kinds"):
+@pytest.mark.parametrize("kinds", [101, 117, 119])
+def test_scores_of_other_kinds_than_elements(tmp_path, kinds):
+    torch.save(tensors(atom_types=torch.eye(kinds)[[55, 17]]), tmp_path / "a.pt")
+    with pytest.raises(ReadError, match=f"scores of {kinds} kinds"):
         read_crystals(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("kinds", [100, 118])
+def test_scores_of_the_elements(tmp_path, kinds):
+    torch.save(tensors(atom_types=torch.eye(kinds)[[54, 16]]), tmp_path / "a.pt")
+    assert read_crystals(tmp_path / "a.pt").crystals().atomic_numbers.tolist() == [55, 17]
 
 
 def test_angles_in_radians(tmp_path):
@@ -408,6 +415,14 @@ def test_a_second_id_is_kept(tmp_path):
 def test_a_list_of_structures_with_a_gap(tmp_path):
     table = in_json(tmp_path, {"structures": [structure(), None]})
     assert table.column("status") == ["ok", "failed"]
+
+
+@pytest.mark.parametrize("angle, status", [(np.pi / 2, "failed"), (90, "ok")])
+def test_a_lattice_with_angles_in_radians(tmp_path, angle, status):
+    lattice = dict.fromkeys("abc", 4.0) | dict.fromkeys(("alpha", "beta", "gamma"), angle)
+    table = in_json(tmp_path, [structure() | {"lattice": lattice}])
+    assert table.column("status") == [status]
+    assert status == "ok" or "they are in radians" in table.column("reason")[0]
 
 
 def test_sites_in_two_places(tmp_path):

@@ -15,6 +15,8 @@ from crysjepa.io.entry import Entry
 
 SAME_PLACE = 0.05
 """Å by which two statements of a site may differ, by rounding."""
+_RADIANS = 3.2
+"""No crystal has angles as small as this in degrees; none has larger ones in radians."""
 WRONG = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 """What goes wrong with a dictionary of another form."""
 
@@ -77,11 +79,12 @@ def cell_of(lengths: Any, angles: Any) -> NDArray[np.float64]:
     Raises
     ------
     ReadError
-        If a length is not positive, or an angle not between 0 and 180.
+        If a length is not positive, or an angle not between 0 and 180, or all angles are in radians.
     """
     from pymatgen.core import Lattice
 
     lengths, angles = _floats(lengths), _floats(angles)
+    check_degrees(angles)
     for i in range(3):
         if np.isfinite(lengths[i]) and lengths[i] <= 0:
             raise ReadError(f"the cell's length {'abc'[i]} is {lengths[i]:g}")
@@ -90,6 +93,12 @@ def cell_of(lengths: Any, angles: Any) -> NDArray[np.float64]:
     if not (np.isfinite(lengths).all() and np.isfinite(angles).all()):
         raise ReadError("the lattice has a number that is not finite")
     return np.array(Lattice.from_parameters(*lengths, *angles).matrix)
+
+
+def check_degrees(angles: NDArray[np.float64]) -> None:
+    """Raise where no angle, of one lattice or many, is as large as degrees are."""
+    if angles.size and np.nanmax(angles, initial=0.0) < _RADIANS:
+        raise ReadError("all angles are below 3.2: they are in radians, and are to be in degrees")
 
 
 def _lattice(data: Mapping[str, Any]) -> NDArray[np.float64]:
