@@ -53,6 +53,26 @@ def test_a_poscar_with_more_than_it_counts(tmp_path, text, reason):
     assert reason in only_reason(tmp_path / "POSCAR")
 
 
+@pytest.mark.parametrize(
+    "old, new, reason",
+    [
+        ("1.0\n", "1.0 ! scale\n", None),
+        ("1 1\n", "1 1 ! counts\n", None),
+        ("4 0 0\n", "4 0 0 # a\n", None),
+        ("\n", "\r", None),
+        ("\n", "\r\n", None),
+        ("x\n", "\nx\n", "line 2 of the POSCAR is 'x', where its scale stands"),
+        ("x\n", "x\n\n", "line 2 of the POSCAR is blank"),
+        ("Direct", "\nDirect", "line 8 of the POSCAR is blank"),
+        ("4 0 0\n", "4 0 0 0\n", "line 3 of the POSCAR is '4 0 0 0', where the three numbers"),
+    ],
+)
+def test_the_head_of_a_poscar(tmp_path, old, new, reason):
+    (tmp_path / "POSCAR").write_bytes(POSCAR.replace(old, new).encode())
+    (found,) = read_crystals(tmp_path / "POSCAR").column("reason")
+    assert (found or "").startswith(reason or "") and bool(found) == bool(reason)
+
+
 def test_a_poscar_with_velocities_and_selective_dynamics(tmp_path):
     text = POSCAR.replace("Direct", "Selective dynamics\nDirect") + "\n 0 0 0\n 0.1 0 0\n"
     (tmp_path / "POSCAR").write_text(text)
@@ -410,6 +430,15 @@ def test_a_second_id_is_kept(tmp_path):
     table = in_json(tmp_path, [{"id": "run-3", "material_id": "mp-1", "structure": structure()}])
     assert table.ids == ["mp-1"]
     assert table.column("source_id") == ["run-3"]
+
+
+@pytest.mark.parametrize(
+    "species, reason", [("Na", "the species of a site are 'Na', not"), ([{"element": "Na"}], 'no "occu"')]
+)
+def test_species_in_another_form(tmp_path, species, reason):
+    data = structure()
+    data["sites"][0]["species"] = species
+    assert reason in in_json(tmp_path, [data]).column("reason")[0]
 
 
 def test_a_list_of_structures_with_a_gap(tmp_path):

@@ -178,7 +178,12 @@ def _raw(numbers: NDArray[np.int64], coords: NDArray[np.float64], lattice: NDArr
     return RawCrystal(numbers, coords, lattice)
 
 
-def _element(species: list[Mapping[str, Any]]) -> int:
+def _element(species: Any) -> int:
+    if not isinstance(species, list) or not all(isinstance(one, Mapping) for one in species):
+        wanted = '[{"element": "Na", "occu": 1}]'
+        raise ReadError(f"the species of a site are {str(species)[:40]!r}, not of the form {wanted}")
+    if any("occu" not in one for one in species):
+        raise ReadError('a species of a site has no "occu": 1 where it is fully occupied')
     if len(species) != 1 or not abs(float(species[0]["occu"]) - 1) <= 1e-3:
         raise ReadError("a site is partially occupied")
     return atomic_number(str(species[0]["element"]))

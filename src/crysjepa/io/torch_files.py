@@ -32,11 +32,11 @@ _TORCH_ADVICE = (
 def read_torch(path: Path, stem: str) -> list[Entry]:
     """An entry for each crystal of a ``.pt`` file as CDVAE and its descendants write it.
 
-    ``frac_coords`` (N, 3), ``num_atoms`` (B,), ``atom_types`` (N,) or scores (N, C) whose 100 or 118
-    columns are the elements from hydrogen on, and ``lengths`` with ``angles`` (B, 3) or ``lattices``
-    (B, 3, 3); each may have a leading dimension of evaluations. That is what the scripts of CDVAE, DiffCSP,
-    DiffCSP++, SymmCD and CrysLLMGen save (``eval_gen.pt`` and the like), with ``eval_setting``, an ``argparse.Namespace`` that is
-    not looked at. A list of such dictionaries is read one after the other: FlowMM and FlowLLM save one for
+    ``frac_coords`` (N, 3), ``num_atoms`` (B,), ``atom_types`` (N,) or scores (N, C) whose 100 or 118 columns
+    are the elements from hydrogen on, and ``lengths`` with ``angles`` (B, 3) or ``lattices`` (B, 3, 3); each
+    may have a leading dimension of evaluations. That is what the scripts of CDVAE, DiffCSP, DiffCSP++, SymmCD
+    and CrysLLMGen save (``eval_gen.pt`` and the like), with ``eval_setting``, an ``argparse.Namespace`` that
+    is not looked at. A list of such dictionaries is read one after the other: FlowMM and FlowLLM save one for
     each batch of predictions (made after their code; no published file was at hand). Coordinates are wrapped
     into the cell. No pickled code is run.
 
