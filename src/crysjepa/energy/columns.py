@@ -69,5 +69,9 @@ def stated_in(columns: Mapping[str, Sequence[Any]], source: str, scale: str | No
 
 def near_formation_energy(names: Iterable[str]) -> str:
     """Which columns may hold formation energies under another name, for an error's end; else nothing."""
-    near = [n for n in names if "form" in n.lower() and "formula" not in n.lower()]
-    return f"; is it {' or '.join(near[:3])}? Rename it, if it is in eV/atom" if near else ""
+    others = [n for n in names if n.lower() not in ABOVE_HULL and n != "formation_energy_per_atom"]
+    near = [n for n in others if re.search("form(?!ula)", n.lower())]
+    near = near or [n for n in others if re.search("energ|enthalp|^e_|_e$|hform|delta_?[eh]", n.lower())]
+    return (
+        f"; is it {' or '.join(near[:3])}? Rename it, if it is a formation energy in eV/atom" if near else ""
+    )

@@ -191,7 +191,7 @@ class Hull:
 
         Raises ScaleMismatch if they are on different scales.
         """
-        check_scales(self.scale, other.scale)
+        check_scales(other.scale, self.scale, given=f"the energies of {other.source}")
         both = dict(self.compounds)
         for compound, energy in other.compounds.items():
             both[compound] = min(energy, both.get(compound, math.inf))
