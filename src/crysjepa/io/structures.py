@@ -84,7 +84,6 @@ def cell_of(lengths: Any, angles: Any) -> NDArray[np.float64]:
     from pymatgen.core import Lattice
 
     lengths, angles = _floats(lengths), _floats(angles)
-    check_degrees(angles)
     for i in range(3):
         if np.isfinite(lengths[i]) and lengths[i] <= 0:
             raise ReadError(f"the cell's length {'abc'[i]} is {lengths[i]:g}")
@@ -92,6 +91,7 @@ def cell_of(lengths: Any, angles: Any) -> NDArray[np.float64]:
             raise ReadError(f"the cell's angle {('alpha', 'beta', 'gamma')[i]} is {angles[i]:g}")
     if not (np.isfinite(lengths).all() and np.isfinite(angles).all()):
         raise ReadError("the lattice has a number that is not finite")
+    check_degrees(angles)
     return np.array(Lattice.from_parameters(*lengths, *angles).matrix)
 
 
