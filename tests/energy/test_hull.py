@@ -273,3 +273,48 @@ def test_the_scale_of_a_folder_is_that_of_its_files(tmp_path) -> None:
         scale_of(tmp_path / "one")
     made.write(tmp_path / "silent" / "a.parquet")
     assert scale_of(tmp_path / "silent") is None
+
+
+def with_columns(tmp_path, **columns: list) -> list:
+    """The same hull twice: a file of compositions, and one of structures."""
+    rows = {"composition": ["NaCl", "MgO"], "formation_energy_per_atom": [-1.8, -2.9], **columns}
+    pq.write_table(pa.table(rows), tmp_path / "compositions.parquet")
+    made = CandidateTable.from_crystals(table([([11, 17], -1.8, 0.3), ([12, 8], -2.9, 0.0)]).crystals())
+    frame = made.frame.assign(formation_energy_per_atom=[-1.8, -2.9], **columns)
+    CandidateTable(frame).write(tmp_path / "structures.parquet")
+    return [tmp_path / "compositions.parquet", tmp_path / "structures.parquet"]
+
+
+@pytest.mark.parametrize(
+    "columns, reason",
+    [
+        ({"e_above_hull": [0.1, 0.0], "energy_above_hull": [0.3, 0.0]}, "e_above_hull and energy_above_hull"),
+        ({"unit": ["eV/atom", "kJ/mol"]}, "unit of .* says 'kJ/mol'"),
+        ({"Units": ["meV/atom", None]}, "Units of .* says 'meV/atom'"),
+        ({"scale": ["materials_project", "oqmd"]}, "several scales"),
+    ],
+)
+def test_columns_that_contradict(columns: dict, reason: str, tmp_path) -> None:
+    for path in with_columns(tmp_path, **columns):
+        with pytest.raises(ValueError, match=reason):
+            load_hull(path)
+
+
+def test_columns_that_agree(tmp_path) -> None:
+    columns = {
+        "e_above_hull": [0.1, None], "energy_above_hull": [0.1, 0.2], "unit": ["eV/atom", "eV per atom"],
+        "scale": ["oqmd", "oqmd"],
+    }  # fmt: skip
+    for path in with_columns(tmp_path, **columns):
+        hull = load_hull(path)
+        assert hull.scale == "oqmd" and hull.scale_stated and hull.energy("NaCl") == pytest.approx(-1.9)
+        with pytest.raises(ValueError, match="stated is mine"):
+            load_hull(path, scale="mine")
+
+
+def test_capitals_that_may_be_other_elements() -> None:
+    hull = hull_of({"HFO2": -3.0, "PBO": -1.0, "CO2": -1.4, "H2O": -1.0}, elements_alone=True)
+    assert (
+        list(hull.skipped) == ["entry-0", "entry-1"] and "'PBO' is PbO in capitals" in hull.skipped["entry-1"]
+    )
+    assert not hull_of({"PBO": -1.0, "NaCl": -2.1}).skipped

@@ -121,6 +121,36 @@ def test_another_hull_or_threshold_costs_nothing(tiny, protocol, tmp_path, monke
     assert again == second and not (out / "earlier-2").exists()
 
 
+def test_results_are_judged_by_another_hull_in_their_own_folder(
+    relaxed, tiny, protocol, tmp_path, no_relaxation
+):
+    out = tmp_path / "e"
+    first = api.evaluate(relaxed, out, reference=tiny.reference, protocol=protocol)
+    second = api.evaluate(out, out, reference=tiny.reference, hull=tiny.reference, protocol=protocol)
+    assert second["hull"] == "known.parquet" and second["num_crystals"] == 8
+    assert json.loads((out / "earlier-1" / "metrics.json").read_text())["hash"] == first["hash"]
+    kept = CandidateTable.read(out / "earlier-1" / "crystals.parquet")
+    after = CandidateTable.read(out / "crystals.parquet")
+    assert after.column("energy_per_atom") == kept.column("energy_per_atom")
+
+
+@pytest.mark.parametrize("name", ["energy/atom", "e_form", "Formation Energy"])
+def test_columns_that_may_be_formation_energies_are_named(tiny, protocol, tmp_path, name):
+    table = CandidateTable.read(tiny.reference)
+    frame = table.frame[["id", "status", "stage", "reason", "atomic_numbers", "frac_coords", "lattice"]]
+    CandidateTable(frame.assign(**{name: -1.0})).write(tmp_path / "a.parquet")
+    asked = protocol.model_copy(update={"relax": False, "trust": None})
+    with pytest.raises(ValueError, match=f"they have no energies.*is it {name}"):
+        api.evaluate(tmp_path / "a.parquet", tmp_path / "e", hull=tiny.reference, protocol=asked)
+
+
+def test_given_energies_on_another_scale_than_the_hull(tiny, protocol, tmp_path):
+    CandidateTable.read(tiny.reference).write(tmp_path / "a.parquet", {"scale": "oqmd"})
+    asked = protocol.model_copy(update={"relax": False, "trust": None})
+    with pytest.raises(ValueError, match="the crystals' formation energies are on the scale 'oqmd'"):
+        api.evaluate(tmp_path / "a.parquet", tmp_path / "e", hull=tiny.reference, protocol=asked)
+
+
 def test_nothing_is_moved_while_another_process_is_at_work(tiny, protocol, tmp_path):
     out = tmp_path / "e"
     api.evaluate(tiny.reference, out, reference=tiny.reference, protocol=protocol)

@@ -436,7 +436,8 @@ def test_deuterium_wherever_the_species_stand():
     ("species:S:1:pos:R:3:foo:R:2000000000", "2000000004 values an atom are declared"),
     ("species:S:1:pos:R:3:foo:R:-1", "the property"), ("species:S:1:pos:R:3:foo:R:²", "the property"),
     ("species:S:1:pos:R:3:foo:Q:1", "the property"), ("species:S:1:pos:R:2", "no positions"),
-    ("species:S:1:pos", "the properties"), ("pos:R:3", "an atomic number"),
+    ("species:S:1:pos", "the properties"), ("pos:R:3", "a line has 4"),
+    ("pos:R:3:charge:R:1", "an atomic number"),
 ])  # fmt: skip
 def test_properties_that_ask_for_the_impossible(tmp_path, properties, reason):
     table = read(tmp_path / "a.extxyz", FRAME.format(properties) + "0 0 0 0\n0 1 1 1\n" + TEXTS["a.extxyz"])

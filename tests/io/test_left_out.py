@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.db import connect
 from ase.io.trajectory import Trajectory
 from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
@@ -165,3 +166,27 @@ def test_convert_keeps_what_a_file_says_of_its_energies(tmp_path):
     assert done.exit_code == 0 and told_by(tmp_path / "b.parquet") == {"scale": "oqmd"}, done.output
     done = CliRunner().invoke(app, ["convert", str(source), str(tmp_path / "b.csv")])
     assert "cannot hold the scale of energies" in " ".join(done.output.split())
+
+
+def test_what_objects_in_memory_lose_is_told():
+    import crysjepa as cj
+
+    atoms = bulk("Fe", cubic=True)
+    atoms.info = {"material_id": "a", "id": "b", "dos": np.ones(3)}
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.ones((2, 3)))
+    salt = SALT.copy(site_properties={"coordination": [6] * 8})
+    salt.properties = {"spectrum": [1, 2]}
+    with pytest.warns(ReadNote, match="left out: dos, forces, spectrum, coordination of the sites"):
+        table = cj.read([atoms, salt])
+    assert table.ids == ["a", "crystal-1"] and table.column("source_id") == ["b", None]
+
+
+def test_data_of_rows_in_a_database_are_told(tmp_path):
+    with connect(tmp_path / "a.db") as database:
+        database.write(bulk("Fe", cubic=True), kind="x")
+    assert read(tmp_path / "a.db")[1] == ""
+    with connect(tmp_path / "a.db") as database:
+        database.write(bulk("Fe", cubic=True), data={"dos": [1, 2]})
+    table, told = read(tmp_path / "a.db")
+    assert told == "values that a table does not hold are left out: data"
+    assert table.column("kind") == ["x", None]

@@ -53,6 +53,26 @@ def test_a_poscar_with_more_than_it_counts(tmp_path, text, reason):
     assert reason in only_reason(tmp_path / "POSCAR")
 
 
+@pytest.mark.parametrize(
+    "old, new, reason",
+    [
+        ("1.0\n", "1.0 ! scale\n", None),
+        ("1 1\n", "1 1 ! counts\n", None),
+        ("4 0 0\n", "4 0 0 # a\n", None),
+        ("\n", "\r", None),
+        ("\n", "\r\n", None),
+        ("x\n", "\nx\n", "line 2 of the POSCAR is 'x', where its scale stands"),
+        ("x\n", "x\n\n", "line 2 of the POSCAR is blank"),
+        ("Direct", "\nDirect", "line 8 of the POSCAR is blank"),
+        ("4 0 0\n", "4 0 0 0\n", "line 3 of the POSCAR is '4 0 0 0', where the three numbers"),
+    ],
+)
+def test_the_head_of_a_poscar(tmp_path, old, new, reason):
+    (tmp_path / "POSCAR").write_bytes(POSCAR.replace(old, new).encode())
+    (found,) = read_crystals(tmp_path / "POSCAR").column("reason")
+    assert (found or "").startswith(reason or "") and bool(found) == bool(reason)
+
+
 def test_a_poscar_with_velocities_and_selective_dynamics(tmp_path):
     text = POSCAR.replace("Direct", "Selective dynamics\nDirect") + "\n 0 0 0\n 0.1 0 0\n"
     (tmp_path / "POSCAR").write_text(text)
@@ -301,10 +321,17 @@ def tensors(**more):
     } | more
 
 
-def test_scores_of_more_kinds_than_elements(tmp_path):
-    torch.save(tensors(atom_types=torch.eye(119)[[55, 17]]), tmp_path / "a.pt")
-    with pytest.raises(ReadError, match="scores of 119 kinds"):
+@pytest.mark.parametrize("kinds", [101, 117, 119])
+def test_scores_of_other_kinds_than_elements(tmp_path, kinds):
+    torch.save(tensors(atom_types=torch.eye(kinds)[[55, 17]]), tmp_path / "a.pt")
+    with pytest.raises(ReadError, match=f"scores of {kinds} kinds"):
         read_crystals(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("kinds", [100, 118])
+def test_scores_of_the_elements(tmp_path, kinds):
+    torch.save(tensors(atom_types=torch.eye(kinds)[[54, 16]]), tmp_path / "a.pt")
+    assert read_crystals(tmp_path / "a.pt").crystals().atomic_numbers.tolist() == [55, 17]
 
 
 def test_angles_in_radians(tmp_path):
@@ -405,9 +432,26 @@ def test_a_second_id_is_kept(tmp_path):
     assert table.column("source_id") == ["run-3"]
 
 
+@pytest.mark.parametrize(
+    "species, reason", [("Na", "the species of a site are 'Na', not"), ([{"element": "Na"}], 'no "occu"')]
+)
+def test_species_in_another_form(tmp_path, species, reason):
+    data = structure()
+    data["sites"][0]["species"] = species
+    assert reason in in_json(tmp_path, [data]).column("reason")[0]
+
+
 def test_a_list_of_structures_with_a_gap(tmp_path):
     table = in_json(tmp_path, {"structures": [structure(), None]})
     assert table.column("status") == ["ok", "failed"]
+
+
+@pytest.mark.parametrize("angle, status", [(np.pi / 2, "failed"), (90, "ok")])
+def test_a_lattice_with_angles_in_radians(tmp_path, angle, status):
+    lattice = dict.fromkeys("abc", 4.0) | dict.fromkeys(("alpha", "beta", "gamma"), angle)
+    table = in_json(tmp_path, [structure() | {"lattice": lattice}])
+    assert table.column("status") == [status]
+    assert status == "ok" or "they are in radians" in table.column("reason")[0]
 
 
 def test_sites_in_two_places(tmp_path):
@@ -452,11 +496,50 @@ def test_another_column_of_structures_is_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "volume, status", [("179.4(2)", "ok"), ("170", "ok"), ("?", "ok"), ("44.85", "failed")]
+    "volume, status", [("179.4(2)", "ok"), ("176.5", "ok"), ("?", "ok"), ("44.85", "failed")]
 )
 def test_the_volume_of_another_cell(tmp_path, volume, status):
     (tmp_path / "a.cif").write_text(cif("Na1 Na 0 0 0", head=f"_cell_volume {volume}\n"))
     assert read_crystals(tmp_path / "a.cif").column("status") == [status]
+
+
+def test_a_volume_that_is_somewhat_off_is_told(tmp_path):
+    (tmp_path / "a.cif").write_text(cif("Na1 Na 0 0 0", head="_cell_volume 170\n"))
+    with pytest.warns(ReadNote, match="differs from its cell's by more than 2 %"):
+        assert read_crystals(tmp_path / "a.cif").column("status") == ["ok"]
+
+
+@pytest.mark.parametrize(
+    "line, reason",
+    [
+        ("_cell_length_units pm", "_cell_length_units is 'pm'"),
+        ("_cell_units nm", "_cell_units is 'nm'"),
+        ("_cell_angle_units radians", "_cell_angle_units is 'radians'"),
+        ("_cell_length_units Angstroms", None),
+        ("_cell_angle_units deg", None),
+    ],
+)
+def test_units_of_a_cell(tmp_path, line, reason):
+    (tmp_path / "a.cif").write_text(cif("Na1 Na 0 0 0", head=f"{line}\n"))
+    (found,) = read_crystals(tmp_path / "a.cif").column("reason")
+    assert (found or "").startswith(reason or "") and bool(found) == bool(reason)
+
+
+@pytest.mark.parametrize(
+    "label, more, status",
+    [
+        ("OH1", "", "failed"), ("Ow1", "", "failed"), ("O1W", "", "failed"), ("CH1", "", "failed"),
+        ("Oh", "", "failed"), ("O1", "", "ok"), ("OA1", "", "ok"), ("Ho1", "", "ok"),
+        ("OH1", "_chemical_formula_sum 'Na O'\n", "ok"),
+    ],
+)  # fmt: skip
+def test_labels_that_speak_of_hydrogens(tmp_path, label, more, status):
+    columns = "label fract_x fract_y fract_z"
+    (tmp_path / "a.cif").write_text(cif("Na1 0 0 0", f"{label} .5 .5 .5", columns=columns, head=more))
+    table = read_crystals(tmp_path / "a.cif")
+    assert table.column("status") == [status]
+    (tmp_path / "a.cif").write_text(cif("Na1 0 0 0", f"{label} .5 .5 .5", "H1 .2 .2 .2", columns=columns))
+    assert read_crystals(tmp_path / "a.cif").column("status") == ["ok"]
 
 
 def test_a_link_to_nothing_is_a_row(tmp_path):
@@ -502,3 +585,39 @@ def test_water_is_not_tungsten(tmp_path):
     columns = "label fract_x fract_y fract_z"
     (tmp_path / "a.cif").write_text(cif("Ca1 0 0 0", "Wa1 .5 .5 .5", columns=columns))
     assert only_reason(tmp_path / "a.cif") == "'Wa1' is not an element"
+
+
+# -- frames of extended XYZ ----------------------------------------------------------------------------
+
+TEXTS = (
+    "1 2 3", "T T F", "007", "1.10", "T", "True", "12", "_JSON [1]", 'say "x"', "a\nb", "nan", "a\\b", "'",
+)  # fmt: skip
+
+
+def test_texts_come_back_from_a_frame_as_they_were(tmp_path):
+    Atoms("CsCl", scaled_positions=[[0] * 3, [0.5] * 3], cell=[4, 4, 4], pbc=True).write(tmp_path / "a.cif")
+    for i, text in enumerate(TEXTS):
+        table = read_crystals(tmp_path / "a.cif")
+        write_crystals(table.with_column("label", {table.ids[0]: text}), tmp_path / f"{i}.xyz")
+        back = read_crystals(tmp_path / f"{i}.xyz")
+        assert back.column("label") == [text] and back.ids == table.ids
+
+
+FRAME = '2\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3 pbc="T T T" %s\nCs 0 0 0%s\nCl 2 2 2\n'
+
+
+@pytest.mark.parametrize(
+    "written, value", [("007", "007"), ("12e3", "12e3"), ("7", 7), ("1.5", 1.5), ("T", True), ("nan", None)]
+)
+def test_values_in_a_header(tmp_path, written, value):
+    (tmp_path / "a.xyz").write_text(FRAME % (f"label={written}", ""))
+    (found,) = read_crystals(tmp_path / "a.xyz").column("label")
+    assert found == value and type(found) is type(value)
+
+
+def test_values_beyond_those_declared(tmp_path):
+    (tmp_path / "a.xyz").write_text(FRAME % ("", " 0.5"))
+    assert "4 values an atom are declared in Properties, a line has 5" in only_reason(tmp_path / "a.xyz")
+    (tmp_path / "a.xyz").write_text(FRAME.replace("Properties=species:S:1:pos:R:3 ", "") % ("", " 0.5"))
+    with pytest.warns(ReadNote, match="values behind the positions"):
+        read_crystals(tmp_path / "a.xyz")

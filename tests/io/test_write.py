@@ -165,6 +165,8 @@ def test_convert(tmp_path, salts):
     table.with_column("x", dict.fromkeys(salts.ids, 1.5), "Float64").write(tmp_path / "a.parquet")
     told = convert(tmp_path / "a.parquet", tmp_path / "a.csv.gz")
     assert "wrote 7 of 8 crystals to" in told and "not written: the file is empty" in told
+    told = convert(tmp_path / "a.parquet", tmp_path / "b.parquet")
+    assert "wrote 7 of 8 crystals to" in told and "1 could not be read: their rows are there" in told
     assert "columns left out: x" in convert(tmp_path / "a.csv.gz", tmp_path / "folder")
     same(read_crystals(tmp_path / "a.csv.gz").crystals(), salts)
     assert len(list((tmp_path / "folder").glob("*.cif"))) == 7

@@ -65,12 +65,13 @@ def convert(
     told = {k: v for k, v in datasets.told_by(file).items() if k != "made"} if file.is_file() else {}
     written = write_crystals(table, target, about=told or None)
     reasons = written.reasons()
-    console.say(f"wrote {written.num} of {len(table)} crystals to {target}", soft_wrap=True)
+    failed = table.counts().get("failed: read", 0) if kind == "parquet" else 0
+    console.say(f"wrote {written.num - failed} of {len(table)} crystals to {target}", soft_wrap=True)
     if written.failures:
         more = f"; and {len(reasons) - 10} more reasons" if len(reasons) > 10 else ""
         console.say(f"not written: {'; '.join(reasons[:10])}{more}", soft_wrap=True)
-    if failed := table.counts().get("failed: read", 0) if kind == "parquet" else 0:
-        console.say(f"{failed} of them could not be read: the column reason says why", soft_wrap=True)
+    if failed:
+        console.say(f"{failed} could not be read: their rows are there, with the reason", soft_wrap=True)
     if kind == "parquet":
         show.fail_without_any(table.counts(), target)
     lost = [

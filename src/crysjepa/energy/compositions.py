@@ -11,6 +11,9 @@ import numpy as np
 if TYPE_CHECKING:
     from pymatgen.core import Composition
 
+_COMMON = 94
+"""Heavier elements, such as No, are in no compound of a hull."""
+
 Fractions = tuple[tuple[str, float], ...]
 """A composition as sorted (element, atomic fraction) pairs: equal for Li2O and Li4O2."""
 
@@ -52,6 +55,20 @@ def _dotted(formula: str) -> str | None:
         if re.match(r"(H2O|NH3)(?!\d)", behind) or re.search(rf"{amount[1]}(?![a-z])", behind):
             return amount[2]
     return None
+
+
+def other_reading(formula: str) -> str:
+    """The compound that a formula in capitals may mean: ``PbO`` for ``PBO``; nothing where there is none."""
+    from pymatgen.core import Element
+
+    def with_two_letters(found: re.Match[str]) -> str:
+        symbol = found[0].capitalize()
+        known = Element.is_valid_symbol(symbol) and Element(symbol).Z <= _COMMON
+        return symbol if known else found[0]
+
+    other = re.sub("[A-Z][A-Z]", with_two_letters, formula)
+    elements = set(re.findall("[A-Z][a-z]?", other))
+    return other if other != formula and len(elements) > 1 else ""
 
 
 def is_finite(value: float | None) -> bool:

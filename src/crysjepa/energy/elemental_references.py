@@ -35,9 +35,19 @@ class ScaleMismatch(ValueError):
     """Energies of two correction schemes would have been mixed."""
 
 
-def check_scales(references_scale: str, hull_scale: str, *, allow_mixed: bool = False) -> None:
-    """Raise :class:`ScaleMismatch` unless both scales are the same or ``allow_mixed`` is set."""
+def check_scales(
+    references_scale: str, hull_scale: str, *, allow_mixed: bool = False, given: str | None = None
+) -> None:
+    """Raise :class:`ScaleMismatch` unless both scales are the same or ``allow_mixed`` is set.
+
+    ``given`` says what has the first scale, where it is not elemental references.
+    """
     if references_scale != hull_scale and not allow_mixed:
+        if given is not None:
+            raise ScaleMismatch(
+                f"{given} are on the scale {references_scale!r} but the hull is on {hull_scale!r}: energies "
+                f"above hull would mix two correction schemes. Give a --hull on {references_scale!r}; {MIX}"
+            )
         raise ScaleMismatch(
             f"the elemental references are on the scale {references_scale!r} but the hull is on "
             f"{hull_scale!r}: energies above hull would mix two correction schemes. Use references fitted to "

@@ -10,7 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crysjepa.energy.columns import above_hull_column, near_formation_energy
+from crysjepa.energy.columns import (
+    above_hull_columns,
+    check_heights,
+    near_formation_energy,
+    stated_in,
+    telling_columns,
+)
 from crysjepa.energy.competing_phases import CompetingPhases
 from crysjepa.energy.compositions import Fractions, is_finite, read_composition
 from crysjepa.energy.elemental_references import ElementalReferences, check_scales
@@ -123,7 +129,8 @@ class Hull:
         between two of its points, such points only bring ours closer to it. They are used unless
         ``use_e_above_hull`` is False; a crystal listed *below* the hull counts with its own energy.
 
-        Raises ValueError without the column, or when no row is usable.
+        Raises ValueError without the column, when no row is usable, or when columns of heights, of units or
+        of scales contradict one another or what is known (:class:`~crysjepa.energy.columns.UnclearColumns`).
         """
         if "formation_energy_per_atom" not in table:
             near = near_formation_energy(map(str, table.frame.columns))
@@ -132,9 +139,14 @@ class Hull:
             )
         crystals = table.crystals()
         energies = table.column("formation_energy_per_atom", crystals.ids)
-        name = above_hull_column(map(str, table.frame.columns))
-        if use_e_above_hull and name is not None:
-            energies = lowered(energies, table.column(name, crystals.ids))
+        names = list(map(str, table.frame.columns))
+        told = {name: table.column(name) for name in telling_columns(names)}
+        stated = stated_in(told, source, scale if scale_stated else None)
+        scale, scale_stated = stated or scale, stated is not None
+        heights = {name: table.column(name, crystals.ids) for name in above_hull_columns(names)}
+        if use_e_above_hull and heights:
+            check_heights(heights)
+            energies = lowered(energies, next(iter(heights.values())))
         hull = cls.from_entries(
             crystals.compositions(),
             energies,
@@ -162,7 +174,7 @@ class Hull:
         """
         path = Path(path)
         entries = read_entries(path, use_e_above_hull=use_e_above_hull)
-        stated = scale or entries.metadata.get("scale")
+        stated = stated_in(entries.told, path.name, scale or entries.metadata.get("scale"))
         references = entries.metadata.get("elemental_references")
         return cls.from_entries(
             entries.formulas,
@@ -179,7 +191,7 @@ class Hull:
 
         Raises ScaleMismatch if they are on different scales.
         """
-        check_scales(self.scale, other.scale)
+        check_scales(other.scale, self.scale, given=f"the energies of {other.source}")
         both = dict(self.compounds)
         for compound, energy in other.compounds.items():
             both[compound] = min(energy, both.get(compound, math.inf))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crysjepa.energy.columns import above_hull_column
-from crysjepa.energy.compositions import Fractions, is_finite, read_composition
+from crysjepa.energy.columns import above_hull_columns, check_heights, telling_columns
+from crysjepa.energy.compositions import Fractions, is_finite, other_reading, read_composition
 from crysjepa.energy.limits import no_formation_energy
 from crysjepa.runtime.files import metadata_of
 from crysjepa.runtime.notes import note
@@ -26,12 +27,16 @@ _ELEMENT_BELOW = 1e-3
 
 @dataclass(frozen=True)
 class EntryColumns:
-    """Columns of a file of hull entries: formation energies in eV/atom, ``ids`` None where it has none."""
+    """Columns of a file of hull entries: formation energies in eV/atom, ``ids`` None where it has none.
+
+    ``told`` are its columns of units and of scales.
+    """
 
     formulas: list[Any]
     energies: list[float | None]
     ids: list[Any] | None
     metadata: Mapping[str, Any]
+    told: Mapping[str, list[Any]]
 
 
 def read_entries(path: Path, *, use_e_above_hull: bool) -> EntryColumns:
@@ -49,18 +54,23 @@ def read_entries(path: Path, *, use_e_above_hull: bool) -> EntryColumns:
             if name not in columns:
                 raise ValueError(f"{path} has no column {name}: not a file of hull entries")
         wanted = ["composition", "formation_energy_per_atom", *({"id"} & set(columns))]
-        above = above_hull_column(columns) if use_e_above_hull else None
-        table = file.read(columns=[*wanted, *([above] if above else [])])
+        above = above_hull_columns(columns) if use_e_above_hull else []
+        telling = telling_columns(columns)
+        table = file.read(columns=[*wanted, *above, *telling])
         metadata = metadata_of(file.schema_arrow)
     energies = [_number(v) for v in table["formation_energy_per_atom"].to_pylist()]
-    if above is not None:
-        heights = table[above].to_pylist()
-        if unread := [v for v in heights if v is not None and v == v and _number(v) is None]:
-            such = repr(str(unread[0])[:20])
-            note(f"{path.name}: {len(unread)} cells of {above}, such as {such}, are no numbers")
-        energies = lowered(energies, map(_number, heights))
+    if above:
+        heights = {name: table[name].to_pylist() for name in above}
+        for name, cells in heights.items():
+            if unread := [v for v in cells if v is not None and v == v and _number(v) is None]:
+                such = repr(str(unread[0])[:20])
+                note(f"{path.name}: {len(unread)} cells of {name}, such as {such}, are no numbers")
+        numbers = {name: [_number(v) for v in cells] for name, cells in heights.items()}
+        check_heights(numbers)
+        energies = lowered(energies, numbers[above[0]])
     ids = table["id"].to_pylist() if "id" in columns else None
-    return EntryColumns(table["composition"].to_pylist(), energies, ids, metadata)
+    told = {name: table[name].to_pylist() for name in telling}
+    return EntryColumns(table["composition"].to_pylist(), energies, ids, metadata, told)
 
 
 def usable_entries(
@@ -75,10 +85,15 @@ def usable_entries(
     compounds: dict[Fractions, float] = {}
     skipped: dict[str, str] = {}
     elements: dict[str, str] = {}
+    only_capitals = not any(isinstance(f, str) and re.search("[a-z]", f) for f in formulas)
     for id_, formula, energy in zip(ids, formulas, formation_energy_per_atom, strict=True):
         fractions, reason = read_composition(formula)
         if fractions is None:
             skipped[str(id_)] = reason
+        elif only_capitals and isinstance(formula, str) and (other := other_reading(formula)):
+            skipped[str(id_)] = (
+                f"{formula!r} is {other} in capitals, or what it says: upper and lower case count"
+            )
         elif energy is None or not is_finite(energy):
             skipped[str(id_)] = "its formation energy is missing or not a finite number"
         elif len(fractions) == 1:

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable
+from crysjepa.energy.columns import UnclearColumns
 from crysjepa.energy.hull import ASSUMED_SCALE, Hull
 from crysjepa.energy.known_hull import NAME, known_hull
 from crysjepa.runtime.files import file_metadata
@@ -69,6 +70,8 @@ def hull_or_default(
         return bundled
     try:
         own = Hull.from_table(table, scale=scale, source=name, scale_stated=scale_stated)
+    except UnclearColumns:
+        raise
     except ValueError:  # no compound with an energy
         return bundled
     return bundled.joined(own)

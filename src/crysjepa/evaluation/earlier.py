@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crysjepa import __version__
+from crysjepa.evaluation.given import is_run, read_given
 from crysjepa.runtime.files import read_json, write_json
 
 ARTEFACTS = ("crystals.parquet", "metrics.json")
@@ -16,13 +17,20 @@ _CRYSTALS = ("crystals", "force_field", "device", "energies")
 """Inputs likewise."""
 
 
-def judged_otherwise(out: Path, settings: dict[str, Any], inputs: dict[str, str]) -> bool:
-    """Whether ``out`` has results of the same relaxed crystals by another hull, reference or setting."""
+def judged_otherwise(
+    out: Path, settings: dict[str, Any], inputs: dict[str, str], *, own_energies: bool = False
+) -> bool:
+    """Whether ``out`` has results of the same relaxed crystals by another hull, reference or setting.
+
+    With ``own_energies`` what is judged comes with its energies: such crystals may be the results themselves.
+    """
     if not (out / "run.json").is_file() or not (out / "config.json").is_file():
         return False
     record, before = read_json(out / "run.json"), read_json(out / "config.json").get("evaluate")
     if not record["stages"] or not isinstance(before, dict) or record["versions"]["crysjepa"] != __version__:
         return False
+    if own_energies and is_run(out) and read_given(out).table.content_hash() == inputs["crystals"]:
+        return True
     then, now = ({k: s.get(k) for k in _RELAXING} for s in (before, settings))
     if then != now or any(record["inputs"].get(k) != inputs.get(k) for k in _CRYSTALS):
         return False  # another relaxation: the run says so

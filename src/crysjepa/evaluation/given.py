@@ -13,6 +13,7 @@ from typing import Any
 
 from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable, Status
+from crysjepa.energy.columns import near_formation_energy
 from crysjepa.energy.known_hull import NAME
 from crysjepa.energy.load_hull import stated_scale
 from crysjepa.evaluation.criteria import NOT_CONVERGED
@@ -151,9 +152,11 @@ def check_formation_energies(table: CandidateTable) -> None:
         "e_above_hull": "their e_above_hull is above another hull, and holds for no other",
     }
     told = "; ".join(why[c] for c in have) or "they have no energies"
+    near = near_formation_energy(str(c) for c in table.frame.columns if c not in have)
     raise ValueError(
         f"--hull cannot judge these crystals with --no-relax: {told}. Give them a column "
-        "formation_energy_per_atom (eV/atom), leave out --no-relax to compute energies, or leave out --hull"
+        f"formation_energy_per_atom (eV/atom{near}), leave out --no-relax to compute energies, or leave out "
+        "--hull"
     )
 
 

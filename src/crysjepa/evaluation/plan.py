@@ -90,7 +90,11 @@ def plan_of(
         found = hull if isinstance(hull, Hull) else known.hull_or_default(hull)
     inputs = protocol_inputs(protocol, known, found, device) | {"crystals": table.content_hash()}
     if given and found is not None:
-        check_scales(scale or ASSUMED_SCALE, found.scale, allow_mixed=protocol.allow_mixed_scales)
+        stated = "" if scale else " (assumed, for the file states none)"
+        check_scales(
+            scale or ASSUMED_SCALE, found.scale, allow_mixed=protocol.allow_mixed_scales,
+            given=f"the crystals' formation energies{stated}",
+        )  # fmt: skip
     inputs["energies"] = "computed" if origin is None and not given else "given"
     if origin is not None:
         _check_version(inputs.get("force_field"), origin)

@@ -154,7 +154,8 @@ def evaluate_crystals(
     if part_in(shards) is not None:
         _relax_part(plan, table, shards, device, progress)
     # what fails, fails before results of before are moved
-    ready = prepare() if judged_otherwise(out, settings, plan.inputs) else None
+    comes_with = plan.origin is not None or plan.given
+    ready = prepare() if judged_otherwise(out, settings, plan.inputs, own_energies=comes_with) else None
     if ready is not None:
         _held = locked(out)  # nothing of a process that is at work there is moved
         set_aside(out)

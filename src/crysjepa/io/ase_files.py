@@ -24,6 +24,9 @@ from crysjepa.io.extxyz import crystal_of, left_out, scalars
 from crysjepa.io.parquet_files import elements
 
 _MAX_FRAMES = 50_000_000
+_NOT_READ = ("data", "forces", "stress", "dipole", "momenta", "charges", "initial_charges")
+"""Columns of a database with values that a table of crystals does not hold."""
+_EMPTY = (None, "", b"", "{}", b"{}", "null")
 _DTYPES = ("float64", "float32", "int64", "int32", "int16", "int8", "uint8", "bool")
 
 
@@ -168,16 +171,20 @@ def read_db(path: Path, stem: str) -> list[Entry]:
             kind = db.execute("SELECT type FROM sqlite_master WHERE name = 'systems'").fetchone()
             if kind != ("table",):
                 raise ReadError("not a database of ASE (no table systems)")
+            there = [row[1] for row in db.execute("PRAGMA table_info(systems)")]
+            unread = [name for name in _NOT_READ if name in there]
             rows = db.execute(
                 "SELECT id, numbers, positions, cell, pbc, energy, key_value_pairs, "
-                "coalesce(magmoms, initial_magmoms) FROM systems ORDER BY id"
+                f"coalesce(magmoms, initial_magmoms){''.join(f', {name}' for name in unread)} "
+                "FROM systems ORDER BY id"
             )
-            return [_db_entry(f"{stem}-{row[0]}", row) for row in rows]
+            return [_db_entry(f"{stem}-{row[0]}", row[:8], dict(zip(unread, row[8:], strict=True)))
+                    for row in rows]  # fmt: skip
     except (sqlite3.Error, OverflowError) as error:
         raise ReadError(f"not a database of ASE, or a damaged one: {brief(error)}") from error
 
 
-def _db_entry(name: str, row: tuple[Any, ...]) -> Entry:
+def _db_entry(name: str, row: tuple[Any, ...], others: Mapping[str, Any]) -> Entry:
     try:
         _, numbers, positions, cell, pbc, energy, pairs, moments = row
         info = json.loads(pairs) if isinstance(pairs, str) else {}
@@ -191,7 +198,7 @@ def _db_entry(name: str, row: tuple[Any, ...]) -> Entry:
         if len(z) > MAX_SITES:
             raise ReadError(f"{len(z)} sites (limit {MAX_SITES})")
         periodic = [bool(int(pbc) & bit) for bit in (1, 2, 4)]
-        return _of_arrays(
+        entry = _of_arrays(
             own_name(info) or name,
             z,
             x.reshape(-1, 3),
@@ -200,5 +207,7 @@ def _db_entry(name: str, row: tuple[Any, ...]) -> Entry:
             info,
             None if moments is None else np.frombuffer(moments, "<f8"),
         )
+        lost = (k for k, v in others.items() if v not in _EMPTY and not (k == "data" and v[8:] == b"{}"))
+        return entry._replace(lost=(*entry.lost, *lost))
     except BaseException as error:  # noqa: BLE001 - one row never ends the others
         return Entry(name, None, reason_of(error))

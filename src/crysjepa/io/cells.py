@@ -86,16 +86,19 @@ def crystal_in(cell: Any) -> RawCrystal:
             f"{len(cell) / 1e6:.0f} MB of text for one crystal (limit {MAX_CRYSTAL_BYTES / 1e6:.0f})"
         )
     if cell.lstrip().startswith("{"):
-        return crystal_in(_dictionary(cell))
+        return crystal_in(dictionary(cell))
     if _is_poscar(cell[:4000]):
         return poscar(cell)
     return read_only_block(cell)
 
 
-def _dictionary(text: str) -> Mapping[str, Any]:
-    """JSON, or the repr of a dictionary; its literals are read, nothing is evaluated."""
+def dictionary(text: str) -> Mapping[str, Any]:
+    """JSON, or the repr of a dictionary; its literals are read, nothing is evaluated.
+
+    Raises ReadError for other text, or where a name stands twice in one object of JSON.
+    """
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=once)
     except ValueError:
         if len(text) > MAX_LITERAL:
             raise ReadError(f"a Python dictionary of {len(text) / 1e6:.0f} MB for one crystal") from None
@@ -105,7 +108,39 @@ def _dictionary(text: str) -> Mapping[str, Any]:
             raise ReadError(f"neither JSON nor a Python dictionary: {brief(error)}") from error
     if not isinstance(value, Mapping):
         raise ReadError(f"a {type(value).__name__} in place of a structure")
+    check_once(value)
     return value
+
+
+class Twice(dict[str, Any]):
+    """An object of JSON in which a name stands twice: JSON itself would take the last one."""
+
+    name = ""
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON from its members, for a decoder; :class:`Twice` where it has a name twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        found = Twice(found)
+        found.name = repeated([name for name, _ in pairs])
+    return found
+
+
+def repeated(names: Sequence[str]) -> str:
+    """The first name that stands twice, or nothing."""
+    return next((name for i, name in enumerate(names) if name in names[:i]), "")
+
+
+def check_once(value: Any) -> None:
+    """Raise ReadError where an object of JSON, or one inside it, has a name twice."""
+    waiting = [value] if isinstance(value, dict | list) else []
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Twice):
+            raise ReadError(f"{value.name[:40]} stands twice in one object of JSON: which one holds?")
+        inner = value.values() if isinstance(value, dict) else value
+        waiting += [v for v in inner if isinstance(v, dict | list)]
 
 
 def _is_poscar(text: str) -> bool:

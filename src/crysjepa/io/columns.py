@@ -41,11 +41,7 @@ def column_of(name: str, values: Sequence[Any], ids: Sequence[str]) -> Any:
     plain = [None if v is None or v != v or (isinstance(v, str) and not v.strip()) else v for v in plain]
     given = [v for v in plain if v is not None and not _is_missing(v)]
     known = name.lower() in NUMBERS
-    if (
-        given
-        and not known
-        and all(isinstance(v, bool) or v in ("True", "False", "true", "false") for v in given)
-    ):
+    if given and not known and all(_is_truth(v) for v in given):
         return pd.array(
             [None if v is None or _is_missing(v) else str(v).lower() == "true" for v in plain],
             dtype="boolean",
@@ -57,6 +53,11 @@ def column_of(name: str, values: Sequence[Any], ids: Sequence[str]) -> Any:
         whole = all(isinstance(n, int) for n in numbers if n is not None)
         return pd.array(numbers, dtype="Int64" if whole and not known else "Float64")
     return pd.array([None if v is None else unicode_name(str(v)) for v in plain], dtype="string")
+
+
+def _is_truth(value: Any) -> bool:
+    words = ("True", "False", "true", "false")
+    return isinstance(value, bool) or (value in words and not isinstance(value, Quoted))
 
 
 def _is_plain_number(value: Any) -> bool:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from itertools import chain, islice, zip_longest
 from typing import Any, TextIO
 
-from crysjepa.io.cells import MAX_CELL, choose_column, crystal_in, holds_structure
+from crysjepa.io.cells import MAX_CELL, choose_column, holds_structure
 from crysjepa.io.cif.blocks import ReadError, brief
-from crysjepa.io.entry import ID_COLUMNS, Entry, attempt
+from crysjepa.io.entry import ID_COLUMNS, Entry
+from crysjepa.io.json_files import entry_of_cell
 from crysjepa.runtime.notes import note
 from crysjepa.runtime.progress import Progress
 
@@ -78,7 +79,7 @@ def _entries(
             continue
         name = (row[key] or "").strip() if key else ""
         extra = {k: v for k, v in row.items() if k not in dropped and not k.startswith("Unnamed")}
-        entries.append(attempt(name or numbered, lambda cell=row[where]: crystal_in(cell), extra))  # type: ignore[misc]
+        entries.append(entry_of_cell(name, numbered, row[where], extra))
         if progress and len(entries) % 100 == 0:
             progress(len(entries), 0)
     return entries

@@ -13,7 +13,7 @@ import numpy as np
 from crysjepa.core.crystals import why_no_crystal
 from crysjepa.core.moments import of_atoms
 from crysjepa.io.cif.blocks import MAX_SITES, RawCrystal, ReadError, atomic_number, brief
-from crysjepa.io.entry import Entry, check_numbers, own_name, reason_of
+from crysjepa.io.entry import Entry, Quoted, check_numbers, own_name, reason_of
 from crysjepa.io.parquet_files import elements
 
 if TYPE_CHECKING:
@@ -99,7 +99,11 @@ def _entry(name: str, lines: list[str]) -> Entry:
     try:
         atoms = _parsed(lines)
         extra = {k: v for k, v in scalars(atoms).items() if k not in _ids(lines[1])}
-        return Entry(_own_id(lines[1]) or name, crystal_of(atoms), extra=extra, lost=left_out(atoms))
+        lost = left_out(atoms)
+        if "properties" not in lines[1].lower() and any(len(line.split()) > 4 for line in lines[2:]):
+            lost += ("values behind the positions",)
+        extra = _as_written(_plain_header(lines[1]), extra)
+        return Entry(_own_id(lines[1]) or name, crystal_of(atoms), extra=extra, lost=lost)
     except BaseException as error:  # noqa: BLE001 - a parser of free text raises anything; the reason is kept
         return Entry(
             _own_id(lines[1]) or name, None, reason_of(error), {} if atoms is None else scalars(atoms)
@@ -134,6 +138,10 @@ def _parsed(lines: list[str]) -> Atoms:
             row[span] = [_FORTRAN.sub(r"\1e\2", word) for word in row[span]]
     if short := next((row for row in rows if len(row) < width), None):
         raise ReadError(f"unparsable frame: {width} values an atom are declared, a line has {len(short)}")
+    if declared and (long := next((row for row in rows if len(row) > width), None)):
+        raise ReadError(
+            f"{width} values an atom are declared in Properties, a line has {len(long)}: declare them all"
+        )
     if any(len(line) > MAX_LINE for line in lines):
         raise ReadError(f"a line has more than {MAX_LINE} characters")
     lines = [lines[0], _plain_header(lines[1]), *lines[2:]]
@@ -179,6 +187,25 @@ def _plain_header(comment: str) -> str:
 
     comment = re.sub(r"(?<=\blattice=\")[^\"]*", plain, comment, flags=re.IGNORECASE)
     return re.sub(r"(?<==)[-+]?\d*\.\d*[dD][-+]?\d+(?=\s|$)", plain, comment)
+
+
+def _as_written(comment: str, values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a header, numbers in its own spelling (007 is a code), and text that says it is text."""
+    raw = {
+        key: quoted or single or bare
+        for key, quoted, single, bare in re.findall(
+            r"""(?:^|\s)([^\s="']+)=(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([^\s"'{}\[\]]+))""", comment
+        )
+    }
+
+    def written(key: str, value: Any) -> Any:
+        text = raw.get(key, "")
+        if isinstance(value, str):
+            return Quoted(value) if text.startswith("_JSON ") else value
+        is_number = isinstance(value, np.integer | np.floating) and np.isfinite(value)
+        return text if text and is_number else value
+
+    return {key: written(key, value) for key, value in values.items()}
 
 
 def _check_header(comment: str) -> None:

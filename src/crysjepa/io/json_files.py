@@ -12,9 +12,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any, TextIO
 
-from crysjepa.io.cells import COLUMNS, choose_column, crystal_in, holds_structure
-from crysjepa.io.cif.blocks import RawCrystal, ReadError, brief
-from crysjepa.io.entry import ID_COLUMNS, Entry, Quoted, attempt, id_text, own_name
+from crysjepa.io.cells import (
+    COLUMNS,
+    Twice,
+    check_once,
+    choose_column,
+    crystal_in,
+    dictionary,
+    holds_structure,
+    once,
+    repeated,
+)
+from crysjepa.io.cif.blocks import MAX_CRYSTAL_BYTES, RawCrystal, ReadError, brief
+from crysjepa.io.entry import ID_COLUMNS, Entry, Quoted, attempt, id_text, own_name, reason_of
 from crysjepa.io.structures import is_structure, structure_in
 from crysjepa.runtime.notes import note
 from crysjepa.runtime.progress import Progress
@@ -62,33 +72,9 @@ def _parsed_lines(handle: TextIO) -> Iterator[Item]:
     while line := handle.readline(MAX_VALUE):
         if line.strip():
             try:
-                yield "", json.loads(line, object_pairs_hook=_once)
+                yield "", json.loads(line, object_pairs_hook=once)
             except (ValueError, RecursionError) as error:
                 yield "", ReadError(f"unparsable JSON: {brief(error)}")
-
-
-class _Twice(dict[str, Any]):
-    """An object of JSON in which a name stands twice: JSON itself would take the last one."""
-
-    name = ""
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        found = _Twice(found)
-        found.name = _repeated([name for name, _ in pairs])
-    return found
-
-
-def _repeated(names: list[str]) -> str:
-    return next((name for i, name in enumerate(names) if name in names[:i]), "")
-
-
-def _check_once(*values: Any) -> None:
-    for value in values:
-        if isinstance(value, _Twice):
-            raise ReadError(f"{value.name[:40]} stands twice in one object of JSON: which one holds?")
 
 
 class _Text:
@@ -97,7 +83,7 @@ class _Text:
     def __init__(self, handle: TextIO) -> None:
         self.handle, self.buffer, self.at, self.ended = handle, "", 0, False
         self.damaged = False
-        self._decoder = json.JSONDecoder(object_pairs_hook=_once)
+        self._decoder = json.JSONDecoder(object_pairs_hook=once)
 
     def peek(self) -> str:
         """The next character that is not blank, or nothing at the end."""
@@ -173,7 +159,7 @@ def _of_object(text: _Text) -> list[Item]:
     found = _in_members(data)
     if found is None:
         return members
-    twice = _repeated([name for name, _ in members])
+    twice = repeated([name for name, _ in members])
     if twice and not text.damaged:
         raise ReadError(f"{twice[:40]} stands twice in one object of JSON: which one holds?")
     return found
@@ -243,7 +229,9 @@ def _by_column(data: dict[str, Any]) -> list[Item] | None:
     everywhere = [k for k in inner if all(holds_structure(v[k]) for v in data.values())]
     if everywhere and (len(everywhere) < len(inner) or everywhere[0].lower() in COLUMNS):
         return None  # an object of records: each has its structure under the same key
-    _check_once(*data.values())
+    for value in data.values():
+        if isinstance(value, Twice):
+            check_once(value)
     return [(_row_name(row), {name: column[row] for name, column in data.items()}) for row in inner]
 
 
@@ -294,7 +282,7 @@ def _entry(name: str, value: Any, where: str, others: list[str]) -> Entry:
     extra = {k: Quoted(v) if isinstance(v, str) else v for k, v in told.items() if isinstance(v, _SCALAR)}
 
     def read() -> RawCrystal:
-        _check_once(value, cell, structure_in(cell))
+        check_once(value)
         return crystal_in(cell)
 
     found = attempt(name, read, extra)
@@ -302,6 +290,38 @@ def _entry(name: str, value: Any, where: str, others: list[str]) -> Entry:
         return found
     lost.update(dict.fromkeys(k for k, v in told.items() if v and k not in extra))
     return found._replace(lost=(*lost, *_of_structure(cell)))
+
+
+def entry_of_cell(name: str, numbered: str, cell: Any, values: Mapping[str, Any]) -> Entry:
+    """An entry for a cell of a table, whose row has this ``name``, if any, and these other ``values``.
+
+    An entry of pymatgen in the cell, as a dictionary or as text, adds its own values, as it does in JSON.
+    Where the row has another value of the same name, the row's holds and ``lost`` names the entry's.
+    """
+    if isinstance(cell, str) and cell.lstrip().startswith("{") and len(cell) <= MAX_CRYSTAL_BYTES:
+        try:
+            cell = dictionary(cell)
+        except (ReadError, RecursionError, MemoryError) as error:
+            return Entry(name or numbered, None, reason_of(error), values)
+    if structure_in(cell) is None:
+        return attempt(name or numbered, lambda: crystal_in(cell), values)
+    found = _entry(numbered, cell, "structure", [])
+    row = {k: v for k, v in values.items() if v not in (None, "") or k not in found.extra}
+    other = [f"{k} of the entry" for k, v in found.extra.items() if k in row and not _is_same(v, row[k])]
+    said = (numbered, name or found.name, *map(str, found.extra.values()))
+    own = {} if found.name in said else {"entry_id": Quoted(found.name)}
+    return found._replace(
+        name=name or found.name, extra={**own, **found.extra, **row}, lost=(*found.lost, *other)
+    )
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if str(one) == str(other):
+        return True
+    try:
+        return float(one) == float(other)
+    except (TypeError, ValueError):
+        return False
 
 
 def _values(record: Mapping[str, Any], taken: tuple[str, ...], lost: dict[str, None]) -> dict[str, Any]:

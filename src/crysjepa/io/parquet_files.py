@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import ARROW_SCHEMA
 from crysjepa.io.assemble import STATE, assemble
-from crysjepa.io.cells import choose_column, crystal_in
+from crysjepa.io.cells import choose_column
 from crysjepa.io.cif.blocks import RawCrystal, ReadError, brief
-from crysjepa.io.columns import NUMBERS, column_of
+from crysjepa.io.columns import NUMBERS, column_of, inferred
 from crysjepa.io.entry import ID_COLUMNS, Entry, attempt, id_text
+from crysjepa.io.json_files import entry_of_cell
 from crysjepa.runtime.notes import note
 
 MAX_VALUES = 2_000_000_000
@@ -86,12 +87,30 @@ def _from_cells(table: pa.Table, stem: str, wanted: str | None) -> CandidateTabl
         ) from error
     key = next((n for n in ID_COLUMNS if n in table.column_names and n != where), None)
     ids = id_texts(table[key]).to_pylist() if key else [None] * len(table)
-    names = [id_ or f"{stem}-{i}" for i, id_ in enumerate(ids)]
     cells = _sound(table.select([where]))[where]
-    entries = [attempt(n, lambda c=c: crystal_in(c.as_py())) for n, c in zip(names, cells, strict=True)]  # type: ignore[misc]
     dropped = {where, *others, *([key] if key else [])}
     rest = table.select([n for n in table.column_names if n not in dropped])
-    return assemble(entries, _nullable_frame(rest, names))
+    values = _nullable_frame(rest, [id_ or f"{stem}-{i}" for i, id_ in enumerate(ids)])
+    entries = [
+        entry_of_cell(id_ or "", f"{stem}-{i}", _without_nulls(cell.as_py()), {})
+        for i, (id_, cell) in enumerate(zip(ids, cells, strict=True))
+    ]
+    names = [entry.name for entry in entries]
+    for name, column in inferred([entry.extra for entry in entries], names).items():
+        if name not in values:
+            values[name] = column.array
+        elif not column.isna().all():
+            note(f"{name} is a column and a value in {where}: the column is taken")
+    return assemble(entries, values)
+
+
+def _without_nulls(cell: Any) -> Any:
+    """A struct without the keys that are null: Arrow gives every row the keys of all rows."""
+    if isinstance(cell, dict):
+        return {k: _without_nulls(v) for k, v in cell.items() if v is not None}
+    if isinstance(cell, list):
+        return [_without_nulls(v) for v in cell]
+    return cell
 
 
 def _sound(table: pa.Table) -> pa.Table:

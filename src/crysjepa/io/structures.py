@@ -15,6 +15,8 @@ from crysjepa.io.entry import Entry
 
 SAME_PLACE = 0.05
 """Å by which two statements of a site may differ, by rounding."""
+_RADIANS = 3.2
+"""No crystal has angles as small as this in degrees; none has larger ones in radians."""
 WRONG = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 """What goes wrong with a dictionary of another form."""
 
@@ -77,7 +79,7 @@ def cell_of(lengths: Any, angles: Any) -> NDArray[np.float64]:
     Raises
     ------
     ReadError
-        If a length is not positive, or an angle not between 0 and 180.
+        If a length is not positive, or an angle not between 0 and 180, or all angles are in radians.
     """
     from pymatgen.core import Lattice
 
@@ -89,7 +91,14 @@ def cell_of(lengths: Any, angles: Any) -> NDArray[np.float64]:
             raise ReadError(f"the cell's angle {('alpha', 'beta', 'gamma')[i]} is {angles[i]:g}")
     if not (np.isfinite(lengths).all() and np.isfinite(angles).all()):
         raise ReadError("the lattice has a number that is not finite")
+    check_degrees(angles)
     return np.array(Lattice.from_parameters(*lengths, *angles).matrix)
+
+
+def check_degrees(angles: NDArray[np.float64]) -> None:
+    """Raise where no angle, of one lattice or many, is as large as degrees are."""
+    if angles.size and np.nanmax(angles, initial=0.0) < _RADIANS:
+        raise ReadError("all angles are below 3.2: they are in radians, and are to be in degrees")
 
 
 def _lattice(data: Mapping[str, Any]) -> NDArray[np.float64]:
@@ -169,7 +178,12 @@ def _raw(numbers: NDArray[np.int64], coords: NDArray[np.float64], lattice: NDArr
     return RawCrystal(numbers, coords, lattice)
 
 
-def _element(species: list[Mapping[str, Any]]) -> int:
+def _element(species: Any) -> int:
+    if not isinstance(species, list) or not all(isinstance(one, Mapping) for one in species):
+        wanted = '[{"element": "Na", "occu": 1}]'
+        raise ReadError(f"the species of a site are {str(species)[:40]!r}, not of the form {wanted}")
+    if any("occu" not in one for one in species):
+        raise ReadError('a species of a site has no "occu": 1 where it is fully occupied')
     if len(species) != 1 or not abs(float(species[0]["occu"]) - 1) <= 1e-3:
         raise ReadError("a site is partially occupied")
     return atomic_number(str(species[0]["element"]))

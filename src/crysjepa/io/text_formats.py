@@ -46,6 +46,7 @@ def poscar(text: str) -> RawCrystal:
     from pymatgen.core import DummySpecies
     from pymatgen.io.vasp import Poscar
 
+    text = _checked_head(_plain_numbers(text.replace("\r\n", "\n").replace("\r", "\n")))
     for line in text.splitlines()[5:7]:
         counts = line.split()
         if not counts or not all(c.isdigit() for c in counts):
@@ -54,7 +55,6 @@ def poscar(text: str) -> RawCrystal:
             raise ReadError(f"unparsable POSCAR: a number of sites is {line.strip()[:40]!r}")
         if sum(map(int, counts)) > MAX_SITES:
             raise ReadError(f"{sum(map(int, counts))} sites (limit {MAX_SITES})")
-    text = _plain_numbers(text)
     words = [word for line in text.splitlines()[1:] for word in line.split()[:3]]
     check_numbers(word for word in words if re.match(r"[-+.\d]", word))
     with warnings.catch_warnings():
@@ -72,6 +72,31 @@ def poscar(text: str) -> RawCrystal:
     _check_extent(text, len(structure))
     numbers = np.array([site.specie.Z for site in structure], dtype=np.int64)
     return RawCrystal(numbers, np.array(structure.frac_coords), np.array(structure.lattice.matrix))
+
+
+def _checked_head(text: str) -> str:
+    """The same POSCAR without the comments behind its scale, vectors, elements and counts.
+
+    Raises ReadError for a blank line among these, and for what is no scale or no lattice vector.
+    """
+    lines = text.split("\n")
+    last = next((i for i in range(5, len(lines)) if re.match(r"\s*\d", lines[i])), 6)  # the counts
+    for i in range(1, min(last + 1, len(lines))):
+        lines[i] = re.sub(r"(^|\s)[!#].*", "", lines[i])
+    filled = len("\n".join(lines).rstrip().split("\n"))
+    for i in range(1, min(last + 2, filled)):
+        if not lines[i].strip():
+            raise ReadError(f"line {i + 1} of the POSCAR is blank: take it out")
+    if len(lines) > 4:
+        if len(scales := lines[1].split()) not in (1, 3) or not all(map(_is_number, scales)):
+            raise ReadError(f"line 2 of the POSCAR is {lines[1].strip()[:40]!r}, where its scale stands")
+        for i in (2, 3, 4):
+            if not _is_lattice_row(lines[i].split()):
+                raise ReadError(
+                    f"line {i + 1} of the POSCAR is {lines[i].strip()[:40]!r}, "
+                    "where the three numbers of a lattice vector stand"
+                )
+    return "\n".join(lines)
 
 
 def _plain_numbers(text: str) -> str:

@@ -15,13 +15,13 @@ from crysjepa.core.crystals import MAX_COORDINATE
 from crysjepa.io.cif.blocks import RawCrystal, ReadError, brief
 from crysjepa.io.entry import Entry, attempt
 from crysjepa.io.parquet_files import elements
-from crysjepa.io.structures import cell_of, same_shape
+from crysjepa.io.structures import cell_of, check_degrees, same_shape
 from crysjepa.runtime.notes import note
 
 _LARGEST = 1_000_000
 """Numbers in a tensor that need not be in the file: a view of one number, say."""
-_RADIANS = 3.2
-"""No crystal has angles as small as this in degrees; none has larger ones in radians."""
+_KINDS = (100, 118)
+"""Columns of scores that are the elements from hydrogen on; with others, one may be a mask."""
 _KEYS = ("frac_coords", "num_atoms", "atom_types", "lengths", "angles", "lattices")
 _TORCH_ADVICE = (
     "Save only the tensors, with the program that wrote it: torch.save({k: d[k] for k in ('frac_coords', "
@@ -32,11 +32,11 @@ _TORCH_ADVICE = (
 def read_torch(path: Path, stem: str) -> list[Entry]:
     """An entry for each crystal of a ``.pt`` file as CDVAE and its descendants write it.
 
-    ``frac_coords`` (N, 3), ``num_atoms`` (B,), ``atom_types`` (N,) or scores (N, C) whose columns are the
-    elements from hydrogen on, and ``lengths`` with ``angles`` (B, 3) or ``lattices`` (B, 3, 3); each may have
-    a leading dimension of evaluations. That is what the scripts of CDVAE, DiffCSP, DiffCSP++, SymmCD and
-    CrysLLMGen save (``eval_gen.pt`` and the like), with ``eval_setting``, an ``argparse.Namespace`` that is
-    not looked at. A list of such dictionaries is read one after the other: FlowMM and FlowLLM save one for
+    ``frac_coords`` (N, 3), ``num_atoms`` (B,), ``atom_types`` (N,) or scores (N, C) whose 100 or 118 columns
+    are the elements from hydrogen on, and ``lengths`` with ``angles`` (B, 3) or ``lattices`` (B, 3, 3); each
+    may have a leading dimension of evaluations. That is what the scripts of CDVAE, DiffCSP, DiffCSP++, SymmCD
+    and CrysLLMGen save (``eval_gen.pt`` and the like), with ``eval_setting``, an ``argparse.Namespace`` that
+    is not looked at. A list of such dictionaries is read one after the other: FlowMM and FlowLLM save one for
     each batch of predictions (made after their code; no published file was at hand). Coordinates are wrapped
     into the cell. No pickled code is run.
 
@@ -126,9 +126,12 @@ def _torch_entries(arrays: dict[str, NDArray[np.float64]], stem: str) -> list[En
     if (num_atoms.sum(axis=1) != sites).any():
         raise ReadError("num_atoms is negative, or its evaluations disagree")
     types = arrays["atom_types"]
-    if types.shape not in ((sites,), (runs, sites)) and types.size:  # scores of elements
-        if types.shape[-1] > 118:
-            raise ReadError(f"atom_types has scores of {types.shape[-1]} kinds; there are 118 elements")
+    if types.shape[:-1] in ((sites,), (runs, sites)) and types.shape != (runs, sites) and types.size:
+        if types.shape[-1] not in _KINDS:
+            raise ReadError(
+                f"atom_types has scores of {types.shape[-1]} kinds, not of the first 100 elements (as in "
+                "CDVAE) or of all 118: save atomic numbers"
+            )
         best = types.max(axis=-1, keepdims=True)
         told = (types == best).sum(axis=-1) == 1  # neither NaN nor a tie
         types = np.where(told, types.argmax(axis=-1) + 1.0, np.nan)
@@ -146,8 +149,8 @@ def _torch_entries(arrays: dict[str, NDArray[np.float64]], stem: str) -> list[En
     if "lattices" in arrays:
         cells = shaped(arrays["lattices"], runs, batch, 3, 3)
     parameters = [shaped(arrays[k], runs, batch, 3) for k in ("lengths", "angles") if both]
-    if both and parameters[1].size and np.nanmax(parameters[1], initial=0.0) < _RADIANS:
-        raise ReadError("all angles are below 3.2: they are in radians, and are to be in degrees")
+    if both:
+        check_degrees(parameters[1])
 
     def crystal(run: int, i: int, span: slice) -> RawCrystal:
         x = coords[run, span]

@@ -179,17 +179,25 @@ def _write_xyz(crystals: Crystals, columns: list[dict[str, Any]], out: TextIO) -
         frame = io.StringIO()
         write_extxyz(frame, [atoms])
         count, comment, body = frame.getvalue().split("\n", 2)
-        pairs = (f"{k}={_info(v)}" for k, v in ({"id": id_} | values).items() if v not in (None, ""))
-        out.write(f"{count}\n{comment} {' '.join(pairs)}\n{body}")
+        pairs = (f"{k}={_info(v)}" for k, v in values.items() if v not in (None, ""))
+        out.write(f"{count}\n{' '.join([comment, f'id={_quoted(id_)}', *pairs])}\n{body}")
 
 
 def _info(value: Any) -> str:
-    """A value in a frame's comment; ASE itself leaves some texts unquoted that it then reads as others."""
+    """A value in a frame's comment; text that ASE would read as something else says that it is text."""
+    from ase.io.extxyz import key_val_str_to_dict
+
     if isinstance(value, bool):
         return "T" if value else "F"
     if not isinstance(value, str):
         return str(value)
-    line = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", value)
+    line = _quoted(value)
+    read = key_val_str_to_dict(f"value={line}")["value"]
+    return line if isinstance(read, str) and read == value else _quoted(f"_JSON {json.dumps(value)}")
+
+
+def _quoted(text: str) -> str:
+    line = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
     return '"' + re.sub(r'(["\\])', r"\\\1", line) + '"'
 
 

@@ -28,8 +28,8 @@ from crysjepa.generators.constraints import ConstraintOptions, Constraints
 from crysjepa.generators.registry import GeneratorOptions
 from crysjepa.io.assemble import assemble
 from crysjepa.io.cif.blocks import RawCrystal
-from crysjepa.io.entry import ID_COLUMNS, Entry, Quoted, own_name
-from crysjepa.io.extxyz import scalars
+from crysjepa.io.entry import ID_COLUMNS, Entry, Quoted, id_text, own_name
+from crysjepa.io.extxyz import left_out, scalars
 from crysjepa.relaxation.relax import RelaxSettings
 from crysjepa.runtime.bars import shown
 from crysjepa.runtime.progress import StageProgress
@@ -285,18 +285,27 @@ def _entry(name: str, item: Any) -> Entry:
         of = f"a {type(item).__name__} is neither a Structure of pymatgen nor Atoms of ASE"
         return Entry(name, None, f"no crystal: {of}")
     told: dict[str, Any] = {}
+    lost: tuple[str, ...] = ()
     try:
         if isinstance(item, Atoms):
             if item.calc is not None and item.calc.check_state(item):
                 item = item.copy()  # what was calculated is of other positions
             told, crystal = scalars(item), Crystals.from_atoms([item])
-            moments = of_atoms(item)
+            moments, lost = of_atoms(item), left_out(item)
         else:
             crystal = Crystals.from_structures([cast("Structure", item)])
             told = {k: v for k, v in item.properties.items() if isinstance(v, str | bool | int | float)}
+            lost = tuple(k for k, v in item.properties.items() if k not in told and v)
             moments = of_sites(item.as_dict()["sites"])
+            lost += (*(["charge"] if item.charge else ()),
+                     *(f"{k} of the sites" for k in item.site_properties if k != "magmom"))  # fmt: skip
     except (ValueError, TypeError, AttributeError) as error:
         return Entry(own_name(told) or name, None, f"no crystal: {error}", told)
-    extra = {k: Quoted(v) if isinstance(v, str) else v for k, v in told.items() if k not in ID_COLUMNS}
+    name = own_name(told) or name
+    extra = {
+        k: Quoted(v) if isinstance(v, str) else v
+        for k, v in told.items()
+        if k not in ID_COLUMNS or (v != "" and id_text(v) != name)
+    }
     raw = RawCrystal(crystal.atomic_numbers, crystal.frac_coords, crystal.lattices[0], moments)
-    return Entry(own_name(told) or name, raw, extra=extra)
+    return Entry(name, raw, extra=extra, lost=lost)

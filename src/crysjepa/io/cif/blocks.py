@@ -53,6 +53,10 @@ _TOO_CLOSE = 0.6
 _OTHER_VOLUME = 1.5
 """Ratio of a stated volume to the cell's beyond which it is another cell's, of a primitive one, say, and not
 left from before a strain."""
+_NEAR_VOLUME = 0.02
+"""Of the cell's volume: by less, a stated one differs by rounding."""
+_ANGSTROM = ("angstrom", "angstroms", "ang", "a", "å", "ångström", "ångstrom", "ångströms")
+_DEGREES = ("degree", "degrees", "deg", "°")
 
 
 class RawCrystal(NamedTuple):
@@ -253,11 +257,24 @@ def _lattice(items: Items) -> NDArray[np.float64]:
         angles = ", ".join(f"{angle:g}°" for angle in parameters[3:])
         raise ReadError(f"singular cell: there is none with the angles {angles}")
     lattice = np.array(Lattice.from_parameters(*parameters).matrix)
+    _check_units(items)
     for text in items.known("_cell_volume"):
         stated, volume = number(text, "the cell's volume"), float(np.linalg.det(lattice))
         if stated > 0 and not 1 / _OTHER_VOLUME < stated / volume < _OTHER_VOLUME:
             raise ReadError(f"the file states a volume of {stated:g} Å³, and its cell has {volume:g}")
+        if stated > 0 and abs(stated / volume - 1) > _NEAR_VOLUME:
+            note("the volume that a CIF states differs from its cell's by more than 2 %: the cell is taken")
     return lattice
+
+
+def _check_units(items: Items) -> None:
+    """Raise where the file says that its cell is in other units than Å and degrees."""
+    for tag in items.values:
+        if re.fullmatch(r"_cell(_\w+)?_units?", tag):
+            for text in items.known(tag):
+                usual = _DEGREES if "angle" in tag else _ANGSTROM
+                if text.strip(" .").lower() not in usual:
+                    raise ReadError(f"{tag} is {text[:40]!r}: lengths are read in Å, angles in degrees")
 
 
 def _stated(items: Items) -> Stated:

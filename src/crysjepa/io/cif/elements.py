@@ -20,6 +20,8 @@ _WORDS = (
     "bridge", "term", "int", "inter", "vac",
 )  # fmt: skip
 """What labels say of a site behind its element."""
+_HYDROGENS = re.compile(r"[OC]H(?![a-z])|Oh(?![a-z])|O\d*[Ww](at)?(?![a-z])")
+"""Labels of a hydroxyl, of water and the like: hydrogens may be without sites."""
 _HEAVIEST_IN_CAPITALS = 101
 _LONGEST_FORMULA = 1000
 _MAX_READINGS = 256
@@ -76,7 +78,7 @@ def label_readings(label: str) -> tuple[int, ...]:
         if len(letters) <= 2 or letters[1].isupper() or _is_word(letters):
             spellings.append(letters[:1].upper())
         found = [z for s in dict.fromkeys(spellings) if s != "T" and (z := _numbers().get(s))]
-        if len(found) == 1 and _is_word(letters):
+        if len(found) == 1 and (_is_word(letters) or _HYDROGENS.match(label)):
             found.append(0)
     if not found:
         raise ReadError(f"{shown(label)} is not an element")
@@ -166,6 +168,7 @@ def elements_of(
 
     first = chosen({p: r[0] for p, r in choices.items()})
     if declared is None:
+        _check_hydrogens(labels, readings)
         _check_capitals(choices, prefixes, first)
         return first
     if declared.fits(composition(first, weights)) >= least:
@@ -185,6 +188,18 @@ def elements_of(
     raise ReadError(f"the file declares {declared.text[:80]}{units} but the cell has {found[:80]}")
 
 
+def _check_hydrogens(labels: Sequence[str], readings: Sequence[tuple[int, ...]]) -> None:
+    """Raise where a label speaks of hydrogens, nothing else tells what it is, and there are none."""
+    if any(1 in numbers for numbers in readings):
+        return
+    for label, numbers in zip(labels, readings, strict=True):
+        if len(numbers) > 1 and _HYDROGENS.match(label):
+            raise ReadError(
+                f"the label {label[:20]!r} speaks of hydrogens, of which there are none: "
+                "give _atom_site_type_symbol or the formula"
+            )
+
+
 def _check_capitals(
     choices: Mapping[str, tuple[int, ...]], prefixes: Sequence[str], first: Sequence[int]
 ) -> None:
@@ -197,7 +212,7 @@ def _check_capitals(
                 f"the label {prefix[:20]!r} has a word in it and may not mean "
                 f"{gemmi.Element(readings[0]).name}: give _atom_site_type_symbol or the formula"
             )
-        if not (prefix[:2].isupper() or (len(prefix) > 1 and prefix[1].isupper())):
+        if 0 in readings or not (prefix[:2].isupper() or (len(prefix) > 1 and prefix[1].isupper())):
             continue
         others = certain & set(_as_letters(prefix[:2]))
         if proper or others or readings[1] == 1 or readings[0] > _HEAVIEST_IN_CAPITALS:
