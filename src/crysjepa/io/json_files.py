@@ -7,7 +7,6 @@ their values, and the forms in which pandas writes a table.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any, TextIO
@@ -15,21 +14,15 @@ from typing import Any, TextIO
 from crysjepa.io.cells import COLUMNS, choose_column, crystal_in, holds_structure
 from crysjepa.io.cif.blocks import RawCrystal, ReadError, brief
 from crysjepa.io.entry import ID_COLUMNS, Entry, Quoted, attempt, id_text, own_name
+from crysjepa.io.json_text import MAX_VALUE, Item, JsonText, check_once, once, repeated
 from crysjepa.io.structures import is_structure, structure_in
 from crysjepa.runtime.notes import note
 from crysjepa.runtime.progress import Progress
 
-MAX_VALUE = 100_000_000
-"""Characters of one value (a structure, or a column of a table) that are parsed."""
-_BLOCK = 1_000_000
-_BLANK = re.compile(r"[ \t\r\n\ufeff]*")
 _LISTS = ("structures", "entries", "data", "crystals", "materials")
 """Keys under which a list of crystals stands, where an object holds little else."""
 _LOOKED_AT = 50
 _SCALAR = (str, bool, int, float)
-
-Item = tuple[str, Any]
-"""The name that the file gives, or nothing; and the value, or the reason (a ReadError) for none."""
 
 
 def read_json(
@@ -42,7 +35,7 @@ def read_json(
     ReadError
         If the text is no JSON, or holds nothing that looks like structures.
     """
-    text = _Text(handle)
+    text = JsonText(handle)
     start = text.peek()
     if start == "[":
         return _entries(chain(text.members(), text.rest()), stem, progress, column)
@@ -62,118 +55,19 @@ def _parsed_lines(handle: TextIO) -> Iterator[Item]:
     while line := handle.readline(MAX_VALUE):
         if line.strip():
             try:
-                yield "", json.loads(line, object_pairs_hook=_once)
+                yield "", json.loads(line, object_pairs_hook=once)
             except (ValueError, RecursionError) as error:
                 yield "", ReadError(f"unparsable JSON: {brief(error)}")
 
 
-class _Twice(dict[str, Any]):
-    """An object of JSON in which a name stands twice: JSON itself would take the last one."""
-
-    name = ""
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        found = _Twice(found)
-        found.name = _repeated([name for name, _ in pairs])
-    return found
-
-
-def _repeated(names: list[str]) -> str:
-    return next((name for i, name in enumerate(names) if name in names[:i]), "")
-
-
-def _check_once(*values: Any) -> None:
-    for value in values:
-        if isinstance(value, _Twice):
-            raise ReadError(f"{value.name[:40]} stands twice in one object of JSON: which one holds?")
-
-
-class _Text:
-    """JSON text, of which no more is in memory than the member that is being parsed."""
-
-    def __init__(self, handle: TextIO) -> None:
-        self.handle, self.buffer, self.at, self.ended = handle, "", 0, False
-        self.damaged = False
-        self._decoder = json.JSONDecoder(object_pairs_hook=_once)
-
-    def peek(self) -> str:
-        """The next character that is not blank, or nothing at the end."""
-        while True:
-            self.at = _BLANK.match(self.buffer, self.at).end()  # type: ignore[union-attr]
-            if self.at < len(self.buffer):
-                return self.buffer[self.at]
-            if not self._more(_BLOCK):
-                return ""
-
-    def _more(self, size: int) -> bool:
-        block = "" if self.ended else self.handle.read(size)
-        self.ended = not block
-        self.buffer, self.at = self.buffer[self.at :] + block, 0
-        return bool(block)
-
-    def value(self) -> Any:
-        """The next value."""
-        self.peek()
-        while True:
-            try:
-                found, end = self._decoder.raw_decode(self.buffer, self.at)
-            except RecursionError as error:
-                raise ReadError("JSON nested too deeply") from error
-            except ValueError as error:
-                if len(self.buffer) - self.at > MAX_VALUE:
-                    raise ReadError(f"a value of more than {MAX_VALUE / 1e6:.0f} MB") from error
-                if not self._more(max(_BLOCK, len(self.buffer) - self.at)):
-                    raise ReadError(f"unparsable or truncated JSON: {brief(error)}") from error
-            else:
-                if end < len(self.buffer) or not self._more(_BLOCK):  # a number may go on
-                    self.at = end
-                    return found
-
-    def members(self) -> Iterator[Item]:
-        """Members of the list or object that begins here; for all behind a fault, one that says so."""
-        try:
-            yield from self._members()
-        except ReadError as error:
-            self.damaged = True
-            yield "", error
-
-    def rest(self) -> Iterator[Item]:
-        """Values behind the first, of JSON lines under the name of JSON; or what is wrong with them."""
-        while not self.damaged and self.peek():
-            try:
-                yield "", self.value()
-            except ReadError as error:
-                self.damaged = True
-                yield "", error
-
-    def _members(self) -> Iterator[Item]:
-        closing = {"[": "]", "{": "}"}[self.peek()]
-        self.at += 1
-        while (mark := self.peek()) != closing:
-            key = ""
-            if closing == "}":
-                key = self.value() if mark == '"' else ""
-                if self.peek() != ":":
-                    raise ReadError("unparsable or truncated JSON: a colon is missing")
-                self.at += 1
-            yield str(key), self.value()
-            if (mark := self.peek()) not in (",", closing):
-                raise ReadError("unparsable or truncated JSON: a comma is missing")
-            self.at += mark == ","
-        self.at += 1
-
-
-def _of_object(text: _Text) -> list[Item]:
+def _of_object(text: JsonText) -> list[Item]:
     """The crystals of an object, in whichever form they are there."""
     members = list(text.members())
     data = dict(members)
     found = _in_members(data)
     if found is None:
         return members
-    twice = _repeated([name for name, _ in members])
+    twice = repeated([name for name, _ in members])
     if twice and not text.damaged:
         raise ReadError(f"{twice[:40]} stands twice in one object of JSON: which one holds?")
     return found
@@ -243,7 +137,7 @@ def _by_column(data: dict[str, Any]) -> list[Item] | None:
     everywhere = [k for k in inner if all(holds_structure(v[k]) for v in data.values())]
     if everywhere and (len(everywhere) < len(inner) or everywhere[0].lower() in COLUMNS):
         return None  # an object of records: each has its structure under the same key
-    _check_once(*data.values())
+    check_once(*data.values())
     return [(_row_name(row), {name: column[row] for name, column in data.items()}) for row in inner]
 
 
@@ -294,7 +188,7 @@ def _entry(name: str, value: Any, where: str, others: list[str]) -> Entry:
     extra = {k: Quoted(v) if isinstance(v, str) else v for k, v in told.items() if isinstance(v, _SCALAR)}
 
     def read() -> RawCrystal:
-        _check_once(value, cell, structure_in(cell))
+        check_once(value, cell, structure_in(cell))
         return crystal_in(cell)
 
     found = attempt(name, read, extra)
