@@ -121,7 +121,7 @@ def test_competitors_stand_at_each_judges_own_energies(by_emt_and_lj, judged, hu
     salt = bulk("NaCl", "rocksalt", a=5.6)
     rivals = Crystals.from_atoms([other, alloy([0, 1], 3.9), salt], ["rival", "twin", "salt"])
     done = judge_by_all(
-        judged, [EMT_PATH], hull=hull, known=known, protocol=protocol, ids=["CuAu"],
+        judged, [EMT_PATH], hull=hull, known=known, protocol=protocol, first={"CuAu": 0.3},
         competitors=CandidateTable.from_crystals(rivals), how=How(processes=1),
     )  # fmt: skip
     fall = hull.energy("CuAu") - emt_formation(other, hull, known)

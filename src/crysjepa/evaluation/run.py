@@ -115,8 +115,7 @@ def evaluate_crystals(
 ) -> dict[str, Any]:
     """Judge crystals; write ``crystals.parquet``, ``metrics.json`` and ``evaluation.html`` into ``out``.
 
-    Where the protocol asks for ``trust``, the hull of the promising ones is closed
-    (``competitors.parquet``).
+    Where the protocol asks for ``trust``, the hull of the promising ones is closed (``competitors.parquet``).
     A run that was stopped goes on where it stood. With another hull, reference or threshold the crystals in
     ``out`` are judged anew, from the energies that are there; the earlier results go to ``out/earlier-1``.
 

@@ -166,8 +166,8 @@ def with_trust(
     others, note = usable_judges(trust, judge.protocol, judge.hull, known, judge.device)
     told["judge_note"] = note
     done = judge_by_all(
-        table, others, hull=judge.hull, known=known, protocol=judge.protocol, first_column=first_column,
-        ids=fit, competitors=near,
+        table, others, hull=judge.hull, known=known, protocol=judge.protocol,
+        first=dict(zip(fit, table.column(first_column, fit), strict=True)), competitors=near,
         how=How(device=judge.device, shards=work / "judges", progress=progress),
     )  # fmt: skip
     told["judges"] = done.judges
