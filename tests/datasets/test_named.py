@@ -17,10 +17,11 @@ from pymatgen.entries.computed_entries import ComputedStructureEntry
 from pymatgen.io.cif import CifWriter
 
 from crysjepa.core.crystals import Crystals
-from crysjepa.datasets import DatasetError, available, download, fetch, info, load, told_by
+from crysjepa.datasets import DatasetError, available, download, fetch, info, load
 from crysjepa.datasets import named as datasets
 from crysjepa.datasets.chunks import open_chunks
 from crysjepa.energy.load_hull import load_hull
+from crysjepa.runtime.files import file_metadata
 
 CIF = str(CifWriter(Structure(Lattice.cubic(4.12), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])))
 BODY = b"id,cif\n" + b"".join(f'mp-{i},"{CIF}"\n'.encode() for i in range(300))
@@ -312,7 +313,7 @@ def test_a_dataset_is_downloaded_and_converted_once(server, known, tmp_path):
     path = fetch("unknown", url=url, folder=tmp_path, report=lambda stage, *_: stages.append(stage))
     assert path == tmp_path / "unknown.parquet"
     assert list(dict.fromkeys(stages)) == ["download unknown", "convert unknown"]
-    told = told_by(path)
+    told = file_metadata(path)
     assert told["rows"] == 301 and told["num_failed"] == 1 and told["expected_rows"] == 300
     (checksum,) = told["sources"].values()
     assert checksum == f"sha256:{hashlib.sha256(server.files['/data.csv']).hexdigest()}"
@@ -330,7 +331,7 @@ def test_a_file_of_another_reader_or_source_is_converted_anew(server, known, tmp
     assert fetch("known", folder=tmp_path).stat().st_mtime_ns == written
     monkeypatch.setattr(datasets.formats, "VERSION", datasets.formats.VERSION + 1)
     assert fetch("known", folder=tmp_path).stat().st_mtime_ns > written
-    assert told_by(first)["importer"] == datasets.formats.VERSION
+    assert file_metadata(first)["importer"] == datasets.formats.VERSION
     first.write_bytes(b"not Parquet")
     assert load("known", folder=tmp_path).counts() == {"ok": 300}
     assert len(server.requests) == 1

@@ -14,11 +14,11 @@ def carry_out(verb: str, running: options.InParts, *given: Any, **more: Any) -> 
     """The verb, or where that was asked for a part of it: then nothing is left to be done after it."""
     from crysjepa import api
 
-    told = dict(vars(running))
-    part = told.pop("part")
+    arguments = dict(vars(running))
+    part = arguments.pop("part")
     if part is None:
-        return getattr(api, verb)(*given, **more, **told)
-    done = api.work_on_part(Part.parse(part), verb, *given, **more, **told)
+        return getattr(api, verb)(*given, **more, **arguments)
+    done = api.work_on_part(Part.parse(part), verb, *given, **more, **arguments)
     console.say(
         f"part {done.part} is done: {done.num_chunks} of {done.total} chunks; when all are: crysjepa merge",
         soft_wrap=True,

@@ -20,9 +20,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from crysjepa.closed_hull.judged import Phase, standings
+from crysjepa.closed_hull.judged import Phase, lacking_competitor, standings
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 from crysjepa.energy.elemental_references import ElementalReferences, check_scales
@@ -45,9 +45,6 @@ from crysjepa.relaxation.formation_energies import Formed, formation_energies
 from crysjepa.relaxation.relax import RelaxSettings
 from crysjepa.runtime.execution import Execution
 from crysjepa.runtime.progress import Progress, StageProgress
-
-if TYPE_CHECKING:
-    from pymatgen.core import Composition
 
 __all__ = [
     "SECOND",
@@ -240,7 +237,7 @@ class _Judge:
             for id_, composition in zip(crystals.ids, crystals.compositions(), strict=True):
                 if id_ in reasons:
                     continue
-                if reason := _lacking(composition, unknown):
+                if reason := lacking_competitor(composition, unknown):
                     reasons[id_] = reason
                 elif id_ in stand:
                     above[id_] = stand[id_].above
@@ -290,12 +287,3 @@ def judge_references(
     references = find_references(own, hull, known, device=device, progress=progress)
     check_scales(references.scale, hull.scale, allow_mixed=protocol.allow_mixed_scales)
     return references
-
-
-def _lacking(composition: Composition, unknown: Mapping[str, tuple[Composition, str]]) -> str | None:
-    """Why a judge's hull is not to be trusted at a composition: a competitor that it could not compute."""
-    elements = set(composition.elements)
-    for id_, (formula, reason) in unknown.items():
-        if elements.issuperset(formula.elements):
-            return f"its hull lacks the competitor {id_} ({formula.reduced_formula}): {reason}"
-    return None

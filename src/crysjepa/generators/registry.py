@@ -140,8 +140,8 @@ def _plugged_in(name: str, options: GeneratorOptions) -> Generator:
     try:
         made = entry.load()(options)
     except Exception as error:
-        said = f"{type(error).__name__}: {error}"
-        raise ValueError(f"the plug-in generator {name!r} ({entry.value}) does not work: {said}") from error
+        why = f"{type(error).__name__}: {error}"
+        raise ValueError(f"the plug-in generator {name!r} ({entry.value}) does not work: {why}") from error
     if not callable(getattr(made, "sample", None)):
         raise ValueError(f"the plug-in generator {name!r} ({entry.value}) has no method sample")
     return cast(Generator, made) if hasattr(made, "finetune") else _OnlySamples(name, made)

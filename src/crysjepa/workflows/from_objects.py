@@ -53,19 +53,19 @@ def _entry(name: str, item: Any) -> Entry:
     if not isinstance(item, IStructure | Atoms):
         of = f"a {type(item).__name__} is neither a Structure of pymatgen nor Atoms of ASE"
         return Entry(name, None, f"no crystal: {of}")
-    told: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     try:
         if isinstance(item, Atoms):
             if item.calc is not None and item.calc.check_state(item):
                 item = item.copy()  # what was calculated is of other positions
-            told, crystal = scalars(item), Crystals.from_atoms([item])
+            values, crystal = scalars(item), Crystals.from_atoms([item])
             moments = of_atoms(item)
         else:
             crystal = Crystals.from_structures([cast("Structure", item)])
-            told = {k: v for k, v in item.properties.items() if isinstance(v, str | bool | int | float)}
+            values = {k: v for k, v in item.properties.items() if isinstance(v, str | bool | int | float)}
             moments = of_sites(item.as_dict()["sites"])
     except (ValueError, TypeError, AttributeError) as error:
-        return Entry(own_name(told) or name, None, f"no crystal: {error}", told)
-    extra = {k: Quoted(v) if isinstance(v, str) else v for k, v in told.items() if k not in ID_COLUMNS}
+        return Entry(own_name(values) or name, None, f"no crystal: {error}", values)
+    extra = {k: Quoted(v) if isinstance(v, str) else v for k, v in values.items() if k not in ID_COLUMNS}
     raw = RawCrystal(crystal.atomic_numbers, crystal.frac_coords, crystal.lattices[0], moments)
-    return Entry(own_name(told) or name, raw, extra=extra)
+    return Entry(own_name(values) or name, raw, extra=extra)

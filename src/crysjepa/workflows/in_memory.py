@@ -27,6 +27,7 @@ from crysjepa.generators.constraints import ConstraintOptions, Constraints
 from crysjepa.generators.registry import GeneratorOptions
 from crysjepa.relaxation.relax import RelaxSettings
 from crysjepa.runtime.bars import shown
+from crysjepa.runtime.files import file_metadata
 from crysjepa.runtime.progress import StageProgress
 from crysjepa.workflows import evaluate as evaluating
 from crysjepa.workflows import generate as generating
@@ -70,7 +71,7 @@ def read(source: Readable, *, structure_column: str | None = None) -> CandidateT
     if is_run(source):
         return read_given(source).table
     table = datasets.load(source, structure_column=structure_column)
-    return replace(table, metadata=datasets.told_by(source) or None) if Path(source).is_file() else table
+    return replace(table, metadata=file_metadata(source) or None) if Path(source).is_file() else table
 
 
 def generate(
@@ -178,10 +179,10 @@ class Evaluation:
         return pd.DataFrame.from_dict(rows, orient="index", columns=["rate", "low", "high"])
 
     def __repr__(self) -> str:
-        told, vsun = self.metrics, self.metrics.get("vsun")
+        metrics, vsun = self.metrics, self.metrics.get("vsun")
         found = "stability not judged" if vsun is None else f"{100 * vsun:.1f} % V.S.U.N."
-        relative = f"hull {told['hull']}, judge {told['judge']}, novelty set {told['novelty_set']}"
-        return f"<Evaluation of {told['num_crystals']} crystals: {found}; {relative}>"
+        relative = f"hull {metrics['hull']}, judge {metrics['judge']}, novelty set {metrics['novelty_set']}"
+        return f"<Evaluation of {metrics['num_crystals']} crystals: {found}; {relative}>"
 
     def _repr_html_(self) -> str:
         return self.rates().to_html(float_format=lambda x: f"{100 * x:.1f} %")

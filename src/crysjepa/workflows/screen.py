@@ -128,8 +128,8 @@ def screen(
         "jepa": jepa if by.startswith("jepa") else None,
     }
     settings = {"by": by, "min_hull_entries": run.min_hull_entries, "seed": seed}
-    if (told := place.found("screen", settings, sources, overwrite=run.overwrite)) is not None:
-        return Screened(place.path, told["rows"], told["states"], tuple(told["notes"]))
+    if (before := place.found("screen", settings, sources, overwrite=run.overwrite)) is not None:
+        return Screened(place.path, before["rows"], before["states"], tuple(before["notes"]))
     place.check_holds(len(chunks := open_chunks(source)))
     context = RankerContext(
         Crystals.empty(), jepa=jepa, min_hull_entries=run.min_hull_entries, seed=seed,
@@ -190,8 +190,8 @@ def embed(
     """
     run, place = Execution(**how), Output(out, only="embeddings are no structures")
     read = {"input": source, "jepa": jepa}
-    if (told := place.found("embed", {}, read, overwrite=run.overwrite)) is not None:
-        return Screened(place.path, told["rows"], _states_in(place.path))
+    if (before := place.found("embed", {}, read, overwrite=run.overwrite)) is not None:
+        return Screened(place.path, before["rows"], _states_in(place.path))
     chunks = open_chunks(source)
     embedder = JepaEmbedder(CrysJepa.load(jepa), run.found_device)
     kind = pa.list_(pa.float32(), embedder.model.width)
