@@ -88,7 +88,7 @@ def known(monkeypatch):
     for name, checksum in (("known", f"sha256:{digest}"), ("unknown", None)):
         file = datasets.RemoteFile("http://127.0.0.1:9/data.csv", checksum)
         dataset = datasets.Dataset(name, "", (file,), "", "", 300, "csv", "crystals")
-        monkeypatch.setitem(datasets._REGISTRY, name, dataset)
+        monkeypatch.setitem(datasets.REGISTRY, name, dataset)
     return digest
 
 
@@ -285,7 +285,7 @@ def test_a_zip_of_csvs_has_a_split(server, tmp_path, monkeypatch):
         for split in ("val", "train"):
             archive.writestr(f"alex_mp_20/{split}.csv", f'material_id,cif\n{split}-1,"{CIF}"\n')
     monkeypatch.setitem(
-        datasets._REGISTRY,
+        datasets.REGISTRY,
         "small",
         datasets.Dataset(
             "small",
@@ -341,7 +341,7 @@ def test_a_published_file_that_cannot_be_converted_leaves_no_other(server, tmp_p
     server.files["/x.json.gz"] = b"<html>"
     file = datasets.RemoteFile(f"{server.url}/x.json.gz")
     dataset = datasets.Dataset("odd", "", (file,), "", "", None, datasets.formats.ENTRIES, "hull")
-    monkeypatch.setitem(datasets._REGISTRY, "odd", dataset)
+    monkeypatch.setitem(datasets.REGISTRY, "odd", dataset)
     with pytest.raises(DatasetError, match=r"x\.json\.gz is damaged"):
         fetch("odd", folder=tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x.json.gz", "x.json.gz.sha256"]
@@ -362,7 +362,7 @@ def test_a_hull_from_its_name(server, tmp_path, monkeypatch):
         "small_hull", "", (datasets.RemoteFile(f"{server.url}/x.json.gz"),), "", "", 3,
         datasets.formats.ENTRIES, "hull", scale="materials_project",
     )  # fmt: skip
-    monkeypatch.setitem(datasets._REGISTRY, "small_hull", dataset)
+    monkeypatch.setitem(datasets.REGISTRY, "small_hull", dataset)
     hull = load_hull("small_hull")
     assert hull.scale == "materials_project" and hull.scale_stated
     assert hull.energy("LiO") == pytest.approx(-0.6)

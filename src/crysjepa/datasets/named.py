@@ -23,8 +23,7 @@ import pyarrow.parquet as pq
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.data.bundle import NAME, bundled_file
 from crysjepa.datasets.importers import convert as formats
-from crysjepa.datasets.registry import REGISTRY as _REGISTRY
-from crysjepa.datasets.registry import Dataset, RemoteFile
+from crysjepa.datasets.registry import REGISTRY, Dataset, RemoteFile
 from crysjepa.io import read_crystals
 from crysjepa.runtime.download import DatasetError, fetch_file, recorded_checksum
 from crysjepa.runtime.files import file_metadata
@@ -35,16 +34,16 @@ __all__ = ["Dataset", "DatasetError", "RemoteFile", "available", "download", "fe
 
 def available() -> list[Dataset]:
     """Every dataset in the registry, the bundled ones first."""
-    return list(_REGISTRY.values())
+    return list(REGISTRY.values())
 
 
 def info(name: str) -> Dataset:
     """What the registry knows of ``name``. Raises DatasetError for an unknown name."""
-    if name in _REGISTRY:
-        return _REGISTRY[name]
-    near = difflib.get_close_matches(name, _REGISTRY, n=1)
+    if name in REGISTRY:
+        return REGISTRY[name]
+    near = difflib.get_close_matches(name, REGISTRY, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    raise DatasetError(f"no dataset and no file {name!r}; {hint}the datasets are {', '.join(_REGISTRY)}")
+    raise DatasetError(f"no dataset and no file {name!r}; {hint}the datasets are {', '.join(REGISTRY)}")
 
 
 def cache_folder() -> Path:

@@ -37,8 +37,8 @@ from crysjepa.runtime.files import as_metadata, replacing, write_parquet
 from crysjepa.workflows.inputs import Source, beside, sound
 from crysjepa.workflows.output import Output
 
-_EMBEDDED_AT_ONCE = 2048
-_FEW = 4096
+EMBEDDED_AT_ONCE = 2048
+FEW = 4096
 """Candidates for which only the known crystals of their chemical systems are embedded, and not kept: some
 seconds, where all of them would be a minute."""
 
@@ -216,7 +216,7 @@ def embed(
 
     shards = beside(out, ".shards")
     paths = chunk_files(
-        chunks.of(_EMBEDDED_AT_ONCE), embedded, shards, key=embedder.content_hash, schema=schema,
+        chunks.of(EMBEDDED_AT_ONCE), embedded, shards, key=embedder.content_hash, schema=schema,
         num_rows=len(chunks), progress=run.stage("embed"),
     )  # fmt: skip
     about = as_metadata({"made": place.made, "rows": len(chunks)})
@@ -251,14 +251,14 @@ def _with_known(
     return replace(
         context, reference=crystals, formation_energies=labels(known.table, crystals), scale=known.scale,
         hull=found, elemental_references=references, index=_index(index),
-        systems=_systems(chunks) if index is None and len(chunks) <= _FEW else None,
+        systems=_systems(chunks) if index is None and len(chunks) <= FEW else None,
     )  # fmt: skip
 
 
 def _systems(chunks: Chunks) -> Keys:
     """Chemical systems of the candidates: (M, 2)."""
     found = [np.zeros((0, 2), dtype=np.uint64)]
-    for table in chunks.of(_FEW):
+    for table in chunks.of(FEW):
         found.append(np.unique(system_keys(element_fractions(table.crystals(table.ok_ids))), axis=0))
     return np.concatenate(found)
 

@@ -52,11 +52,7 @@ KEYS = st.text(alphabet='ab"\\{},:é', max_size=5)
 )
 def test_members_are_those_of_the_object(data, block, indent, ascii_only):
     text = json.dumps(data, indent=indent, ensure_ascii=ascii_only).encode()
-    before, json_files._BLOCK = json_files._BLOCK, block
-    try:
-        found = list(json_files.members(io.BytesIO(text)))
-    finally:
-        json_files._BLOCK = before
+    found = list(json_files.members(io.BytesIO(text), block))
     pairs = [(outer, json.loads(b"{" + member + b"}")) for outer, member in found]
     assert pairs == [(outer, {k: v}) for outer, inner in data.items() for k, v in inner.items()]
 
