@@ -29,6 +29,7 @@ from crysjepa import datasets
 from crysjepa.core.crystals import Crystals
 from crysjepa.datasets.chunks import open_chunks
 from crysjepa.datasets.importers.convert import convert
+from crysjepa.runtime.files import file_metadata
 
 STEPS = ("make", "import", "index")
 HEADER = (
@@ -133,7 +134,7 @@ def run(step: str, folder: Path, num: int, processes: int) -> dict[str, float]:
         make(source, num)
     elif step == "import":
         convert("zip of csv", [source], parquet, {"dataset": "made up"}, processes=processes)
-        rows = datasets.told_by(parquet)["rows"]
+        rows = file_metadata(parquet)["rows"]
     else:
         rows = index(parquet, folder / "index.arrow")
     own, workers = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

@@ -37,10 +37,10 @@ from crysjepa.discovery.config import DiscoverConfig
 from crysjepa.discovery.loop import prepare
 from crysjepa.discovery.means import Means
 from crysjepa.energy.support import HullSupport
-from crysjepa.evaluation.evaluator import Judge
+from crysjepa.evaluation.evaluator import Evaluator
 from crysjepa.evaluation.rates import crystal_metrics
 from crysjepa.evaluation.reference import Known
-from crysjepa.evaluation.result_files import seal
+from crysjepa.evaluation.result_files import with_checksum
 from crysjepa.generators.base import Generator, Sampler, load_generator
 from crysjepa.generators.constraints import Constraints
 from crysjepa.nn.training import TrainSettings
@@ -110,12 +110,12 @@ class Experiment:
 
     def arm(self, arm: Arm) -> None:
         """Its rounds, and what its generator draws in the end."""
-        before, told = None, {"arm": arm.model_dump()}
+        before, with_metadata = None, {"arm": arm.model_dump()}
         learning = arm.label.removesuffix(f", {NO_FORMULA_TWICE}")  # which is of what is judged
         for number in range(arm.rounds):
             name = f"{learning}, round {number + 1}" if number else arm.choice
             round_ = self.round_of(arm, number, before)
-            judged = self.row(f"chosen by {name}", arm.folder(number), round_, before, **told)
+            judged = self.row(f"chosen by {name}", arm.folder(number), round_, before, **with_metadata)
             if before is not None:  # ids are unique within a round only
                 judged = CandidateTable(judged.frame.assign(id=f"round-{number + 1}-" + judged.frame["id"]))
             before = judged if before is None else CandidateTable.concatenate([before, judged])
@@ -123,7 +123,7 @@ class Experiment:
             self.tuned(arm, arm.rounds), self.plan.seed + 3, arm.distinct, before,
             self.finetune(arm, arm.rounds),
         )  # fmt: skip
-        self.row(f"refined by {arm.label}", arm.folder(arm.rounds), last, before, **told)
+        self.row(f"refined by {arm.label}", arm.folder(arm.rounds), last, before, **with_metadata)
 
     def row(
         self, name: str, folder: str, round_: Round, before: CandidateTable | None = None, **more: Any
@@ -135,7 +135,7 @@ class Experiment:
         path = at.path(last.output).with_name("metrics.json")
         protocol = {**last.evaluator.describe(), "stability_judged": True}
         metrics = {**crystal_metrics(table), "protocol": protocol}
-        write_json(path, seal(metrics, table))
+        write_json(path, with_checksum(metrics, table))
         fresh = table.column("new_prototype", table.ok_ids) if "new_prototype" in table else []
         kept = ("num_crystals", "intervals", *RATE_LETTERS, "vsun_at_0", "new_prototype", "protocol")
         found = {
@@ -194,7 +194,7 @@ class Experiment:
         judge = self.judge(before)
         return (
             Relax(output=f"{folder}/relaxed.parquet", evaluator=judge),
-            Evaluate(output=f"{folder}/crystals.parquet", evaluator=judge, told=True),
+            Evaluate(output=f"{folder}/crystals.parquet", evaluator=judge, with_metadata=True),
         )
 
     def finetune(self, arm: Arm, number: int) -> Finetune:
@@ -228,13 +228,13 @@ class Experiment:
         columns = (table.ids, table.column("converged"), table.column("valid"))
         return [i for i, converged, valid in zip(*columns, strict=True) if converged and valid]
 
-    def judge(self, before: CandidateTable | None, relax: bool = True) -> Judge:
+    def judge(self, before: CandidateTable | None, relax: bool = True) -> Evaluator:
         """By the plan's protocol; nothing is novel that the generator learnt from."""
         judge = replace(self.means.evaluator, processes=default_processes(self.device))
         if before is not None and (ids := self.fit(before)):
             table = CandidateTable.from_crystals(before.crystals(ids))
             learnt = Known(table, self.means.known.scale, "finetuning_set.parquet")
-            index = Judge.prepare(judge.protocol, learnt, None, None).reference
+            index = Evaluator.prepare(judge.protocol, learnt, None, None).reference
             judge = replace(judge, finetuned_on=index, names=(judge.names[0], learnt.name))
         if relax:
             return judge

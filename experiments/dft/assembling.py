@@ -95,14 +95,15 @@ def second_judge(work: Path) -> None:
     """
     pool = _pool(work)
     known = Known.load("known")
-    ids = list(dict.fromkeys(i for group in pool.groups.values() for i in group))
+    relaxed = set(_relaxed(pool.judged))
+    ids = [i for i in dict.fromkeys(i for group in pool.groups.values() for i in group) if i in relaxed]
     rivals = pool.competitors
     if rivals is not None and "on_closed_hull" in rivals:
         on_hull = rivals.frame["on_closed_hull"].fillna(False).astype(bool)
         rivals = CandidateTable(rivals.frame[on_hull].reset_index(drop=True))
     done = judge_by_all(
         pool.judged, [SECOND], hull=known.hull_or_default(None), known=known, protocol=PROTOCOL,
-        ids=[i for i in ids if i in set(_relaxed(pool.judged))], competitors=rivals,
+        first=dict(zip(ids, pool.judged.column("e_above_hull", ids), strict=True)), competitors=rivals,
     )  # fmt: skip
     done.table.write(work / "sevennet.parquet")
 

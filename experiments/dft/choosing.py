@@ -11,7 +11,7 @@ from crysjepa import api
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.validity import Formula, invalid_structures, reduced_formulas
 from crysjepa.energy.support import HullSupport, Support
-from crysjepa.evaluation.given import energies_told
+from crysjepa.evaluation.given import energy_metadata
 from crysjepa.evaluation.grades import Grade, KnownFormulas
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.evaluation.reference import Known
@@ -118,7 +118,7 @@ def write_to_close(work: Path) -> None:
     ids = [i for i in shortlist(chosen, num=2 * NUM) if i not in set(control.ids)]
     both = pd.concat([control.frame, _rows(chosen, ids).frame], ignore_index=True)
     there = both[both["energy_per_atom"].notna()].reset_index(drop=True)
-    told = energies_told(force_field_info(PROTOCOL.force_field), PROTOCOL.relaxation)
+    told = energy_metadata(force_field_info(PROTOCOL.force_field), PROTOCOL.relaxation)
     CandidateTable(there).undecided().write(work / "to_close.parquet", told)
 
 

@@ -10,7 +10,7 @@ from ase.calculators.emt import EMT
 from ase.eos import EquationOfState
 from ase.optimize import BFGS
 
-from crysjepa.checks.elastic import STEP, Elasticity, _strained, elasticity
+from crysjepa.checks.elastic import STEP, Elasticity, elasticity, strained_cells
 from crysjepa.checks.rest import AtRest, at_rest
 from crysjepa.core.crystals import Crystals
 from crysjepa.relaxation.force_fields.base import ForceField, Prediction
@@ -87,7 +87,7 @@ def test_ions_are_where_a_relaxation_would_put_them(emt: ForceField) -> None:
     found = elasticity(atoms, emt)
     assert isinstance(found, Elasticity)
     relaxed, clamped = [], []
-    for strained in _strained(atoms, STEP):
+    for strained in strained_cells(atoms, STEP):
         strained.calc = EMT()
         clamped.append(strained.get_stress())
         BFGS(strained, logfile=None).run(fmax=1e-4, steps=200)

@@ -7,7 +7,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from crysjepa.checks.orderings import KnownOrderings, _mergings
+from crysjepa.checks.orderings import KnownOrderings, mergings
 from crysjepa.core.crystals import Crystals
 
 
@@ -106,6 +106,6 @@ def test_alloys_need_both_ends() -> None:
     ],
 )
 def test_ways_to_merge(pairs: set[tuple[int, int]], expected: int) -> None:
-    found = _mergings([1, 2, 3, 4], pairs)
+    found = mergings([1, 2, 3, 4], pairs)
     assert len(found) == expected
     assert [len(sets) for sets in found] == sorted((len(sets) for sets in found), reverse=True)

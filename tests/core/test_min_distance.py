@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from crysjepa import datasets
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.min_distance import surely_valid
-from crysjepa.core.validity import _structure_reason, structure_validity
+from crysjepa.core.validity import structure_reason, structure_validity
 
 
 def slow(crystals):
-    return np.array([_structure_reason(c, 0.5, 0.1) is None for c in crystals])
+    return np.array([structure_reason(c, 0.5, 0.1) is None for c in crystals])
 
 
 def random_crystals(seed, num=40):

@@ -17,10 +17,11 @@ from pymatgen.entries.computed_entries import ComputedStructureEntry
 from pymatgen.io.cif import CifWriter
 
 from crysjepa.core.crystals import Crystals
-from crysjepa.datasets import DatasetError, available, download, fetch, info, load, told_by
+from crysjepa.datasets import DatasetError, available, download, fetch, info, load
 from crysjepa.datasets import named as datasets
 from crysjepa.datasets.chunks import open_chunks
 from crysjepa.energy.load_hull import load_hull
+from crysjepa.runtime.files import file_metadata
 
 CIF = str(CifWriter(Structure(Lattice.cubic(4.12), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])))
 BODY = b"id,cif\n" + b"".join(f'mp-{i},"{CIF}"\n'.encode() for i in range(300))
@@ -87,7 +88,7 @@ def known(monkeypatch):
     for name, checksum in (("known", f"sha256:{digest}"), ("unknown", None)):
         file = datasets.RemoteFile("http://127.0.0.1:9/data.csv", checksum)
         dataset = datasets.Dataset(name, "", (file,), "", "", 300, "csv", "crystals")
-        monkeypatch.setitem(datasets._REGISTRY, name, dataset)
+        monkeypatch.setitem(datasets.REGISTRY, name, dataset)
     return digest
 
 
@@ -284,7 +285,7 @@ def test_a_zip_of_csvs_has_a_split(server, tmp_path, monkeypatch):
         for split in ("val", "train"):
             archive.writestr(f"alex_mp_20/{split}.csv", f'material_id,cif\n{split}-1,"{CIF}"\n')
     monkeypatch.setitem(
-        datasets._REGISTRY,
+        datasets.REGISTRY,
         "small",
         datasets.Dataset(
             "small",
@@ -312,7 +313,7 @@ def test_a_dataset_is_downloaded_and_converted_once(server, known, tmp_path):
     path = fetch("unknown", url=url, folder=tmp_path, report=lambda stage, *_: stages.append(stage))
     assert path == tmp_path / "unknown.parquet"
     assert list(dict.fromkeys(stages)) == ["download unknown", "convert unknown"]
-    told = told_by(path)
+    told = file_metadata(path)
     assert told["rows"] == 301 and told["num_failed"] == 1 and told["expected_rows"] == 300
     (checksum,) = told["sources"].values()
     assert checksum == f"sha256:{hashlib.sha256(server.files['/data.csv']).hexdigest()}"
@@ -330,7 +331,7 @@ def test_a_file_of_another_reader_or_source_is_converted_anew(server, known, tmp
     assert fetch("known", folder=tmp_path).stat().st_mtime_ns == written
     monkeypatch.setattr(datasets.formats, "VERSION", datasets.formats.VERSION + 1)
     assert fetch("known", folder=tmp_path).stat().st_mtime_ns > written
-    assert told_by(first)["importer"] == datasets.formats.VERSION
+    assert file_metadata(first)["importer"] == datasets.formats.VERSION
     first.write_bytes(b"not Parquet")
     assert load("known", folder=tmp_path).counts() == {"ok": 300}
     assert len(server.requests) == 1
@@ -340,7 +341,7 @@ def test_a_published_file_that_cannot_be_converted_leaves_no_other(server, tmp_p
     server.files["/x.json.gz"] = b"<html>"
     file = datasets.RemoteFile(f"{server.url}/x.json.gz")
     dataset = datasets.Dataset("odd", "", (file,), "", "", None, datasets.formats.ENTRIES, "hull")
-    monkeypatch.setitem(datasets._REGISTRY, "odd", dataset)
+    monkeypatch.setitem(datasets.REGISTRY, "odd", dataset)
     with pytest.raises(DatasetError, match=r"x\.json\.gz is damaged"):
         fetch("odd", folder=tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x.json.gz", "x.json.gz.sha256"]
@@ -361,7 +362,7 @@ def test_a_hull_from_its_name(server, tmp_path, monkeypatch):
         "small_hull", "", (datasets.RemoteFile(f"{server.url}/x.json.gz"),), "", "", 3,
         datasets.formats.ENTRIES, "hull", scale="materials_project",
     )  # fmt: skip
-    monkeypatch.setitem(datasets._REGISTRY, "small_hull", dataset)
+    monkeypatch.setitem(datasets.REGISTRY, "small_hull", dataset)
     hull = load_hull("small_hull")
     assert hull.scale == "materials_project" and hull.scale_stated
     assert hull.energy("LiO") == pytest.approx(-0.6)

@@ -219,7 +219,7 @@ def test_what_is_left_out_is_told_with_the_scale_that_was_taken(tmp_path) -> Non
         hull = load_hull(path)
     assert list(hull.skipped) == ["entry-1", "entry-3", "entry-4", "entry-5", "entry-6"] and len(hull) == 2
     assert hull.energy("MgO") == 0 and "below -6" in hull.skipped["entry-4"]
-    assert hull.scale_said == "not stated, taken as materials_project"
+    assert hull.scale_description == "not stated, taken as materials_project"
     assert Hull.from_entries(["NaCl"], [-2.1], scale="x", source="s").left_out is None
 
 

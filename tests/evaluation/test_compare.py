@@ -1,4 +1,4 @@
-"""Results on disk: sealed, checked, and compared only where they may be."""
+"""Results on disk: with a checksum, checked, and compared only where they may be."""
 
 from __future__ import annotations
 

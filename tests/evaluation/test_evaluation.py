@@ -139,7 +139,7 @@ def test_a_fit_of_elemental_references_is_kept(tiny, hull, monkeypatch, tmp_path
         fits.append(name)
         return ElementalReferences({"Na": -1.0}, name, known.scale, "a fit", None, None)
 
-    monkeypatch.setattr(module, "_fitted", fitted)
+    monkeypatch.setattr(module, "fitted_references", fitted)
     known = Known(CandidateTable.read(tiny.reference), "scheme A")
     first, second = (find_references(Protocol(force_field="chgnet"), hull, known) for _ in range(2))
     assert first == second and fits == ["chgnet"]

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.core import Composition
 
+from crysjepa.closed_hull.judged import lacking_competitor
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 from crysjepa.energy.elemental_references import ScaleMismatch, load_references
@@ -20,7 +21,7 @@ from crysjepa.evaluation.judge_names import (
     further_judges,
     parse_judges,
 )
-from crysjepa.evaluation.judges import How, JudgedByAll, _lacking, agree, judge_by_all
+from crysjepa.evaluation.judges import How, JudgedByAll, agree, judge_by_all
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.evaluation.reference import Known, find_references
 from crysjepa.relaxation.relax import RelaxSettings
@@ -121,7 +122,7 @@ def test_competitors_stand_at_each_judges_own_energies(by_emt_and_lj, judged, hu
     salt = bulk("NaCl", "rocksalt", a=5.6)
     rivals = Crystals.from_atoms([other, alloy([0, 1], 3.9), salt], ["rival", "twin", "salt"])
     done = judge_by_all(
-        judged, [EMT_PATH], hull=hull, known=known, protocol=protocol, ids=["CuAu"],
+        judged, [EMT_PATH], hull=hull, known=known, protocol=protocol, first={"CuAu": 0.3},
         competitors=CandidateTable.from_crystals(rivals), how=How(processes=1),
     )  # fmt: skip
     fall = hull.energy("CuAu") - emt_formation(other, hull, known)
@@ -134,8 +135,9 @@ def test_competitors_stand_at_each_judges_own_energies(by_emt_and_lj, judged, hu
 
 def test_a_competitor_that_a_judge_cannot_compute():
     unknown = {"rival": (Composition("NaCl"), "no energy")}
-    assert _lacking(Composition("CuAu"), unknown) is None
-    assert "its hull lacks the competitor rival (NaCl): no energy" in _lacking(Composition("Na2ClO"), unknown)
+    assert lacking_competitor(Composition("CuAu"), unknown) is None
+    reason = lacking_competitor(Composition("Na2ClO"), unknown)
+    assert reason == "its hull lacks the competitor rival (NaCl): no energy"
 
 
 def test_any_number_of_processes_and_a_second_time(judged, hull, known, protocol, tmp_path):

@@ -45,7 +45,7 @@ def plugins(tmp_path, monkeypatch):
         for name, what in (("parrot", "Parrot"), ("mute", "broken"), ("seven", "no_generator"))
     }
     found["absent"] = EntryPoint("absent", "no_such_package_at_all:make", registry.GROUP)
-    monkeypatch.setattr(registry, "_plugins", lambda: found)
+    monkeypatch.setattr(registry, "plugins", lambda: found)
     yield
     sys.modules.pop("parrot_plugin", None)
 
@@ -122,5 +122,5 @@ def test_broken_plug_ins_are_named_and_only_when_asked_for(plugins):
 
 
 def test_entry_points_are_looked_up():
-    registry._plugins.cache_clear()
-    assert all(entry.group == registry.GROUP for entry in registry._plugins().values())
+    registry.plugins.cache_clear()
+    assert all(entry.group == registry.GROUP for entry in registry.plugins().values())

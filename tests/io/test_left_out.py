@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from crysjepa.cli.main import app
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
-from crysjepa.datasets import told_by
 from crysjepa.io import read_crystals, write_crystals
+from crysjepa.runtime.files import file_metadata
 from crysjepa.runtime.notes import ReadNote
 
 SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -163,7 +163,7 @@ def test_convert_keeps_what_a_file_says_of_its_energies(tmp_path):
     told = {"scale": "oqmd", "made": {"verb": "relax"}}
     CandidateTable.from_crystals(Crystals.from_structures([SALT], ["a"])).write(source, told)
     done = CliRunner().invoke(app, ["convert", str(source), str(tmp_path / "b.parquet")])
-    assert done.exit_code == 0 and told_by(tmp_path / "b.parquet") == {"scale": "oqmd"}, done.output
+    assert done.exit_code == 0 and file_metadata(tmp_path / "b.parquet") == {"scale": "oqmd"}, done.output
     done = CliRunner().invoke(app, ["convert", str(source), str(tmp_path / "b.csv")])
     assert "cannot hold the scale of energies" in " ".join(done.output.split())
 

@@ -14,7 +14,7 @@ from crysjepa.cli.main import app
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 from crysjepa.io import ReadError, output_kind, read_crystals, write_cif, write_crystals
-from crysjepa.io.write import file_names
+from crysjepa.io.cif.write import file_names
 
 EVERY = ["a.parquet", "a.csv", "a.extxyz", "a.xyz", "a.cif", "a.json", "a.jsonl", "a.zip", "folder"]
 PACKED = [
@@ -151,7 +151,7 @@ def test_names_that_say_none(tmp_path, monkeypatch, name, reason):
 def test_nothing_is_left_of_a_write_that_fails(tmp_path, salts, monkeypatch):
     write_crystals(salts[0], tmp_path / "a.cif")
     before = (tmp_path / "a.cif").read_bytes()
-    monkeypatch.setattr("crysjepa.io.write._cif_text", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("crysjepa.io.write.cif_text", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_crystals(salts, tmp_path / "a.cif")
     assert [p.name for p in tmp_path.iterdir()] == ["a.cif"] and (tmp_path / "a.cif").read_bytes() == before

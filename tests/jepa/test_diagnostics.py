@@ -37,7 +37,7 @@ from crysjepa.jepa.diagnostics.equivalent_cells import (
     random_rotation,
     random_unimodular,
 )
-from crysjepa.jepa.diagnostics.measures import _representation, diagnose_model
+from crysjepa.jepa.diagnostics.measures import diagnose_model, representation_findings
 from crysjepa.jepa.diagnostics.readouts import compare_readouts, hold_out_systems, nearest_rows, ridge
 from crysjepa.jepa.invariant import InvariantConfig
 from crysjepa.jepa.network import JepaConfig
@@ -284,9 +284,9 @@ def test_an_invariant_model_does_not_move(known, model):
     for part in found:
         assert part.largest is not None and part.largest < TOLERANCE, part
         assert part.num_crystals == 80 and not part.failures
-    assert not _representation(found, invariant=True)
+    assert not representation_findings(found, invariant=True)
     broken = Dependence("origin", False, 80, 1e-9, 2 * TOLERANCE, {})
-    assert "origin" in _representation([broken], invariant=True)[0].text
+    assert "origin" in representation_findings([broken], invariant=True)[0].text
 
 
 def test_the_papers_encoder_moves_as_it_is(known, model):
@@ -301,8 +301,8 @@ def test_the_papers_encoder_moves_as_it_is(known, model):
     assert cell.median == pytest.approx(np.median(moved)) and cell.largest == pytest.approx(moved.max())
     after = found["another cell", True].median
     assert cell.median is not None and after is not None and after < 0.1 * cell.median
-    assert _representation([Dependence("origin", True, 80, 0.0, 0.5, {})], invariant=False)
-    assert not _representation([Dependence("origin", False, 80, 0.0, 0.5, {})], invariant=False)
+    assert representation_findings([Dependence("origin", True, 80, 0.0, 0.5, {})], invariant=False)
+    assert not representation_findings([Dependence("origin", False, 80, 0.0, 0.5, {})], invariant=False)
 
 
 def test_one_bad_crystal_costs_no_other(known, model):

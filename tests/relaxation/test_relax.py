@@ -27,7 +27,7 @@ from crysjepa.relaxation.batch_optimizer import Outcome, RelaxRecord, relax_in_l
 from crysjepa.relaxation.checks import shortest_distance, unfit
 from crysjepa.relaxation.force_fields.base import Prediction
 from crysjepa.relaxation.force_fields.registry import AseForceField, get_force_field
-from crysjepa.relaxation.relax import PAPER, RelaxSettings, _chunks, default_workers, relax_crystals
+from crysjepa.relaxation.relax import PAPER, RelaxSettings, chunks_of, default_workers, relax_crystals
 from crysjepa.runtime.threads import default_processes
 from crysjepa.runtime.worker_pool import WorkerPool
 
@@ -273,7 +273,7 @@ def shards(folder: Path) -> list[Path]:
 def test_chunks_are_of_crystals_alike_in_size() -> None:
     crystals = alloys()
     assert sorted(crystals.num_atoms) == [1, 2, 2, 4, 8]
-    chunks = _chunks(crystals, RelaxSettings(chunk_size=2))
+    chunks = chunks_of(crystals, RelaxSettings(chunk_size=2))
     assert [c.num_atoms.tolist() for c in chunks] == [[1, 2], [2, 4], [8]]
     assert sorted(i for c in chunks for i in c.ids) == sorted(crystals.ids)
 

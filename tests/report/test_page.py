@@ -35,7 +35,7 @@ from crysjepa.report.figures import hull_figure, map_figure, rates_figure
 from crysjepa.report.funnel import funnel, near_misses, reasons, shortlist
 from crysjepa.report.results import Results, Round, numbers, plain, read_results
 from crysjepa.report.sentences import headline
-from crysjepa.report.structures import _view, draw_structure
+from crysjepa.report.structures import draw_structure, view_of
 from crysjepa.report.style import INK, LINE, MUTED, PAPER
 from crysjepa.report.wording import formula, number, significant, space_group
 from crysjepa.runtime.files import write_parquet
@@ -728,7 +728,7 @@ def test_nearer_atoms_are_drawn_later() -> None:
 def test_view_is_a_rotation_with_c_upwards(lattice: np.ndarray) -> None:
     if abs(np.linalg.det(lattice)) < 1e-2:
         return
-    view = _view(lattice)
+    view = view_of(lattice)
     np.testing.assert_allclose(view.T @ view, np.eye(3), atol=1e-9)
     assert np.linalg.det(view) == pytest.approx(1)  # no mirror image
     right, up, _ = lattice[2] @ view

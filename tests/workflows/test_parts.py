@@ -49,7 +49,7 @@ def files(out: Path) -> dict[str, bytes]:
 def test_parts_merge_to_the_bytes_of_one_go(
     verb: str, candidates: Path, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(screen, "_EMBEDDED_AT_ONCE", 2)
+    monkeypatch.setattr(screen, "EMBEDDED_AT_ONCE", 2)
     monkeypatch.setattr(sampling, "BLOCK", 64)
     suffix = "" if verb == "evaluate" else ".parquet"
     whole, shared = tmp_path / f"whole{suffix}", tmp_path / f"shared{suffix}"

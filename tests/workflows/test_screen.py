@@ -201,7 +201,7 @@ def test_few_candidates_are_scored_as_many_are(candidates, tiny, tmp_path, monke
     """Of a few, only the known crystals of their chemical systems are embedded."""
     for by in ("jepa-hull", "jepa-distance"):
         few = screened(candidates, tiny, tmp_path / f"few-{by}.parquet", by)[1]
-        monkeypatch.setattr(screen, "_FEW", 0)
+        monkeypatch.setattr(screen, "FEW", 0)
         many = screened(candidates, tiny, tmp_path / f"many-{by}.parquet", by)[1]
         monkeypatch.undo()
         assert few.equals(many)
@@ -226,7 +226,7 @@ def test_what_lies_too_far_below_the_hull_does_not_head_the_list(tiny, salts, tm
 
 def test_embed_in_parts(candidates, tiny, tmp_path, monkeypatch):
     api.embed(candidates, tmp_path / "a.parquet", jepa=tiny.jepa, device="cpu")
-    monkeypatch.setattr(screen, "_EMBEDDED_AT_ONCE", 5)
+    monkeypatch.setattr(screen, "EMBEDDED_AT_ONCE", 5)
     done = api.embed(candidates, tmp_path / "b.parquet", jepa=tiny.jepa, device="cpu")
     one, other = (pq.read_table(tmp_path / f"{n}.parquet") for n in "ab")
     assert one.column_names == ["id", "embedding", "status", "reason"]

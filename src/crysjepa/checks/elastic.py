@@ -96,7 +96,7 @@ def with_step(primitive: Atoms, force_field: ForceField, step: float) -> Elastic
     n, moved_by = len(primitive), REACH * step
     displaced = _displaced(primitive, moved_by) if n > 1 else []
     predictions: list[Prediction] = []
-    for prediction in force_field.evaluate([*_strained(primitive, step), *displaced]):
+    for prediction in force_field.evaluate([*strained_cells(primitive, step), *displaced]):
         if isinstance(prediction, str):
             return prediction
         predictions.append(prediction)
@@ -128,7 +128,7 @@ def _compliance(stiffness: NDArray[np.float64]) -> NDArray[np.float64] | str:
     return np.asarray(basis @ np.linalg.solve(inner, basis.T))
 
 
-def _strained(atoms: Atoms, step: float) -> list[Atoms]:
+def strained_cells(atoms: Atoms, step: float) -> list[Atoms]:
     """Twelve: each strain up and down, ions moved along."""
     found = []
     for i, j in _VOIGT:

@@ -79,7 +79,7 @@ class KnownOrderings:
             return None
         with expected_warnings():
             rows = [r for r in self._near(formula) if not self._same(r, formula, crystal)]
-            for sets in _mergings([z for z, _ in formula], pairs):
+            for sets in mergings([z for z, _ in formula], pairs):
                 if found := self._parents(crystal, formula, sets, rows):
                     return OrderedVersion(tuple(self._reference.ids[r] for r in found), _name(sets))
         return None
@@ -158,7 +158,7 @@ def _share_an_orbit(orbits: NDArray[np.int64], numbers: NDArray[np.int64], eleme
     return any(len(found) > 1 for found in on.values())
 
 
-def _mergings(elements: Sequence[int], pairs: set[tuple[int, int]]) -> list[list[frozenset[int]]]:
+def mergings(elements: Sequence[int], pairs: set[tuple[int, int]]) -> list[list[frozenset[int]]]:
     """Every way to part the elements into sets of alike ones, but for all alone; the least merged first."""
     found = [sorted(sets, key=min) for sets in _partitions(sorted(elements), pairs)]
     found.sort(key=lambda sets: (-len(sets), [sorted(s) for s in sets]))

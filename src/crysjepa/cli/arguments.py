@@ -188,8 +188,8 @@ def _elements(text: str | None) -> list[str] | None:
     names = text.replace(",", " ").replace("-", " ").split()
     unknown = [n for n in names if n not in SYMBOLS]
     if unknown or not names:
-        said = f"{unknown[0]!r} is no element" if unknown else f"{text!r} names no element"
-        raise UsageError(f"{said}: give symbols such as Li,Mg,O")
+        problem = f"{unknown[0]!r} is no element" if unknown else f"{text!r} names no element"
+        raise UsageError(f"{problem}: give symbols such as Li,Mg,O")
     return names
 
 

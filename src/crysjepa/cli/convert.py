@@ -10,6 +10,7 @@ import typer
 
 from crysjepa.cli import arguments, console, options, show
 from crysjepa.io.kinds import kind_of, output_kind
+from crysjepa.runtime.files import file_metadata
 from crysjepa.runtime.notes import ReadError, UsageError
 from crysjepa.workflows.output import check_writable
 
@@ -62,8 +63,8 @@ def convert(
         )
     file = origin if origin.exists() and source != NAME else datasets.fetch(source)
     # How it was made holds of the file that was converted alone.
-    told = {k: v for k, v in datasets.told_by(file).items() if k != "made"} if file.is_file() else {}
-    written = write_crystals(table, target, about=told or None)
+    metadata = {k: v for k, v in file_metadata(file).items() if k != "made"} if file.is_file() else {}
+    written = write_crystals(table, target, about=metadata or None)
     reasons = written.reasons()
     failed = table.counts().get("failed: read", 0) if kind == "parquet" else 0
     console.say(f"wrote {written.num - failed} of {len(table)} crystals to {target}", soft_wrap=True)
@@ -80,7 +81,7 @@ def convert(
             ("energies", "where its energies come from"),
             ("scale", "the scale of energies"),
         )
-        if key in told and kind != "parquet"
+        if key in metadata and kind != "parquet"
     ]
     if lost:
         console.say(f"note: {out.name} cannot hold {', nor '.join(lost)}: .parquet does", soft_wrap=True)

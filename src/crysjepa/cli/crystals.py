@@ -40,10 +40,10 @@ def generate(
 
     from crysjepa.generators.constraints import Constraints
 
-    told, constraints = configuration.generator_options(own), Constraints.parse(**vars(wanted))
+    options, constraints = configuration.generator_options(own), Constraints.parse(**vars(wanted))
     with console.progress() as report:
         done = carry_out(
-            "generate", running, num, out, generator=generator, options=told, constraints=constraints,
+            "generate", running, num, out, generator=generator, options=options, constraints=constraints,
             seed=seed, progress=report,
         )  # fmt: skip
     show.show_generated(done, out)

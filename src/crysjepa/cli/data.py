@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from crysjepa.cli import arguments, console, options, show
+from crysjepa.runtime.files import file_metadata
 
 data_app = console.Verbs(
     help="Named data sets: list them, fetch them, tell about them.", no_args_is_help=True
@@ -52,4 +53,4 @@ def data_fetch(name: options.DataSet, folder: options.Cache = None) -> None:
 
     with console.progress() as report:
         path = datasets.fetch(name, folder=folder, report=report)
-    show.show_fetched(path, datasets.told_by(path))
+    show.show_fetched(path, file_metadata(path))

@@ -36,20 +36,20 @@ def show_datasets(known: Iterable[Dataset]) -> None:
         rows = [f"{dataset.num_rows:,} rows"] if dataset.num_rows else []
         site = dataset.url.split("/")[2] if dataset.url else "bundled"
         say(f"{dataset.name}  ({', '.join([*rows, dataset.size])})", soft_wrap=True)
-        told = f"{dataset.description}. Licence: {dataset.licence}. From: {site}; {dataset.checked}."
-        output.print(Padding(text(told), (0, 0, 0, 4)))
+        description = f"{dataset.description}. Licence: {dataset.licence}. From: {site}; {dataset.checked}."
+        output.print(Padding(text(description), (0, 0, 0, 4)))
     say("\ncrysjepa data info NAME tells more; data fetch NAME downloads")
 
 
-def show_fetched(path: Path, told: Mapping[str, Any]) -> None:
+def show_fetched(path: Path, metadata: Mapping[str, Any]) -> None:
     """Where a data set is, how many rows it has, and what became of those that are not crystals."""
-    if "rows" in told:
-        expected = told.get("expected_rows")
-        differs = f" ({expected:,} expected)" if expected not in (None, told["rows"]) else ""
-        say(f"{told['rows']:,} rows{differs}, {told['num_failed']:,} of them failed")
-        for reason, number in [*told["left_out"].items(), *list(told["failed"].items())[:5]]:
+    if "rows" in metadata:
+        expected = metadata.get("expected_rows")
+        differs = f" ({expected:,} expected)" if expected not in (None, metadata["rows"]) else ""
+        say(f"{metadata['rows']:,} rows{differs}, {metadata['num_failed']:,} of them failed")
+        for reason, number in [*metadata["left_out"].items(), *list(metadata["failed"].items())[:5]]:
             say(f"{number:>8,}  {reason}", soft_wrap=True)
-        for element, number in told.get("no_elemental_entry", {}).items():
+        for element, number in metadata.get("no_elemental_entry", {}).items():
             say(f"{number:>8,}  no formation energy: no entry of {element} by itself", soft_wrap=True)
     say(str(path), soft_wrap=True)
 
@@ -146,9 +146,9 @@ def show_ranking(done: Screened, by: str, *, most: int = 20) -> None:
     for row in rows:
         score = "" if row["score"] is None else f"{row['score']:.4f}"
         hull = row["hull_support"] or ""
-        told = (row["reason"], row["hull_warning"])
+        remarks = (row["reason"], row["hull_warning"])
         cells = (row["rank"], row["id"], score, hull, row["num_references"], row["status"])
-        shown.add_row(*(text(cell) for cell in (*cells, "; ".join(t for t in told if t))))
+        shown.add_row(*(text(cell) for cell in (*cells, "; ".join(t for t in remarks if t))))
     output.print(shown)
     doubtful = sum(row["hull_support"] == "blind" or row["hull_warning"] is not None for row in rows)
     if doubtful:
@@ -196,13 +196,13 @@ def show_judged(name: str, metrics: Mapping[str, Any]) -> None:
         shares = (listed["stable"], listed["vsun_new_formula"], listed["control"]["vsun_new_formula"])
         stable, hits, of_all = ("–" if share is None else f"{100 * share:.0f} %" for share in shares)
         if listed["stable"] is None:
-            told = "stability was not judged"
+            verdict = "stability was not judged"
         else:
-            told = (
+            verdict = (
                 f"{stable} stable, {hits} V.S.U.N. with a new formula (of all: {of_all}); Spearman between "
                 f"its energies above hull before and now: {order}"
             )
-        say(f"of the short list of {listed['num']}: {told}", soft_wrap=True)
+        say(f"of the short list of {listed['num']}: {verdict}", soft_wrap=True)
     say(metrics["citation"], soft_wrap=True)
 
 

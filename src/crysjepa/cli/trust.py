@@ -98,12 +98,12 @@ def show_closed(folder: Path, metrics: Mapping[str, Any]) -> None:
     """The crystals that were looked into, the likeliest first, and what was searched for them."""
     from crysjepa.core.candidates import CandidateTable
 
-    told = metrics.get("trust")
-    if told is None:
+    found = metrics.get("trust")
+    if found is None:
         console.say("no relaxed energies and no hull: nothing was searched for", soft_wrap=True)
         return
     table = CandidateTable.read(Path(folder) / "crystals.parquet")
-    judges = [j["column"] for j in told["judges"]]
+    judges = [j["column"] for j in found["judges"]]
     columns = ["id", "formula", "e_above_hull", "e_above_closed_hull", *judges]
     columns = [c for c in [*columns, "p_stable", "decomposes_to"] if c in table]
     frame = table.frame
@@ -118,22 +118,22 @@ def show_closed(folder: Path, metrics: Mapping[str, Any]) -> None:
     console.output.print(shown)
     if len(frame) > 20:
         console.say(f"and {len(frame) - 20} more in crystals.parquet")
-    if closed := told.get("closed_hull"):
+    if closed := found.get("closed_hull"):
         console.say(
             f"{closed['num_competitors']} competitors evaluated in {closed['num_systems']} chemical systems, "
             f"{closed['num_relaxed']} relaxed, {closed['num_on_hull']} on the closed hull; the search "
             f"converged in {closed['num_converged']} systems",
             soft_wrap=True,
         )
-    expected = told["expected"]
+    expected = found["expected"]
     if expected["num"]:
         console.say(
             f"of these {expected['num']}, DFT is expected to put {expected['expected']:.1f} (95 %: "
             f"{expected['low']} to {expected['high']}) at most 0.1 eV/atom above its hull",
             soft_wrap=True,
         )
-    if told.get("judge_note"):
-        console.say(f"note: {told['judge_note']}", soft_wrap=True)
+    if found.get("judge_note"):
+        console.say(f"note: {found['judge_note']}", soft_wrap=True)
 
 
 def show_checked(table: CandidateTable) -> None:

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from crysjepa.energy.hull import Hull
 from crysjepa.energy.known_hull import known_formulas
 from crysjepa.energy.limits import within
 from crysjepa.energy.support import TOO_LOW, System, systems_of
+
+if TYPE_CHECKING:
+    from pymatgen.core import Composition
 
 SAME = 0.02
 """eV/atom: crystals of one formula that differ by less are compared, for they may be one crystal, relaxed to
@@ -217,3 +220,14 @@ def _named(
             key = tuple(sorted((numbers[str(e)], round(n)) for e, n in Composition(formula).items()))
             rows.append({"formula": formula, "id": names.get(key), "amount": round(amount, 4), "known": True})
     return rows
+
+
+def lacking_competitor(
+    composition: Composition, unknown: Mapping[str, tuple[Composition, str]]
+) -> str | None:
+    """Why a judge's hull is not to be trusted at a composition: a competitor that it could not compute."""
+    elements = set(composition.elements)
+    for id_, (formula, reason) in unknown.items():
+        if elements.issuperset(formula.elements):
+            return f"its hull lacks the competitor {id_} ({formula.reduced_formula}): {reason}"
+    return None

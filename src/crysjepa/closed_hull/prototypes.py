@@ -77,8 +77,8 @@ class Prototypes:
         Their symmetry takes a third of a millisecond each; ``cache`` is a folder that keeps it.
         """
         source = parents.crystals
-        told = hashlib.sha256(f"{_VERSION} {source.content_hash()}".encode()).hexdigest()[:32]
-        path = None if cache is None else cache / f"{told}.parquet"
+        digest = hashlib.sha256(f"{_VERSION} {source.content_hash()}".encode()).hexdigest()[:32]
+        path = None if cache is None else cache / f"{digest}.parquet"
         found = _read(path) if path is not None and path.is_file() else None
         if found is None:
             found = _analysed(source)

@@ -39,7 +39,7 @@ def structure_validity(
     sure = surely_valid(crystals, min_distance, min_volume)
     for done, id_ in enumerate(crystals.ids, start=1):
         row = done - 1
-        reasons[id_] = None if sure[row] else _structure_reason(crystals[row], min_distance, min_volume)
+        reasons[id_] = None if sure[row] else structure_reason(crystals[row], min_distance, min_volume)
         if progress:
             progress(done, len(crystals))
     return reasons
@@ -50,7 +50,7 @@ def invalid_structures(crystals: Crystals) -> dict[str, str]:
     return {i: reason for i, reason in structure_validity(crystals).items() if reason is not None}
 
 
-def _structure_reason(crystal: Crystals, min_distance: float, min_volume: float) -> str | None:
+def structure_reason(crystal: Crystals, min_distance: float, min_volume: float) -> str | None:
     if not np.isfinite(crystal.lattices).all():
         return "the lattice is not finite"
     if not np.isfinite(crystal.frac_coords).all():

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
         fetch,
         info,
         load,
-        told_by,
     )
 
 __all__ = [
@@ -29,7 +28,6 @@ __all__ = [
     "fetch",
     "info",
     "load",
-    "told_by",
 ]
 
 

@@ -23,8 +23,7 @@ import pyarrow.parquet as pq
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.data.bundle import NAME, bundled_file
 from crysjepa.datasets.importers import convert as formats
-from crysjepa.datasets.registry import REGISTRY as _REGISTRY
-from crysjepa.datasets.registry import Dataset, RemoteFile
+from crysjepa.datasets.registry import REGISTRY, Dataset, RemoteFile
 from crysjepa.io import read_crystals
 from crysjepa.runtime.download import DatasetError, fetch_file, recorded_checksum
 from crysjepa.runtime.files import file_metadata
@@ -35,16 +34,16 @@ __all__ = ["Dataset", "DatasetError", "RemoteFile", "available", "download", "fe
 
 def available() -> list[Dataset]:
     """Every dataset in the registry, the bundled ones first."""
-    return list(_REGISTRY.values())
+    return list(REGISTRY.values())
 
 
 def info(name: str) -> Dataset:
     """What the registry knows of ``name``. Raises DatasetError for an unknown name."""
-    if name in _REGISTRY:
-        return _REGISTRY[name]
-    near = difflib.get_close_matches(name, _REGISTRY, n=1)
+    if name in REGISTRY:
+        return REGISTRY[name]
+    near = difflib.get_close_matches(name, REGISTRY, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    raise DatasetError(f"no dataset and no file {name!r}; {hint}the datasets are {', '.join(_REGISTRY)}")
+    raise DatasetError(f"no dataset and no file {name!r}; {hint}the datasets are {', '.join(REGISTRY)}")
 
 
 def cache_folder() -> Path:
@@ -161,23 +160,18 @@ def _about(dataset: Dataset, paths: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def told_by(path: str | Path) -> dict[str, Any]:
-    """What a converted file says about itself, such as ``rows`` and ``num_failed``; {} for other files."""
-    return file_metadata(path)
-
-
 def contents(name: str) -> list[str]:
     """What a bundled data set holds, a line for each of its files; nothing for others."""
     if not info(name).bundled:
         return []
     lines = []
     for file in _BUNDLE.get(name, (f"{name}.parquet",)):
-        told = told_by(bundled_file(file))
+        metadata = file_metadata(bundled_file(file))
         parts = [f"{pq.read_metadata(bundled_file(file)).num_rows:,} rows"]
-        parts += [f"{n:,} of {source}" for source, n in told.get("rows_by_source", {}).items()]
-        parts += [f"{told['with_energy']:,} with an energy"] if "with_energy" in told else []
-        parts += [f"scale {told['scale']}"] if "scale" in told else []
-        parts += [told["note"]] if "note" in told else []
+        parts += [f"{n:,} of {source}" for source, n in metadata.get("rows_by_source", {}).items()]
+        parts += [f"{metadata['with_energy']:,} with an energy"] if "with_energy" in metadata else []
+        parts += [f"scale {metadata['scale']}"] if "scale" in metadata else []
+        parts += [metadata["note"]] if "note" in metadata else []
         lines.append(f"{file}: {'; '.join(parts)}")
     return lines
 
@@ -221,9 +215,9 @@ def _is_current(path: Path, dataset: Dataset) -> bool:
     """Whether a converted file is there, made by the present reader from the files now in the registry."""
     if not path.exists():
         return False
-    told = told_by(path)
-    sources = told.get("sources", {})
-    return told.get("importer") == formats.VERSION and all(
+    metadata = file_metadata(path)
+    sources = metadata.get("sources", {})
+    return metadata.get("importer") == formats.VERSION and all(
         file.url in sources and file.checksum in (None, sources[file.url]) for file in dataset.files
     )
 

@@ -12,7 +12,7 @@ from crysjepa.core.candidates import CandidateTable
 from crysjepa.dft.outcome import State
 from crysjepa.energy.support import TOO_LOW
 from crysjepa.evaluation.columns import set_column
-from crysjepa.evaluation.evaluator import Judge
+from crysjepa.evaluation.evaluator import Evaluator
 from crysjepa.evaluation.rates import crystal_metrics
 from crysjepa.runtime.files import write_json
 from crysjepa.runtime.progress import StageProgress
@@ -41,7 +41,7 @@ class Collected:
 
 def write_verdicts(
     table: CandidateTable,
-    judge: Judge,
+    judge: Evaluator,
     out: Path,
     about: Mapping[str, Any],
     *,
@@ -55,7 +55,7 @@ def write_verdicts(
     ``missing`` the elements without an energy by id. There are no rates before the first calculation ends;
     from then on what still waits, ``num_waiting``, counts against them, as what failed does.
     """
-    judged = _explained(judge.judge(_bare(table), progress), missing or {})
+    judged = _explained(judge.evaluate(_bare(table), progress), missing or {})
     final = _beside(table, judged)
     notes = list(about.get("notes", ()))
     if (out / "candidates.parquet").exists():

@@ -41,8 +41,8 @@ def conclude(
     listed = [i for i, rank in ranks.items() if rank is not None]
     found["shortlist"] = len(listed)
     if looked_into is not None:
-        told = read_json(folder / "trust.json")
-        found["trust"] = {**told, "expected": expected_confirmations(table, listed)}
+        trust = read_json(folder / "trust.json")
+        found["trust"] = {**trust, "expected": expected_confirmations(table, listed)}
     write_json(folder / "metrics.json", found)
     files = _write_shortlist(table, sorted(listed, key=lambda i: ranks[i]), ranks, folder / "shortlist")
     table = table.with_column("cif_file", {**dict.fromkeys(table.ids), **files}, "string")

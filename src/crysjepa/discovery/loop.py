@@ -16,7 +16,7 @@ from crysjepa.discovery.config import DiscoverConfig
 from crysjepa.discovery.means import Means
 from crysjepa.discovery.summary import round_name
 from crysjepa.energy.support import HullSupport
-from crysjepa.evaluation.given import energies_told
+from crysjepa.evaluation.given import energy_metadata
 from crysjepa.evaluation.run import protocol_inputs
 from crysjepa.evaluation.trust import trust_inputs, usable_judges
 from crysjepa.ranking.selection import mark_repeats
@@ -117,7 +117,7 @@ def _control(at: Runner, means: Means, generated: CandidateTable, round_: int) -
     pick = partial(at_random, num=config.control, seed=(config.seed, 3, round_))
     sample = Keep(output="control-sample.parquet", pick=pick)
     relax = Relax(output="control-relaxed.parquet", evaluator=means.evaluator, shards="control-relax")
-    evaluate = Evaluate(output="control.parquet", evaluator=means.evaluator, told=True)
+    evaluate = Evaluate(output="control.parquet", evaluator=means.evaluator, with_metadata=True)
     at(evaluate, at(relax, at(sample, generated)))
 
 
@@ -150,9 +150,9 @@ def _looked_into(run: Run, means: Means, joined: CandidateTable) -> CandidateTab
         rivals = looked.competitors or CandidateTable.from_crystals(Crystals.empty())
         how = protocol.relaxation if trust.close is None else trust.close.relaxation
         rivals.write(
-            run.path("competitors.parquet"), energies_told(force_field_info(protocol.force_field), how)
+            run.path("competitors.parquet"), energy_metadata(force_field_info(protocol.force_field), how)
         )
-        write_json(run.path("trust.json"), looked.told)
+        write_json(run.path("trust.json"), looked.metrics)
         looked.table.write(run.path("trusted.parquet"))
 
     run.stage("close", ["trusted.parquet", "trust.json", "competitors.parquet"], work)

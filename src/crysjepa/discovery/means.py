@@ -9,7 +9,7 @@ from pathlib import Path
 from crysjepa.discovery.config import DiscoverConfig
 from crysjepa.energy.elemental_references import ElementalReferences, read_references
 from crysjepa.energy.hull import Hull
-from crysjepa.evaluation.run import Judge, Known, find_references
+from crysjepa.evaluation.run import Evaluator, Known, find_references
 from crysjepa.generators.base import Generator, Sampler, load_generator
 from crysjepa.generators.substitution.generator import SubstitutionGenerator
 from crysjepa.generators.substitution.proposals import SubstitutionConfig
@@ -68,10 +68,10 @@ class Means:
         return find_references(protocol, self.hull, self.known, device=self.device, progress=self.report)
 
     @cached_property
-    def evaluator(self) -> Judge:
+    def evaluator(self) -> Evaluator:
         """The protocol, with the data that it needs."""
         references = read_references(self.folder / "references.json")
-        return Judge.prepare(self.config.protocol, self.known, self.hull, references, device=self.device)
+        return Evaluator.prepare(self.config.protocol, self.known, self.hull, references, device=self.device)
 
     @cached_property
     def jepa(self) -> CrysJepa:

@@ -16,21 +16,21 @@ from crysjepa.energy.support import SUPPORT_SAYS, TOO_LOW, Support
 from crysjepa.evaluation.grades import Grade
 from crysjepa.evaluation.metrics import crystal_metrics
 from crysjepa.evaluation.result_files import judge_name
-from crysjepa.evaluation.run import Judge
+from crysjepa.evaluation.run import Evaluator
 
 
 def run_metrics(
     config: DiscoverConfig,
-    judge: Judge,
+    judge: Evaluator,
     rounds: list[CandidateTable],
-    drawn: list[dict[str, int]],
+    generated: list[dict[str, int]],
     table: CandidateTable,
     about: list[str],
     controls: Sequence[CandidateTable | None] = (),
 ) -> dict[str, Any]:
     """For ``metrics.json``: from each round's own table, and from all of them joined.
 
-    ``table`` has the rounds joined, without repeats, as they were before the hull was closed. ``drawn``
+    ``table`` has the rounds joined, without repeats, as they were before the hull was closed. ``generated``
     counts what became of all that each round drew; ``about`` are the rankers' own notes;
     ``controls`` are crystals of each round that no ranker chose.
     """
@@ -40,14 +40,14 @@ def run_metrics(
             "round": r,
             "name": _title(r, len(rounds) - 1),
             **crystal_metrics(t),
-            "num_drawn": sum(drawn[r].values()),
-            "drawn": drawn[r],
+            "num_drawn": sum(generated[r].values()),
+            "drawn": generated[r],
             # Without what repeats an earlier round: a tuned model may return its own training set.
             "vsun_beyond_earlier_rounds": ended.count((r, Status.OK)) / len(t),
         }
         for r, t in enumerate(rounds)
     ]
-    for entry, control, ends in zip(before, controls, drawn, strict=False):
+    for entry, control, ends in zip(before, controls, generated, strict=False):
         if control is not None:
             entry["control"] = _control(control, ends)
     screened = {"oversample", "screen_by"} if config.oversample > 1 else set()
@@ -60,11 +60,11 @@ def run_metrics(
         "judge": judge_name(judge.describe()),
         "num_selected": [sum(bool(v) for v in t.column("selected")) for t in rounds[:-1]],
         "protocol": judge.describe() | settings,
-        "notes": [*_notes(judge, config, rounds, drawn, table), *(f"Ranking: {note}." for note in about)],
+        "notes": [*_notes(judge, config, rounds, generated, table), *(f"Ranking: {note}." for note in about)],
     }
 
 
-def _control(control: CandidateTable, drawn: dict[str, int]) -> dict[str, Any]:
+def _control(control: CandidateTable, generated: dict[str, int]) -> dict[str, Any]:
     """Rates of crystals drawn at random; ``eligible`` are those that come first, whatever the ranker says.
 
     They are valid, of a formula not known, and where the hull is supported: what the ranker has to beat.
@@ -76,17 +76,17 @@ def _control(control: CandidateTable, drawn: dict[str, int]) -> dict[str, Any]:
     ]
     eligible = CandidateTable(control.frame[np.array(passed, dtype=bool)].reset_index(drop=True))
     return {
-        "what": f"{len(control)} of the {sum(drawn.values())} that were drawn, at random",
+        "what": f"{len(control)} of the {sum(generated.values())} that were drawn, at random",
         **crystal_metrics(control),
         "eligible": crystal_metrics(eligible),
     }
 
 
 def _notes(
-    judge: Judge,
+    judge: Evaluator,
     config: DiscoverConfig,
     rounds: list[CandidateTable],
-    drawn: list[dict[str, int]],
+    generated: list[dict[str, int]],
     table: CandidateTable,
 ) -> list[str]:
     relaxation = judge.protocol.relaxation
@@ -103,10 +103,11 @@ def _notes(
             f"those that {config.screen_by} expects most of. That they are valid, unique and novel was seen "
             "to before, and is no result.",
         )
-    astray = sum(counts.get("failed: generate", 0) for counts in drawn)
-    if astray and config.oversample > 1:
+    diverged = sum(counts.get("failed: generate", 0) for counts in generated)
+    if diverged and config.oversample > 1:
         notes.append(
-            f"{astray} of {sum(sum(c.values()) for c in drawn)} crystals failed when they were drawn; they "
+            f"{diverged} of {sum(sum(c.values()) for c in generated)} crystals "
+            "failed when they were drawn; they "
             "are in drawn.parquet, and count in no rate unless too few others were left to relax."
         )
     if len(rounds) <= config.rounds:
@@ -136,17 +137,17 @@ def _hull_notes(hull: Hull | None, table: CandidateTable) -> list[str]:
     notes = []
     notes.append(
         f"Energies above hull are relative to {len(hull)} compounds ({hull.source}, scale "
-        f"{hull.scale_said}). A hull that lacks competing compounds makes crystals look more "
+        f"{hull.scale_description}). A hull that lacks competing compounds makes crystals look more "
         f"stable than they are. {SUPPORT_SAYS}"
     )
     if hull.left_out is not None:
         notes.append(f"Of the hull {hull.source}, {hull.left_out}.")
     counts = Counter(table.column("hull_support")) if "hull_support" in table else Counter()
-    said = ", ".join(f"{counts[s]} {s}" for s in Support if counts[s])
+    described = ", ".join(f"{counts[s]} {s}" for s in Support if counts[s])
     warned = sum(w is not None for w in table.column("hull_warning")) if "hull_warning" in table else 0
-    if said:
+    if described:
         notes.append(
-            f"Of all crystals that were relaxed: {said}. {warned} lie more than {-TOO_LOW} eV/atom "
+            f"Of all crystals that were relaxed: {described}. {warned} lie more than {-TOO_LOW} eV/atom "
             "below the hull, further than discoveries do: a competitor is missing there or the energy is "
             "wrong. They count as stable in the rates, and stand last on the short list or not at all."
         )

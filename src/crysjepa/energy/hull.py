@@ -213,7 +213,7 @@ class Hull:
         return skipped_summary(self.skipped, self.num_read)
 
     @property
-    def scale_said(self) -> str:
+    def scale_description(self) -> str:
         """The scale for people: whether it is the file's word."""
         return self.scale if self.scale_stated else f"not stated, taken as {self.scale}"
 

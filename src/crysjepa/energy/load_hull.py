@@ -109,4 +109,4 @@ def _holds_compositions(path: Path) -> bool:
     if not path.is_file() or path.suffix != ".parquet":
         return False
     names = pq.read_schema(path).names
-    return "composition" in names and ("lattice" not in names or datasets.told_by(path).get("kind") == "hull")
+    return "composition" in names and ("lattice" not in names or file_metadata(path).get("kind") == "hull")

@@ -151,8 +151,8 @@ def _behind(first: Result, second: Result, key: str) -> list[float] | None:
     if not all(hits):
         return None
     rng = np.random.default_rng(0)
-    drawn = [rng.binomial(len(h), sum(h) / len(h), size=_DRAWS) / len(h) for h in hits]
-    return [float(v) for v in np.quantile(drawn[0] - drawn[1], [0.025, 0.975])]
+    resampled = [rng.binomial(len(h), sum(h) / len(h), size=_DRAWS) / len(h) for h in hits]
+    return [float(v) for v in np.quantile(resampled[0] - resampled[1], [0.025, 0.975])]
 
 
 def _energies(result: Result) -> Any:

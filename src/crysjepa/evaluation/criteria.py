@@ -30,19 +30,18 @@ from crysjepa.energy.elemental_references import ElementalReferences, check_scal
 from crysjepa.energy.hull import Hull
 from crysjepa.evaluation.columns import set_column
 from crysjepa.evaluation.grades import KnownFormulas, with_grades, with_support
+from crysjepa.evaluation.matches import KnownSet, judge_novelty, judge_uniqueness
 from crysjepa.evaluation.stability import (
     check_energy_column,
     decide_stability,
     with_formation_energies,
 )
-from crysjepa.matching.structure_hash import HashIndex, novel_by_hash, unique_by_hash
-from crysjepa.matching.uniqueness import FormulaIndex, Matching, natural_key, novel, unique
-from crysjepa.runtime.progress import Progress, StageProgress
+from crysjepa.matching.uniqueness import natural_key
+from crysjepa.runtime.execution import Execution
+from crysjepa.runtime.progress import StageProgress
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher
-
-KnownSet = Crystals | FormulaIndex | HashIndex
 
 NOT_CONVERGED = "the relaxation did not converge"
 """Why such a row fails, where only converged ones count."""
@@ -129,23 +128,16 @@ def evaluate_table(
     check_energy_column(table, hull, references)
     table = _without_unconverged(table) if rules.converged_only else table
     crystals = table.crystals()
-    structure = structure_validity(crystals, progress=_stage(progress, "structure"))
-    composition = composition_validity(
-        crystals, rule=rules.composition, progress=_stage(progress, "composition")
-    )
-    sound = crystals[np.array([structure[i] is None for i in crystals.ids], dtype=bool)]
     # A failed row may hold a structure and an energy that are the end of nothing.
     states = dict(zip(table.ids, table.column("status"), strict=True))
+    table, sound = _judge_validity(table, crystals, rules, progress)
     intact = sound[np.array([states[i] != Status.FAILED for i in sound.ids], dtype=bool)]
-    table = _describe(table, crystals, sound, rules.symprec)
-    table = _decide_validity(table, crystals, structure, composition)
     table = set_column(table, "batch", batches_of(table.ids, rules.batch_size), "Int64")
     ranks: dict[str, int] = {}
     if hull is not None:
         ranks = _who_stands_for_others(table, intact, hull, references, rules)
-    duplicates = _duplicates(table, intact, ranks, rules, _stage(progress, "uniqueness"))
-    table = _decide_matching(table, duplicates, "uniqueness", "unique", "duplicate_of", "duplicate of")
-    table = _judge_novelty(table, sound, reference, finetuned_on, rules, progress)
+    table = judge_uniqueness(table, intact, ranks, rules, progress)
+    table = judge_novelty(table, sound, reference, finetuned_on, rules, progress)
     if reference is not None:
         table = with_grades(table, sound, _known_formulas(reference, hull) if known is None else known)
     if references is not None:
@@ -193,52 +185,20 @@ def _without_unconverged(table: CandidateTable) -> CandidateTable:
     return table.decide("relax", stopped, Status.FAILED)
 
 
-def _duplicates(
-    table: CandidateTable,
-    crystals: Crystals,
-    ranks: Mapping[str, int],
-    rules: Rules,
-    progress: Progress | None,
-) -> Matching:
-    batch = np.array(table.column("batch", crystals.ids), dtype=np.int64)
-    found = Matching()
-    for number in np.unique(batch):
-        part = crystals[batch == number]
-        step = _shifted(progress, len(found.matches) + len(found.failures), len(crystals))
-        if rules.by_hash:
-            one = unique_by_hash(part, ranks=ranks, progress=step)
-        else:
-            one = unique(part, matcher=rules.matcher, ranks=ranks, processes=rules.processes, progress=step)
-        found.matches.update(one.matches)
-        found.failures.update(one.failures)
-    return found
-
-
 def _known_formulas(reference: KnownSet, hull: Hull | None) -> KnownFormulas:
     return KnownFormulas.of(reference if isinstance(reference, Crystals) else reference.crystals, hull)
 
 
-def _judge_novelty(
-    table: CandidateTable,
-    crystals: Crystals,
-    reference: KnownSet | None,
-    finetuned_on: KnownSet | None,
-    rules: Rules,
-    progress: StageProgress | None,
-) -> CandidateTable:
-    if reference is not None:
-        matches = _known(crystals, reference, rules, _stage(progress, "novelty"))
-        table = _decide_matching(table, matches, "novelty", "novel", "matches", "matches")
-    if finetuned_on is not None:
-        tuned = _known(crystals, finetuned_on, rules, _stage(progress, "novelty (fine-tuning set)"))
-        table = _decide_against_finetuning(table, tuned)
-    return table
-
-
-def _known(crystals: Crystals, reference: KnownSet, rules: Rules, progress: Progress | None) -> Matching:
-    if isinstance(reference, HashIndex) or (rules.by_hash and isinstance(reference, Crystals)):
-        return novel_by_hash(crystals, reference, progress=progress)
-    return novel(crystals, reference, matcher=rules.matcher, processes=rules.processes, progress=progress)
+def _judge_validity(
+    table: CandidateTable, crystals: Crystals, rules: Rules, progress: StageProgress | None
+) -> tuple[CandidateTable, Crystals]:
+    """The table described and decided by validity, and the crystals whose structure is valid."""
+    stage = Execution(progress=progress).stage
+    structure = structure_validity(crystals, progress=stage("structure"))
+    composition = composition_validity(crystals, rule=rules.composition, progress=stage("composition"))
+    sound = crystals[np.array([structure[i] is None for i in crystals.ids], dtype=bool)]
+    table = _describe(table, crystals, sound, rules.symprec)
+    return _decide_validity(table, crystals, structure, composition), sound
 
 
 def _describe(table: CandidateTable, crystals: Crystals, sound: Crystals, symprec: float) -> CandidateTable:
@@ -267,39 +227,5 @@ def _decide_validity(
     return table.decide("validity", _reasons(reasons), Status.REJECTED)
 
 
-def _decide_matching(
-    table: CandidateTable, found: Matching, stage: str, column: str, matched: str, says: str
-) -> CandidateTable:
-    table = set_column(table, column, {i: match is None for i, match in found.matches.items()}, "boolean")
-    table = set_column(table, matched, found.matches, "string")
-    table = table.decide(stage, found.failures, Status.FAILED)
-    reasons = {i: f"{says} {match}" for i, match in found.matches.items() if match is not None}
-    return table.decide(stage, reasons, Status.REJECTED)
-
-
-def _decide_against_finetuning(table: CandidateTable, found: Matching) -> CandidateTable:
-    """A crystal stays novel only if it matches nothing of the fine-tuning set either."""
-    before = dict(zip(table.ids, table.column("novel"), strict=True)) if "novel" in table else {}
-    both = {
-        i: None if before.get(i, True) is None else bool(before.get(i, True)) and match is None
-        for i, match in found.matches.items()
-    }
-    table = set_column(table, "novel", both, "boolean")
-    table = set_column(table, "matches_finetuning", found.matches, "string")
-    table = table.decide("novelty", found.failures, Status.FAILED)
-    reasons = {i: f"matches {m} of the fine-tuning set" for i, m in found.matches.items() if m is not None}
-    return table.decide("novelty", reasons, Status.REJECTED)
-
-
 def _reasons(values: Mapping[str, str | None]) -> dict[str, str]:
     return {i: reason for i, reason in values.items() if reason is not None}
-
-
-def _stage(progress: StageProgress | None, stage: str) -> Progress | None:
-    if progress is None:
-        return None
-    return lambda done, total: progress(stage, done, total)
-
-
-def _shifted(progress: Progress | None, before: int, total: int) -> Progress | None:
-    return None if progress is None else (lambda done, _: progress(before + done, total))

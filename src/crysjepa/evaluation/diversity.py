@@ -69,8 +69,8 @@ def _spread(name: str, values: Sequence[Any]) -> dict[str, Any]:
         return {"num": 0, "effective": None, "interval": None}
     counts = np.array([n for _, n in sorted(Counter(map(str, values)).items())])
     rng = np.random.default_rng(zlib.crc32(name.encode()))
-    drawn = rng.multinomial(len(values), counts / len(values), size=_DRAWS)
-    low, high = np.quantile([_effective(row) for row in drawn], [0.025, 0.975])
+    resampled = rng.multinomial(len(values), counts / len(values), size=_DRAWS)
+    low, high = np.quantile([_effective(row) for row in resampled], [0.025, 0.975])
     return {"num": len(counts), "effective": _effective(counts), "interval": [float(low), float(high)]}
 
 

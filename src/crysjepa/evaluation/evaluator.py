@@ -14,7 +14,7 @@ from crysjepa.energy.elemental_references import ElementalReferences
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.criteria import evaluate_table
-from crysjepa.evaluation.given import energies_told
+from crysjepa.evaluation.given import energy_metadata
 from crysjepa.evaluation.grades import KnownFormulas
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.evaluation.prototypes import PrototypeIndex, mark_prototypes
@@ -30,7 +30,7 @@ _VERDICTS = ("pymatgen", "smact", "moyopy", "ase", "numpy", "scipy")
 
 
 @dataclass(frozen=True)
-class Judge:
+class Evaluator:
     """A protocol with the data that it needs at hand.
 
     ``hull`` and ``references`` are None when stability is not asked for; ``finetuned_on`` is what the
@@ -58,7 +58,7 @@ class Judge:
         device: str = "cpu",
         finetuned_on: Known | None = None,
         processes: int = 1,
-    ) -> Judge:
+    ) -> Evaluator:
         """Index the reference for matching. Raises ValueError if it has no readable crystals."""
         known = _index(reference.crystals(), protocol)
         tuned = None if finetuned_on is None else _index(finetuned_on.crystals(), protocol)
@@ -84,9 +84,9 @@ class Judge:
 
     def energies(self) -> dict[str, Any]:
         """Where the energies of :meth:`relax` are from: for a file's metadata."""
-        return energies_told(force_field_info(self.protocol.force_field), self.protocol.relaxation)
+        return energy_metadata(force_field_info(self.protocol.force_field), self.protocol.relaxation)
 
-    def judge(self, table: CandidateTable, progress: StageProgress | None = None) -> CandidateTable:
+    def evaluate(self, table: CandidateTable, progress: StageProgress | None = None) -> CandidateTable:
         """Decide validity, uniqueness, novelty and, given energies and a hull, stability."""
         judged = evaluate_table(
             table,
@@ -112,7 +112,7 @@ class Judge:
         protocol = self.protocol
         found: dict[str, Any] = {
             **protocol.model_dump(mode="json"),
-            "matcher": _matcher_says(protocol),
+            "matcher": _matcher_description(protocol),
             "novelty_set": self.reference.crystals.content_hash(),
             "novelty_set_name": self.names[0],
             "novelty_set_size": len(self.reference.crystals),
@@ -153,7 +153,7 @@ def _index(crystals: Crystals, protocol: Protocol) -> FormulaIndex | HashIndex:
     return FormulaIndex(crystals, matcher=protocol.matcher())
 
 
-def _matcher_says(protocol: Protocol) -> str:
+def _matcher_description(protocol: Protocol) -> str:
     if protocol.matching == "hash":
         return "hash of formula, space group and orbits, not a StructureMatcher"
     if (protocol.ltol, protocol.stol, protocol.angle_tol) == (0.2, 0.3, 5.0):

@@ -50,7 +50,7 @@ class Given:
     scale: str | None = None
 
 
-def energies_told(info: ForceFieldInfo, settings: RelaxSettings) -> dict[str, Any]:
+def energy_metadata(info: ForceFieldInfo, settings: RelaxSettings) -> dict[str, Any]:
     """What a file of relaxed crystals says of its energies, in its metadata."""
     return {"energies": asdict(info) | {"relaxation": settings.model_dump(mode="json")}}
 
@@ -67,12 +67,12 @@ def read_given(source: str | Path) -> Given:
     Raises as :func:`crysjepa.datasets.load` does.
     """
     path = Path(source)
-    table = _drawn(CandidateTable.read(results_of(path))) if is_run(path) else datasets.load(source)
+    table = _without_swaps(CandidateTable.read(results_of(path))) if is_run(path) else datasets.load(source)
     file = results_of(path) if is_run(path) else path
     return Given(table, energies_of(path) if "energy_per_atom" in table else None, stated_scale(file))
 
 
-def _drawn(table: CandidateTable) -> CandidateTable:
+def _without_swaps(table: CandidateTable) -> CandidateTable:
     """Without the polymorphs that a search put in place of others: not drawn, they are in no rate."""
     if "in_place_of" not in table:
         return table
@@ -95,9 +95,9 @@ def protocol_of(source: str | Path) -> Protocol | None:
     config = Path(source) / "config.json"
     if not is_run(source) or not config.is_file():
         return None
-    told = _told(config)
+    settings = _read_mapping(config)
     try:
-        found = Protocol.model_validate(told.get("evaluate") or told.get("protocol"))
+        found = Protocol.model_validate(settings.get("evaluate") or settings.get("protocol"))
     except ValueError:
         return None
     return found.model_copy(update={"trust": None})
@@ -112,10 +112,10 @@ def reference_of(source: str | Path) -> str | None:
     config, path = Path(source) / "config.json", Path(source)
     if not is_run(path):
         return None
-    name = (_told(config) if config.is_file() else {}).get("reference")
+    name = (_read_mapping(config) if config.is_file() else {}).get("reference")
     of_run = isinstance(name, str)
     if not of_run:
-        name = _told(path / "metrics.json").get("novelty_set")
+        name = _read_mapping(path / "metrics.json").get("novelty_set")
     if not isinstance(name, str):
         return None
     if (of_run and Path(name).exists()) or name in {NAME, *(d.name for d in datasets.available())}:
@@ -171,14 +171,14 @@ def results_of(run: Path) -> Path:
     return next(run / name for name in RESULTS if (run / name).is_file())
 
 
-def _told(path: Path) -> Mapping[str, Any]:
+def _read_mapping(path: Path) -> Mapping[str, Any]:
     """An object of JSON; {} for a file that holds something else. Raises RunError for what is no JSON."""
-    told = read_json(path)
-    return told if isinstance(told, Mapping) else {}
+    content = read_json(path)
+    return content if isinstance(content, Mapping) else {}
 
 
 def _of_run(folder: Path) -> EnergyOrigin | None:
-    protocol = _told(folder / "metrics.json").get("protocol")
+    protocol = _read_mapping(folder / "metrics.json").get("protocol")
     if (
         not isinstance(protocol, Mapping)
         or not protocol.get("relax")

@@ -17,12 +17,12 @@ gets lost, and no verdict of the first judge is changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from crysjepa.closed_hull.judged import Phase, standings
+from crysjepa.closed_hull.judged import Phase, lacking_competitor, standings
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 from crysjepa.energy.elemental_references import ElementalReferences, check_scales
@@ -45,9 +45,6 @@ from crysjepa.relaxation.formation_energies import Formed, formation_energies
 from crysjepa.relaxation.relax import RelaxSettings
 from crysjepa.runtime.execution import Execution
 from crysjepa.runtime.progress import Progress, StageProgress
-
-if TYPE_CHECKING:
-    from pymatgen.core import Composition
 
 __all__ = [
     "SECOND",
@@ -99,8 +96,7 @@ def judge_by_all(
     hull: Hull,
     known: Known,
     protocol: Protocol,
-    first_column: str = "e_above_hull",
-    ids: Iterable[str] | None = None,
+    first: Mapping[str, float | None] | None = None,
     competitors: CandidateTable | None = None,
     how: How | None = None,
 ) -> JudgedByAll:
@@ -109,14 +105,15 @@ def judge_by_all(
     Parameters
     ----------
     table
-        Crystals as the first judge (``protocol.force_field``) relaxed and judged them, with its energies
-        above hull (eV/atom) in ``first_column``: where there are competitors, above a hull that has them.
+        Crystals as the first judge (``protocol.force_field``) relaxed and judged them.
     judges
         Names of further force fields (:func:`crysjepa.evaluation.judge_names.further_judges`).
     hull, known, protocol
         The hull of known compounds, what elemental references are fitted on where none ship, and its limits.
-    ids
-        Which crystals to judge; by default all that have a structure and did not fail. The others get null.
+    first
+        The first judge's energies above hull (eV/atom) by id, of the crystals to judge: where there are
+        competitors, above a hull that has them. By default the column ``e_above_hull`` of all that have a
+        structure and did not fail. The others get null.
     competitors
         Hypothetical compounds with structures, each of which every judge computes for its own hull. The
         crystals that are judged then compete with each other too, and none with itself
@@ -129,16 +126,16 @@ def judge_by_all(
     Returns the table with ``e_above_hull_NAME`` and ``energy_per_atom_NAME`` (total, uncorrected) of each
     judge, ``judge_spread`` (eV/atom), ``judges_agree``, ``stable_by_all`` and ``judges_reason``.
 
-    Raises ValueError without ``first_column``, or as :func:`crysjepa.relaxation.relax.relax_crystals`;
+    Raises ValueError with neither ``first`` nor that column, or as in :mod:`crysjepa.relaxation.relax`;
     ScaleMismatch if a judge's energies cannot be brought to the hull's scale, as for a hull of one force
     field's own; ImportError or RuntimeError if a judge or its weights cannot be had.
     """
-    if first_column not in table:
-        raise ValueError(f"further judges need the first one's energies above hull, column {first_column}")
-    wanted = _to_judge(table, ids)
-    first = dict(zip(wanted, table.column(first_column, wanted), strict=True))
-    reasons = {i: [f"{protocol.force_field}: no energy above hull"] for i, e in first.items() if e is None}
-    crystals = table.crystals([i for i in wanted if i not in reasons])
+    first = _of_first_judge(table) if first is None else first
+    there = zip(table.ids, table.frame["lattice"].notna(), strict=True)
+    wanted = [i for i, has_structure in there if has_structure and i in first]
+    firsts = {i: e for i in wanted if (e := first[i]) is not None}
+    reasons = {i: [f"{protocol.force_field}: no energy above hull"] for i in wanted if i not in firsts}
+    crystals = table.crystals(list(firsts))
     opinions = {}
     for name in judges:
         judge = _Judge.prepare(name, hull, known, protocol, how or How())
@@ -148,7 +145,8 @@ def judge_by_all(
         table = set_column(table, energy_column(name), opinion.totals, "Float64")
         table = set_column(table, above_hull_column(name), opinion.above, "Float64")
     if judges:
-        above = {i: [first[i], *(o.above[i] for o in opinions.values())] for i in wanted if i not in reasons}
+        found = opinions.values()
+        above = {i: [e, *(o.above[i] for o in found)] for i, e in firsts.items() if i not in reasons}
         table = _with_agreement(table, above, reasons, protocol.e_above_hull_max)
     return JudgedByAll(table, [o.judge for o in opinions.values()])
 
@@ -175,10 +173,15 @@ def agree(above: Sequence[float], limit: float) -> bool:
     return max(above) <= limit + TOLERANCE or min(above) > limit - TOLERANCE
 
 
-def _to_judge(table: CandidateTable, ids: Iterable[str] | None) -> list[str]:
-    chosen = None if ids is None else set(ids)
-    columns = zip(table.ids, table.column("status"), table.frame["lattice"].notna(), strict=True)
-    return [i for i, s, there in columns if there and (s != Status.FAILED if chosen is None else i in chosen)]
+def _of_first_judge(table: CandidateTable) -> dict[str, float | None]:
+    """The first judge's energies above hull (eV/atom) of all crystals that did not fail.
+
+    Raises ValueError without the column.
+    """
+    if "e_above_hull" not in table:
+        raise ValueError("further judges need the first one's energies above hull, column e_above_hull")
+    columns = zip(table.ids, table.column("status"), table.column("e_above_hull"), strict=True)
+    return {i: above for i, status, above in columns if status != Status.FAILED}
 
 
 @dataclass(frozen=True)
@@ -234,7 +237,7 @@ class _Judge:
             for id_, composition in zip(crystals.ids, crystals.compositions(), strict=True):
                 if id_ in reasons:
                     continue
-                if reason := _lacking(composition, unknown):
+                if reason := lacking_competitor(composition, unknown):
                     reasons[id_] = reason
                 elif id_ in stand:
                     above[id_] = stand[id_].above
@@ -284,12 +287,3 @@ def judge_references(
     references = find_references(own, hull, known, device=device, progress=progress)
     check_scales(references.scale, hull.scale, allow_mixed=protocol.allow_mixed_scales)
     return references
-
-
-def _lacking(composition: Composition, unknown: Mapping[str, tuple[Composition, str]]) -> str | None:
-    """Why a judge's hull is not to be trusted at a composition: a competitor that it could not compute."""
-    elements = set(composition.elements)
-    for id_, (formula, reason) in unknown.items():
-        if elements.issuperset(formula.elements):
-            return f"its hull lacks the competitor {id_} ({formula.reduced_formula}): {reason}"
-    return None

@@ -8,7 +8,7 @@ from typing import Any
 
 from crysjepa.energy.elemental_references import check_scales
 from crysjepa.energy.hull import ASSUMED_SCALE, Hull
-from crysjepa.evaluation.evaluator import Judge
+from crysjepa.evaluation.evaluator import Evaluator
 from crysjepa.evaluation.given import EnergyOrigin, Given, check_formation_energies
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.evaluation.reference import Known, find_references, model_of
@@ -35,7 +35,7 @@ class Plan:
     scale: str | None
     inputs: dict[str, str]
 
-    def evaluator(self, *, device: str, processes: int, progress: StageProgress | None) -> Judge:
+    def evaluator(self, *, device: str, processes: int, progress: StageProgress | None) -> Evaluator:
         """The protocol with its data. Raises ValueError where energies cannot be compared with the hull."""
         protocol, hull, references = self.protocol, self.hull, None
         if hull is not None and protocol.relax:
@@ -45,19 +45,19 @@ class Plan:
                 usable_judges(trust, protocol, hull, self.known, device)
                 if trust.close is not None and (reason := not_closable(hull, CrysJepa.load())):
                     raise ValueError(f"the hull cannot be closed: {reason}")
-        return Judge.prepare(
+        return Evaluator.prepare(
             protocol, self.known, hull, references,
             device=device, finetuned_on=self.tuned, processes=processes,
         )  # fmt: skip
 
-    def about(self, evaluator: Judge) -> dict[str, Any] | None:
+    def about(self, evaluator: Evaluator) -> dict[str, Any] | None:
         """What the table's file says of its energies."""
         if not self.protocol.relax:
             return None if self.scale is None else {"scale": self.scale}
-        told = evaluator.energies()
+        metadata = evaluator.energies()
         if self.origin is not None:
-            told["energies"]["version"] = self.origin.version
-        return told
+            metadata["energies"]["version"] = self.origin.version
+        return metadata
 
 
 def plan_of(

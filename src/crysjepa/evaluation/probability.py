@@ -185,20 +185,20 @@ class ProbabilityModel:
 
     def to_json(self) -> str:
         """As JSON text that :meth:`read` reads."""
-        told = {"card": self.card, "models": [asdict(m) for m in self.models]}
-        return json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+        content = {"card": self.card, "models": [asdict(m) for m in self.models]}
+        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def read(cls, path: str | Path | None = None) -> ProbabilityModel:
         """From a JSON file; by default the one that ships. Raises ValueError for another file."""
         file = resources.files("crysjepa.weights").joinpath(FILE) if path is None else Path(path)
         try:
-            told = json.loads(file.read_text(encoding="utf-8"))
+            content = json.loads(file.read_text(encoding="utf-8"))
             models = tuple(
                 LogisticModel(**m | {"judges": tuple(m["judges"]), "weights": tuple(m["weights"])})
-                for m in told["models"]
+                for m in content["models"]
             )
-            return cls(models, told["card"])
+            return cls(models, content["card"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"{file} holds no model of probabilities: {error!r}") from error
 

@@ -32,7 +32,7 @@ class Metric:
 
     version: int
     columns: tuple[str, ...]
-    says: str
+    description: str
 
 
 METRICS = {
@@ -112,8 +112,8 @@ def bootstrap_intervals(
             found[name] = None
             continue
         rng = np.random.default_rng(zlib.crc32(name.encode()))
-        drawn = rng.binomial(len(hits), sum(hits) / len(hits), size=resamples) / len(hits)
-        found[name] = [float(v) for v in np.quantile(drawn, [0.025, 0.975])]
+        resampled = rng.binomial(len(hits), sum(hits) / len(hits), size=resamples) / len(hits)
+        found[name] = [float(v) for v in np.quantile(resampled, [0.025, 0.975])]
     return found
 
 

@@ -125,7 +125,7 @@ def find_references(
             return read_references(kept)
         except (ValueError, TypeError, KeyError):  # cut short, or of another version
             kept.unlink()
-    found = _fitted(protocol.force_field, known, device, progress)
+    found = fitted_references(protocol.force_field, known, device, progress)
     if info.version != "unknown" and ":" not in info.name:  # a calculator by import path may have changed
         try:
             write_text(kept, found.to_json())
@@ -151,7 +151,9 @@ def model_of(version: str | None) -> str | None:
     return None if version is None else version.rsplit(" (", 1)[0]
 
 
-def _fitted(name: str, known: Known, device: str, progress: StageProgress | None) -> ElementalReferences:
+def fitted_references(
+    name: str, known: Known, device: str, progress: StageProgress | None
+) -> ElementalReferences:
     force_field, table = get_force_field(name, device), known.table
     energies = table.column("formation_energy_per_atom", table.ok_ids)
     labelled = [i for i, e in zip(table.ok_ids, energies, strict=True) if e is not None]

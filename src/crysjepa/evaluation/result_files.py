@@ -1,4 +1,4 @@
-"""Evaluated crystals on disk: sealed when written, checked when read, and compared only where they may be."""
+"""Evaluated crystals on disk: written with a checksum, checked when read, compared only where they may be."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Result:
         return found
 
 
-def seal(metrics: Mapping[str, Any], table: CandidateTable) -> dict[str, Any]:
+def with_checksum(metrics: Mapping[str, Any], table: CandidateTable) -> dict[str, Any]:
     """The metrics with the hash of their crystals and one of themselves."""
     content = {**metrics, "crystals_hash": table.content_hash()}
     return {**content, "hash": _hash(content)}
@@ -93,7 +93,7 @@ def read_result(folder: str | Path, name: str | None = None) -> list[Result]:
         return _rounds(folder, metrics, name)
     table = _table(folder / "crystals.parquet")
     if metrics.get("hash") is None:
-        raise ResultError(f"{path} is not sealed: an older crysjepa wrote it; evaluate the crystals again")
+        raise ResultError(f"{path} has no checksum: an older crysjepa wrote it; evaluate the crystals again")
     if metrics["hash"] != _hash(metrics):
         raise ResultError(f"{path} was changed after crysjepa wrote it{_what_changed(metrics, table)}")
     if metrics["crystals_hash"] != table.content_hash():
@@ -163,7 +163,7 @@ def differences(results: Sequence[Result]) -> list[str]:
             continue
         by_value: dict[str, list[str]] = {}
         for result, settings in zip(results, flat, strict=True):
-            by_value.setdefault(_said(settings.get(key)), []).append(result.name)
+            by_value.setdefault(_brief(settings.get(key)), []).append(result.name)
         if len(by_value) > 1:
             who = "; ".join(f"{value} ({', '.join(names)})" for value, names in by_value.items())
             lines.append(f"{key}: {who}")
@@ -190,7 +190,7 @@ def _flat(tree: Mapping[str, Any], path: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def _said(value: Any) -> str:
+def _brief(value: Any) -> str:
     text = "not stated" if value is None else str(value)
     return text if len(text) <= 40 else text[:12] + "…"
 

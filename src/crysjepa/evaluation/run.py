@@ -1,6 +1,7 @@
 """One protocol for judging crystals: relax, give them energies against a hull, decide V, S, U and N.
 
-``crysjepa evaluate`` and every round of ``crysjepa discover`` go through :class:`Judge`, so that their
+``crysjepa evaluate`` and every round of ``crysjepa discover`` go through
+:class:`~crysjepa.evaluation.evaluator.Evaluator`, so that their
 numbers can be compared.
 """
 
@@ -17,10 +18,10 @@ from crysjepa.energy.hull import Hull
 from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.diversity import diversity
 from crysjepa.evaluation.earlier import ARTEFACTS, judged_otherwise, set_aside
-from crysjepa.evaluation.evaluator import Judge
+from crysjepa.evaluation.evaluator import Evaluator
 from crysjepa.evaluation.given import (
     Given,
-    energies_told,
+    energy_metadata,
     with_given_energies,
     with_given_formation_energies,
 )
@@ -34,14 +35,9 @@ from crysjepa.evaluation.rates import (
     crystal_metrics,
 )
 from crysjepa.evaluation.reference import Known, find_references
-from crysjepa.evaluation.result_files import citation, judge_name, scored, seal
+from crysjepa.evaluation.result_files import citation, judge_name, scored, with_checksum
 from crysjepa.evaluation.shortlist import shortlist_again
-from crysjepa.evaluation.trust import (
-    close_hull,
-    is_of_trust,
-    with_trust,
-    worth_a_bet,
-)
+from crysjepa.evaluation.trust import close_hull, is_of_trust, promising_ids, with_trust
 from crysjepa.matching.uniqueness import FormulaIndex
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.relaxation.relax import relax_crystals
@@ -54,6 +50,7 @@ from crysjepa.runtime.run_directory import Run, locked
 
 __all__ = [
     "PRESETS",
+    "Evaluator",
     "Judge",
     "Known",
     "Protocol",
@@ -62,6 +59,9 @@ __all__ = [
     "preset",
     "protocol_inputs",
 ]
+
+Judge = Evaluator
+"""The name of an evaluator before."""
 
 _STABILITY = {
     "stable": "boolean",
@@ -115,8 +115,7 @@ def evaluate_crystals(
 ) -> dict[str, Any]:
     """Judge crystals; write ``crystals.parquet``, ``metrics.json`` and ``evaluation.html`` into ``out``.
 
-    Where the protocol asks for ``trust``, the hull of the promising ones is closed
-    (``competitors.parquet``).
+    Where the protocol asks for ``trust``, the hull of the promising ones is closed (``competitors.parquet``).
     A run that was stopped goes on where it stood. With another hull, reference or threshold the crystals in
     ``out`` are judged anew, from the energies that are there; the earlier results go to ``out/earlier-1``.
 
@@ -169,7 +168,7 @@ def evaluate_crystals(
 
 def _evaluate(
     plan: Plan,
-    evaluator: Judge,
+    evaluator: Evaluator,
     table: CandidateTable,
     run: Run,
     shards: Path,
@@ -181,13 +180,13 @@ def _evaluate(
     described = {**evaluator.describe(), "stability_judged": evaluator.hull is not None}
     if plan.origin is not None:
         described["force_field_version"] = plan.origin.version
-    judged, told = _trusted(plan, evaluator, judged, run, progress)
+    judged, trust = _trusted(plan, evaluator, judged, run, progress)
     judged.write(run.path("crystals.parquet"), plan.about(evaluator))
     written = CandidateTable.read(run.path("crystals.parquet"))
-    metrics = {**_metrics(written, described, evaluator.device), **told}
+    metrics = {**_metrics(written, described, evaluator.device), **trust}
     if listed := shortlist_again(table, scored(written, described)):
         metrics["shortlist"] = listed
-    write_json(run.path("metrics.json"), seal(metrics, written))
+    write_json(run.path("metrics.json"), with_checksum(metrics, written))
     _save(evaluator, cache)
 
 
@@ -212,7 +211,7 @@ def _fresh(table: CandidateTable) -> CandidateTable:
 
 
 def _judged(
-    plan: Plan, evaluator: Judge, table: CandidateTable, shards: Path, progress: StageProgress | None
+    plan: Plan, evaluator: Evaluator, table: CandidateTable, shards: Path, progress: StageProgress | None
 ) -> CandidateTable:
     """The crystals with energies, relaxed or as they came, and every verdict."""
     fresh = _fresh(table)
@@ -224,7 +223,7 @@ def _judged(
         relaxed = evaluator.relax(fresh.undecided(), shards, progress)
     else:
         relaxed = fresh.undecided()
-    judged = evaluator.judge(relaxed, progress)
+    judged = evaluator.evaluate(relaxed, progress)
     if evaluator.hull is None:
         judged = CandidateTable(judged.frame.drop(columns=[c for c in _STABILITY if c in judged]))
     for name, dtype in _STABILITY.items():
@@ -233,21 +232,21 @@ def _judged(
 
 
 def _trusted(
-    plan: Plan, evaluator: Judge, judged: CandidateTable, run: Run, progress: StageProgress | None
+    plan: Plan, evaluator: Evaluator, judged: CandidateTable, run: Run, progress: StageProgress | None
 ) -> tuple[CandidateTable, dict[str, Any]]:
     """With the closed hull and further judges, where the protocol asks for them; what metrics say of it."""
     trust = plan.protocol.trust
     if trust is None or evaluator.hull is None:
         return judged, {}
-    ids, closing, work = worth_a_bet(judged, trust), None, run.path("trust")
+    ids, closing, work = promising_ids(judged, trust), None, run.path("trust")
     if trust.close is not None:
         closing = close_hull(judged, ids, evaluator, trust.close, work=work, progress=progress)
-        theirs = energies_told(force_field_info(plan.protocol.force_field), trust.close.relaxation)
+        theirs = energy_metadata(force_field_info(plan.protocol.force_field), trust.close.relaxation)
         closing.competitors.write(run.path("competitors.parquet"), theirs)
     found = with_trust(
         judged, ids, evaluator, plan.known, trust, closing=closing, work=work, progress=progress
     )
-    return found.table, {"trust": found.told}
+    return found.table, {"trust": found.metrics}
 
 
 def _metrics(table: CandidateTable, protocol: dict[str, Any], device: str) -> dict[str, Any]:
@@ -279,21 +278,21 @@ def _metrics(table: CandidateTable, protocol: dict[str, Any], device: str) -> di
 # -- the reduced reference, kept from one evaluation to the next -----------------------------
 
 
-def _restored(judge: Judge) -> tuple[Path, int] | None:
+def _restored(evaluator: Evaluator) -> tuple[Path, int] | None:
     """Where the reduced reference is kept, and how much of it is there; None where nothing is to be kept."""
-    if not isinstance(judge.reference, FormulaIndex):
+    if not isinstance(evaluator.reference, FormulaIndex):
         return None
-    path = datasets.cache_folder() / "matching" / f"{judge.reference.key[:32]}.parquet"
-    judge.reference.restore(path)
-    return path, judge.reference.num_reduced
+    path = datasets.cache_folder() / "matching" / f"{evaluator.reference.key[:32]}.parquet"
+    evaluator.reference.restore(path)
+    return path, evaluator.reference.num_reduced
 
 
-def _save(judge: Judge, cache: tuple[Path, int] | None) -> None:
-    if cache is None or not isinstance(judge.reference, FormulaIndex):
+def _save(evaluator: Evaluator, cache: tuple[Path, int] | None) -> None:
+    if cache is None or not isinstance(evaluator.reference, FormulaIndex):
         return
     path, before = cache
-    if judge.reference.num_reduced > before:
+    if evaluator.reference.num_reduced > before:
         try:
-            judge.reference.save(path)
+            evaluator.reference.save(path)
         except OSError:  # a cache folder that cannot be written to costs time, not results
             return

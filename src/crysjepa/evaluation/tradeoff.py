@@ -158,8 +158,8 @@ def tradeoff_curves(
         counts = np.cumsum(np.array(hits)[order])
         rates[name] = [float(counts[n - 1] / n) for n in nums]
         rng = np.random.default_rng(zlib.crc32(name.encode()))
-        drawn = [rng.binomial(n, r, size=_DRAWS) / n for n, r in zip(nums, rates[name], strict=True)]
-        intervals[name] = [[float(v) for v in np.quantile(d, [0.025, 0.975])] for d in drawn]
+        resampled = [rng.binomial(n, r, size=_DRAWS) / n for n, r in zip(nums, rates[name], strict=True)]
+        intervals[name] = [[float(v) for v in np.quantile(d, [0.025, 0.975])] for d in resampled]
     return {
         "column": column,
         "percentiles": list(percentiles),

@@ -1,4 +1,4 @@
-"""What makes a stability worth a bet: the closed hull, further judges, and a chance that DFT agrees.
+"""What backs a stability: the closed hull, further judges, and a chance that DFT agrees.
 
 :class:`~crysjepa.evaluation.protocol.Trust` says how far to go; :func:`close_hull` and :func:`with_trust` do
 it for some crystals of a judged table.
@@ -25,7 +25,7 @@ from crysjepa.energy.hull import Hull
 from crysjepa.energy.limits import within
 from crysjepa.energy.support import warning
 from crysjepa.evaluation.columns import set_column
-from crysjepa.evaluation.evaluator import Judge
+from crysjepa.evaluation.evaluator import Evaluator
 from crysjepa.evaluation.judge_names import above_hull_column, energy_column
 from crysjepa.evaluation.judges import How, judge_by_all, judge_references
 from crysjepa.evaluation.probability import expected_confirmations, with_probability
@@ -53,7 +53,7 @@ class Closing:
 
     closed: Closed
     competitors: CandidateTable
-    told: dict[str, Any]
+    metrics: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class Trusted:
     """A table with what was found out, and what ``metrics.json`` says of it."""
 
     table: CandidateTable
-    told: dict[str, Any]
+    metrics: dict[str, Any]
 
 
 def close_hull(
     table: CandidateTable,
     ids: Sequence[str],
-    judge: Judge,
+    evaluator: Evaluator,
     settings: CompeteSettings,
     *,
     model: CrysJepa | None = None,
@@ -80,10 +80,10 @@ def close_hull(
     ``work`` is a folder for finished parts, by which an interrupted search goes on. Raises ValueError where
     there is no hull to begin with.
     """
-    if judge.hull is None or judge.references is None:
+    if evaluator.hull is None or evaluator.references is None:
         raise ValueError("without relaxation and a hull there is nothing to close: relax the crystals")
     chosen = model or CrysJepa.load(None)
-    if reason := not_closable(judge.hull, chosen):
+    if reason := not_closable(evaluator.hull, chosen):
         raise ValueError(f"the hull cannot be closed: {reason}")
     systems = systems_to_close(table.crystals(_with_energy(table, ids)))
     search = Search(
@@ -93,18 +93,18 @@ def close_hull(
             cache=datasets.cache_folder() / "prototypes",
         ),
         chosen,
-        judge.hull,
-        judge.references,
-        force_field=judge.protocol.force_field,
+        evaluator.hull,
+        evaluator.references,
+        force_field=evaluator.protocol.force_field,
         settings=settings,
-        device=judge.device,
+        device=evaluator.device,
         processes=processes,
         shards=work / "competitors",
         progress=progress,
     )
     closed = search.close(systems.values())
     competitors = competitor_table(closed)
-    told = {
+    metrics = {
         "settings": settings.model_dump(mode="json"),
         "num_crystals": len(systems),
         "num_systems": len(closed.converged),
@@ -115,13 +115,13 @@ def close_hull(
         "num_converged": sum(closed.converged.values()),
         "failures": len(closed.failures),
     }
-    return Closing(closed, competitors, told)
+    return Closing(closed, competitors, metrics)
 
 
 def with_trust(
     table: CandidateTable,
     ids: Sequence[str],
-    judge: Judge,
+    evaluator: Evaluator,
     known: Known,
     trust: Trust,
     *,
@@ -134,7 +134,7 @@ def with_trust(
     Parameters
     ----------
     table
-        Judged crystals, with energies of ``judge``.
+        Judged crystals, with energies of ``evaluator``.
     ids
         Which of them to look into; the others get null in every column.
     closing
@@ -150,30 +150,30 @@ def with_trust(
         ``closed_hull_warning`` is the warning by the closed hull: what the known hull warned of may have been
         a competitor that it lacked.
     """
-    assert judge.hull is not None
-    told: dict[str, Any] = {}
+    assert evaluator.hull is not None
+    metrics: dict[str, Any] = {}
     first_column = "e_above_hull"
     fit, near = _with_energy(table, ids), None
     if closing is not None:
         first_column = "e_above_closed_hull"
-        near, told["closed_hull"] = _near(closing.competitors), closing.told
+        near, metrics["closed_hull"] = _near(closing.competitors), closing.metrics
         table = with_closed_hull(table, fit, closing.closed, closing.competitors)
-        limit = judge.protocol.e_above_hull_max
+        limit = evaluator.protocol.e_above_hull_max
         above = dict(zip(fit, table.column(first_column, fit), strict=True))
         stable = {i: None if a is None else within(a, limit) for i, a in above.items()}
         table = set_column(table, "stable_closed", stable, "boolean")
         table = set_column(table, "closed_hull_warning", {i: warning(a) for i, a in above.items()}, "string")
-    others, note = usable_judges(trust, judge.protocol, judge.hull, known, judge.device)
-    told["judge_note"] = note
+    others, note = usable_judges(trust, evaluator.protocol, evaluator.hull, known, evaluator.device)
+    metrics["judge_note"] = note
     done = judge_by_all(
-        table, others, hull=judge.hull, known=known, protocol=judge.protocol, first_column=first_column,
-        ids=fit, competitors=near,
-        how=How(device=judge.device, shards=work / "judges", progress=progress),
+        table, others, hull=evaluator.hull, known=known, protocol=evaluator.protocol,
+        first=dict(zip(fit, table.column(first_column, fit), strict=True)), competitors=near,
+        how=How(device=evaluator.device, shards=work / "judges", progress=progress),
     )  # fmt: skip
-    told["judges"] = done.judges
-    table = _likely(done.table, fit, judge.protocol.force_field, first_column)
-    told["expected"] = expected_confirmations(table, fit)
-    return Trusted(table, told)
+    metrics["judges"] = done.judges
+    table = _likely(done.table, fit, evaluator.protocol.force_field, first_column)
+    metrics["expected"] = expected_confirmations(table, fit)
+    return Trusted(table, metrics)
 
 
 def usable_judges(
@@ -233,7 +233,7 @@ def is_of_trust(column: str) -> bool:
     }
 
 
-def worth_a_bet(judged: CandidateTable, trust: Trust) -> list[str]:
+def promising_ids(judged: CandidateTable, trust: Trust) -> list[str]:
     """Ids of the crystals to look into: all that did not fail, or V.S.U.N. ones, the most promising first.
 
     What lies too far below the known hull is among them: that is what closing the hull is for.

@@ -142,26 +142,26 @@ class Constraints:
 
     def describe(self) -> list[str]:
         """What is asked for, a sentence each."""
-        said = []
+        parts = []
         if self.only is not None:
-            said.append(f"only the elements {_names(self.only)}")
+            parts.append(f"only the elements {_names(self.only)}")
         if self.system is not None:
-            said.append(f"exactly the elements {_names(self.system)}")
+            parts.append(f"exactly the elements {_names(self.system)}")
         if self.max_sites is not None:
-            said.append(f"at most {self.max_sites} sites in the cell")
+            parts.append(f"at most {self.max_sites} sites in the cell")
         if self.distinct:
-            said.append("no formula twice")
+            parts.append("no formula twice")
         by_default, named = self.excluded & EXCLUDED_BY_DEFAULT, self.excluded - EXCLUDED_BY_DEFAULT
         open_to_all = self.only is None and self.system is None
         if by_default == EXCLUDED_BY_DEFAULT and open_to_all:
-            said.append("no radioactive elements and no noble gases (the default)")
+            parts.append("no radioactive elements and no noble gases (the default)")
         elif by_default and open_to_all:
-            said.append(f"without {_names(by_default)}")
+            parts.append(f"without {_names(by_default)}")
         elif not by_default:
-            said.append("radioactive elements and noble gases allowed")
+            parts.append("radioactive elements and noble gases allowed")
         if named:
-            said.append(f"without {_names(named)}")
-        return said
+            parts.append(f"without {_names(named)}")
+        return parts
 
 
 def symbols(numbers: Iterable[int]) -> list[str]:
@@ -179,8 +179,8 @@ def _numbers(text: str) -> frozenset[int]:
     names = text.replace(",", " ").replace("-", " ").split()
     unknown = [n for n in names if n not in atomic_numbers()]
     if unknown or not names:
-        said = f"{unknown[0]!r} is no element" if unknown else f"{text!r} names no element"
-        raise ConstraintError(f"{said}: give symbols such as Li,Mg,O")
+        parts = f"{unknown[0]!r} is no element" if unknown else f"{text!r} names no element"
+        raise ConstraintError(f"{parts}: give symbols such as Li,Mg,O")
     return frozenset(atomic_numbers()[n] for n in names)
 
 

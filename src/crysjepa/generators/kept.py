@@ -48,8 +48,8 @@ class KeptSampler:
         table = CandidateTable.from_crystals(samples.crystals, samples.failures, stage=_STAGE, order=order)
         for name, values in samples.columns.items():
             table = table.with_column(name, values, "string")
-        told = {"draws": samples.draws and asdict(samples.draws), "columns": sorted(samples.columns)}
-        table.write(path, told)
+        metadata = {"draws": samples.draws and asdict(samples.draws), "columns": sorted(samples.columns)}
+        table.write(path, metadata)
         return samples
 
     def path(self, num: int, seed: int, device: str, prefix: str) -> Path:
@@ -82,7 +82,7 @@ def draw_part(
 def _read(path: Path) -> Samples | None:
     """Samples that were kept; None where there is no such file, or none that can be read."""
     try:
-        table, told = CandidateTable.read(path), file_metadata(path)
+        table, metadata = CandidateTable.read(path), file_metadata(path)
     except (OSError, pa.ArrowException, ValueError):
         return None
     failures = {
@@ -92,8 +92,8 @@ def _read(path: Path) -> Samples | None:
     }
     columns = {
         name: {i: v for i, v in zip(table.ids, table.column(name), strict=True) if v is not None}
-        for name in told["columns"]
+        for name in metadata["columns"]
     }
-    draws = told["draws"]
+    draws = metadata["draws"]
     counts = None if draws is None else Draws(**{**draws, "notes": tuple(draws["notes"])})
     return Samples(table.crystals(table.ok_ids), failures, counts, columns)

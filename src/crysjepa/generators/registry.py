@@ -82,7 +82,7 @@ BUILT_IN: dict[str, Callable[[GeneratorOptions], Generator]] = {
 
 def generator_names() -> list[str]:
     """What :func:`make_generator` knows by name, the built-in ones first."""
-    return [*BUILT_IN, *sorted(set(_plugins()) - set(BUILT_IN))]
+    return [*BUILT_IN, *sorted(set(plugins()) - set(BUILT_IN))]
 
 
 def make_generator(source: str | Path | None = None, options: GeneratorOptions | None = None) -> Generator:
@@ -101,7 +101,7 @@ def make_generator(source: str | Path | None = None, options: GeneratorOptions |
     name = DEFAULT if source is None else str(source)
     if name in BUILT_IN:
         return BUILT_IN[name](options)
-    if name in _plugins():
+    if name in plugins():
         return _plugged_in(name, options)
     path = Path(name)
     if path.suffix == ".safetensors" or (path.is_file() and _is_safetensors(path)):
@@ -131,17 +131,17 @@ def _is_safetensors(path: Path) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _plugins() -> dict[str, EntryPoint]:
+def plugins() -> dict[str, EntryPoint]:
     return {e.name: e for e in entry_points(group=GROUP)}
 
 
 def _plugged_in(name: str, options: GeneratorOptions) -> Generator:
-    entry = _plugins()[name]
+    entry = plugins()[name]
     try:
         made = entry.load()(options)
     except Exception as error:
-        said = f"{type(error).__name__}: {error}"
-        raise ValueError(f"the plug-in generator {name!r} ({entry.value}) does not work: {said}") from error
+        why = f"{type(error).__name__}: {error}"
+        raise ValueError(f"the plug-in generator {name!r} ({entry.value}) does not work: {why}") from error
     if not callable(getattr(made, "sample", None)):
         raise ValueError(f"the plug-in generator {name!r} ({entry.value}) has no method sample")
     return cast(Generator, made) if hasattr(made, "finetune") else _OnlySamples(name, made)

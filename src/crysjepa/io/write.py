@@ -9,29 +9,23 @@ import io
 import json
 import lzma
 import re
-import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import IO, Any, NamedTuple, TextIO
 
-import numpy as np
 import pandas as pd
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import ARROW_SCHEMA, Crystals
 from crysjepa.io.assemble import STATE, problems_of
+from crysjepa.io.cif.write import cif_text, file_names, right_handed, write_cif
 from crysjepa.io.kinds import output
 from crysjepa.runtime.files import replacing
 from crysjepa.runtime.notes import ReadError, note
 
-if TYPE_CHECKING:
-    from pymatgen.core import Structure
-
-_DEVICE = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\.|$)", re.IGNORECASE)
-"""Names that Windows keeps for itself, whatever stands behind their first dot."""
 _NOT_INFO = ("Lattice", "Properties", "pbc", "stress", "virials", "forces", "occupancy")
 
 
@@ -96,7 +90,7 @@ def write_crystals(
         return Written(len(written), problems | more, left_out)
     if kind.name == "poscar" and len(chosen) != 1:
         raise ReadError(f"a POSCAR holds one crystal, not {len(chosen)}: write .extxyz, .cif or a folder")
-    with _replacing(path) as handle:
+    with replacing(path) as partial, partial.open("wb") as handle:
         if kind.name == "zip":
             _write_zip(chosen, handle)
         else:
@@ -146,12 +140,12 @@ def _write_csv(crystals: Crystals, columns: list[dict[str, Any]], out: TextIO) -
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["material_id", *names, "cif"])
     for id_, structure, values in zip(crystals.ids, crystals.to_structures(), columns, strict=True):
-        writer.writerow([id_, *values.values(), _cif_text(structure, symmetric=False)])
+        writer.writerow([id_, *values.values(), cif_text(structure, symmetric=False)])
 
 
 def _write_cifs(crystals: Crystals, columns: list[dict[str, Any]], out: TextIO) -> None:
     for name, structure in zip(file_names(list(crystals.ids)), crystals.to_structures(), strict=True):
-        out.write(re.sub(r"(?m)^data_.*$", f"data_{name}", _cif_text(structure, symmetric=False), count=1))
+        out.write(re.sub(r"(?m)^data_.*$", f"data_{name}", cif_text(structure, symmetric=False), count=1))
 
 
 def _dictionaries(crystals: Crystals, columns: list[dict[str, Any]]) -> Iterator[str]:
@@ -206,27 +200,20 @@ def _write_poscar(crystals: Crystals, columns: list[dict[str, Any]], out: TextIO
 
     (structure,), (id_,) = crystals.to_structures(), crystals.ids
     comment = re.sub(r"[\x00-\x1f\x7f]+", " ", id_).strip() or structure.formula
-    out.write(Poscar(_right_handed(structure), comment=comment).get_str(significant_figures=12))
+    out.write(Poscar(right_handed(structure), comment=comment).get_str(significant_figures=12))
 
 
 def _write_zip(crystals: Crystals, handle: IO[bytes]) -> None:
     with zipfile.ZipFile(handle, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, structure in zip(file_names(list(crystals.ids)), crystals.to_structures(), strict=True):
             member = zipfile.ZipInfo(f"{name}.cif")  # of a fixed date: same crystals, same bytes
-            archive.writestr(member, _cif_text(structure, symmetric=False), zipfile.ZIP_DEFLATED)
+            archive.writestr(member, cif_text(structure, symmetric=False), zipfile.ZIP_DEFLATED)
 
 
 _WRITERS: dict[str, Callable[[Crystals, list[dict[str, Any]], TextIO], None]] = {
     "csv": _write_csv, "cif": _write_cifs, "json": _write_json, "jsonl": _write_lines, "xyz": _write_xyz,
     "poscar": _write_poscar,
 }  # fmt: skip
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its name when all is written; without it, nothing is left."""
-    with replacing(path) as partial, partial.open("wb") as handle:
-        yield handle
 
 
 @contextmanager
@@ -247,84 +234,3 @@ def _compressed(handle: IO[bytes], compression: str) -> Iterator[Any]:
         packed = pa.CompressedOutputStream(pa.PythonFile(handle, mode="w"), "zstd")
     with packed:
         yield packed
-
-
-# -- a CIF for each crystal ----------------------------------------------------------------------------
-
-
-def write_cif(
-    crystals: Crystals,
-    folder: str | Path,
-    names: Sequence[str] | None = None,
-    *,
-    symmetric: bool = True,
-) -> tuple[dict[str, Path], dict[str, str]]:
-    """Write a CIF for each crystal, named by its id (or ``names``) with unsafe characters replaced.
-
-    Where symmetry is found within 0.01 Å the file has the conventional cell and its space group, else P1;
-    without ``symmetric`` it is always the cell as it is, in P1.
-
-    Returns
-    -------
-    The path of each crystal's file by id, and the reason for each id that could not be written.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    files = file_names(list(names) if names is not None else list(crystals.ids))
-    written, failures = {}, {}
-    for crystal, file in zip(crystals, files, strict=True):
-        (id_,) = crystal.ids
-        if problem := problems_of(crystal).get(0):
-            failures[id_] = problem
-            continue
-        written[id_] = folder / f"{file}.cif"
-        with _replacing(written[id_]) as handle:
-            handle.write(_cif_text(crystal.to_structures()[0], symmetric=symmetric).encode())
-    return written, failures
-
-
-def _cif_text(structure: Structure, *, symmetric: bool) -> str:
-    from pymatgen.io.cif import CifWriter
-
-    structure = _right_handed(structure)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            if symmetric:
-                return str(CifWriter(structure, symprec=0.01))
-        except Exception:  # noqa: BLE001 - spglib and pymatgen give up in many ways; the file is then in P1
-            pass
-        return str(CifWriter(structure, significant_figures=10))
-
-
-def _right_handed(structure: Structure) -> Structure:
-    """The same positions in a right-handed cell: a CIF has but lengths and angles, VASP wants it so.
-
-    With lattice vectors and coordinates negated, each atom stays where it is.
-    """
-    from pymatgen.core import Lattice, Structure
-
-    if np.linalg.det(structure.lattice.matrix) > 0:
-        return structure
-    return Structure(Lattice(-structure.lattice.matrix), structure.species, -structure.frac_coords)
-
-
-def file_names(names: Sequence[str]) -> list[str]:
-    """Names without suffix that are safe in any file system, and distinct even where case does not count.
-
-    Letters, digits and ``._+-`` are kept, anything else becomes ``_``; none begins with a dot or is a device
-    of Windows, and none has more than 120 characters and a number.
-    """
-    safe = [
-        re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip(".")[:120].rstrip(".") or "crystal" for name in names
-    ]
-    safe = [f"_{name}" if _DEVICE.match(name) else name for name in safe]
-    taken, counts = set[str](), dict[str, int]()
-    for i, name in enumerate(safe):
-        count = counts.get(name.lower(), 0) + 1
-        while (safe[i] if count == 1 else f"{name}-{count}").lower() in taken:
-            count += 1
-        counts[name.lower()] = count
-        safe[i] = name if count == 1 else f"{name}-{count}"
-        taken.add(safe[i].lower())
-    return safe

@@ -140,7 +140,7 @@ class FormulaIndex:
         try:
             return bool(fit(other.structure, crystal.structure, skip_structure_reduction=True)), None
         except Exception as error:  # noqa: BLE001 - pymatgen can fail in many ways; the reason is kept
-            return False, f"not comparable with {self.crystals.ids[row]} ({_said(error)})"
+            return False, f"not comparable with {self.crystals.ids[row]} ({_described(error)})"
 
     # -- on disk ---------------------------------------------------------------------------
 
@@ -148,8 +148,8 @@ class FormulaIndex:
     def key(self) -> str:
         """SHA-256 of the crystals, the matcher's settings and pymatgen's version."""
         settings = {k: v for k, v in self.matcher.as_dict().items() if k not in ("@module", "version")}
-        said = json.dumps([settings, version("pymatgen"), FORMAT], sort_keys=True, default=str)
-        return hashlib.sha256(f"{self.crystals.content_hash()}\0{said}".encode()).hexdigest()
+        content = json.dumps([settings, version("pymatgen"), FORMAT], sort_keys=True, default=str)
+        return hashlib.sha256(f"{self.crystals.content_hash()}\0{content}".encode()).hexdigest()
 
     def reduce_all(self, *, processes: int = 1, progress: Progress | None = None) -> None:
         """Reduce every crystal now, before :meth:`save`."""
@@ -248,7 +248,7 @@ def _reduce(crystal: Crystals, primitive: bool, ltol: float) -> Reduced | str:
     try:
         return reduce_crystal(crystal, primitive=primitive, ltol=ltol)
     except Exception as error:  # noqa: BLE001 - pymatgen can fail in many ways; the reason is kept
-        return f"{crystal.ids[0]} cannot be reduced ({_said(error)})"
+        return f"{crystal.ids[0]} cannot be reduced ({_described(error)})"
 
 
 def _reduce_piece(crystals: Crystals, primitive: bool, ltol: float) -> list[Reduced | str]:
@@ -268,7 +268,7 @@ def natural_key(id_: str) -> tuple[list[str | int], str]:
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", id_))], id_
 
 
-def _said(error: Exception) -> str:
+def _described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 

@@ -59,7 +59,7 @@ def pair_features(frac_coords: Tensor, lattices: Tensor, mask: Tensor) -> list[T
     counts = mask.sum(dim=1).cpu().numpy()
     batch, sites = coords.shape[:2]
     arrays = _no_features(batch, sites)
-    if not _expand(coords, cells, counts, *arrays):
+    if not expand_images(coords, cells, counts, *arrays):
         raise ValueError(_TOO_MANY)
     return _laid_out(arrays, frac_coords.device)
 
@@ -135,7 +135,7 @@ def _count_images(cells: Floats, images: Floats) -> None:
 
 
 @partial(compiled, loosely=True)
-def _expand(
+def expand_images(
     coords: Floats, cells: Floats, counts: Ints, g0: Singles, g1: Singles, g2: Singles, g3: Singles
 ) -> bool:
     """Fill g_l (B, M_j, M_i, 2l + 1, K_l); False if a cell has too many images."""

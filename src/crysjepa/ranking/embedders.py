@@ -77,8 +77,8 @@ def _known_elements(crystals: Crystals) -> tuple[Crystals, dict[int, str]]:
     beyond = highest > MAX_ATOMIC_NUMBER
     if not beyond.any():
         return crystals, {}
-    says = "atomic number {} is beyond the {} elements that the models know"
-    failures = {int(i): says.format(highest[i], MAX_ATOMIC_NUMBER) for i in np.flatnonzero(beyond)}
+    reason = "atomic number {} is beyond the {} elements that the models know"
+    failures = {int(i): reason.format(highest[i], MAX_ATOMIC_NUMBER) for i in np.flatnonzero(beyond)}
     return crystals[~beyond], failures
 
 

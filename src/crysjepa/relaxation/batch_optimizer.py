@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from crysjepa.core.crystals import Crystals
 from crysjepa.relaxation.cell_filters import make_cell_filter
-from crysjepa.relaxation.checks import astray, shortest_distance
+from crysjepa.relaxation.checks import diverged, shortest_distance
 from crysjepa.relaxation.energy_bounds import EnergyBounds, energy_bounds
 from crysjepa.relaxation.force_fields.base import ForceField, Prediction, check
 from crysjepa.relaxation.force_fields.registry import get_force_field
@@ -210,7 +210,7 @@ class Descent:
         except Exception as error:  # noqa: BLE001 - matrix logarithms of wild cells; recorded for this crystal
             return self._stop(f"the optimiser failed: {describe_error(error)}")
         self.steps += 1
-        reason = astray(self.atoms, self.initial_volume)
+        reason = diverged(self.atoms, self.initial_volume)
         return True if reason is None else self._stop(reason)
 
     def _stop(self, reason: str) -> bool:

@@ -45,7 +45,7 @@ def unfit(crystal: Crystals, max_atomic_number: int) -> str | None:
     return None
 
 
-def astray(atoms: Atoms, initial_volume: float) -> str | None:
+def diverged(atoms: Atoms, initial_volume: float) -> str | None:
     """Why a relaxation should stop at this geometry; None while it is sane."""
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
         return "the relaxation left finite numbers"

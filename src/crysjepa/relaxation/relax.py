@@ -143,7 +143,7 @@ def relax_crystals(
         raise ValueError("an id appears twice")
     unfits = {c.ids[0]: reason for c in crystals if (reason := unfit(c, info.max_atomic_number))}
     fit = crystals[np.asarray([i not in unfits for i in crystals.ids], dtype=bool)]
-    job = _Job(_chunks(fit, settings), settings, info, shards)
+    job = _Job(chunks_of(fit, settings), settings, info, shards)
     report = progress or (lambda done, total: None)
     report(len(unfits) + job.done, len(crystals))
     if job.todo:
@@ -251,7 +251,7 @@ def _trouble(done: Done) -> str:
     return f"the relaxation failed: {done.trouble}" if done.kind == "raised" else done.trouble
 
 
-def _chunks(crystals: Crystals, settings: RelaxSettings) -> list[Crystals]:
+def chunks_of(crystals: Crystals, settings: RelaxSettings) -> list[Crystals]:
     """Chunks of like size of crystal, whatever the order the crystals came in."""
     order = sorted(range(len(crystals)), key=lambda i: (int(crystals.num_atoms[i]), crystals.ids[i]))
     size = settings.chunk_size

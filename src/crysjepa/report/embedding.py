@@ -215,11 +215,11 @@ def _lost(result: Mapping[str, Any]) -> Table:
 def _figures(folder: Path, result: Mapping[str, Any]) -> dict[str, Figure | None]:
     """Each figure, None where there is nothing to draw."""
     spread = result["spread"]
-    drawn = {
+    figures = {
         "spectrum": spectrum_figure(spread),
         "distances": distance_figure(result["agreement"], spread["typical_distance"]),
     }
     for name, draw in (("crystals", crystal_figure), ("atoms", atom_figure)):
         there = result["maps"][name] is None
-        drawn[name] = draw(pq.read_table(folder / MAPS[name]).to_pandas()) if there else None
-    return drawn
+        figures[name] = draw(pq.read_table(folder / MAPS[name]).to_pandas()) if there else None
+    return figures

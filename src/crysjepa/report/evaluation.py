@@ -109,12 +109,12 @@ def rates_table(metrics: Mapping[str, Any]) -> Table:
     """Every rate with both intervals."""
     rows = [
         (
-            says,
+            label,
             percent(metrics.get(key)),
             interval_text((metrics.get("intervals") or {}).get(key)),
             interval_text((metrics.get("bootstrap") or {}).get(key)),
         )
-        for key, says in NAMES.items()
+        for key, label in NAMES.items()
     ]
     note = (
         f"Shares of all {metrics['num_crystals']:,} crystals; what could not be judged counts against a rate."
@@ -128,8 +128,8 @@ def batch_tables(metrics: Mapping[str, Any]) -> list[Table]:
     if not batches:
         return []
     rows = [
-        (says, mean_std(batches["rates"].get(key)))
-        for key, says in NAMES.items()
+        (label, mean_std(batches["rates"].get(key)))
+        for key, label in NAMES.items()
         if batches["rates"].get(key)
     ]
     many = batches["num_batches"]
@@ -169,11 +169,11 @@ def trust_tables(frame: Any) -> list[Table]:
     return [Table("How new, and what the hull is worth", columns, rows, note)]
 
 
-def closed_tables(frame: Any, told: Mapping[str, Any] | None) -> list[Table]:
+def closed_tables(frame: Any, trust: Mapping[str, Any] | None) -> list[Table]:
     """The crystals that were looked into, the likeliest first."""
-    if not told or "p_stable" not in frame:
+    if not trust or "p_stable" not in frame:
         return []
-    judges = [(plain(j.get("name"), 40), plain(j.get("column"), 80)) for j in told.get("judges") or []]
+    judges = [(plain(j.get("name"), 40), plain(j.get("column"), 80)) for j in trust.get("judges") or []]
     judges = [(name, column) for name, column in judges if column in frame]
     closed = "e_above_closed_hull" in frame
     looked = frame[frame["p_stable"].notna()].sort_values(["p_stable", "id"], ascending=[False, True])
@@ -190,7 +190,7 @@ def closed_tables(frame: Any, told: Mapping[str, Any] | None) -> list[Table]:
         cells.append(percent(real(record["p_stable"])))
         rows.append((*cells, phases(plain(record.get("decomposes_to"), 4000))))
     columns = ("id", "formula", "above the hull", *(("above the closed hull",) if closed else ()))
-    expected = told.get("expected") or {}
+    expected = trust.get("expected") or {}
     note = (
         f"eV/atom; the chance is that DFT puts the crystal at most 0.1 eV/atom above the hull. Of these "
         f"{expected.get('num', 0)}, {number(real(expected.get('expected')), 1)} are expected to be (95 %: "
@@ -205,11 +205,11 @@ def spread_table(metrics: Mapping[str, Any]) -> Table:
     """Chemical systems, space groups, and troublesome elements."""
     found = metrics["diversity"]
     rows = []
-    for key, says in (("chemical_systems", "chemical systems"), ("space_groups", "space groups")):
+    for key, label in (("chemical_systems", "chemical systems"), ("space_groups", "space groups")):
         entry = found[key]
         interval = entry["interval"]
         between = "–" if interval is None else f"{interval[0]:.1f} to {interval[1]:.1f}"
-        rows.append((says, f"{entry['num']:,}", f"{number(entry['effective'], 1)} effective", between))
+        rows.append((label, f"{entry['num']:,}", f"{number(entry['effective'], 1)} effective", between))
     for key in ("rare", "toxic", "radioactive"):
         rows.append(
             (f"with a {key} element", percent(found[key]["share"]), "", interval_text(found[key]["interval"]))

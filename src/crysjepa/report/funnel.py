@@ -80,14 +80,14 @@ def funnel(results: Results, part: Round) -> list[Step]:
     Where a ranker chose what was worth relaxing, that is a step too; the table has no rows of the rest.
     """
     before = part.rows
-    kept, drawn = int(before.sum()), int(before.sum()) * oversample(results)
-    steps = [Step("generated", drawn, 0, ())]
-    if drawn > kept:
+    kept, generated = int(before.sum()), int(before.sum()) * oversample(results)
+    steps = [Step("generated", generated, 0, ())]
+    if generated > kept:
         unfit = (
             "failed; or a known formula, or where the hull is not supported, while there were others; or not "
             f"among the best by {plain(results.protocol.get('screen_by'))}"
         )
-        steps.append(Step("screened", kept, drawn - kept, ((unfit, drawn - kept),)))
+        steps.append(Step("screened", kept, generated - kept, ((unfit, generated - kept),)))
     for name, mask in passed(results.frame).items():
         now = before & mask
         lost = before & ~now

@@ -94,14 +94,14 @@ def render(results: Results) -> str:
     shown = missed or [(row, ()) for row in listed[:MAX_ROWS]]
     cards = [make_card(results, row, texts, f"c{i}") for i, (row, texts) in enumerate(shown)]
     ranker = plain(results.protocol.get("ranker"), 60)
-    survived = passed(results.drawn)["stable"]
+    survived = passed(results.generated)["stable"]
     survivors = int(survived.sum())
     new = None
     if "novelty_grade" in results.frame:
-        new = int((results.drawn["novelty_grade"] == "new formula").fillna(False)[survived].sum())
+        new = int((results.generated["novelty_grade"] == "new formula").fillna(False)[survived].sum())
     return environment.get_template("report.html.j2").render(
         headline=headline(results, survivors, len(listed), new),
-        total=len(results.drawn),
+        total=len(results.generated),
         listed=len(listed),
         survivors=survivors,
         cards=cards,

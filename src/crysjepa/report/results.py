@@ -59,7 +59,7 @@ class Results:
         return self.candidates.frame
 
     @property
-    def drawn(self) -> pd.DataFrame:
+    def generated(self) -> pd.DataFrame:
         """The same without what a search put in place of others, which was not drawn."""
         frame = self.frame
         return frame[frame["in_place_of"].isna()] if "in_place_of" in frame else frame
@@ -85,8 +85,8 @@ class Results:
     def judges(self) -> tuple[tuple[str, str], ...]:
         """Further judges by name, each with the column of its energies above hull."""
         found = self.trust.get("judges")
-        told = [j for j in found if isinstance(j, Mapping)] if isinstance(found, list) else []
-        return tuple((plain(j.get("name"), 40), plain(j.get("column"), 80)) for j in told)
+        judges = [j for j in found if isinstance(j, Mapping)] if isinstance(found, list) else []
+        return tuple((plain(j.get("name"), 40), plain(j.get("column"), 80)) for j in judges)
 
 
 # -- reading -------------------------------------------------------------------------------------

@@ -16,15 +16,15 @@ from crysjepa.report.wording import number, percent, rate_with_interval
 
 def headline(results: Results, survivors: int, listed: int, new: int | None = None) -> str:
     """What was done and what came of it, in a sentence or two; ``new`` survivors have an unknown formula."""
-    total, rounds = len(results.drawn), len(results.rounds)
+    total, rounds = len(results.generated), len(results.rounds)
     if not total:
         return "No crystal was generated, so there is nothing to screen."
-    drawn = total * oversample(results)
-    crystals = "1 crystal was" if drawn == 1 else f"{drawn:,} crystals were"
+    generated = total * oversample(results)
+    crystals = "1 crystal was" if generated == 1 else f"{generated:,} crystals were"
     field = plain(results.protocol.get("force_field"))
     start = f"{crystals} generated" + (f" in {rounds} rounds" if rounds > 1 else "")
     start += f", the best {total:,} of them by {plain(results.protocol.get('screen_by'))} chosen" * (
-        drawn > total
+        generated > total
     )
     relaxed = results.protocol.get("relax") is not False
     start += f", {'relaxed' if relaxed else 'judged'} with {field} and screened" if field else " and screened"
@@ -195,7 +195,7 @@ def _general_caveats(protocol: Mapping[str, Any]) -> list[str]:
 
 def converged(results: Results) -> tuple[int, int] | None:
     """How many relaxations converged, of how many; None if that was not recorded."""
-    known = truths(results.drawn, "converged").dropna()
+    known = truths(results.generated, "converged").dropna()
     return (int(known.sum()), len(known)) if len(known) else None
 
 

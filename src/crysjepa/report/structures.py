@@ -68,7 +68,7 @@ def draw_structure(crystal: Crystals, name: str, size: int = 150) -> Picture:
     _check_drawable(crystal)
     lattice, frac, numbers = _conventional(crystal)
     frac, species = _with_boundary(frac, numbers)
-    view = _view(lattice)
+    view = view_of(lattice)
     atoms, corners = frac @ lattice @ view, _edges() @ lattice @ view
     if np.ptp(corners[..., 1]) > 1.7 * np.ptp(corners[..., 0]):  # lay a tall cell down
         turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
@@ -141,7 +141,7 @@ def _with_boundary(
     return frac, numbers
 
 
-def _view(lattice: NDArray[np.float64]) -> NDArray[np.float64]:
+def view_of(lattice: NDArray[np.float64]) -> NDArray[np.float64]:
     """(3, 3): columns are the directions to the right, upwards and towards the eye."""
     up = lattice[2] / np.linalg.norm(lattice[2])
     right = lattice[1] - (lattice[1] @ up) * up

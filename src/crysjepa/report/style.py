@@ -69,11 +69,11 @@ def house_style() -> Iterator[None]:
 
 def in_house_style(draw: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
+    def styled(*args: P.args, **kwargs: P.kwargs) -> R:
         with house_style():
             return draw(*args, **kwargs)
 
-    return drawn
+    return styled
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -55,7 +55,7 @@ def write_tradeoff(folder: Path, table: CandidateTable) -> Path:
     inline = save_figures(figures, folder, captions)
     first, last = ({k: v[at] for k, v in curves["rates"].items()} for at in (0, -1))
     share = curves["percentiles"][0]
-    said = [
+    parts = [
         f"{RATE_LETTERS[k]} {percent(first[k])} among the {share} % {along.those_first}, "
         f"{percent(last[k])} in all"
         for k in ("stable", "novel")
@@ -70,7 +70,7 @@ def write_tradeoff(folder: Path, table: CandidateTable) -> Path:
     html = page(
         kicker=f"stability and novelty along {along.name}",
         title="Trade-off",
-        headline="; ".join(said) or "Neither stability nor novelty was judged.",
+        headline="; ".join(parts) or "Neither stability nor novelty was judged.",
         lines=notes,
         tables=[_table(curves, along)],
         figures=inline,

@@ -77,10 +77,10 @@ def as_metadata(about: Mapping[str, Any]) -> dict[bytes, bytes]:
 def metadata_of(schema: pa.Schema) -> dict[str, Any]:
     """What a file says of itself, from its Arrow schema; {} for files of others."""
     try:
-        told = json.loads((schema.metadata or {})[_KEY])
+        metadata = json.loads((schema.metadata or {})[_KEY])
     except (KeyError, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def file_metadata(path: str | Path) -> dict[str, Any]:

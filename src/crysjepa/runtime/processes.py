@@ -24,7 +24,7 @@ def in_processes(work: Callable[..., T], tasks: Sequence[tuple[Any, ...]], proce
     size = max(1, len(tasks) // (processes * _PER_PROCESS))
     starts = range(0, len(tasks), size)
     found: dict[int, T] = {}
-    told = 0
+    next_index = 0
     with WorkerPool(_set_up, (work,), min(processes, len(starts))) as pool:
         for start in starts:
             pool.submit((start, False), tasks[start : start + size])
@@ -39,9 +39,9 @@ def in_processes(work: Callable[..., T], tasks: Sequence[tuple[Any, ...]], proce
             if error is not None:
                 raise error
             found.update(enumerate(results, start))
-            while told in found:
-                yield found.pop(told)
-                told += 1
+            while next_index in found:
+                yield found.pop(next_index)
+                next_index += 1
 
 
 def _set_up(work: Callable[..., T]) -> Callable[[Sequence[tuple[Any, ...]]], Any]:

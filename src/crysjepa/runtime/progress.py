@@ -69,14 +69,14 @@ class Lines:
         stage, done, total = self._stage
         began, before = self._from
         rate = (done - before) / max(now - began, 1e-9)
-        told = [f"{stage} {done}/{total}" if total else f"{stage} {done}"]
+        parts = [f"{stage} {done}/{total}" if total else f"{stage} {done}"]
         if done > before:
-            told.append(f"{rate:.3g}/s" if rate >= 1 else f"{_span(1 / rate)} each")
+            parts.append(f"{rate:.3g}/s" if rate >= 1 else f"{_span(1 / rate)} each")
             if total > done:
-                told.append(f"about {_span((total - done) / rate)} left")
+                parts.append(f"about {_span((total - done) / rate)} left")
         else:
-            told.append(f"since {_span(now - began)}")
-        return ", ".join(told)
+            parts.append(f"since {_span(now - began)}")
+        return ", ".join(parts)
 
 
 class Log:

@@ -29,7 +29,7 @@ LANTHANIDES = range(57, 72)
 
 
 def worth_relaxing(
-    drawn: CandidateTable,
+    generated: CandidateTable,
     scores: Mapping[str, Score],
     num: int,
     *,
@@ -42,7 +42,7 @@ def worth_relaxing(
     those where the hull's answer is worth more before others, and then by score. A score further below the
     hull than any discovery is no promise but a sign of a missing competitor: it comes after the others.
     """
-    crystals = drawn.crystals(drawn.ok_ids)
+    crystals = generated.crystals(generated.ok_ids)
     composition = composition_validity(crystals)
     bad = invalid_structures(crystals) | {i: r for i, r in composition.items() if r is not None}
     formulas = dict(zip(crystals.ids, reduced_formulas(crystals), strict=True))
@@ -60,19 +60,19 @@ def worth_relaxing(
         keys[id_] = (id_ in bad, seen[formulas[id_]], place)
         seen[formulas[id_]] += 1
     best = sorted(order, key=keys.__getitem__)[:num]
-    spare = [i for i in drawn.ids if i not in formulas][
+    spare = [i for i in generated.ids if i not in formulas][
         : num - len(best)
     ]  # those without a crystal, if need be
-    return CandidateTable(drawn.frame[drawn.frame["id"].isin([*best, *spare])].reset_index(drop=True))
+    return CandidateTable(generated.frame[generated.frame["id"].isin([*best, *spare])].reset_index(drop=True))
 
 
 def narrowed(
-    drawn: CandidateTable, kept: CandidateTable, scores: Mapping[str, Score], by: str
+    generated: CandidateTable, kept: CandidateTable, scores: Mapping[str, Score], by: str
 ) -> CandidateTable:
     """All that was drawn, with its score: what was not kept is rejected, at stage ``screen``."""
-    left = set(drawn.ok_ids) - set(kept.ids)
-    reason = f"not among the {len(kept)} of {len(drawn)} that {by} would have relaxed"
-    table = drawn.with_column("screen_score", {i: s.value for i, s in scores.items()}, "Float64")
+    left = set(generated.ok_ids) - set(kept.ids)
+    reason = f"not among the {len(kept)} of {len(generated)} that {by} would have relaxed"
+    table = generated.with_column("screen_score", {i: s.value for i, s in scores.items()}, "Float64")
     return table.decide(STAGE, dict.fromkeys(left, reason), Status.REJECTED)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from crysjepa.closed_hull.judged import with_closed_hull
 from crysjepa.core.candidates import CandidateTable, Status
-from crysjepa.evaluation.evaluator import Judge
+from crysjepa.evaluation.evaluator import Evaluator
 from crysjepa.evaluation.protocol import Trust
 from crysjepa.evaluation.reference import Known
-from crysjepa.evaluation.trust import Closing, close_hull, not_closable, with_trust, worth_a_bet
+from crysjepa.evaluation.trust import Closing, close_hull, not_closable, promising_ids, with_trust
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.matching.uniqueness import novel
 from crysjepa.runtime.progress import StageProgress
@@ -25,12 +25,12 @@ class LastLook:
 
     table: CandidateTable
     competitors: CandidateTable | None
-    told: dict[str, Any]
+    metrics: dict[str, Any]
 
 
 def last_look(
     table: CandidateTable,
-    judge: Judge,
+    evaluator: Evaluator,
     known: Known,
     trust: Trust,
     *,
@@ -44,15 +44,15 @@ def last_look(
     rejected, and says by whom; the polymorph is a new row with ``in_place_of`` and no round. Rates count what
     was drawn, so it is in none. A hull that cannot be closed is no failure: ``closed_hull_note`` says why.
     """
-    ids, closing, told = worth_a_bet(table, trust), None, dict[str, Any]()
-    if trust.close is not None and (reason := not_closable(judge.hull, model)):
-        told["closed_hull_note"] = f"the hull was not closed: {reason}"
+    ids, closing, metrics = promising_ids(table, trust), None, dict[str, Any]()
+    if trust.close is not None and (reason := not_closable(evaluator.hull, model)):
+        metrics["closed_hull_note"] = f"the hull was not closed: {reason}"
     elif trust.close is not None:
-        closing = close_hull(table, ids, judge, trust.close, model=model, work=work, progress=progress)
+        closing = close_hull(table, ids, evaluator, trust.close, model=model, work=work, progress=progress)
         compared = with_closed_hull(table, ids, closing.closed, closing.competitors)
-        table, ids = _with_polymorphs(compared, ids, closing, judge)
-    trusted = with_trust(table, ids, judge, known, trust, closing=closing, work=work, progress=progress)
-    limit = judge.protocol.e_above_hull_max
+        table, ids = _with_polymorphs(compared, ids, closing, evaluator)
+    trusted = with_trust(table, ids, evaluator, known, trust, closing=closing, work=work, progress=progress)
+    limit = evaluator.protocol.e_above_hull_max
     found = trusted.table
     if "stable_closed" in found:
         verdicts = (found.column(c) for c in ("stable_closed", "e_above_closed_hull"))
@@ -62,11 +62,11 @@ def last_look(
             if stable is False
         }
         found = found.decide(STAGE, unstable, Status.REJECTED)
-    return LastLook(found, None if closing is None else closing.competitors, {**trusted.told, **told})
+    return LastLook(found, None if closing is None else closing.competitors, {**trusted.metrics, **metrics})
 
 
 def _with_polymorphs(
-    table: CandidateTable, ids: list[str], closing: Closing, judge: Judge
+    table: CandidateTable, ids: list[str], closing: Closing, evaluator: Evaluator
 ) -> tuple[CandidateTable, list[str]]:
     """The table with lower polymorphs in place of what they are lower than, and what is to be looked into.
 
@@ -77,7 +77,7 @@ def _with_polymorphs(
     wanted = {i: p for i, p in lower if p is not None and i in set(table.ok_ids)}
     rivals = closing.competitors
     new = sorted({p for p in wanted.values() if p in set(rivals.ids)})
-    judged, same = _judged(rivals, new, table, judge)
+    judged, same = _judged(rivals, new, table, evaluator)
     replaced = {i: same.get(p, p) for i, p in wanted.items()}
     good = {*table.ok_ids, *(() if judged is None else judged.ok_ids)}
     replaced = {i: p for i, p in replaced.items() if p in good and p != i}
@@ -93,12 +93,12 @@ def _with_polymorphs(
 
 
 def _judged(
-    rivals: CandidateTable, new: list[str], table: CandidateTable, judge: Judge
+    rivals: CandidateTable, new: list[str], table: CandidateTable, evaluator: Evaluator
 ) -> tuple[CandidateTable | None, dict[str, str]]:
     """Competitors judged like the crystals of the run, and which of these they are, where they are one."""
     if not new:
         return None, {}
     rows = CandidateTable(rivals.frame[rivals.frame["id"].isin(new)].reset_index(drop=True))
-    judged = judge.judge(rows)
+    judged = evaluator.evaluate(rows)
     there = novel(judged.crystals(judged.ok_ids), table.crystals(table.ok_ids))
     return judged, {p: i for p, i in there.matches.items() if i is not None}

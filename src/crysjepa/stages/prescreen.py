@@ -35,10 +35,10 @@ class Prescreen(Stage):
 
     def run(self, table: CandidateTable, work: Workspace) -> CandidateTable:
         """The rows to go on with."""
-        kept, drawn = table, table
+        kept, generated = table, table
         if self.ranker is not None:
             scores = self.ranker.score(table.crystals(table.ok_ids))
             kept = worth_relaxing(table, scores, self.num, known=self.known, support=self.support)
-            drawn = narrowed(table, kept, scores, self.by)
-        drawn.write(work.folder / "drawn.parquet")
+            generated = narrowed(table, kept, scores, self.by)
+        generated.write(work.folder / "drawn.parquet")
         return kept

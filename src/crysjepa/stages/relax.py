@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from crysjepa.core.candidates import CandidateTable
-from crysjepa.evaluation.evaluator import Judge
+from crysjepa.evaluation.evaluator import Evaluator
 from crysjepa.stages.stage import Stage, Workspace
 
 
@@ -19,7 +19,7 @@ class Relax(Stage):
 
     name: ClassVar[str] = "relax"
     output: str = "relaxed.parquet"
-    evaluator: Judge
+    evaluator: Evaluator
     shards: str = "relax"
 
     def run(self, table: CandidateTable, work: Workspace) -> CandidateTable:

@@ -36,14 +36,14 @@ def check(
     run = Execution(**how)
     info = force_field_info(force_field)
     place = Output(Path(out) / "checked.parquet")
-    told = {
+    settings = {
         "force_field": {"name": info.name, "version": info.version},
         "phonons": phonons,
         "elastic": elastic,
         "seconds": seconds,
     }
     read = {"input": _results_of(source), "reference": reference}
-    if place.found("check", told, read, overwrite=run.overwrite) is not None:
+    if place.found("check", settings, read, overwrite=run.overwrite) is not None:
         return CandidateTable.read(place.path)
     table = check_crystals(
         _listed(read_given(source).table), reference=Known.load(reference).crystals(),

@@ -83,8 +83,8 @@ def generate(
     place.check_holds(num)
     constraints, options = constraints or Constraints(), options or GeneratorOptions()
     settings, sources = _made_by(generator, num, options, constraints, seed)
-    if (told := place.found("generate", settings, sources, overwrite=run.overwrite)) is not None:
-        return _made_before(place, told)
+    if (before := place.found("generate", settings, sources, overwrite=run.overwrite)) is not None:
+        return _made_before(place, before)
     source, chosen = make_generator(generator, options), run.found_device
     named = DEFAULT if generator is None else Path(generator).name
     shards, work = beside(out, ".shards"), replace(run, device=chosen)
@@ -141,7 +141,7 @@ def _made_by(
     """All that decides what is drawn: settings, and files that are read."""
     name = DEFAULT if generator is None else str(generator)
     is_file = name not in generator_names()
-    told = {
+    settings = {
         "num": num,
         "seed": seed,
         "generator": Path(name).name,
@@ -153,16 +153,16 @@ def _made_by(
         "diffusion",
         "file",
     )  # a plug-in may start from them too
-    return told, {
+    return settings, {
         "generator": name if is_file else options.source,
         "parents": options.parents if by_parents else None,
     }
 
 
-def _made_before(place: Output, told: Mapping[str, Any]) -> Generated:
-    draws = Draws(told["asked"], told["drawn"], told["rejected"], tuple(told["notes"]))
+def _made_before(place: Output, before: Mapping[str, Any]) -> Generated:
+    draws = Draws(before["asked"], before["drawn"], before["rejected"], tuple(before["notes"]))
     table = CandidateTable.read(place.path) if place.has_everything else datasets.load(place.path)
-    return Generated(table, draws, tuple(told["constraints"]), tuple(told["warnings"]))
+    return Generated(table, draws, tuple(before["constraints"]), tuple(before["warnings"]))
 
 
 def _about(generator: str, seed: int, done: Generated) -> dict[str, Any]:

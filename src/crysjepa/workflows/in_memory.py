@@ -9,10 +9,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -20,23 +20,20 @@ import pyarrow.parquet as pq
 from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
-from crysjepa.core.moments import of_atoms, of_sites
 from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.given import is_run, read_given
 from crysjepa.evaluation.protocol import Protocol, Trust
 from crysjepa.generators.constraints import ConstraintOptions, Constraints
 from crysjepa.generators.registry import GeneratorOptions
-from crysjepa.io.assemble import assemble
-from crysjepa.io.cif.blocks import RawCrystal
-from crysjepa.io.entry import ID_COLUMNS, Entry, Quoted, id_text, own_name
-from crysjepa.io.extxyz import left_out, scalars
 from crysjepa.relaxation.relax import RelaxSettings
 from crysjepa.runtime.bars import shown
+from crysjepa.runtime.files import file_metadata
 from crysjepa.runtime.progress import StageProgress
 from crysjepa.workflows import evaluate as evaluating
 from crysjepa.workflows import generate as generating
 from crysjepa.workflows import relax as relaxing
 from crysjepa.workflows import screen as screening
+from crysjepa.workflows.from_objects import from_objects
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -70,11 +67,11 @@ def read(source: Readable, *, structure_column: str | None = None) -> CandidateT
     if isinstance(source, Crystals):
         return CandidateTable.from_crystals(source)
     if not isinstance(source, str | Path):
-        return _from_objects(_listed(source))
+        return from_objects(source)
     if is_run(source):
         return read_given(source).table
     table = datasets.load(source, structure_column=structure_column)
-    return replace(table, metadata=datasets.told_by(source) or None) if Path(source).is_file() else table
+    return replace(table, metadata=file_metadata(source) or None) if Path(source).is_file() else table
 
 
 def generate(
@@ -182,10 +179,10 @@ class Evaluation:
         return pd.DataFrame.from_dict(rows, orient="index", columns=["rate", "low", "high"])
 
     def __repr__(self) -> str:
-        told, vsun = self.metrics, self.metrics.get("vsun")
+        metrics, vsun = self.metrics, self.metrics.get("vsun")
         found = "stability not judged" if vsun is None else f"{100 * vsun:.1f} % V.S.U.N."
-        relative = f"hull {told['hull']}, judge {told['judge']}, novelty set {told['novelty_set']}"
-        return f"<Evaluation of {told['num_crystals']} crystals: {found}; {relative}>"
+        relative = f"hull {metrics['hull']}, judge {metrics['judge']}, novelty set {metrics['novelty_set']}"
+        return f"<Evaluation of {metrics['num_crystals']} crystals: {found}; {relative}>"
 
     def _repr_html_(self) -> str:
         return self.rates().to_html(float_format=lambda x: f"{100 * x:.1f} %")
@@ -254,58 +251,3 @@ def _on_disk(source: Readable, folder: Path) -> str | Path:
         return source
     read(source).write(folder / "crystals.parquet")
     return folder / "crystals.parquet"
-
-
-def _listed(source: Any) -> list[Any]:
-    """One structure alone is a list of one: both kinds yield their sites."""
-    from ase import Atoms
-    from pymatgen.core import IStructure
-
-    if isinstance(source, IStructure | Atoms):
-        return [source]
-    if isinstance(source, Mapping | bytes | pd.DataFrame) or not isinstance(source, Iterable):
-        raise TypeError(
-            f"crystals from a {type(source).__name__}: give a path, a list of pymatgen Structures and ASE "
-            "Atoms, or a column of them"
-        )
-    return list(source)
-
-
-def _from_objects(objects: list[Any]) -> CandidateTable:
-    """A row for each structure; one that is no crystal has failed, with the reason."""
-    return assemble([_entry(f"crystal-{i}", item) for i, item in enumerate(objects)])
-
-
-def _entry(name: str, item: Any) -> Entry:
-    """A structure, its moments and its single values, as the readers of files have them."""
-    from ase import Atoms
-    from pymatgen.core import IStructure
-
-    if not isinstance(item, IStructure | Atoms):
-        of = f"a {type(item).__name__} is neither a Structure of pymatgen nor Atoms of ASE"
-        return Entry(name, None, f"no crystal: {of}")
-    told: dict[str, Any] = {}
-    lost: tuple[str, ...] = ()
-    try:
-        if isinstance(item, Atoms):
-            if item.calc is not None and item.calc.check_state(item):
-                item = item.copy()  # what was calculated is of other positions
-            told, crystal = scalars(item), Crystals.from_atoms([item])
-            moments, lost = of_atoms(item), left_out(item)
-        else:
-            crystal = Crystals.from_structures([cast("Structure", item)])
-            told = {k: v for k, v in item.properties.items() if isinstance(v, str | bool | int | float)}
-            lost = tuple(k for k, v in item.properties.items() if k not in told and v)
-            moments = of_sites(item.as_dict()["sites"])
-            lost += (*(["charge"] if item.charge else ()),
-                     *(f"{k} of the sites" for k in item.site_properties if k != "magmom"))  # fmt: skip
-    except (ValueError, TypeError, AttributeError) as error:
-        return Entry(own_name(told) or name, None, f"no crystal: {error}", told)
-    name = own_name(told) or name
-    extra = {
-        k: Quoted(v) if isinstance(v, str) else v
-        for k, v in told.items()
-        if k not in ID_COLUMNS or (v != "" and id_text(v) != name)
-    }
-    raw = RawCrystal(crystal.atomic_numbers, crystal.frac_coords, crystal.lattices[0], moments)
-    return Entry(name, raw, extra=extra, lost=lost)

@@ -126,32 +126,32 @@ class Output:
         self.made = json.loads(json.dumps(made, sort_keys=True, default=str))
         if not self._is_there():
             return None
-        told = self._told()
+        metadata = self._stated()
         if overwrite:
-            self._clear(told)
+            self._clear(metadata)
             return None
-        if told is None:
+        if metadata is None:
             raise OutputError(
                 f"{self.path} is there, and nothing says how it was made: choose another --out, or "
                 "--overwrite"
             )
-        if differs := differences(told["made"], self.made):
+        if differs := differences(metadata["made"], self.made):
             raise OutputError(f"{self.path} is there, {differs}: choose another --out, or --overwrite")
         note(
             f"{self.path} is there, made with the same settings from the same input: nothing was done "
             "(--overwrite makes it anew)"
         )
-        return told
+        return metadata
 
     def write(self, table: CandidateTable, about: Mapping[str, Any]) -> None:
         """Write a table of structures; what the format cannot hold is said in a note."""
         from crysjepa.io.write import write_crystals
 
-        told = {**about, "made": self.made, "rows": len(table)}
-        written = write_crystals(table, self.path, about=told)
+        metadata = {**about, "made": self.made, "rows": len(table)}
+        written = write_crystals(table, self.path, about=metadata)
         if self.has_everything:
             return
-        self.keep(told)
+        self.keep(metadata)
         lost = [f"{len(table) - written.num} rows ({'; '.join(written.reasons()[:3])})"] * bool(
             written.failures
         )
@@ -160,12 +160,12 @@ class Output:
         if lost:
             note(f"{self.path.name} cannot hold {', nor '.join(lost)}: .parquet holds everything")
 
-    def keep(self, told: Mapping[str, Any]) -> None:
+    def keep(self, metadata: Mapping[str, Any]) -> None:
         """Write next to the output how it was made."""
         more = {"made": self.made, "sha256": _sha256(self.path)}
         if self.kind == "folder":
             more["files"] = sorted(p.name for p in self.path.glob("*.cif"))
-        text = json.dumps({**told, **more}, sort_keys=True, ensure_ascii=False, default=str)
+        text = json.dumps({**metadata, **more}, sort_keys=True, ensure_ascii=False, default=str)
         write_text(self.beside, text + "\n")
 
     # -- what is there ---------------------------------------------------------------------
@@ -178,10 +178,10 @@ class Output:
             return self.path.is_dir() and any(self.path.iterdir())
         return self.path.exists()
 
-    def _told(self) -> dict[str, Any] | None:
+    def _stated(self) -> dict[str, Any] | None:
         """What the output, as it was written, says of itself; None where it says nothing."""
-        told = self._metadata if self.has_everything else self._kept
-        return told if isinstance(told, dict) and isinstance(told.get("made"), dict) else None
+        metadata = self._metadata if self.has_everything else self._kept
+        return metadata if isinstance(metadata, dict) and isinstance(metadata.get("made"), dict) else None
 
     @cached_property
     def _metadata(self) -> Any:
@@ -190,24 +190,26 @@ class Output:
 
         try:
             with pq.ParquetFile(self.path) as file:
-                told, rows = metadata_of(file.schema_arrow), file.metadata.num_rows
+                metadata, rows = metadata_of(file.schema_arrow), file.metadata.num_rows
         except (pa.ArrowException, OSError, ValueError):
             return None
-        return told if told.get("rows") == rows else None  # rewritten by others
+        return metadata if metadata.get("rows") == rows else None  # rewritten by others
 
     @cached_property
     def _kept(self) -> Any:
         try:
-            told = json.loads(self.beside.read_text(encoding="utf-8"))
+            metadata = json.loads(self.beside.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return told if isinstance(told, dict) and told.get("sha256") == _sha256(self.path) else None
+        return (
+            metadata if isinstance(metadata, dict) and metadata.get("sha256") == _sha256(self.path) else None
+        )
 
-    def _clear(self, told: Mapping[str, Any] | None) -> None:
+    def _clear(self, metadata: Mapping[str, Any] | None) -> None:
         """A folder's own CIFs go, lest they be taken for the new ones; a file is replaced when written."""
         if self.kind != "folder":
             return
-        own = set(told.get("files", ())) if told else set()
+        own = set(metadata.get("files", ())) if metadata else set()
         others = sorted({p.name for p in self.path.iterdir()} - own)
         if others:
             raise OutputError(f"{self.path} holds {others[0]}, not of crysjepa: choose another --out")
@@ -222,14 +224,14 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     if before.get("crysjepa") != now["crysjepa"]:
         return f"made with crysjepa {before.get('crysjepa')}, and this is {now['crysjepa']}"
     old, new = (dict(_flat(m.get("settings") or {})) for m in (before, now))
-    told = [
+    changes = [
         f"{name} was {_word(old.get(name))}, is {_word(new.get(name))}"
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     ]
-    if told:
-        more = f", and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
-        return f"made with other settings ({'; '.join(told[:_SHOWN])}{more})"
+    if changes:
+        more = f", and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
+        return f"made with other settings ({'; '.join(changes[:_SHOWN])}{more})"
     theirs, ours = before.get("inputs") or {}, now["inputs"]
     other = [name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)]
     return f"made from another {', '.join(other)}" if other else ""

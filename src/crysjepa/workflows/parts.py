@@ -83,9 +83,9 @@ def work_on_part(part: Part | str, verb: str, *arguments: Any, **options: Any) -
             VERBS[verb](**bound)
     except PartDone as done:
         chunks = {p.name: file_hash(p) for p in done.files}
-        told = {"part": part.number, "of": part.of, "total": done.total, "made": made, "chunks": chunks}
-        told["arguments"] = _told(VERBS[verb], bound)
-        write_json(record, told)
+        content = {"part": part.number, "of": part.of, "total": done.total, "made": made, "chunks": chunks}
+        content["arguments"] = _as_json(VERBS[verb], bound)
+        write_json(record, content)
         return PartRecord(part, len(chunks), done.total, record)
     raise OutputError(f"{out} is there already, whole: there is nothing to do in parts")
 
@@ -115,9 +115,9 @@ def merge(out: Source, folders: Sequence[Source] = (), **how: Any) -> Any:
     _check(found)
     verb, device = first["made"]["verb"], first["made"]["settings"]["device"]
     place = _shards(verb, out)
-    for path, told in found:
-        _bring(path.parent / place.name if verb == "hull" else path.parent, place, told)
-    arguments = _given(VERBS[verb], first["arguments"])
+    for path, record in found:
+        _bring(path.parent / place.name if verb == "hull" else path.parent, place, record)
+    arguments = _from_json(VERBS[verb], first["arguments"])
     arguments |= {"out": out, **({"shards": place} if verb in _JUDGING else {})}
     result = VERBS[verb](**{**arguments, "device": device, **how})
     shutil.rmtree(_home(out), ignore_errors=True)
@@ -157,35 +157,35 @@ def _records(out: Path, folders: Sequence[Source]) -> list[tuple[Path, dict[str,
 def _check(found: Sequence[tuple[Path, dict[str, Any]]]) -> None:
     """All parts are there, once, and of one making. Raises OutputError, naming those that are not."""
     path, first = found[0]
-    for other, told in found:
-        if told["of"] != first["of"]:
+    for other, record in found:
+        if record["of"] != first["of"]:
             raise OutputError(
                 f"{path.name} and {other.name} are parts of other numbers of parts: remove one kind"
             )
-    for other, told in found:
-        if differs := differences(told["made"], first["made"]):
-            raise OutputError(f"part {told['part']} ({other}) differs from part {first['part']}: {differs}")
-    numbers = [told["part"] for _, told in found]
+    for other, record in found:
+        if differs := differences(record["made"], first["made"]):
+            raise OutputError(f"part {record['part']} ({other}) differs from part {first['part']}: {differs}")
+    numbers = [record["part"] for _, record in found]
     if twice := sorted({n for n in numbers if numbers.count(n) > 1}):
-        where = ", ".join(str(p) for p, told in found if told["part"] == twice[0])
+        where = ", ".join(str(p) for p, record in found if record["part"] == twice[0])
         raise OutputError(f"part {twice[0]} is there twice: {where}")
     if missing := [n for n in range(1, first["of"] + 1) if n not in numbers]:
         shown = ", ".join(map(str, missing[:20])) + (
             f" and {len(missing) - 20} more" if len(missing) > 20 else ""
         )
         raise OutputError(f"of {first['of']} parts, {shown} {'is' if len(missing) == 1 else 'are'} missing")
-    chunks = [name for _, told in found for name in told["chunks"]]
+    chunks = [name for _, record in found for name in record["chunks"]]
     if len(set(chunks)) != first["total"]:
         raise OutputError(f"the parts hold {len(set(chunks))} of {first['total']} chunks: do them anew")
 
 
-def _bring(source: Path, place: Path, told: Mapping[str, Any]) -> None:
+def _bring(source: Path, place: Path, record: Mapping[str, Any]) -> None:
     """A part's chunks, where the verb looks for them. Raises OutputError for one that is not as it was."""
-    for name, digest in told["chunks"].items():
+    for name, digest in record["chunks"].items():
         path = source / name
         if not path.is_file() or file_hash(path) != digest:
             how = "damaged" if path.is_file() else "gone"
-            raise OutputError(f"part {told['part']}: {path} is {how}: do this part anew")
+            raise OutputError(f"part {record['part']}: {path} is {how}: do this part anew")
         if not (place / name).exists():
             place.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, place / f"{name}.partial")
@@ -200,9 +200,9 @@ def _bring(source: Path, place: Path, told: Mapping[str, Any]) -> None:
 
 def _made(verb: str, arguments: Mapping[str, Any], device: str) -> dict[str, Any]:
     """How the output is made: as :meth:`crysjepa.workflows.output.Output.found` has it."""
-    told = _told(VERBS[verb], arguments)
-    read = {n: v for n, v in told.items() if n in _READ and v is not None and _is_file_or_name(v)}
-    settings = {n: v for n, v in told.items() if n not in (*read, "out", *_HOW)} | {"device": device}
+    values = _as_json(VERBS[verb], arguments)
+    read = {n: v for n, v in values.items() if n in _READ and v is not None and _is_file_or_name(v)}
+    settings = {n: v for n, v in values.items() if n not in (*read, "out", *_HOW)} | {"device": device}
     inputs = {name: hash_of(value) for name, value in read.items()}
     return {"verb": verb, "crysjepa": __version__, "settings": settings, "inputs": inputs}
 
@@ -214,19 +214,19 @@ def _is_file_or_name(value: Any) -> bool:
     return isinstance(value, str) and (Path(value).exists() or value == NAME or value in REGISTRY)
 
 
-def _told(verb: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    told = {}
+def _as_json(verb: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    values = {}
     for name, value in arguments.items():
         if name in _HOW or name == "out":
             continue
         if name in _READ and isinstance(value, str | Path) and Path(value).exists():
             value = str(Path(value).absolute())
-        told[name] = TypeAdapter(_kind(verb, name)).dump_python(value, mode="json")
-    return told
+        values[name] = TypeAdapter(_kind(verb, name)).dump_python(value, mode="json")
+    return values
 
 
-def _given(verb: Callable[..., Any], told: Mapping[str, Any]) -> dict[str, Any]:
-    return {n: TypeAdapter(_kind(verb, n)).validate_python(v) for n, v in told.items()}
+def _from_json(verb: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {n: TypeAdapter(_kind(verb, n)).validate_python(v) for n, v in values.items()}
 
 
 def _kind(verb: Callable[..., Any], name: str) -> Any:

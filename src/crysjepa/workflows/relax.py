@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.evaluation.force_field_hull import force_field_hull
-from crysjepa.evaluation.given import energies_told
+from crysjepa.evaluation.given import energy_metadata
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.relaxation.relax import RelaxSettings, energies_before, relax_crystals
 from crysjepa.runtime.execution import Execution, ExecutionOptions
@@ -37,11 +37,11 @@ def relax(
     which no two runs agree on, goes to ``OUT.seconds.csv``.
     """
     run, place, info = Execution(**how), Output(out), force_field_info(force_field)
-    told = {
+    options = {
         "force_field": {"name": info.name, "version": info.version},
         "settings": (settings or RelaxSettings()).model_dump(mode="json"),
     }
-    if place.found("relax", told, {"input": source}, overwrite=run.overwrite) is not None:
+    if place.found("relax", options, {"input": source}, overwrite=run.overwrite) is not None:
         return CandidateTable.read(out) if place.has_everything else datasets.load(str(out))
     table = datasets.load(str(source))
     place.check_holds(len(table))
@@ -61,7 +61,7 @@ def relax(
     ]
     if gone:
         note(f"{', '.join(gone)} of relaxed crystals left empty: these values were of the structures before")
-    place.write(relaxed, energies_told(done.force_field, done.settings))
+    place.write(relaxed, energy_metadata(done.force_field, done.settings))
     pd.Series(done.seconds(), name="seconds").rename_axis("id").to_csv(beside(out, ".seconds.csv"))
     shutil.rmtree(shards, ignore_errors=True)
     return relaxed
@@ -81,11 +81,11 @@ def hull(
     """
     place, info = Output(out, only="a hull is no table of structures"), force_field_info(force_field)
     run = Execution(**how)
-    told = {
+    options = {
         "force_field": {"name": info.name, "version": info.version},
         "settings": None if settings is None else settings.model_dump(mode="json"),
     }
-    if place.found("hull", told, {"input": source}, overwrite=run.overwrite) is not None:
+    if place.found("hull", options, {"input": source}, overwrite=run.overwrite) is not None:
         return pq.read_table(out)
     shards = beside(out, ".shards")
     rows = force_field_hull(

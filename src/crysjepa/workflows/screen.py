@@ -38,8 +38,8 @@ from crysjepa.runtime.files import as_metadata, replacing, write_parquet
 from crysjepa.workflows.inputs import Source, beside, sound
 from crysjepa.workflows.output import Output
 
-_EMBEDDED_AT_ONCE = 2048
-_FEW = 4096
+EMBEDDED_AT_ONCE = 2048
+FEW = 4096
 """Candidates for which only the known crystals of their chemical systems are embedded, and not kept: some
 seconds, where all of them would be a minute."""
 
@@ -129,8 +129,8 @@ def screen(
         "jepa": jepa if by.startswith("jepa") else None,
     }
     settings = {"by": by, "min_hull_entries": run.min_hull_entries, "seed": seed}
-    if (told := place.found("screen", settings, sources, overwrite=run.overwrite)) is not None:
-        return Screened(place.path, told["rows"], told["states"], tuple(told["notes"]))
+    if (before := place.found("screen", settings, sources, overwrite=run.overwrite)) is not None:
+        return Screened(place.path, before["rows"], before["states"], tuple(before["notes"]))
     place.check_holds(len(chunks := open_chunks(source)))
     context = RankerContext(
         Crystals.empty(), jepa=jepa, min_hull_entries=run.min_hull_entries, seed=seed,
@@ -191,8 +191,8 @@ def embed(
     """
     run, place = Execution(**how), Output(out, only="embeddings are no structures")
     read = {"input": source, "jepa": jepa}
-    if (told := place.found("embed", {}, read, overwrite=run.overwrite)) is not None:
-        return Screened(place.path, told["rows"], _states_in(place.path))
+    if (before := place.found("embed", {}, read, overwrite=run.overwrite)) is not None:
+        return Screened(place.path, before["rows"], _states_in(place.path))
     chunks = open_chunks(source)
     embedder = JepaEmbedder(CrysJepa.load(jepa), run.found_device)
     kind = pa.list_(pa.float32(), embedder.model.width)
@@ -211,7 +211,7 @@ def embed(
 
     shards = beside(out, ".shards")
     paths = chunk_files(
-        chunks.of(_EMBEDDED_AT_ONCE), embedded, shards, key=embedder.content_hash, schema=kept,
+        chunks.of(EMBEDDED_AT_ONCE), embedded, shards, key=embedder.content_hash, schema=kept,
         num_rows=len(chunks), progress=run.stage("embed"),
     )  # fmt: skip
     states: Counter[str] = Counter()
@@ -253,14 +253,14 @@ def _with_known(
     return replace(
         context, reference=crystals, formation_energies=labels(known.table, crystals), scale=known.scale,
         hull=found, elemental_references=references, index=_index(index),
-        systems=_systems(chunks) if index is None and len(chunks) <= _FEW else None,
+        systems=_systems(chunks) if index is None and len(chunks) <= FEW else None,
     )  # fmt: skip
 
 
 def _systems(chunks: Chunks) -> Keys:
     """Chemical systems of the candidates: (M, 2)."""
     found = [np.zeros((0, 2), dtype=np.uint64)]
-    for table in chunks.of(_FEW):
+    for table in chunks.of(FEW):
         found.append(np.unique(system_keys(element_fractions(table.crystals(table.ok_ids))), axis=0))
     return np.concatenate(found)
 

@@ -68,9 +68,9 @@ def pretrain(
     """
     run, sources = Execution(**how), [source] if isinstance(source, str | Path) else list(source)
     place, chosen = Output(out, model=True), settings or TrainSettings()
-    told = {"size": size, "objective": objective, "seed": seed, "training": chosen.model_dump(mode="json")}
+    recipe = {"size": size, "objective": objective, "seed": seed, "training": chosen.model_dump(mode="json")}
     read = {"input": sources, "init": init}
-    if (before := place.found("pretrain", told, read, overwrite=run.overwrite)) is not None:
+    if (before := place.found("pretrain", recipe, read, overwrite=run.overwrite)) is not None:
         return _before(CrysJepa.load(out).model, before)
     table, scale = _together(sources)
     config = jepa_model.PAPER if size == "paper" else jepa_model.SMALL
@@ -135,9 +135,9 @@ def train(
     if size == "paper" and init is not None:
         raise UsageError("the paper's diffusion model starts from random weights: leave init out")
     run, place, chosen = Execution(**how), Output(out, model=True), settings or TrainSettings()
-    told = {"size": size, "seed": seed, "training": chosen.model_dump(mode="json")}
+    recipe = {"size": size, "seed": seed, "training": chosen.model_dump(mode="json")}
     read = {"input": source, "init": init}
-    if (before := place.found("train", told, read, overwrite=run.overwrite)) is not None:
+    if (before := place.found("train", recipe, read, overwrite=run.overwrite)) is not None:
         return _before(_network(load_generator(out)), before)
     crystals = canonical(datasets.load(str(source)), run).crystals
     options: dict[str, Any] = {
@@ -166,11 +166,11 @@ def finetune(
 ) -> Training:
     """Train a generator (by default the shipped one) on from where it is, on the crystals of ``source``."""
     run, place, chosen = Execution(**how), Output(out, model=True), settings or FINETUNING
-    told = {"seed": seed, "training": chosen.model_dump(mode="json")}
+    recipe = {"seed": seed, "training": chosen.model_dump(mode="json")}
     by_name = generator is not None and str(generator) in generator_names()
     read = {"input": source, "generator": None if by_name else generator}
-    told |= {"generator": str(generator)} if by_name else {}
-    if (before := place.found("finetune", told, read, overwrite=run.overwrite)) is not None:
+    recipe |= {"generator": str(generator)} if by_name else {}
+    if (before := place.found("finetune", recipe, read, overwrite=run.overwrite)) is not None:
         return _before(_network(load_generator(out)), before)
     crystals = canonical(datasets.load(str(source)), run).crystals
     tuned, training = load_generator(generator).finetune(
@@ -214,9 +214,9 @@ def _kept(model: CrysJepa | Generator, training: Training, place: Output) -> Tra
     return training
 
 
-def _before(network: nn.Module, told: Mapping[str, Any]) -> Training:
+def _before(network: nn.Module, metadata: Mapping[str, Any]) -> Training:
     """A training that was finished before, as far as it was kept: the averaged weights are all there are."""
-    return Training(network, network, told["step"], told["curve"], told["seconds"])
+    return Training(network, network, metadata["step"], metadata["curve"], metadata["seconds"])
 
 
 def _network(generator: Generator) -> nn.Module:

@@ -10,12 +10,12 @@ import pytest
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
-from crysjepa.datasets import told_by
 from crysjepa.datasets.chunks import open_chunks
 from crysjepa.datasets.importers import csv_files
 from crysjepa.datasets.importers.convert import convert
 from crysjepa.io import read_crystals
 from crysjepa.runtime.download import DatasetError
+from crysjepa.runtime.files import file_metadata
 
 CIF = str(CifWriter(Structure(Lattice.cubic(4.12), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])))
 HEADER = ["material_id", "reduced_formula", "num_sites", "cif", "energy_above_hull", "dft_band_gap"]
@@ -88,7 +88,7 @@ def test_every_row_has_its_place_and_a_bad_one_its_reason(tmp_path):
     reasons = table.column("reason")
     assert reasons[1] == "the row has no CIF" and "not a CIF" in reasons[2]
     assert reasons[3] == "the row has 2 values under 6 names" and "'Qq' is not an element" in reasons[4]
-    told = told_by(out)
+    told = file_metadata(out)
     assert (told["rows"], told["num_failed"]) == (7, 5) and told["failed"]["the row has no CIF"] == 1
 
 

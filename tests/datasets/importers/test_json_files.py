@@ -13,13 +13,13 @@ from pymatgen.analysis.phase_diagram import PhaseDiagram
 from pymatgen.core import Lattice, Structure
 from pymatgen.entries.computed_entries import CompositionEnergyAdjustment, ComputedStructureEntry
 
-from crysjepa.datasets import told_by
 from crysjepa.datasets.importers import json_files
 from crysjepa.datasets.importers.convert import ENTRIES, MPTRJ, convert
 from crysjepa.energy.hull import Hull
 from crysjepa.io import read_crystals
 from crysjepa.io.cif.blocks import ReadError
 from crysjepa.runtime.download import DatasetError
+from crysjepa.runtime.files import file_metadata
 
 SALT = Structure(Lattice.cubic(4.12), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
@@ -52,11 +52,7 @@ KEYS = st.text(alphabet='ab"\\{},:é', max_size=5)
 )
 def test_members_are_those_of_the_object(data, block, indent, ascii_only):
     text = json.dumps(data, indent=indent, ensure_ascii=ascii_only).encode()
-    before, json_files._BLOCK = json_files._BLOCK, block
-    try:
-        found = list(json_files.members(io.BytesIO(text)))
-    finally:
-        json_files._BLOCK = before
+    found = list(json_files.members(io.BytesIO(text), block))
     pairs = [(outer, json.loads(b"{" + member + b"}")) for outer, member in found]
     assert pairs == [(outer, {k: v}) for outer, inner in data.items() for k, v in inner.items()]
 
@@ -92,7 +88,7 @@ def test_mptrj(tmp_path):
     assert table.column("formation_energy_per_atom") == [-2.2, None, None, -2.2, None]
     assert table.column("energy_per_atom")[0] == -4.0
     np.testing.assert_allclose(table.crystals(["mp-1-0-0"]).frac_coords, SALT.frac_coords)
-    told = told_by(out)
+    told = file_metadata(out)
     assert told["left_out"] == {"more than 20 sites": 1} and told["rows"] == 5
     assert any("not a structure" in reason for reason in told["failed"])
 
@@ -135,7 +131,7 @@ def check_against_pymatgen(path, entries):
     for entry in diagram.all_entries:
         assert rows[entry.entry_id] == pytest.approx(diagram.get_form_energy_per_atom(entry), abs=1e-9)
     assert rows["mp-6"] is None and table.counts() == {"ok": 6}
-    told = told_by(path)
+    told = file_metadata(path)
     assert told["no_elemental_entry"] == {"Cs": 1}
     assert told["elements"] == pytest.approx({"Li": -1.9, "O": -4.9})
 

@@ -15,11 +15,11 @@ from pymatgen.entries.computed_entries import (
 )
 from test_json_files import check_against_pymatgen, known_entries
 
-from crysjepa.datasets import told_by
 from crysjepa.datasets.importers.convert import DIAGRAM, LMDB, convert
 from crysjepa.energy.hull import Hull
 from crysjepa.io import read_crystals
 from crysjepa.runtime.download import DatasetError
+from crysjepa.runtime.files import file_metadata
 
 
 class Harm:
@@ -122,7 +122,7 @@ def test_phase_diagram(kind, tmp_path):
     assert hull.scale == "materials_project" and len(hull) == 2
     above = hull.e_above_hull("Fe2O3", rows["mp-6"]["formation_energy_per_atom"]).e_above_hull
     assert above == pytest.approx(whole.get_e_above_hull(entries_of_a_hull()[5]), abs=1e-6)
-    assert told_by(out)["rows"] == 6 and told_by(out)["num_failed"] == 0
+    assert file_metadata(out)["rows"] == 6 and file_metadata(out)["num_failed"] == 0
 
 
 @pytest.mark.parametrize(

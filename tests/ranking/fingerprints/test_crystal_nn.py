@@ -39,9 +39,9 @@ def matminers() -> Any:
 @pytest.fixture
 def made_anew() -> Iterator[None]:
     """The featurizers are made in the test, and made again after it."""
-    ranker._featurizers.cache_clear()
+    ranker.featurizers.cache_clear()
     yield
-    ranker._featurizers.cache_clear()
+    ranker.featurizers.cache_clear()
 
 
 def one_by_one(featurizer: Any, structure: Structure) -> np.ndarray:
@@ -94,7 +94,7 @@ def test_odd_crystals_are_as_matminer_has_them(name: str, quick: Any, matminers:
 @pytest.mark.parametrize("number", range(1, 25))
 def test_shared_passes_are_matminers_single_ones(number: int, quick: Any, matminers: Any) -> None:
     """Whatever the neighbours: random ones, and a cube's, at 45°, 90°, 135° and 180° to each other."""
-    from crysjepa.ranking.fingerprints.crystal_nn import _Placed
+    from crysjepa.ranking.fingerprints.crystal_nn import PlacedSite
     from crysjepa.ranking.fingerprints.order_parameters import Vector
 
     rng = np.random.default_rng(number)
@@ -110,7 +110,7 @@ def test_shared_passes_are_matminers_single_ones(number: int, quick: Any, matmin
             else:
                 (value,) = operator.get_order_parameters(sites, 0, indices_neighs=neighbours)
                 wanted.append(0.25 * (value or 0))
-        placed = [_Placed(Vector(site.coords)) for site in sites]
+        placed = [PlacedSite(Vector(site.coords)) for site in sites]
         assert quick.parts[number](0.25, placed) == wanted
         assert quick.parts[number](0, []) == [0] * len(wanted)
 
@@ -162,15 +162,15 @@ def test_where_the_quick_way_fails_the_plain_one_is_taken(
     from crysjepa.ranking.fingerprints import crystal_nn
 
     before = Fingerprints().embed(salts[:2]).vectors
-    ranker._featurizers.cache_clear()
-    plain = crystal_nn._Part.__call__
+    ranker.featurizers.cache_clear()
+    plain = crystal_nn.SitePart.__call__
 
     def changed(self: Any, weight: float, sites: Any) -> list[float]:
         if change == "does not work":
             raise AttributeError("renamed")
         return [1.001 * value for value in plain(self, weight, sites)]
 
-    monkeypatch.setattr(crystal_nn._Part, "__call__", changed)
+    monkeypatch.setattr(crystal_nn.SitePart, "__call__", changed)
     with pytest.warns(UserWarning, match="three times as long"):
         after = Fingerprints().embed(salts[:2]).vectors
     assert np.array_equal(before, after)

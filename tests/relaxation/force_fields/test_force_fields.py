@@ -27,7 +27,7 @@ from crysjepa.relaxation.force_fields.chgnet import (
     MAX_ANGLES,
     ChgnetForceField,
     Graph,
-    _batches,
+    batches_within,
     crystal_graph,
 )
 from crysjepa.relaxation.force_fields.registry import (
@@ -194,7 +194,7 @@ def test_chgnet_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
 @given(st.lists(st.tuples(st.integers(1, 120), st.integers(0, MAX_ANGLES)), max_size=30), st.integers(1, 100))
 def test_batches_are_bounded_and_lose_nothing(sizes: list[tuple[int, int]], limit: int) -> None:
     graphs = {i: SimpleNamespace(num_sites=n, angles=range(a)) for i, (n, a) in enumerate(sizes)}
-    batches = list(_batches(graphs, limit))
+    batches = list(batches_within(graphs, limit))
     assert [i for batch in batches for i in batch] == list(graphs)
     for batch in batches:
         sites, angles = sum(sizes[i][0] for i in batch), sum(sizes[i][1] for i in batch)

@@ -79,12 +79,12 @@ def test_leaves_the_process_as_it_was(checkpoint: Path) -> None:
 def test_a_published_file_says_its_architecture() -> None:
     from orb_models.forcefield.pretrained import ORB_PRETRAINED_MODELS
 
-    from crysjepa.relaxation.force_fields.adapters.orb import _architecture
+    from crysjepa.relaxation.force_fields.adapters.orb import architecture_of
 
     known = list(ORB_PRETRAINED_MODELS)
-    assert _architecture("orb-v3-direct-20-omat-20250404.ckpt", known) == "orb-v3-direct-20-omat"
-    assert _architecture("orb-v2-20241011.ckpt", known) == "orb-v2"
-    assert _architecture("mine.ckpt", known) == "orb-v3-conservative-inf-mpa"
+    assert architecture_of("orb-v3-direct-20-omat-20250404.ckpt", known) == "orb-v3-direct-20-omat"
+    assert architecture_of("orb-v2-20241011.ckpt", known) == "orb-v2"
+    assert architecture_of("mine.ckpt", known) == "orb-v3-conservative-inf-mpa"
 
 
 def test_nobody_knows_the_scale_of_somebodys_own_weights(checkpoint: Path) -> None:

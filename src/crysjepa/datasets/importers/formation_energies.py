@@ -56,8 +56,8 @@ def add_formation_energies(path: Path, out: Path) -> dict[str, float]:
 def _about(
     metadata: Mapping[bytes, bytes], references: NDArray[np.float64], missing: Mapping[str, int]
 ) -> dict[str, Any]:
-    told = json.loads(metadata.get(b"crysjepa", b"{}"))
-    return {**told, "elements": _by_symbol(references), "no_elemental_entry": dict(missing)}
+    about = json.loads(metadata.get(b"crysjepa", b"{}"))
+    return {**about, "elements": _by_symbol(references), "no_elemental_entry": dict(missing)}
 
 
 def _by_symbol(references: NDArray[np.float64]) -> dict[str, float]:

@@ -25,7 +25,7 @@ from crysjepa.io.entry import Entry, attempt
 from crysjepa.io.structures import finite, read_entry, read_structure
 from crysjepa.runtime.download import DatasetError
 
-_BLOCK = 4_000_000
+BLOCK = 4_000_000
 """Bytes looked at at once."""
 _DEPTH = np.zeros(256, dtype=np.int8)
 _DEPTH[[ord(c) for c in "{["]] = 1
@@ -116,7 +116,7 @@ def _chunks(path: Path, wanted: str | None) -> Iterator[tuple[list[Member], int]
             yield chunk, raw.tell()
 
 
-def members(handle: BinaryIO) -> Iterator[Member]:
+def members(handle: BinaryIO, block_size: int = BLOCK) -> Iterator[Member]:
     """Every member of every object in an object of objects, in order; memory holds a block and a member.
 
     Raises
@@ -125,7 +125,7 @@ def members(handle: BinaryIO) -> Iterator[Member]:
         If the text is something else, is cut off, or has a member of more than 20 MB.
     """
     outer, rest, depth, open_string = "", b"", 0, False
-    while block := handle.read(_BLOCK):
+    while block := handle.read(block_size):
         while block.endswith(b"\\") and (more := handle.read(1)):  # keep an escaped quote with its backslash
             block += more
         text, start = rest + block, 0

@@ -98,7 +98,7 @@ def import_rows(
     DatasetError
         If a worker dies twice on the same rows, or the source turns out not to be what it should.
     """
-    told, ids = Imported(), _Ids()
+    imported, ids = Imported(), _Ids()
     schema = schema_of(source.columns)
     work = partial(_read_chunk, source.read, schema, max_sites)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -107,17 +107,17 @@ def import_rows(
         with open_writer(scratch, schema) as writer:
             for (table, left_out), done in _in_order(work, source, processes):
                 reasons = [r for r in table["reason"].to_pylist() if r is not None]
-                told.rows += len(table)
-                told.failed.update(reasons)
-                told.left_out.update(left_out)
+                imported.rows += len(table)
+                imported.failed.update(reasons)
+                imported.left_out.update(left_out)
                 writer.write_table(table.set_column(0, "id", ids.unique(table["id"].to_pylist())))
                 if progress is not None:
                     progress(done, source.size)
-            writer.add_key_value_metadata(as_metadata(described(about, told)))
+            writer.add_key_value_metadata(as_metadata(described(about, imported)))
         scratch.replace(out)
     finally:
         scratch.unlink(missing_ok=True)
-    return told
+    return imported
 
 
 def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
@@ -125,10 +125,10 @@ def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(path, schema, compression="zstd", store_schema=False)
 
 
-def described(about: Mapping[str, Any], told: Imported) -> dict[str, Any]:
+def described(about: Mapping[str, Any], imported: Imported) -> dict[str, Any]:
     """``about``, with the counts; of the reasons for failure the fifty most frequent."""
-    counts = {"failed": dict(told.failed.most_common(50)), "left_out": dict(told.left_out)}
-    return {**about, "rows": told.rows, "num_failed": told.failed.total(), **counts}
+    counts = {"failed": dict(imported.failed.most_common(50)), "left_out": dict(imported.left_out)}
+    return {**about, "rows": imported.rows, "num_failed": imported.failed.total(), **counts}
 
 
 def _in_order(work: Callable[[Any], Any], source: Source, processes: int | None) -> Iterator[tuple[Any, int]]:
@@ -142,7 +142,7 @@ def _in_order(work: Callable[[Any], Any], source: Source, processes: int | None)
         return
     reached: dict[int, int] = {}
     found: dict[int, Any] = {}
-    told = 0
+    next_index = 0
     chunks = enumerate(source.chunks())
     with WorkerPool(_worker, (work,), processes) as pool:
 
@@ -159,9 +159,9 @@ def _in_order(work: Callable[[Any], Any], source: Source, processes: int | None)
             if finished.kind != "done":
                 raise DatasetError(f"rows could not be read: {finished.trouble}")
             found[number] = finished.value
-            while told in found:
-                yield found.pop(told), reached.pop(told)
-                told += 1
+            while next_index in found:
+                yield found.pop(next_index), reached.pop(next_index)
+                next_index += 1
             submit(2 * processes)
 
 

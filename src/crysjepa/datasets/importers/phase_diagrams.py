@@ -46,8 +46,8 @@ def import_phase_diagram(path: Path, out: Path, about: Mapping[str, Any]) -> Imp
         if len(amounts) == 1 and energy is not None:
             (symbol,) = amounts
             lowest[symbol] = min(energy, lowest.get(symbol, math.inf))
-    told = Imported(rows=len(rows))
-    told.failed.update(reason for *_, reason in rows if reason)
+    imported = Imported(rows=len(rows))
+    imported.failed.update(reason for *_, reason in rows if reason)
     table = pa.table(
         {
             "id": pa.array([name for name, *_ in rows], type=pa.string()),
@@ -59,9 +59,9 @@ def import_phase_diagram(path: Path, out: Path, about: Mapping[str, Any]) -> Imp
             "reason": pa.array([reason or None for *_, reason in rows], type=pa.string()),
         }
     )
-    notes = {**described(about, told), "elements": lowest}
+    notes = {**described(about, imported), "elements": lowest}
     write_parquet(table, out, notes)
-    return told
+    return imported
 
 
 _Row = tuple[str, dict[str, float], float | None, str]

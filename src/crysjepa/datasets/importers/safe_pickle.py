@@ -184,7 +184,7 @@ _PERIODIC = ("pymatgen.core.periodic_table", "pymatgen.core.composition", "pymat
 _COMPUTED = ("pymatgen.entries.computed_entries", "pymatgen.core.entries")  # before 2026, and since
 _ENTRIES = (*_COMPUTED, "pymatgen.analysis.phase_diagram")
 
-_ALLOWED: dict[tuple[str, str], type] = {
+ALLOWED: dict[tuple[str, str], type] = {
     ("builtins", "set"): set,
     ("builtins", "frozenset"): frozenset,
     ("builtins", "list"): list,
@@ -234,7 +234,7 @@ class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in for a name; nothing is imported."""
         try:
-            return _ALLOWED[(module, name)]
+            return ALLOWED[(module, name)]
         except KeyError:
             raise UnsafePickle(
                 f"the pickle names {module}.{name}, which is not one of the few things that crysjepa reads "

@@ -34,7 +34,7 @@ from crysjepa.energy.elemental_references import ElementalReferences
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.columns import set_column
-from crysjepa.evaluation.evaluator import Judge
+from crysjepa.evaluation.evaluator import Evaluator
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.evaluation.rates import crystal_metrics
 from crysjepa.evaluation.reference import Known
@@ -125,7 +125,7 @@ def dft_run(
     table = _with_results(table, done.candidates, {**reasons, **done.not_tried}, done.references)
     table = _with_missing(table, done.missing)
     protocol = (protocol or Protocol()).model_copy(update={"relax": False})
-    judge = Judge.prepare(protocol, known, done.hull, None, processes=extent.processes)
+    judge = Evaluator.prepare(protocol, known, done.hull, None, processes=extent.processes)
     about = _about(calculations, done)
     return write_verdicts(table, judge, Path(out), about, force_field=by_force_field, progress=progress)
 

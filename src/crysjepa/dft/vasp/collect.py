@@ -29,7 +29,7 @@ from crysjepa.energy.elemental_references import MP2020, ElementalReferences, Sc
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.columns import set_column
-from crysjepa.evaluation.evaluator import Judge
+from crysjepa.evaluation.evaluator import Evaluator
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.evaluation.rates import crystal_metrics
 from crysjepa.evaluation.reference import Known
@@ -80,7 +80,7 @@ def dft_collect(
     references = vasp_references(elements, _lowest_of_elements(table, outcomes, energies))
     _check_hull(found_hull, references, protocol.allow_mixed_scales)
     table, missing = _with_formation_energies(table, energies, references)
-    judge = Judge.prepare(protocol, known, found_hull, None, processes=processes)
+    judge = Evaluator.prepare(protocol, known, found_hull, None, processes=processes)
     about = {
         "num_exported": len(set().union(*(m.exported for m in manifests))),
         "corrections": MP2020,

@@ -133,7 +133,7 @@ class DiffusionGenerator:
         progress: Progress | None = None,
     ) -> Samples:
         """Draw ``num`` crystals by the reverse process (Eq. 19, 20), sizes from the training histogram."""
-        drawn: list[Crystals] = []
+        parts: list[Crystals] = []
         failures: dict[str, str] = {}
         size = _SHARD if device == "cpu" else _GPU_SHARD
         for shard, start in enumerate(range(0, num, size)):
@@ -145,9 +145,9 @@ class DiffusionGenerator:
                     progress(start + (stop - start) * done // self.config.timesteps, num)
 
             part, bad = self._sample_shard(ids, (seed, shard), device, report)
-            drawn.append(part)
+            parts.append(part)
             failures |= bad
-        return Samples(Crystals.concatenate(drawn), failures)
+        return Samples(Crystals.concatenate(parts), failures)
 
     @torch.inference_mode()
     def _sample_shard(

@@ -210,8 +210,8 @@ def compose(
         logits = flow(batch, numbers, start.free_coords, start.shape, ones).types[rows, chosen]
         shares = (logits / temperature).masked_fill(~allowed, -torch.inf).softmax(dim=-1)
         # Drawn by comparison, not by multinomial: the same on every device and version.
-        drawn = torch.rand(len(batch), 1, generator=noise, device=device)
-        found = (shares.cumsum(dim=-1) < drawn * shares.sum(dim=-1, keepdim=True)).sum(dim=-1) + 1
+        uniform = torch.rand(len(batch), 1, generator=noise, device=device)
+        found = (shares.cumsum(dim=-1) < uniform * shares.sum(dim=-1, keepdim=True)).sum(dim=-1) + 1
         found = found.clamp(max=len(allowed))
         found = torch.where(allowed[found - 1], found, shares.argmax(dim=-1) + 1)  # but for rounding
         numbers[rows, chosen] = torch.where(mask[rows, chosen], found, 0)

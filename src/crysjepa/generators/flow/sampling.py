@@ -126,18 +126,18 @@ class FlowSampler:
 
         Raises ConstraintError if no template obeys the constraints (:meth:`within`).
         """
-        drawn: list[Crystals] = []
+        parts: list[Crystals] = []
         failures: dict[str, str] = {}
         again: Counter[str] = Counter()
         size = _SHARD if device == "cpu" else _GPU_SHARD
         for shard, start in enumerate(range(0, num, size)):
             ids = [f"{prefix}-{i}" for i in range(start, min(start + size, num))]
             for part, bad, done in self._sample_shard(ids, (seed, shard), device, again):
-                drawn.append(part)
+                parts.append(part)
                 failures |= bad
                 if progress is not None:
                     progress(start + done, num)
-        found = Crystals.concatenate(drawn)
+        found = Crystals.concatenate(parts)
         order = [i for k in range(num) if (i := f"{prefix}-{k}") not in failures]
         draws = Draws(num, num + again.total(), dict(again))
         return Samples(found.select(order), failures, draws)

@@ -162,6 +162,6 @@ def embed_each(
 
 
 def _beyond_elements(crystals: Crystals) -> dict[str, str]:
-    says = f"is beyond the {MAX_ATOMIC_NUMBER} elements that the models know"
+    reason = f"is beyond the {MAX_ATOMIC_NUMBER} elements that the models know"
     highest = {c.ids[0]: int(c.atomic_numbers.max()) for c in crystals}
-    return {id_: f"atomic number {z} {says}" for id_, z in highest.items() if z > MAX_ATOMIC_NUMBER}
+    return {id_: f"atomic number {z} {reason}" for id_, z in highest.items() if z > MAX_ATOMIC_NUMBER}

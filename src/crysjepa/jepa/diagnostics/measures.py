@@ -133,7 +133,7 @@ def diagnose_model(
     findings = [
         *_collapse(spread),
         *_energy_findings(agreement, readouts),
-        *_representation(dependence, model.invariant),
+        *representation_findings(dependence, model.invariant),
     ]
     return Diagnosis(
         spread,
@@ -214,7 +214,7 @@ def _energy_findings(agreement: Sequence[Agreement], readouts: Sequence[Readout]
     return found
 
 
-def _representation(dependence: Sequence[Dependence], invariant: bool) -> list[Finding]:
+def representation_findings(dependence: Sequence[Dependence], invariant: bool) -> list[Finding]:
     """Movements beyond what is allowed: with an invariant model as it is, else between canonical crystals."""
     limit = TOLERANCE if invariant else LARGE_MOVE
     over = {

@@ -53,7 +53,7 @@ class SiteFingerprints:
     def __init__(self) -> None:
         operators = CrystalNNFingerprint.from_preset("ops").ops
         self.near = _Neighbours()
-        self.parts = {number: _Part(operators.get(number, [])) for number in range(1, max(operators) + 1)}
+        self.parts = {number: SitePart(operators.get(number, [])) for number in range(1, max(operators) + 1)}
 
     def __call__(self, structure: Structure) -> NDArray[np.float64]:
         """(sites, 61). Raises what CrystalNN raises, which is much."""
@@ -62,8 +62,8 @@ class SiteFingerprints:
 
     def _of_site(self, crystal: _Crystal, site: int) -> list[float]:
         found = self.near.get_nn_data(crystal, site)
-        placed = {id(n["site"]): _Placed(Vector(n["site"].coords)) for n in found.all_nninfo}
-        centre = _Placed(Vector(crystal[site].coords))
+        placed = {id(n["site"]): PlacedSite(Vector(n["site"].coords)) for n in found.all_nninfo}
+        centre = PlacedSite(Vector(crystal[site].coords))
         values: list[float] = []
         for number, part in self.parts.items():
             weight = found.cn_weights.get(number, 0)
@@ -72,7 +72,7 @@ class SiteFingerprints:
         return values
 
 
-class _Placed:
+class PlacedSite:
     """A site as order parameters see it."""
 
     __slots__ = ("coords",)
@@ -81,7 +81,7 @@ class _Placed:
         self.coords = coords
 
 
-class _Part:
+class SitePart:
     """The fingerprint's part for one coordination number: its weight, and order parameters times that."""
 
     def __init__(self, operators: list[Any]) -> None:
@@ -95,7 +95,7 @@ class _Part:
         passes = [rest + last[:1], *([i] for i in last[1:]), bonds]
         self.passes = [(places, _together([operators[i] for i in places])) for places in passes if places]
 
-    def __call__(self, weight: float, sites: list[_Placed]) -> list[float]:
+    def __call__(self, weight: float, sites: list[PlacedSite]) -> list[float]:
         """Values, for the site and its neighbours."""
         values = [0.0] * self.num_values
         if weight:

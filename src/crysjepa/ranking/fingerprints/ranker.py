@@ -60,7 +60,7 @@ class Fingerprints:
     def embed(self, crystals: Crystals, progress: Progress | None = None) -> Embedded:
         """Fingerprints, or why matminer has none."""
         vectors, failures = {}, {}
-        structure, composition = _featurizers()
+        structure, composition = featurizers()
         with _quiet():
             for row, crystal in enumerate(crystals):
                 try:
@@ -144,7 +144,7 @@ def _matminer() -> str:
 
 
 @cache
-def _featurizers() -> tuple[Sites, Any]:
+def featurizers() -> tuple[Sites, Any]:
     """For the sites, and matminer's for the composition. Made once: its tables take as long as a crystal."""
     with _quiet():
         from matminer.featurizers.composition import ElementProperty

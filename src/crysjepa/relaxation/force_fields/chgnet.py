@@ -84,7 +84,7 @@ class ChgnetForceField:
                 results[i] = graph
             else:
                 graphs[i] = graph
-        for batch in _batches(graphs, self._max_sites):
+        for batch in batches_within(graphs, self._max_sites):
             for i, result in zip(batch, evaluate([graphs[i] for i in batch]), strict=True):
                 results[i] = result
         return results
@@ -133,7 +133,7 @@ def _prediction(
     return Prediction(energy, forces, strain[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]])
 
 
-def _batches(graphs: dict[int, Graph], max_sites: int) -> Iterator[list[int]]:
+def batches_within(graphs: dict[int, Graph], max_sites: int) -> Iterator[list[int]]:
     """Neighbouring graphs in batches of at most ``max_sites`` sites and :data:`MAX_ANGLES` angles."""
     batch: list[int] = []
     sites = angles = 0

@@ -104,12 +104,12 @@ def _no_derivatives(force_field: ForceField, like: Atoms) -> str | None:
     if len(energies) < 4:
         return None
     by_strain, by_place = ((energies[i] - energies[i + 2]) / (2 * _STEP) for i in (0, 1))
-    if abs(by_place) > _LEAST_FORCE and (said := _ratio(-size / by_place, {})):
-        return f"the force in {atoms.symbols} {said}"
+    if abs(by_place) > _LEAST_FORCE and (problem := _ratio(-size / by_place, {})):
+        return f"the force in {atoms.symbols} {problem}"
     if abs(by_strain) > _LEAST_VIRIAL:
         ratio = float(here.stress[:3].sum()) * atoms.cell.volume / by_strain
-        if said := _ratio(ratio, _UNITS):
-            return f"its stress in {atoms.symbols} {said}"
+        if problem := _ratio(ratio, _UNITS):
+            return f"its stress in {atoms.symbols} {problem}"
     return None
 
 

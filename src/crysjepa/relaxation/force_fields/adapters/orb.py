@@ -37,7 +37,7 @@ def calculator(model: str | Path, device: str) -> Calculator:
     except ModuleNotFoundError:  # of orb-models 0.5
         from orb_models.forcefield.calculator import ORBCalculator
 
-    name = model if isinstance(model, str) else _architecture(model.name, list(ORB_PRETRAINED_MODELS))
+    name = model if isinstance(model, str) else architecture_of(model.name, list(ORB_PRETRAINED_MODELS))
     if name not in ORB_PRETRAINED_MODELS:
         raise ValueError(f"Orb has no model {name!r}: it is one of {', '.join(ORB_PRETRAINED_MODELS)}")
     weights = {"weights_path": str(model)} if isinstance(model, Path) else {}
@@ -60,5 +60,5 @@ def calculator(model: str | Path, device: str) -> Calculator:
     return ORBCalculator(*parts, device=device)
 
 
-def _architecture(file: str, known: list[str]) -> str:
+def architecture_of(file: str, known: list[str]) -> str:
     return max((name for name in known if file.startswith(name)), key=len, default=ARCHITECTURE)
