@@ -19,7 +19,7 @@ from crysjepa.io.kinds import kind_of
 from crysjepa.runtime.notes import UsageError
 
 if TYPE_CHECKING:
-    from crysjepa.cli.options import Judged, Wanted
+    from crysjepa.cli.groups import Judged, Wanted
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 FORCE_FIELDS = (

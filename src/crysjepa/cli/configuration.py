@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from crysjepa.runtime.notes import UsageError
 
 if TYPE_CHECKING:
-    from crysjepa.cli.options import ForGenerator, Judged
+    from crysjepa.cli.groups import ForGenerator, Judged
     from crysjepa.evaluation.protocol import Protocol
     from crysjepa.generators.registry import GeneratorOptions
     from crysjepa.jepa.network import Objective as ObjectiveName

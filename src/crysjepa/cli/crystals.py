@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crysjepa.cli import arguments, configuration, console, options, show
+from crysjepa.cli import arguments, configuration, console, groups, options, show
 from crysjepa.cli.parts import carry_out
 from crysjepa.runtime.notes import UsageError
 from crysjepa.workflows.output import Output
@@ -14,9 +14,9 @@ def generate(
     generator: options.AnyGenerator = None,
     seed: options.Seed = 0,
     *,
-    wanted: options.Wanted,
-    own: options.ForGenerator,
-    running: options.InProcessesAndParts,
+    wanted: groups.Wanted,
+    own: groups.ForGenerator,
+    running: groups.InProcessesAndParts,
 ) -> None:
     """Draw new crystals from a generator; constraints hold for every one of them.
 
@@ -54,8 +54,8 @@ def relax(
     out: options.OutTable,
     force_field: options.ForceField = None,
     *,
-    relaxing: options.Relaxing,
-    running: options.InProcessesAndParts,
+    relaxing: groups.Relaxing,
+    running: groups.InProcessesAndParts,
 ) -> None:
     """Relax crystals with a force field; an interrupted run goes on.
 
@@ -83,8 +83,8 @@ def hull(
     force_field: options.ForceField = None,
     static: options.Static = False,
     *,
-    relaxing: options.Relaxing,
-    running: options.InProcessesAndParts,
+    relaxing: groups.Relaxing,
+    running: groups.InProcessesAndParts,
 ) -> None:
     """Make a hull of a force field's own energies from known crystals; an interrupted run goes on.
 
@@ -122,7 +122,7 @@ def embed(
     out: options.Out,
     jepa: options.Jepa = None,
     *,
-    running: options.InParts,
+    running: groups.InParts,
 ) -> None:
     """Embed crystals with Crys-JEPA.
 
@@ -143,8 +143,8 @@ def screen(
     by: options.By = "jepa-hull",
     hull: options.HullSource = None,
     *,
-    ranking: options.Ranking,
-    running: options.InParts,
+    ranking: groups.Ranking,
+    running: groups.InParts,
 ) -> None:
     """Rank crystals, the most promising first; an interrupted run goes on.
 

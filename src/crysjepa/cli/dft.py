@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crysjepa.cli import arguments, configuration, console, options, show
+from crysjepa.cli import arguments, configuration, console, groups, options, show
 from crysjepa.workflows.output import check_folder
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def dft_export(
     device: options.Device = "auto",
     *,
     retries: Retries,
-    relaxing: options.Relaxing,
+    relaxing: groups.Relaxing,
 ) -> None:
     """Write inputs of GGA and GGA+U calculations with the Materials Project's settings.
 

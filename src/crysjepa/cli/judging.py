@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crysjepa.cli import arguments, configuration, console, options, show
+from crysjepa.cli import arguments, configuration, console, groups, options, show
 from crysjepa.cli import trust as cli_trust
 from crysjepa.cli.parts import carry_out
 from crysjepa.workflows.output import check_folder
@@ -17,9 +17,9 @@ def evaluate(
     fetch_phases: options.FetchPhases = None,
     relaxed: options.Relaxed = None,
     *,
-    by: options.Judged,
+    by: groups.Judged,
     looked: cli_trust.LookedInto,
-    running: options.JudgingInParts,
+    running: groups.JudgingInParts,
 ) -> None:
     """Judge anyone's crystals, or a finished run anew: valid, stable, unique, novel, S.U.N. and V.S.U.N.
 
@@ -72,8 +72,8 @@ def compete(
     judges: cli_trust.Judges = None,
     effort: cli_trust.Effort = None,
     *,
-    by: options.Judged,
-    running: options.JudgingInParts,
+    by: groups.Judged,
+    running: groups.JudgingInParts,
 ) -> None:
     """Search for what competes with crystals: energy above the closed hull, several judges, a chance.
 
@@ -108,7 +108,7 @@ def check(
     force_field: options.ForceField = None,
     *,
     checks: cli_trust.Checks,
-    running: options.InProcesses,
+    running: groups.InProcesses,
 ) -> None:
     """Phonons, elastic constants, bonding and orderings of a short list, by a force field.
 
@@ -132,8 +132,8 @@ def compare(
     relaxed: options.Relaxed = None,
     anyway: options.Anyway = False,
     *,
-    by: options.Judged,
-    running: options.Comparing,
+    by: groups.Judged,
+    running: groups.Comparing,
 ) -> None:
     """Compare sets of crystals under one protocol: a ranked table with intervals, and figures.
 

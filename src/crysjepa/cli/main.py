@@ -17,6 +17,7 @@ from crysjepa.cli import (
     console,
     convert,
     crystals,
+    groups,
     judging,
     options,
     parts,
@@ -52,9 +53,9 @@ def discover(
     num: options.NumBase = None,
     seed: options.SeedIfAny = None,
     *,
-    by: options.JudgedBy,
-    models: options.Models,
-    running: options.Anywhere,
+    by: groups.JudgedBy,
+    models: groups.Models,
+    running: groups.Anywhere,
 ) -> None:
     """The whole loop: generate, relax, screen, refine, generate again, evaluate, report.
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import typer
 
-from crysjepa.cli import console, options
+from crysjepa.cli import console, groups, options
 from crysjepa.runtime.parts import Part
 
 
-def carry_out(verb: str, running: options.Running, *given: Any, **more: Any) -> Any:
+def carry_out(verb: str, running: groups.Running, *given: Any, **more: Any) -> Any:
     """A verb, on an executor where that was asked for; or a part of it, after which nothing is left to do."""
     from crysjepa import api
 
@@ -31,7 +31,7 @@ def merge(
     out: options.Merged,
     folders: options.PartFolders = None,
     *,
-    running: options.InProcesses,
+    running: groups.InProcesses,
 ) -> None:
     """Put together what was done in parts (--part), once all of them are there.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crysjepa.cli import arguments, configuration, console, options, show
+from crysjepa.cli import arguments, configuration, console, groups, options, show
 from crysjepa.workflows.output import Output, check_folder
 
 
@@ -13,8 +13,8 @@ def pretrain(
     objective: options.Objective = None,
     init: options.Init = None,
     *,
-    training: options.Training,
-    running: options.Running,
+    training: groups.Training,
+    running: groups.Running,
 ) -> None:
     """Train Crys-JEPA on crystals with formation energies.
 
@@ -41,8 +41,8 @@ def train(
     size: options.Size = "small",
     init: options.Init = None,
     *,
-    training: options.Training,
-    running: options.Running,
+    training: groups.Training,
+    running: groups.Running,
 ) -> None:
     """Train a generator on known crystals: the flow, or (--size paper) the paper's diffusion model.
 
@@ -70,8 +70,8 @@ def finetune(
     out: options.Out,
     generator: options.Generator = None,
     *,
-    training: options.Training,
-    running: options.Running,
+    training: groups.Training,
+    running: groups.Running,
 ) -> None:
     """Train a generator on from where it is, on crystals worth imitating.
 

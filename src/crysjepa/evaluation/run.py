@@ -138,9 +138,8 @@ def evaluate_crystals(
     how
         See :class:`Judging`; ``processes`` compare crystals, by default one.
 
-    Returns what ``metrics.json`` holds. Raises ValueError before anything is relaxed, if crystals relaxed so
-    cannot be compared with the hull; without relaxation, if a hull is named and the crystals have no energies
-    that it could judge.
+    Returns what ``metrics.json`` holds. Raises ValueError before anything is relaxed, if crystals and hull
+    cannot be compared, and if a hull is named for crystals without relaxation and energies.
     """
     given = crystals if isinstance(crystals, Given) else Given(crystals, None)
     table, execution = given.table, Judging(**how)
@@ -159,9 +158,8 @@ def evaluate_crystals(
         _held = locked(out)  # nothing of a process that is at work there is moved
         set_aside(out)
     run = Run(out, {"evaluate": settings}, plan.inputs, overwrite=execution.overwrite)
-    run.stage(
-        "evaluate", ARTEFACTS, lambda: _evaluate(plan, ready or prepare(), table, run, shards, progress)
-    )
+    work = partial(_evaluate, plan, table=table, run=run, shards=shards, progress=progress)
+    run.stage("evaluate", ARTEFACTS, lambda: work(ready or prepare()))
     run.stage("report", ["evaluation.html"], lambda: write_evaluation(out))
     return read_json(run.path("metrics.json"))
 

@@ -110,11 +110,12 @@ def _entry(name: str, lines: list[str]) -> Entry:
         )
 
 
-def _parsed(lines: list[str]) -> Atoms:
-    """A frame by ASE, after a look at its header: widths are those of the lines, and there are positions."""
-    from ase.io import read
+def _properties(header: str) -> tuple[dict[str, slice], list[slice], int, bool]:
+    """Columns by name, those of numbers, how many values an atom has, and whether the header says so.
 
-    declared = re.search(r"""(?:^|\s)Properties\s*=\s*(?:"([^"]*)"|'([^']*)'|(\S+))""", lines[1])
+    Raises ReadError for properties that are none, and without positions.
+    """
+    declared = re.search(r"""(?:^|\s)Properties\s*=\s*(?:"([^"]*)"|'([^']*)'|(\S+))""", header)
     text = next((g for g in declared.groups() if g), "") if declared else _DEFAULT
     fields = text.split(":")
     columns: dict[str, slice] = {}
@@ -132,6 +133,14 @@ def _parsed(lines: list[str]) -> Atoms:
     place = columns.get("pos", columns.get("positions", slice(0, 0)))
     if place.stop - place.start != 3:
         raise ReadError("no positions: extended XYZ has them in pos:R:3 of its properties")
+    return columns, numeric, width, declared is not None
+
+
+def _parsed(lines: list[str]) -> Atoms:
+    """A frame by ASE, after a look at its header: widths are those of the lines, and there are positions."""
+    from ase.io import read
+
+    columns, numeric, width, declared = _properties(lines[1])
     rows = [line.split() for line in lines[2:]]
     for row in rows:
         for span in numeric:
