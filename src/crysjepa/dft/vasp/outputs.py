@@ -109,6 +109,7 @@ def read_step(folder: Path, exported: Structure | None = None) -> Step:
                 run.vasp_version,
                 settings=told,
                 electrons=parameters.get("NELECT"),
+                ionic_steps=parameters.get("NSW"),
             )
     except Exception as error:  # noqa: BLE001 - of a file cut off anywhere, the parser may raise anything
         why = short(str(error).split("\n", 1)[0]) or type(error).__name__
