@@ -428,3 +428,38 @@ def test_one_calculation_that_did_not_relax_is_noted(files):
     (folder / "vasprun.xml").write_text(text)
     found = read_folder(folder, salt.compositions()[0], structure)
     assert found.state == "finished" and "NSW 0: VASP did not relax the structure" in found.notes
+
+
+def test_a_relaxation_that_goes_on_from_another_structure(files):
+    call("dft", "export", files / "shortlist.parquet", "--to", files / "dft", "--as", "folders")
+    folder, salt = folders_of(files / "dft")["NaCl"], make_salts()[0]
+    exported, composition = salt.to_structures()[0], salt.compositions()[0]
+    finish(folder, -3.0)
+    swollen = exported.copy()
+    swollen.scale_lattice(2 * exported.volume)
+    for stage in ("relax_2", "static"):
+        (folder / stage / "vasprun.xml").write_text(vasprun(folder / stage, swollen, -6.0))
+    found = read_folder(folder, composition, exported)
+    assert found.state == "wrong structure" and "relax_1 ended with a cell of" in found.reason
+
+
+def test_energies_of_two_stages_that_differ_and_a_file_beside_them_are_noted(files):
+    call("dft", "export", files / "shortlist.parquet", "--to", files / "dft", "--as", "folders")
+    folder, salt = folders_of(files / "dft")["NaCl"], make_salts()[0]
+    exported, composition = salt.to_structures()[0], salt.compositions()[0]
+    finish(folder, -3.0)
+    assert not read_folder(folder, composition, exported).notes
+    text = vasprun(folder / "static", exported, -3.5 * len(exported))
+    for path in (folder / "static", folder):
+        (path / "vasprun.xml").write_text(text)
+    told = read_folder(folder, composition, exported).notes
+    assert told == (
+        "static: -3.500 eV/atom, relax_2 ended at -3.000",
+        "the vasprun.xml beside the stages is not read",
+    )
+
+
+def test_an_energy_of_an_element_that_is_not_finite(tmp_path):
+    (tmp_path / "e.json").write_text('{"Na": NaN}')
+    with pytest.raises(ValueError, match="the energy of Na is not finite"):
+        vasp_references(tmp_path / "e.json")

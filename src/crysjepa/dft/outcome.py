@@ -35,6 +35,8 @@ class State(StrEnum):
 
 
 LONGEST_REASON = 200
+_OTHER_ENERGY = 0.1
+"""eV/atom between relaxation and static calculation, which differ by far less unless the moments do."""
 _SAME_PLACE = 0.1
 """Å by which an atom of the static calculation may be off the place where the relaxation left it."""
 WORTH_ANOTHER_TRY = frozenset({State.ELECTRONIC, State.IONIC, State.UNREADABLE})
@@ -101,16 +103,20 @@ def outcome(steps: Mapping[str, Step], composition: Composition) -> Outcome:
         problem = _problem(STAGES[-2], relaxed, composition)
         if problem is not None:
             return problem
-        before, now = relaxed.electrons, steps[last].electrons
-        if before is not None and now is not None and abs(before - now) > 1e-2:
-            return Outcome(State.INCOMPATIBLE, f"{last}: NELECT {now:g}, the relaxation had {before:g}")
+        had, has = relaxed.electrons, steps[last].electrons
+        if had is not None and has is not None and abs(had - has) > 1e-2:
+            return Outcome(State.INCOMPATIBLE, f"{last}: NELECT {has:g}, the relaxation had {had:g}")
         began, ended = steps[last].entry, relaxed.entry
-        if began is not None and ended is not None and not _is_same(began.structure, ended.structure):
+        if began is not None and ended is not None and not is_same(began.structure, ended.structure):
             return Outcome(
                 State.WRONG_STRUCTURE,
                 f"{last}: its structure is not the one that {STAGES[-2]} ended with: results of another run?",
             )
     noted = [f"{s}: {told}" for s in STAGES if s in steps for told in steps[s].settings.noted]
+    if last == STAGES[-1] and (before := steps[STAGES[-2]].entry) and (now := steps[last].entry):
+        energies = now.energy_per_atom, before.energy_per_atom
+        if abs(energies[0] - energies[1]) > _OTHER_ENERGY:
+            noted.append(f"{last}: {energies[0]:.3f} eV/atom, {STAGES[-2]} ended at {energies[1]:.3f}")
     if WHOLE in steps:
         noted += steps[WHOLE].settings.noted
         if (moves := steps[WHOLE].ionic_steps) is not None and moves <= 1:
@@ -118,7 +124,7 @@ def outcome(steps: Mapping[str, Step], composition: Composition) -> Outcome:
     return Outcome(State.FINISHED, None, steps[last].entry, steps[last].vasp_version, tuple(noted))
 
 
-def _is_same(one: Structure, other: Structure) -> bool:
+def is_same(one: Structure, other: Structure) -> bool:
     """Whether two structures of one composition are the same, but for rounding."""
     if one.species == other.species and np.allclose(one.lattice.parameters, other.lattice.parameters, 1e-2):
         gaps = one.frac_coords - other.frac_coords
