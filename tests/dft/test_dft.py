@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
-from vasp_outputs import finish
+from vasp_outputs import finish, vasprun
 
 from conftest import make_salts
 from crysjepa import api
@@ -374,3 +374,92 @@ def document(uuid, structure, energy, stage, has=True):
                    "output": {"ionic_steps": steps}}  # fmt: skip
     output = {"structure": structure.as_dict(), "entry": entry, "calcs_reversed": [calculation]}
     return {"uuid": uuid, "index": 1, "name": f"MP GGA {stage.replace('_', ' ')}", "output": output}
+
+
+def test_a_static_calculation_of_another_structure_than_was_relaxed(files):
+    call("dft", "export", files / "shortlist.parquet", "--to", files / "dft", "--as", "folders")
+    folder, salt = folders_of(files / "dft")["SrTiO3"], make_salts()[6]
+    exported, composition = salt.to_structures()[0], salt.compositions()[0]
+    finish(folder, -3.0)
+    assert read_folder(folder, composition, exported).state == "finished"
+    static = folder / "static" / "vasprun.xml"
+    unlike = exported.copy()
+    unlike.scale_lattice(1.05 * exported.volume)
+    moved = exported.copy()
+    moved.translate_sites([0], [0.1, 0, 0])
+    shuffled = exported.copy()
+    shuffled.translate_sites(list(range(len(exported))), [0.25, 0.25, 0.25])
+    for structure, state in ((unlike, "wrong structure"), (moved, "wrong structure"), (shuffled, "finished")):
+        static.write_text(vasprun(folder / "static", structure, -3.0 * len(structure)))
+        found = read_folder(folder, composition, exported)
+        assert found.state == state
+        assert state == "finished" or "not the one that relax_2 ended with" in found.reason
+
+
+def test_results_that_are_of_no_crystal_are_named(files):
+    to = files / "dft"
+    call("dft", "export", files / "shortlist.parquet", "--to", to, "--as", "folders")
+    folder = folders_of(to)["NaCl"]
+    finish(folder, total("NaCl"))
+    folder.rename(folder.with_name("NaCl_done"))
+    (to / "outputs").mkdir()
+    (to / "outputs" / "all.tar.gz").write_bytes(b"x")
+    done = api.dft_collect([to], hull=files / "hull.parquet", reference=files / "known.parquet")
+    told = " ".join(done.metrics["notes"])
+    assert "of no crystal here, and are not read: NaCl_done" in told and "no .json: all.tar.gz" in told
+    assert done.metrics["states"] == {"not started": 7}
+
+
+def test_a_folder_with_other_crystals_of_the_same_ids_is_no_retry(files, salts):
+    call("dft", "export", files / "shortlist.parquet", "--to", files / "dft", "--as", "folders")
+    others = CandidateTable.from_crystals(salts[[1]].with_ids(["NaCl"]))
+    others.write(files / "others.parquet")
+    call("dft", "export", files / "others.parquet", "--to", files / "other", "--as", "folders")
+    finish(files / "other" / "inputs" / "00000_KCl", total("KCl"))
+    with pytest.raises(ValueError, match=r"is no retry of .*: 'NaCl' is KCl there, and NaCl here"):
+        api.dft_collect([files / "dft", files / "other"], hull=files / "hull.parquet")
+
+
+def test_one_calculation_that_did_not_relax_is_noted(files):
+    call("dft", "export", files / "shortlist.parquet", "--to", files / "dft", "--as", "folders")
+    folder, salt = folders_of(files / "dft")["NaCl"], make_salts()[0]
+    structure = salt.to_structures()[0]
+    text = vasprun(folder / "static", structure, -3.0 * len(structure))
+    (folder / "vasprun.xml").write_text(text)
+    found = read_folder(folder, salt.compositions()[0], structure)
+    assert found.state == "finished" and "NSW 0: VASP did not relax the structure" in found.notes
+
+
+def test_a_relaxation_that_goes_on_from_another_structure(files):
+    call("dft", "export", files / "shortlist.parquet", "--to", files / "dft", "--as", "folders")
+    folder, salt = folders_of(files / "dft")["NaCl"], make_salts()[0]
+    exported, composition = salt.to_structures()[0], salt.compositions()[0]
+    finish(folder, -3.0)
+    swollen = exported.copy()
+    swollen.scale_lattice(2 * exported.volume)
+    for stage in ("relax_2", "static"):
+        (folder / stage / "vasprun.xml").write_text(vasprun(folder / stage, swollen, -6.0))
+    found = read_folder(folder, composition, exported)
+    assert found.state == "wrong structure" and "relax_1 ended with a cell of" in found.reason
+
+
+def test_energies_of_two_stages_that_differ_and_a_file_beside_them_are_noted(files):
+    call("dft", "export", files / "shortlist.parquet", "--to", files / "dft", "--as", "folders")
+    folder, salt = folders_of(files / "dft")["NaCl"], make_salts()[0]
+    exported, composition = salt.to_structures()[0], salt.compositions()[0]
+    finish(folder, -3.0)
+    assert not read_folder(folder, composition, exported).notes
+    text = vasprun(folder / "static", exported, -3.5 * len(exported))
+    for path in (folder / "static", folder):
+        (path / "vasprun.xml").write_text(text)
+    told = read_folder(folder, composition, exported).notes
+    assert told == (
+        "static: -3.500 eV/atom, relax_2 ended at -3.000",
+        "the vasprun.xml beside the stages is not read",
+    )
+
+
+def test_an_energy_of_an_element_that_is_not_finite(tmp_path):
+    (tmp_path / "e.json").write_text('{"Na": NaN}')
+    with pytest.raises(ValueError, match="the energy of Na is not finite"):
+        vasp_references(tmp_path / "e.json")

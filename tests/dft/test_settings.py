@@ -183,3 +183,19 @@ def test_the_mesh_of_a_document_is_compared():
     given = document([{"num_electronic_steps": 9, "electronic_steps": None}], "successful")
     given["calcs_reversed"][0]["input"]["kpoints"] = {"generation_style": "Gamma", "kpoints": [[2, 2, 2]]}
     assert "k-points 2×2×2" in read_document(given).settings.refused[0]
+
+
+@pytest.mark.parametrize(
+    "more, state, word",
+    [
+        ('<i type="logical" name="LSOL"> T </i>', State.INCOMPATIBLE, "LSOL"),
+        ('<i name="EFIELD"> 0.1 </i>', State.INCOMPATIBLE, "EFIELD 0.1"),
+        ('<i name="NUPDOWN"> 2.0 </i>', State.FINISHED, "NUPDOWN 2"),
+        ('<i name="NUPDOWN"> -1.0 </i>', State.FINISHED, ""),
+    ],
+)
+def test_solvents_fields_and_fixed_moments(texts, tmp_path, more, state, word):
+    relaxed, static = (stated(texts["NaCl", stage], more) for stage in ("relax_2", "static"))
+    found = read(tmp_path, "NaCl", relax_2=relaxed, static=static)
+    assert found.state == state and word in (found.reason or "; ".join(found.notes))
+    assert bool(word) or not found.notes

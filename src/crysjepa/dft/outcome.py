@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from pymatgen.core import Composition
+import numpy as np
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.core import Composition, Structure
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 
 from crysjepa.dft.vasp.convergence import Convergence
@@ -33,6 +35,10 @@ class State(StrEnum):
 
 
 LONGEST_REASON = 200
+_OTHER_ENERGY = 0.1
+"""eV/atom between relaxation and static calculation, which differ by far less unless the moments do."""
+_SAME_PLACE = 0.1
+"""Å by which an atom of the static calculation may be off the place where the relaxation left it."""
 WORTH_ANOTHER_TRY = frozenset({State.ELECTRONIC, State.IONIC, State.UNREADABLE})
 """What may go better from a pre-relaxed structure."""
 
@@ -48,6 +54,8 @@ class Step:
     trouble: str | None = None
     settings: Differences = field(default_factory=Differences)
     electrons: float | None = None
+    ionic_steps: float | None = None
+    """NSW: with 0 or 1 the ions stayed where they were."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +103,35 @@ def outcome(steps: Mapping[str, Step], composition: Composition) -> Outcome:
         problem = _problem(STAGES[-2], relaxed, composition)
         if problem is not None:
             return problem
-        before, now = relaxed.electrons, steps[last].electrons
-        if before is not None and now is not None and abs(before - now) > 1e-2:
-            return Outcome(State.INCOMPATIBLE, f"{last}: NELECT {now:g}, the relaxation had {before:g}")
+        had, has = relaxed.electrons, steps[last].electrons
+        if had is not None and has is not None and abs(had - has) > 1e-2:
+            return Outcome(State.INCOMPATIBLE, f"{last}: NELECT {has:g}, the relaxation had {had:g}")
+        began, ended = steps[last].entry, relaxed.entry
+        if began is not None and ended is not None and not is_same(began.structure, ended.structure):
+            return Outcome(
+                State.WRONG_STRUCTURE,
+                f"{last}: its structure is not the one that {STAGES[-2]} ended with: results of another run?",
+            )
     noted = [f"{s}: {told}" for s in STAGES if s in steps for told in steps[s].settings.noted]
-    noted += steps[WHOLE].settings.noted if WHOLE in steps else ()
+    if last == STAGES[-1] and (before := steps[STAGES[-2]].entry) and (now := steps[last].entry):
+        energies = now.energy_per_atom, before.energy_per_atom
+        if abs(energies[0] - energies[1]) > _OTHER_ENERGY:
+            noted.append(f"{last}: {energies[0]:.3f} eV/atom, {STAGES[-2]} ended at {energies[1]:.3f}")
+    if WHOLE in steps:
+        noted += steps[WHOLE].settings.noted
+        if (moves := steps[WHOLE].ionic_steps) is not None and moves <= 1:
+            noted.append(f"NSW {moves:g}: VASP did not relax the structure")
     return Outcome(State.FINISHED, None, steps[last].entry, steps[last].vasp_version, tuple(noted))
+
+
+def is_same(one: Structure, other: Structure) -> bool:
+    """Whether two structures of one composition are the same, but for rounding."""
+    if one.species == other.species and np.allclose(one.lattice.parameters, other.lattice.parameters, 1e-2):
+        gaps = one.frac_coords - other.frac_coords
+        if (np.linalg.norm((gaps - np.round(gaps)) @ one.lattice.matrix, axis=1) < _SAME_PLACE).all():
+            return True
+    close = StructureMatcher(ltol=0.01, stol=0.02, angle_tol=1, primitive_cell=False, scale=False)
+    return bool(close.fit(one, other))
 
 
 def _problem(stage: str, step: Step, composition: Composition) -> Outcome | None:

@@ -114,8 +114,9 @@ def _outcomes(
             raise ValueError(
                 f"{manifest.folder} is no retry of {manifests[0].folder}: no row {strangers[0]!r}"
             )
+        _check_formulas(manifest, manifests[0])
         steps, told = read_documents(manifest)
-        notes += told
+        notes += told + _strange_folders(manifest)
         left = [i for i in manifest.exported if outcomes[i].state != State.FINISHED]
         names = dict(zip(left, manifest.table.column("dft_folder", left), strict=True))
         for done, crystal in enumerate(manifest.table.crystals(left), start=1):
@@ -135,6 +136,30 @@ def _outcomes(
     table = set_column(table, "dft_folder", {i: w[1] for i, w in where.items()}, "string")
     table = set_column(table, "dft_state", {i: str(o.state) for i, o in outcomes.items()}, "string")
     return table, outcomes, notes
+
+
+def _check_formulas(retry: Manifest, first: Manifest) -> None:
+    """Raise ValueError where a retry has another composition under an id of the first try."""
+    ids = [i for i in retry.exported if i in set(first.exported)]
+    formulas = (m.table.crystals(ids).reduced_formulas() for m in (retry, first))
+    for id_, now, before in zip(ids, *formulas, strict=True):
+        if now != before:
+            raise ValueError(
+                f"{retry.folder} is no retry of {first.folder}: {id_!r} is {now} there, and {before} here"
+            )
+
+
+def _strange_folders(manifest: Manifest) -> list[str]:
+    """A note of folders under ``inputs`` that are no crystal's, and are not read."""
+    inputs = manifest.folder / "inputs"
+    names = set(manifest.table.column("dft_folder"))
+    there = inputs.iterdir() if inputs.is_dir() else ()
+    found = sorted(p.name for p in there if p.is_dir() and p.name not in names)
+    if not found:
+        return []
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return [f"folders in {manifest.folder.name}/inputs that are of no crystal here, and are not read: "
+            f"{', '.join(found[:3])}{more}"]  # fmt: skip
 
 
 def _with_energies(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -112,6 +113,8 @@ def _from_file(path: Path) -> tuple[dict[str, float], str]:
             told = replace(ElementalReferences.from_json(text), force_field="VASP")
             return dict(told.energies), told.scale
         energies = {str(Element(symbol)): float(value) for symbol, value in content.items()}
+        if unknown := [symbol for symbol, value in energies.items() if not math.isfinite(value)]:
+            raise ValueError(f"the energy of {unknown[0]} is not finite")
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} holds no {{symbol: eV/atom}} of elements: {error}") from error
     return energies, ASSUMED_SCALE

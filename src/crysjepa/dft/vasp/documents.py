@@ -45,6 +45,11 @@ def read_documents(manifest: Manifest) -> tuple[dict[str, dict[str, Step]], list
             index = int(document.get("index") or 0)
             if key not in found or index >= found[key][0]:
                 found[key] = (index, read_document(document.get("output")))
+    outputs = manifest.folder / "outputs"
+    others = sorted(p.name for p in (outputs.iterdir() if outputs.is_dir() else ())
+                    if ".json" not in p.name and not p.name.startswith("."))  # fmt: skip
+    if others:
+        notes.append(f"not read in outputs, for they are no .json: {', '.join(others)[:100]}")
     if strangers:
         notes.append(f"{strangers} documents in outputs belong to no crystal of this export")
     steps: dict[str, dict[str, Step]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import iterparse
@@ -14,7 +15,7 @@ from pymatgen.core import Composition, Structure
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 from pymatgen.io.vasp.outputs import Vasprun
 
-from crysjepa.dft.outcome import WHOLE, Outcome, State, Step, outcome, short
+from crysjepa.dft.outcome import WHOLE, Outcome, State, Step, is_same, outcome, short
 from crysjepa.dft.vasp.convergence import convergence
 from crysjepa.dft.vasp.manifest import STAGES
 from crysjepa.dft.vasp.settings import differences, divisions
@@ -37,21 +38,45 @@ def read_folder(folder: Path, composition: Composition, exported: Structure | No
         return alien or outcome({WHOLE: read_step(folder, exported)}, composition)
     if started[:1] == [STAGES[0]] and (alien := _begun_elsewhere(folder / STAGES[0], exported)):
         return alien
+    if started[:2] == list(STAGES[:2]) and (alien := _goes_on_elsewhere(folder)):
+        return alien
     # The static calculation, and the relaxation that it stands on; earlier ones decide nothing.
     needed = started[-2:] if started[-1:] == [STAGES[-1]] else started[-1:]
-    return outcome({s: read_step(folder / s, exported) for s in needed}, composition)
+    found = outcome({s: read_step(folder / s, exported) for s in needed}, composition)
+    if started and _file(folder, "vasprun.xml") is not None:
+        return replace(found, notes=(*found.notes, "the vasprun.xml beside the stages is not read"))
+    return found
+
+
+def _goes_on_elsewhere(folder: Path) -> Outcome | None:
+    """The outcome where the second relaxation began from another structure than the first ended with."""
+    ended, began = (_structure_in(folder / stage, name)
+                    for stage, name in zip(STAGES, ("finalpos", "initialpos"), strict=False))  # fmt: skip
+    if ended is None or began is None or ended.composition != began.composition or is_same(ended, began):
+        return None
+    return Outcome(
+        State.WRONG_STRUCTURE,
+        f"{STAGES[1]}: VASP began from {_shape(began)}, {STAGES[0]} ended with {_shape(ended)}: results of "
+        "another run?",
+    )
+
+
+def _structure_in(folder: Path, name: str) -> Structure | None:
+    path = _file(folder, "vasprun.xml")
+    if path is None:
+        return None
+    try:
+        with zopen(path, mode="rb") as file:
+            return _named_structure(file, name)
+    except Exception:  # noqa: BLE001 - what is wrong with the file is said where all of it is read
+        return None
 
 
 def _begun_elsewhere(folder: Path, exported: Structure | None) -> Outcome | None:
     """The outcome of a calculation that began from another structure of the exported composition."""
-    path = _file(folder, "vasprun.xml")
-    if path is None or exported is None:
+    if exported is None:
         return None
-    try:
-        with zopen(path, mode="rb") as file:
-            begun = _initial_structure(file)
-    except Exception:  # noqa: BLE001 - what is wrong with the file is said where all of it is read
-        return None
+    begun = _structure_in(folder, "initialpos")
     if begun is None or begun.composition != exported.composition:
         return None
     if StructureMatcher(primitive_cell=False, scale=False).fit(begun, exported):
@@ -63,13 +88,13 @@ def _begun_elsewhere(folder: Path, exported: Structure | None) -> Outcome | None
     )
 
 
-def _initial_structure(file: Any) -> Structure | None:
-    """What VASP says first that its positions are; None where the file ends before."""
+def _named_structure(file: Any, name: str) -> Structure | None:
+    """What VASP says that its first or last positions are; None where the file ends before."""
     symbols: list[str] = []
     for _, element in iterparse(file):
         if element.tag == "array" and element.get("name") == "atoms":
             symbols = [(row[0].text or "").strip() for row in element.iter("rc")]
-        if element.tag == "structure" and element.get("name") == "initialpos":
+        if element.tag == "structure" and element.get("name") == name:
             rows = {
                 array.get("name"): [[float(x) for x in (v.text or "").split()] for v in array.iter("v")]
                 for array in element.iter("varray")
@@ -109,6 +134,7 @@ def read_step(folder: Path, exported: Structure | None = None) -> Step:
                 run.vasp_version,
                 settings=told,
                 electrons=parameters.get("NELECT"),
+                ionic_steps=parameters.get("NSW"),
             )
     except Exception as error:  # noqa: BLE001 - of a file cut off anywhere, the parser may raise anything
         why = short(str(error).split("\n", 1)[0]) or type(error).__name__

@@ -61,11 +61,17 @@ def differences(
         refused.append(f"PSTRESS {used['PSTRESS']:g} kB: a crystal under pressure")
     refused += [f"{name}: no spin-orbit coupling in the input set"
                 for name in ("LSORBIT", "LNONCOLLINEAR") if used.get(name) is True][:1]  # fmt: skip
+    if used.get("LSOL") is True:
+        refused.append("LSOL: a crystal in a solvent")
+    if abs(used.get("EFIELD") or 0) > _TOLERANCE:
+        refused.append(f"EFIELD {used['EFIELD']:g}: a crystal in an electric field")
     if (used.get("ICHARG") or 0) >= 10:
         refused.append(f"ICHARG {used['ICHARG']}: the charge was held fixed")
     others = [f"{name} {used[name]} (input set: {wanted[name]})"
               for name in ("ISIF", "ISMEAR", "SIGMA", "LASPH", "PREC")
               if name in used and name in wanted and not _same(used[name], wanted[name])]  # fmt: skip
+    if (fixed := used.get("NUPDOWN")) is not None and fixed >= 0:
+        others.append(f"NUPDOWN {fixed:g}: the moment was held fixed")
     parts = [
         Differences(tuple(refused)),
         _cutoff(used, wanted),
