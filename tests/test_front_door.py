@@ -104,3 +104,21 @@ def test_one_structure_alone_and_what_is_none():
     table = cj.read([cube, "a.cif", None])
     assert table.column("status") == ["ok", "failed", "failed"]
     assert table.column("reason")[1].startswith("no crystal: a str is neither")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CandidateTable", "CrysJepa", "DiscoverConfig", "MAX_CRYSTALS", "PRESETS", "RelaxSettings",
+        "diagnose_table", "discover_crystals", "force_field_hull", "force_field_status", "read_header",
+        "relax_crystals", "resolve_device", "shipped", "versions", "write_parquet", "write_report",
+    ],
+)  # fmt: skip
+def test_what_the_first_release_offered_is_there_for_one_more(name):
+    with pytest.warns(DeprecationWarning, match=rf"crysjepa.api.{name} .*import it from crysjepa"):
+        assert getattr(api, name) is not None
+
+
+def test_what_was_never_offered_is_not_there():
+    with pytest.raises(AttributeError, match="no attribute 'worth'"):
+        _ = api.worth

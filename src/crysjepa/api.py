@@ -8,6 +8,12 @@ A script that calls them needs no ``if __name__ == "__main__":``, though they st
 import the script, unless its own functions or classes are sent to them.
 """
 
+from __future__ import annotations
+
+import warnings
+from importlib import import_module
+from typing import Any
+
 from crysjepa.dft.gpaw.run import dft_run
 from crysjepa.dft.vasp.collect import dft_collect
 from crysjepa.dft.vasp.export import dft_export
@@ -30,3 +36,37 @@ __all__ = [
     "executing_on", "finetune", "generate", "hull", "merge", "pretrain", "relax", "report", "screen",
     "tradeoff", "train", "work_on_part",
 ]  # fmt: skip
+
+_ELSEWHERE = {
+    "CandidateTable": "crysjepa",
+    "CrysJepa": "crysjepa.jepa.crys_jepa",
+    "DiscoverConfig": "crysjepa.discovery.config",
+    "MAX_CRYSTALS": "crysjepa.workflows.diagnose",
+    "PRESETS": "crysjepa.discovery.config",
+    "RelaxSettings": "crysjepa.relaxation.relax",
+    "diagnose_table": "crysjepa.workflows.diagnose",
+    "discover_crystals": "crysjepa.discovery.loop",
+    "force_field_hull": "crysjepa.evaluation.force_field_hull",
+    "force_field_status": "crysjepa.relaxation.force_fields.registry",
+    "read_header": "crysjepa.nn.checkpoint",
+    "relax_crystals": "crysjepa.relaxation.relax",
+    "resolve_device": "crysjepa.runtime.execution",
+    "shipped": "crysjepa.weights",
+    "versions": "crysjepa.runtime.run_directory",
+    "write_parquet": "crysjepa.runtime.files",
+    "write_report": "crysjepa.report.page",
+}
+"""What could once be had from here, and where it is. For one more release it still can."""
+
+
+def __getattr__(name: str) -> Any:
+    """A name of :data:`_ELSEWHERE`, with a DeprecationWarning."""
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _ELSEWHERE[name]
+    warnings.warn(
+        f"crysjepa.api.{name} goes with the next release: import it from {home}",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return getattr(import_module(home), name)
