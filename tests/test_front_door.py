@@ -59,6 +59,7 @@ def test_rank_is_the_verb(tiny, made, tmp_path):
     assert ranked.column("status") == list(rows["status"])
 
 
+@pytest.mark.slow
 def test_relax_and_evaluate_are_the_verbs(tiny, made, tmp_path):
     made.write(tmp_path / "made.parquet")
     relaxed = cj.relax(made, force_field=LENNARD_JONES, settings=SETTINGS)

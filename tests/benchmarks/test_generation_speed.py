@@ -5,6 +5,8 @@ from generation.speed import STEPS, draw_steps, measure_speed, share, speed_page
 
 from crysjepa.generators.flow.generator import FlowGenerator
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def speed(tiny):

@@ -26,7 +26,8 @@ from crysjepa.ranking.embedders import JepaEmbedder
 from crysjepa.ranking.registry import RankerContext, make_ranker
 from ranking.fingerprints import Pooled, within_reach
 
-pytestmark = pytest.mark.timeout(900)  # loads CHGNet and starts processes, on machines with other work
+# It loads CHGNet and starts processes, on machines with other work.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 LENNARD_JONES = "ase.calculators.lj:LennardJones"
 

@@ -15,6 +15,8 @@ from crysjepa.core.crystals import Crystals
 from crysjepa.relaxation.force_fields.base import Prediction
 from crysjepa.relaxation.force_fields.registry import get_force_field
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("phonopy")
 EMT = "ase.calculators.emt:EMT"
 

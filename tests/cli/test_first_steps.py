@@ -234,6 +234,7 @@ def test_the_names_that_are_known_early_are_those_of_the_registries():
     assert {*arguments.RANKERS, *arguments.FORCE_FIELDS} == set(RANKERS)
 
 
+@pytest.mark.slow
 def test_nothing_came_of_it_is_an_error(source, tmp_path):
     relax = ["relax", source, "--out", tmp_path / "a.parquet"]
     said = call(*relax, "--force-field", FAR_SIGHTED, "--max-steps", 0)
@@ -314,6 +315,7 @@ assert __file__ and sys.modules["__main__"].__spec__ is None
 """
 
 
+@pytest.mark.slow
 def test_a_script_without_a_guard_runs_once(source, tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, "script.py", str(source)]

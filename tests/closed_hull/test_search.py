@@ -24,6 +24,8 @@ from crysjepa.generators.substitution.parents import Parents
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.relaxation.relax import RelaxSettings
 
+pytestmark = pytest.mark.slow
+
 EMT = "ase.calculators.emt:EMT"
 CU_AU = (29, 79)
 CUBIC = [5.5, 5.5, 5.5, 90, 90, 90]

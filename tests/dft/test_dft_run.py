@@ -127,6 +127,7 @@ def test_a_candidate_without_known_compounds_is_compared_with_its_elements(files
     assert len(list((files / "cache").glob("*/*.json"))) == 3  # Ag, Pd and the pair, once
 
 
+@pytest.mark.slow
 def test_crystals_that_are_given_compete_beside_those_known(files):
     # CuAu in its known order, a strained AuCu3 above the known one, one off the hull, one of another system
     tetragonal = bulk("Au", "fcc", a=3.9, cubic=True)

@@ -18,6 +18,8 @@ from crysjepa.generators.base import load_generator
 from crysjepa.ranking.selection import select_best
 from crysjepa.runtime.errors import RunError
 
+pytestmark = pytest.mark.slow
+
 COMPARED = ("candidates.parquet", "metrics.json", "reference_map.parquet")
 
 

@@ -68,6 +68,7 @@ def test_heights_are_those_of_a_phase_diagram(system):
         assert hull.energy(amounts) == pytest.approx(expected, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_what_was_left_out_as_a_duplicate_is_matched_by_what_was_kept():
     flla, kept = datasets.load("flla"), datasets.load(NAME)
     from_flla = [i for i, s in zip(kept.ids, kept.column("source"), strict=True) if s == "flla"]
@@ -78,6 +79,7 @@ def test_what_was_left_out_as_a_duplicate_is_matched_by_what_was_kept():
     assert all(match is not None for match in found.matches.values())
 
 
+@pytest.mark.slow
 def test_single_precision_moves_no_site_and_changes_no_verdict():
     """Against the lattices in double precision of the crystals that came from FLLA."""
     flla, table = datasets.load("flla"), datasets.load(NAME)

@@ -43,6 +43,7 @@ def by_highs(hull, composition):
     return min(solved.fun, 0.0)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @example(seed=3161, size=6, num=6, kind="equal")  # where an inverse that is only updated goes wrong
 @given(

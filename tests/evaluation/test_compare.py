@@ -122,6 +122,7 @@ def test_another_table_or_none_is_noticed(copied: Path) -> None:
 # -- comparing -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_samples_are_evaluated_under_the_protocol_and_ranked(
     tiny: TinyWorld, protocol: Protocol, evaluated: Path, salts: Crystals, tmp_path: Path
 ) -> None:
@@ -292,6 +293,7 @@ def test_tradeoff_along_any_column(copied: Path) -> None:
 # -- runs of the loop ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_rounds_of_a_run_are_sets_of_their_own(tiny: TinyWorld, tmp_path: Path) -> None:
     from crysjepa.discovery.config import DiscoverConfig
     from crysjepa.discovery.loop import discover_crystals

@@ -26,6 +26,8 @@ from crysjepa.evaluation.protocol import Protocol
 from crysjepa.evaluation.reference import Known, find_references
 from crysjepa.relaxation.relax import RelaxSettings
 
+pytestmark = pytest.mark.slow
+
 EMT_PATH = "ase.calculators.emt:EMT"
 LJ_PATH = "ase.calculators.lj:LennardJones"
 SCALE = "materials_project"

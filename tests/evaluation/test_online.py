@@ -22,6 +22,8 @@ from crysjepa.evaluation.online.phases import PROVIDERS, fetch_phases
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.runtime.download import DatasetError
 
+pytestmark = pytest.mark.slow
+
 COMPOUNDS = [  # id, formula, formation energy and energy above hull in eV/atom
     ("1", "Li2O", -2.0, 0.0),
     ("2", "LiO", -1.2, 0.4),

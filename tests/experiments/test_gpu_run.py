@@ -17,6 +17,8 @@ from crysjepa.generators.registry import load_checkpoint
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.runtime.download import DatasetError
 
+pytestmark = pytest.mark.slow
+
 RUN = Path(__file__).parents[2] / "experiments" / "gpu" / "run.py"
 
 

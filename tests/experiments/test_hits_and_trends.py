@@ -35,6 +35,7 @@ def test_by_hand_relaxes_what_it_can_and_says_what_it_cannot(experiment, salts, 
     assert volumes[0] != pytest.approx(volumes[1], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_trends_of_two_sets_stand_side_by_side(experiment, tiny, salts, tmp_path, monkeypatch):
     sets, known = [], tiny.reference
     for name, crystals in (("a", salts[:3]), ("b", salts[1:])):

@@ -14,6 +14,8 @@ from crysjepa.evaluation.result_files import read_result
 from crysjepa.generators.base import load_generator
 from crysjepa.runtime.errors import RunError
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 

@@ -176,6 +176,7 @@ def test_a_generator_that_says_it_obeys_is_not_trusted():
     assert "broke a constraint" in next(iter(samples.failures.values()))
 
 
+@pytest.mark.slow
 def test_models_obey_and_are_the_same_on_two_processes(tiny, salts):
     """The flow draws nothing that breaks a constraint; what the other draws has to be drawn again."""
     small = DiffusionConfig(TransformerConfig(layers=1, width=16, heads=2), timesteps=8)

@@ -58,6 +58,7 @@ def many():
     )
 
 
+@pytest.mark.slow
 def test_training_learns_to_find_the_target(trained):
     _, training = trained
     assert training.curve[-1]["loss"] < training.curve[0]["loss"]
@@ -178,6 +179,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_at", [4, 13])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_killed_training_ends_in_the_same_weights(network, killed_at, tmp_path):
@@ -215,6 +217,7 @@ def test_a_killed_training_ends_in_the_same_weights(network, killed_at, tmp_path
     assert whole.origin["steps"] == 18 and whole.origin["num_crystals"] == 14 and whole.scale == "unknown"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_training_can_go_on_from_a_model(network, canonical):
     start, config = fresh(network), JepaConfig(NETWORKS[network], "energy")

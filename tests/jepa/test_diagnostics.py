@@ -379,6 +379,7 @@ def test_without_umap_the_error_names_the_extra(monkeypatch):
         maps.umap_plane(RNG.normal(size=(30, 4)))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)  # UMAP is compiled at its first call
 def test_maps_are_reproducible_and_keep_neighbours(known, model):
     pytest.importorskip("umap")

@@ -88,6 +88,7 @@ def compared() -> dict[tuple[str, str], tuple[list[Outcome], list[dict[str, Any]
             return {key: done.value for key, done in pool.results()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combination", COMBINATIONS)
 def test_lockstep_is_ases_loop_for_each_crystal(combination: tuple[str, str], compared: Any) -> None:
     crystals = alloys()[:3]
@@ -217,6 +218,7 @@ def test_unfit_crystals_are_told_why(crystal: Crystals, reason: str | None) -> N
 # -- relax_crystals ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_same_bytes_whatever_the_processes_the_order_and_the_interruptions(tmp_path: Path) -> None:
     crystals = alloys()
     chosen = RelaxSettings(max_steps=4, chunk_size=2)
@@ -335,6 +337,7 @@ def untimed(records: dict[str, RelaxRecord]) -> dict[str, RelaxRecord]:
     return {i: dataclasses.replace(r, seconds=None) for i, r in records.items()}
 
 
+@pytest.mark.slow
 def test_each_nasty_crystal_fails_alone(tmp_path: Path) -> None:
     kinds = {29: "fine", KILLS: "kills", SLEEPS: "sleeps", RAISES: "raises", LIES: "lies"}
     crystals = Crystals.concatenate(

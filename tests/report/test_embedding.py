@@ -118,6 +118,7 @@ def test_without_a_folder_nothing_is_written(tiny, data, tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_sample_is_seeded_and_says_so(tiny, data, tmp_path, without_umap):
     hashes = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -147,6 +148,7 @@ def test_errors_help(tiny, table, data, tmp_path):
     assert "0 of 2 crystals can be embedded" in said and "for example" in said
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)  # UMAP is compiled at its first call
 def test_maps_come_with_umap_and_go_without(tiny, table, data, tmp_path, monkeypatch):
     pytest.importorskip("umap")

@@ -333,6 +333,7 @@ def test_figures_take_the_pages_colours(run: Path) -> None:
     assert not [c for c in (INK, MUTED, LINE, PAPER) if c in drawn]
 
 
+@pytest.mark.slow
 def test_same_results_give_the_same_bytes(run: Path, tmp_path: Path) -> None:
     expected = write_report(run).read_bytes()
     assert write_report(run).read_bytes() == expected

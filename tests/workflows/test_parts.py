@@ -45,6 +45,7 @@ def files(out: Path) -> dict[str, bytes]:
     return {name: (out / name).read_bytes() for name in ("crystals.parquet", "metrics.json")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["generate", "relax", "screen", "embed", "evaluate"])
 def test_parts_merge_to_the_bytes_of_one_go(
     verb: str, candidates: Path, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

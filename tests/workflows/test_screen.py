@@ -105,6 +105,7 @@ class Stopped(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_bytes(candidates, tiny, tmp_path, monkeypatch):
     small_chunks(monkeypatch, "jepa-hull", 3)
     screened(candidates, tiny, tmp_path / "whole.parquet")
@@ -247,6 +248,7 @@ def test_embed_in_parts(candidates, tiny, tmp_path, monkeypatch):
     }
 
 
+@pytest.mark.slow
 def test_the_script_for_a_million(tiny, tmp_path):
     """With a few: it makes candidates, screens them in a process of its own, and tells."""
     script = screen.Path(__file__).parents[2] / "scripts" / "screen_million.py"

@@ -240,6 +240,7 @@ def test_the_best_scale_is_the_one_of_least_energy(tiny, salts):
     np.testing.assert_array_equal(best, np.array(factors)[np.argmin(energies, axis=0)])
 
 
+@pytest.mark.slow
 def test_volumes_by_energy_are_the_same_on_two_processes(tiny, generator):
     config = SubstitutionConfig(jepa_volume=True)
     by_energy = SubstitutionGenerator(generator.parents, config, tiny.jepa)

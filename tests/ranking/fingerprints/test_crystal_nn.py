@@ -134,6 +134,7 @@ def test_a_crystal_that_crystalnn_cannot_do_has_a_reason_and_costs_no_other() ->
     assert all(reason.startswith("no fingerprint (") for reason in found.failures.values())
 
 
+@pytest.mark.slow
 def test_one_that_takes_too_long_has_a_reason_and_leaves_nothing_behind(
     salts: Crystals, tmp_path: Path
 ) -> None:

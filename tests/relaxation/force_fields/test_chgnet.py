@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from force_field_checks import check_force_field, check_nasty_corpus
 
 from crysjepa.relaxation.force_fields.registry import get_force_field
@@ -11,6 +12,7 @@ def test_chgnet_is_sound() -> None:
     check_force_field(get_force_field("chgnet"))
 
 
+@pytest.mark.slow
 def test_nasty_corpus() -> None:
     reasons = check_nasty_corpus("chgnet")
     for name, part in {

@@ -307,6 +307,7 @@ def test_an_absent_package_is_named(name: str, module: str, extra: str) -> None:
         get_force_field(name)
 
 
+@pytest.mark.slow
 def test_status_speaks_of_every_name() -> None:
     status = force_field_status()
     assert [name for name, _, _ in status] == force_field_names()

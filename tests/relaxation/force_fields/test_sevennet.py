@@ -12,6 +12,7 @@ from force_field_checks import check_force_field, check_nasty_corpus
 from crysjepa.relaxation.force_fields.registry import ForceField, force_field_info, get_force_field
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(
         importlib.util.find_spec("sevenn") is None, reason="needs SevenNet: pip install sevenn"
     ),
