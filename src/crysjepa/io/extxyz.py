@@ -13,7 +13,7 @@ import numpy as np
 from crysjepa.core.crystals import why_no_crystal
 from crysjepa.core.moments import of_atoms
 from crysjepa.io.cif.blocks import MAX_SITES, RawCrystal, ReadError, atomic_number, brief
-from crysjepa.io.entry import Entry, Quoted, check_numbers, own_name, reason_of
+from crysjepa.io.entry import ID_COLUMNS, Entry, Quoted, check_numbers, own_name, reason_of
 from crysjepa.io.parquet_files import elements
 
 if TYPE_CHECKING:
@@ -99,11 +99,13 @@ def _entry(name: str, lines: list[str]) -> Entry:
     try:
         atoms = _parsed(lines)
         extra = {k: v for k, v in scalars(atoms).items() if k not in _ids(lines[1])}
-        lost = left_out(atoms)
+        # an id that ASE takes for a list, such as a comma, is read as it stands
+        own = _own_id(lines[1])
+        lost = tuple(n for n in left_out(atoms) if not (own and n in ID_COLUMNS))
         if "properties" not in lines[1].lower() and any(len(line.split()) > 4 for line in lines[2:]):
             lost += ("values behind the positions",)
         extra = _as_written(_plain_header(lines[1]), extra)
-        return Entry(_own_id(lines[1]) or name, crystal_of(atoms), extra=extra, lost=lost)
+        return Entry(own or name, crystal_of(atoms), extra=extra, lost=lost)
     except BaseException as error:  # noqa: BLE001 - a parser of free text raises anything; the reason is kept
         return Entry(
             _own_id(lines[1]) or name, None, reason_of(error), {} if atoms is None else scalars(atoms)

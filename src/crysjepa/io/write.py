@@ -186,7 +186,10 @@ def _info(value: Any) -> str:
     if not isinstance(value, str):
         return str(value)
     line = _quoted(value)
-    read = key_val_str_to_dict(f"value={line}")["value"]
+    try:
+        read = key_val_str_to_dict(f"value={line}")["value"]
+    except ValueError:  # it begins as ASE's JSON does
+        read = None
     return line if isinstance(read, str) and read == value else _quoted(f"_JSON {json.dumps(value)}")
 
 
