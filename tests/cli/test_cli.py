@@ -15,8 +15,6 @@ from crysjepa.cli.main import app
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 
-pytestmark = pytest.mark.slow
-
 VERBS = [
     "data",
     "convert",

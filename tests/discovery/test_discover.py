@@ -18,8 +18,6 @@ from crysjepa.generators.base import load_generator
 from crysjepa.ranking.selection import select_best
 from crysjepa.runtime.errors import RunError
 
-pytestmark = pytest.mark.slow
-
 COMPARED = ("candidates.parquet", "metrics.json", "reference_map.parquet")
 
 
@@ -92,6 +90,7 @@ def test_a_second_call_does_nothing_twice(whole, config):
     assert before == {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in whole.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_substitution_may_draw_the_first_round_and_teach_the_generator(config, tmp_path):
     discover_crystals(config.model_copy(update={"source": "substitution"}), tmp_path / "run")
     first = CandidateTable.read(tmp_path / "run" / "round-0" / "generated.parquet")
@@ -109,6 +108,7 @@ class Stopped(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stop_at", ["generate (base)", "relax (base)", "novelty (base)", "finetune", "relax (ref"]
 )
@@ -123,6 +123,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(whole, config, tmp_path, stop_a
     assert contents(tmp_path / "run") == contents(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", ["round-0/generated.parquet", "round-1/generator.safetensors"])
 def test_a_killed_run_goes_on_to_the_same_bytes(whole, config, tmp_path, after):
     """SIGKILL on the real command, as soon as a stage has left its file."""
@@ -144,6 +145,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(whole, config, tmp_path, after):
     assert contents(tmp_path / "run") == contents(whole)
 
 
+@pytest.mark.slow
 def test_more_is_drawn_than_relaxed(config, tmp_path):
     """With replay, a share that the run chooses, and patience for one round that is no better."""
     changes = {"oversample": 3, "num": 8, "num_refined": 4, "rounds": 3, "patience": 1, "replay": 0.5}
@@ -168,6 +170,7 @@ def test_more_is_drawn_than_relaxed(config, tmp_path):
     assert chosen and learnt == chosen + min(chosen, 7), "as many of the seven that were known before"
 
 
+@pytest.mark.slow
 def test_a_run_with_every_setting_goes_on_to_the_same_bytes(config, tmp_path):
     changes = {"oversample": 2, "num": 8, "num_refined": 4, "replay": 0.5, "keep": "auto", "drift": 2.0}
     every = DiscoverConfig(**config.model_dump() | changes)
@@ -214,6 +217,7 @@ def test_another_seed_is_another_run(whole, config):
         discover_crystals(config.model_copy(update={"seed": 9}), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranker", ["jepa-relaxed", "composition", "random"])
 def test_other_rankers_choose(config, tmp_path, ranker):
     changes = {"ranker": ranker, "num": 8, "num_refined": 4}
@@ -245,6 +249,7 @@ def test_a_preset_of_the_paper_wants_models_of_the_paper(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_several_rounds_and_a_reference_of_one(config, tiny, tmp_path):
     """Equal crystals of two rounds: the earlier one stays. A map needs no plane."""
     one = CandidateTable.read(tiny.reference)
@@ -272,6 +277,7 @@ def _toml(config):
     return "\n".join(lines)
 
 
+@pytest.mark.slow
 def test_the_chosen_stand_beside_crystals_drawn_at_random(config, tmp_path):
     """The control of each round is relaxed and judged alike, and its rates are beside the round's."""
     small = config.model_copy(update={"oversample": 2, "num": 6, "num_refined": 4, "control": 5})
