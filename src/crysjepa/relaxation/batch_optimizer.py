@@ -291,7 +291,7 @@ def _optimizer(target: Any, name: str) -> _Optimizer:
 
 @contextlib.contextmanager
 def _quiet_numerics() -> Iterator[None]:
-    """Silence numpy and scipy about overflows: what is not finite is found and named by ``astray``."""
+    """Silence numpy and scipy about overflows: what is not finite is found and named afterwards."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         yield
