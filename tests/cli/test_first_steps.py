@@ -186,6 +186,8 @@ MISTAKES = [
     (["discover", "--preset", "nope", "--out", "x"], "quick"),
     (["dft", "export", "flla", "--unfinished", "--to", "x"], "--unfinished does nothing"),
     (["convert", "a.csv", "b.cif", "--structure-column", "ciff"], "did you mean cif?"),
+    (["convert", ".", "all.parquet"], "lies in ., which is read"),
+    (["evaluate", ".", "--out", "judged"], "lies in ., which is read"),
     (["data", "info", "mp20"], "did you mean mp_20?"),
 ]  # fmt: skip
 DRIVER = """

@@ -621,3 +621,33 @@ def test_values_beyond_those_declared(tmp_path):
     (tmp_path / "a.xyz").write_text(FRAME.replace("Properties=species:S:1:pos:R:3 ", "") % ("", " 0.5"))
     with pytest.warns(ReadNote, match="values behind the positions"):
         read_crystals(tmp_path / "a.xyz")
+
+
+# -- names and values that are kept -----------------------------------------------------------------------
+
+
+def test_names_of_rows_in_pandas_index_are_ids(tmp_path):
+    cif = "data_x\n_cell_length_a 4\n_cell_length_b 4\n_cell_length_c 4\n_cell_angle_alpha 90\n"
+    cif += "_cell_angle_beta 90\n_cell_angle_gamma 90\nloop_\n_atom_site_type_symbol\n_atom_site_fract_x\n"
+    cif += "_atom_site_fract_y\n_atom_site_fract_z\nPo 0 0 0\n"
+    for head in ("", "Unnamed: 0"):
+        (tmp_path / "a.csv").write_text(f'{head},cif\nmp-1,"{cif}"\nmp-22862,"{cif}"\n')
+        assert read_crystals(tmp_path / "a.csv").ids == ["mp-1", "mp-22862"]
+        (tmp_path / "b.csv").write_text(f'{head},cif\n0,"{cif}"\n1,"{cif}"\n')
+        assert read_crystals(tmp_path / "b.csv").ids == ["b-0", "b-1"]
+
+
+def test_letters_of_another_encoding_stay_apart(tmp_path):
+    frame = b'1\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3 id=K%sfig\nPo 0 0 0\n'
+    (tmp_path / "a.extxyz").write_bytes(frame % b"\xe4" + frame % b"\xf6")
+    assert read_crystals(tmp_path / "a.extxyz").ids == [r"K\xe4fig", r"K\xf6fig"]
+
+
+def test_a_frame_that_is_no_crystal_keeps_its_values(tmp_path):
+    text = (
+        '1\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3 id=slab REF_energy=-1.3 pbc="F F F"\n'
+    )
+    (tmp_path / "a.extxyz").write_text(text + "Po 0 0 0\n")
+    table = read_crystals(tmp_path / "a.extxyz")
+    assert table.ids == ["slab"] and table.column("status") == ["failed"]
+    assert table.column("REF_energy") == [-1.3]

@@ -89,6 +89,13 @@ def judged_by(by: Judged, others: Iterable[str | Path | None], device: str) -> N
     look_at(tables=tables, force_field=by.force_field, device=device, config=by.config)
 
 
+def apart(source: str | Path, out: Path) -> None:
+    """Raises UsageError for an output inside the folder that is read: the next time it would be read too."""
+    folder = Path(source)
+    if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(f"{out} lies in {source}, which is read: choose a place outside of it")
+
+
 def known_judges(names: str | None) -> None:
     """Names of force fields parted by commas, or ``none``. Raises UsageError for one that nothing has."""
     for name in (n.strip() for n in (names or "").split(",")):

@@ -47,8 +47,13 @@ def convert(
     out, origin = Path(target), Path(source)
     if out.exists() and origin.exists() and out.samefile(origin):
         raise UsageError(f"{target} is what is to be read: choose another name")
-    if out.exists() and not overwrite and (kind != "folder" or any(out.iterdir())):
+    if out.is_dir() and any(out.iterdir()):
+        raise UsageError(
+            f"{target} is a folder with files, which would stay among the new ones: choose another name"
+        )
+    if out.exists() and not overwrite and kind != "folder":
         raise UsageError(f"{target} is there already: choose another name, or --overwrite")
+    arguments.apart(source, out)
     check_writable(out, folder=kind == "folder")
     arguments.look_at(sources=[source])
     _look_for_column(origin, structure_column)

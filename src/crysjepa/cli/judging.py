@@ -30,6 +30,8 @@ def evaluate(
     arguments.judged_by(by, [source, finetuned_on], running.device)
     if out is not None:
         check_folder(out)
+        if not (Path(source) / "metrics.json").is_file():  # a finished run is read by what it wrote
+            arguments.apart(source, out)
 
     import pyarrow.parquet as pq
 

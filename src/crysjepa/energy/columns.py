@@ -69,7 +69,8 @@ def stated_in(columns: Mapping[str, Sequence[Any]], source: str, scale: str | No
 
 def near_formation_energy(names: Iterable[str]) -> str:
     """Which columns may hold formation energies under another name, for an error's end; else nothing."""
-    others = [n for n in names if n.lower() not in ABOVE_HULL and n != "formation_energy_per_atom"]
+    ours = (*ABOVE_HULL, "formation_energy_per_atom", "energy_per_atom", "energy_per_atom_initial")
+    others = [n for n in names if n.lower() not in ours]
     near = [n for n in others if re.search("form(?!ula)", n.lower())]
     near = near or [n for n in others if re.search("energ|enthalp|^e_|_e$|hform|delta_?[eh]", n.lower())]
     return (

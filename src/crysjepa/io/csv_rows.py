@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice, zip_longest
 from typing import Any, TextIO
 
@@ -70,6 +70,7 @@ def _entries(
     looked = [row for row in first if isinstance(row, dict)]
     where, others = choose_column(header, looked, column)
     key = next((n for own in ID_COLUMNS for n in header if n.lower() == own and n != where), None)
+    key = _named_rows(header[0], looked) if key is None else key
     dropped = {where, key, *others, ""}
     entries: list[Entry] = []
     for row in chain(first, read):
@@ -77,12 +78,19 @@ def _entries(
         if isinstance(row, str):
             entries.append(Entry(numbered, None, row))
             continue
-        name = (row[key] or "").strip() if key else ""
+        name = "" if key is None else (row[key] or "").strip()
         extra = {k: v for k, v in row.items() if k not in dropped and not k.startswith("Unnamed")}
         entries.append(entry_of_cell(name, numbered, row[where], extra))
         if progress and len(entries) % 100 == 0:
             progress(len(entries), 0)
     return entries
+
+
+def _named_rows(first: str, looked: Sequence[Row]) -> str | None:
+    """The first column, where it is pandas's index: without a name, and with names rather than numbers."""
+    names = [(row[first] or "").strip() for row in looked]
+    is_index = (first == "" or first.startswith("Unnamed")) and len(set(names)) == len(names)
+    return first if is_index and all(n and not n.isdecimal() for n in names) else None
 
 
 def _parsed(rows: Iterator[list[str]], header: list[str]) -> Iterator[Row | str]:

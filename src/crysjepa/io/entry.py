@@ -61,10 +61,10 @@ def check_numbers(words: Iterable[str]) -> None:
 
 
 def decode(data: bytes) -> str:
-    """Text of a file of unknown encoding; a byte that is not UTF-8 becomes U+FFFD."""
+    """Text of a file of unknown encoding; a byte that is not UTF-8 becomes ``\\xe9`` and the like."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return data.decode("utf-16", errors="replace")
-    return data.decode("utf-8-sig", errors="replace")
+    return data.decode("utf-8-sig", errors="backslashreplace")
 
 
 def unicode_name(name: str) -> str:

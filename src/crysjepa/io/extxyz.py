@@ -108,7 +108,10 @@ def _entry(name: str, lines: list[str]) -> Entry:
         return Entry(own or name, crystal_of(atoms), extra=extra, lost=lost)
     except BaseException as error:  # noqa: BLE001 - a parser of free text raises anything; the reason is kept
         return Entry(
-            _own_id(lines[1]) or name, None, reason_of(error), {} if atoms is None else scalars(atoms)
+            _own_id(lines[1]) or name,
+            None,
+            reason_of(error),
+            _told(lines[1]) if atoms is None else scalars(atoms),
         )
 
 
@@ -246,13 +249,25 @@ def _ids(comment: str) -> tuple[str, ...]:
     return ("material_id",) if "material_id=" in comment else ("id",)
 
 
+def _told(comment: str) -> dict[str, Any]:
+    """The single values of a comment, of a frame that is no crystal; nothing where it cannot be read."""
+    from ase.io.extxyz import key_val_str_to_dict
+
+    try:
+        found = key_val_str_to_dict(comment)
+    except Exception:  # noqa: BLE001 - the frame has its reason already
+        return {}
+    own = {"Properties", "Lattice", "pbc", *_ids(comment)}
+    return {k: v for k, v in found.items() if isinstance(v, str | bool | int | float) and k not in own}
+
+
 def _own_id(comment: str) -> str:
     """The id in a frame's comment as it is written: ASE would read mp-1 as text, but 007 as seven."""
     found: dict[str, str] = {}
     for key, quoted, bare in re.findall(
         r'(?:^|\s)(material_id|id)=(?:"((?:[^"\\]|\\.)*)"|([^\s"]+))', comment
     ):
-        found.setdefault(key, re.sub(r"\\(.)", r"\1", quoted or bare))
+        found.setdefault(key, re.sub(r"\\(.)", r"\1", quoted) or bare)
     return own_name(found)
 
 

@@ -132,7 +132,10 @@ def _text_entries(
         return (read_cif if kind.name == "cif" else read_poscar)(text, stem)
     utf16 = data.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff")
     newline = "" if kind.name == "csv" else None
-    lines = io.TextIOWrapper(data, "utf-16" if utf16 else "utf-8-sig", errors="replace", newline=newline)
+    # what is not UTF-8 stays told apart: two names may differ in one letter alone
+    lines = io.TextIOWrapper(
+        data, "utf-16" if utf16 else "utf-8-sig", errors="backslashreplace", newline=newline
+    )
     if kind.name == "csv":
         return read_csv(lines, stem, progress, column)
     if kind.name == "xyz":

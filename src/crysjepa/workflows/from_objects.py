@@ -59,11 +59,12 @@ def _entry(name: str, item: Any) -> Entry:
         if isinstance(item, Atoms):
             if item.calc is not None and item.calc.check_state(item):
                 item = item.copy()  # what was calculated is of other positions
-            values, crystal = scalars(item), Crystals.from_atoms([item])
+            values = scalars(item)
+            crystal = Crystals.from_atoms([item])
             moments, lost = of_atoms(item), left_out(item)
         else:
-            crystal = Crystals.from_structures([cast("Structure", item)])
             values = {k: v for k, v in item.properties.items() if isinstance(v, str | bool | int | float)}
+            crystal = Crystals.from_structures([cast("Structure", item)])
             lost = tuple(k for k, v in item.properties.items() if k not in values and v)
             moments = of_sites(item.as_dict()["sites"])
             lost += (*(["charge"] if item.charge else ()),

@@ -118,9 +118,13 @@ class Output:
             For an output that was made otherwise, unless it is to be overwritten; for a folder with files of
             others, and a source that would be overwritten, even then.
         """
-        for source in sources.values():
+        for name, source in sources.items():
             if isinstance(source, str | Path) and Path(source).exists() and self._is(Path(source)):
                 raise OutputError(f"{self.path} is what is to be read: choose another --out")
+            if name == "input" and isinstance(source, str | Path) and self._inside(Path(source)):
+                raise OutputError(
+                    f"{self.path} lies in {source}, which is read: choose an --out outside of it"
+                )
         inputs = {name: hash_of(source) for name, source in sources.items() if source is not None}
         made = {"verb": verb, "crysjepa": __version__, "settings": dict(settings), "inputs": inputs}
         self.made = json.loads(json.dumps(made, sort_keys=True, default=str))
@@ -172,6 +176,10 @@ class Output:
 
     def _is(self, source: Path) -> bool:
         return self.path.exists() and self.path.samefile(source)
+
+    def _inside(self, source: Path) -> bool:
+        is_run = (source / "metrics.json").is_file()
+        return source.is_dir() and not is_run and self.path.resolve().is_relative_to(source.resolve())
 
     def _is_there(self) -> bool:
         if self.kind == "folder":
