@@ -51,12 +51,13 @@ def test_a_hole_is_ranked_last_with_a_reason():
 
 
 def test_a_given_energy_that_is_none_fails_and_is_not_stable():
-    crystals = Crystals.from_atoms([bulk("NaCl", "rocksalt", a=a) for a in (5.6, 5.9)], ["hole", "salt"])
+    salts = (("NaCl", 5.6), ("KCl", 6.3))
+    crystals = Crystals.from_atoms([bulk(f, "rocksalt", a=a) for f, a in salts], ["hole", "salt"])
     table = CandidateTable.from_crystals(crystals).with_column(
         "energy_per_atom", {"hole": -224.7, "salt": -2.0}, "Float64"
     )
-    references = ElementalReferences({"Na": 0.0, "Cl": 0.0}, "x", MP, "test")
-    hull = Hull.from_entries(["NaCl"], [-2.1], scale=MP, source="test")
+    references = ElementalReferences({"Na": 0.0, "K": 0.0, "Cl": 0.0}, "x", MP, "test")
+    hull = Hull.from_entries(["NaCl", "KCl"], [-2.1, -2.1], scale=MP, source="test")
     judged = evaluate_table(table, hull=hull, references=references)
     assert judged.column("stable") == [None, True] and judged.column("e_above_hull")[0] is None
     assert judged.column("status")[0] == "failed" and "below -6" in judged.column("reason")[0]

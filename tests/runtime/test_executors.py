@@ -34,6 +34,7 @@ from parsl.usage_tracking.levels import DISABLED
 config = Config(
     executors=[HighThroughputExecutor(
         label="cpu", address="127.0.0.1", max_workers_per_node=2, cores_per_worker=1,
+        heartbeat_period=2, heartbeat_threshold=10,
         provider=LocalProvider(init_blocks=1, max_blocks=1, worker_init="export OMP_NUM_THREADS=1"),
     )],
     usage_tracking=DISABLED, run_dir=os.environ["PARSL_RUNS"], initialize_logging=False, retries=0,
