@@ -80,14 +80,8 @@ def convert(
         console.say(f"{failed} could not be read: their rows are there, with the reason", soft_wrap=True)
     if kind == "parquet":
         show.fail_without_any(table.counts(), target)
-    lost = [
-        what
-        for key, what in (
-            ("energies", "where its energies come from"),
-            ("scale", "the scale of energies"),
-        )
-        if key in metadata and kind != "parquet"
-    ]
+    said = {"energies": "where its energies come from", "scale": "the scale of energies"}
+    lost = [what for key, what in said.items() if key in metadata and kind != "parquet"]
     if lost:
         console.say(f"note: {out.name} cannot hold {', nor '.join(lost)}: .parquet does", soft_wrap=True)
     if written.left_out:

@@ -257,8 +257,8 @@ def _told(comment: str) -> dict[str, Any]:
         found = key_val_str_to_dict(comment)
     except Exception:  # noqa: BLE001 - the frame has its reason already
         return {}
-    own = {"Properties", "Lattice", "pbc", *_ids(comment)}
-    return {k: v for k, v in found.items() if isinstance(v, str | bool | int | float) and k not in own}
+    single = {k: v for k, v in found.items() if isinstance(v, str | bool | int | float)}
+    return {k: v for k, v in single.items() if k not in ("Properties", "pbc", *_ids(comment))}
 
 
 def _own_id(comment: str) -> str:
@@ -292,10 +292,7 @@ def left_out(atoms: Atoms) -> tuple[str, ...]:
 
 
 def crystal_of(atoms: Atoms) -> RawCrystal:
-    """The crystal in ASE's atoms.
-
-    Raises ReadError for what is none: no cell, not periodic, partially occupied, not finite.
-    """
+    """The crystal in ASE's atoms. Raises ReadError for what is none: no cell, not periodic, not finite."""
     if reason := why_no_crystal(atoms):
         raise ReadError(reason)
     cell = atoms.cell.array
