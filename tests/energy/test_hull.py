@@ -318,3 +318,14 @@ def test_capitals_that_may_be_other_elements() -> None:
         list(hull.skipped) == ["entry-0", "entry-1"] and "'PBO' is PbO in capitals" in hull.skipped["entry-1"]
     )
     assert not hull_of({"PBO": -1.0, "NaCl": -2.1}).skipped
+
+
+def test_two_functionals_make_no_hull(tmp_path):
+    columns = {"composition": ["NaCl", "NaCl"], "formation_energy_per_atom": [-2.1, -2.35]}
+    for types, fits in ((["GGA_GGA+U", "R2SCAN"], False), (["GGA", "GGA+U"], True)):
+        pq.write_table(pa.table({**columns, "thermo_type": types}), tmp_path / "h.parquet")
+        if fits:
+            assert len(Hull.read(tmp_path / "h.parquet")) == 1
+            continue
+        with pytest.raises(ValueError, match="energies of two functionals make no hull"):
+            Hull.read(tmp_path / "h.parquet")

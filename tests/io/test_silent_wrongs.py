@@ -651,3 +651,17 @@ def test_a_frame_that_is_no_crystal_keeps_its_values(tmp_path):
     table = read_crystals(tmp_path / "a.extxyz")
     assert table.ids == ["slab"] and table.column("status") == ["failed"]
     assert table.column("REF_energy") == [-1.3]
+
+
+def test_properties_of_a_structure_in_a_record_are_kept(tmp_path):
+    cell = {"@class": "Structure", "lattice": {"matrix": [[4, 0, 0], [0, 4, 0], [0, 0, 4]]},
+            "sites": [{"species": [{"element": "Po", "occu": 1}], "abc": [0, 0, 0]}]}  # fmt: skip
+    inner = {"properties": {"material_id": "s", "formation_energy_per_atom": -2.0, "energy": -7.0}}
+    record = {"structure": cell | inner, "energy": -6.0}
+    (tmp_path / "a.json").write_text(json.dumps([record]))
+    table = read_crystals(tmp_path / "a.json")
+    assert table.ids == ["s"] and table.column("energy") == [-6.0]
+    assert table.column("formation_energy_per_atom") == [-2.0]
+    record["structure"]["sites"][0]["abc"] = [True, False, 0.25]
+    (tmp_path / "b.json").write_text(json.dumps([record]))
+    assert "in place of numbers" in only_reason(tmp_path / "b.json")

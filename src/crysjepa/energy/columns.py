@@ -18,6 +18,10 @@ _UNITS = ("unit", "units", "energy_unit", "energy_units")
 _PER_ATOM = re.compile(r"ev\s*(/|per|\*?\s*\(?)\s*at(om)?s?\.?(\s*\*?\*?\^?\s*-?\s*1)?\)?", re.IGNORECASE)
 
 
+_FUNCTIONALS = ("thermo_type", "run_type", "functional", "xc", "xc_functional")
+"""GGA and GGA+U go together by the corrections of the Materials Project; r2SCAN does not go with them."""
+
+
 class UnclearColumns(ValueError):
     """Columns of a hull that contradict one another, or say that its energies are something else."""
 
@@ -29,8 +33,8 @@ def above_hull_columns(names: Iterable[str]) -> list[str]:
 
 
 def telling_columns(names: Iterable[str]) -> list[str]:
-    """The columns that say what a hull's energies are: their units, and their scale."""
-    return [name for name in names if name.lower() in (*_UNITS, "scale")]
+    """The columns that say what a hull's energies are: their units, their scale, and their functional."""
+    return [name for name in names if name.lower() in (*_UNITS, "scale", *_FUNCTIONALS)]
 
 
 def check_heights(columns: Mapping[str, Sequence[float | None]]) -> None:
@@ -52,7 +56,14 @@ def stated_in(columns: Mapping[str, Sequence[Any]], source: str, scale: str | No
     """
     for name, values in columns.items():
         said = sorted({v.strip() for v in values if isinstance(v, str) and v.strip()})
-        if name.lower() != "scale":
+        if name.lower() in _FUNCTIONALS:
+            meta = [text for text in said if "SCAN" in text.upper()]
+            if meta and len(meta) < len(said):
+                raise UnclearColumns(
+                    f"the column {name} of {source} has {', '.join(said)[:60]}: energies of two functionals "
+                    "make no hull. Keep the rows of one"
+                )
+        elif name.lower() != "scale":
             if other := [unit for unit in said if not _PER_ATOM.fullmatch(unit)]:
                 raise UnclearColumns(
                     f"the column {name} of {source} says {other[0][:40]!r}: a hull's energies are in eV/atom"
@@ -69,8 +80,8 @@ def stated_in(columns: Mapping[str, Sequence[Any]], source: str, scale: str | No
 
 def near_formation_energy(names: Iterable[str]) -> str:
     """Which columns may hold formation energies under another name, for an error's end; else nothing."""
-    ours = (*ABOVE_HULL, "formation_energy_per_atom", "energy_per_atom", "energy_per_atom_initial")
-    others = [n for n in names if n.lower() not in ours]
+    totals = ("energy_per_atom", "energy_per_atom_initial")
+    others = [n for n in names if n.lower() not in (*ABOVE_HULL, *totals) and n != OF_ONE_STRUCTURE[0]]
     near = [n for n in others if re.search("form(?!ula)", n.lower())]
     near = near or [n for n in others if re.search("energ|enthalp|^e_|_e$|hform|delta_?[eh]", n.lower())]
     return (

@@ -190,6 +190,7 @@ def _entry(name: str, value: Any, where: str, others: list[str]) -> Entry:
             values = _values(value, (where, *others), lost)
             if isinstance(cell, Mapping) and not is_structure(cell):  # an entry inside the record
                 values = _values(cell, ("structure",), lost) | values
+            values = _properties(cell) | values
     name = own_name(values) or name
     told = {
         str(k): v
@@ -240,6 +241,13 @@ def _is_same(one: Any, other: Any) -> bool:
         return float(one) == float(other)
     except (TypeError, ValueError):
         return False
+
+
+def _properties(cell: Any) -> dict[str, Any]:
+    """What a structure in pymatgen's form says of itself."""
+    inner = structure_in(cell)
+    found = None if inner is None else inner.get("properties")
+    return dict(found) if isinstance(found, Mapping) else {}
 
 
 def _values(record: Mapping[str, Any], taken: tuple[str, ...], lost: dict[str, None]) -> dict[str, Any]:

@@ -157,6 +157,8 @@ def _jarvis(data: Mapping[str, Any]) -> RawCrystal:
 
 def _floats(values: Any) -> NDArray[np.float64]:
     """Numbers, and nothing that numpy takes for numbers: no text, no truth."""
+    if isinstance(values, list) and any(isinstance(v, bool) for v in np.asarray(values, dtype=object).flat):
+        raise ReadError(f"{str(values)[:40]!r} in place of numbers")
     array = np.asarray(values)
     if array.dtype.kind not in "iuf":
         raise ReadError(f"{str(values)[:40]!r} in place of numbers")
