@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from crysjepa import __version__
 from crysjepa.evaluation.force_field_hull import PHASES
 from crysjepa.runtime.execution import Execution
-from crysjepa.runtime.files import file_hash, read_json, write_json
+from crysjepa.runtime.files import file_hash, read_json, replacing, write_json
 from crysjepa.runtime.parts import Part, PartDone, sharing
 from crysjepa.workflows import evaluate, generate, relax, screen
 from crysjepa.workflows.inputs import Source, beside
@@ -187,9 +187,8 @@ def _bring(source: Path, place: Path, record: Mapping[str, Any]) -> None:
             how = "damaged" if path.is_file() else "gone"
             raise OutputError(f"part {record['part']}: {path} is {how}: do this part anew")
         if not (place / name).exists():
-            place.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, place / f"{name}.partial")
-            (place / f"{name}.partial").replace(place / name)
+            with replacing(place / name) as partial:
+                shutil.copyfile(path, partial)
         times = path.with_suffix(".seconds.json")
         if times.is_file() and not (place / times.name).exists():
             shutil.copyfile(times, place / times.name)
