@@ -12,23 +12,24 @@ from __future__ import annotations
 
 import warnings
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from crysjepa.dft.gpaw.run import dft_run
-from crysjepa.dft.vasp.collect import dft_collect
-from crysjepa.dft.vasp.export import dft_export
-from crysjepa.evaluation.given import energies_of
-from crysjepa.runtime.executors import executing_on
-from crysjepa.workflows.check import check
-from crysjepa.workflows.diagnose import diagnose
-from crysjepa.workflows.discover import discover, report
-from crysjepa.workflows.doctor import doctor
-from crysjepa.workflows.evaluate import compare, compete, evaluate, tradeoff
-from crysjepa.workflows.generate import Generated, generate
-from crysjepa.workflows.parts import PartRecord, merge, work_on_part
-from crysjepa.workflows.relax import hull, relax
-from crysjepa.workflows.screen import Screened, embed, screen
-from crysjepa.workflows.train import FINETUNING, finetune, pretrain, train
+if TYPE_CHECKING:
+    from crysjepa.dft.gpaw.run import dft_run
+    from crysjepa.dft.vasp.collect import dft_collect
+    from crysjepa.dft.vasp.export import dft_export
+    from crysjepa.evaluation.given import energies_of
+    from crysjepa.runtime.executors import executing_on
+    from crysjepa.workflows.check import check
+    from crysjepa.workflows.diagnose import diagnose
+    from crysjepa.workflows.discover import discover, report
+    from crysjepa.workflows.doctor import doctor
+    from crysjepa.workflows.evaluate import compare, compete, evaluate, tradeoff
+    from crysjepa.workflows.generate import Generated, generate
+    from crysjepa.workflows.parts import PartRecord, merge, work_on_part
+    from crysjepa.workflows.relax import hull, relax
+    from crysjepa.workflows.screen import Screened, embed, screen
+    from crysjepa.workflows.train import FINETUNING, finetune, pretrain, train
 
 __all__ = [
     "FINETUNING", "Generated", "PartRecord", "Screened", "check", "compare", "compete", "dft_collect",
@@ -37,6 +38,37 @@ __all__ = [
     "tradeoff", "train", "work_on_part",
 ]  # fmt: skip
 
+_HOMES = {
+    "check": "crysjepa.workflows.check",
+    "compare": "crysjepa.workflows.evaluate",
+    "compete": "crysjepa.workflows.evaluate",
+    "dft_collect": "crysjepa.dft.vasp.collect",
+    "dft_export": "crysjepa.dft.vasp.export",
+    "dft_run": "crysjepa.dft.gpaw.run",
+    "diagnose": "crysjepa.workflows.diagnose",
+    "discover": "crysjepa.workflows.discover",
+    "doctor": "crysjepa.workflows.doctor",
+    "embed": "crysjepa.workflows.screen",
+    "energies_of": "crysjepa.evaluation.given",
+    "evaluate": "crysjepa.workflows.evaluate",
+    "executing_on": "crysjepa.runtime.executors",
+    "finetune": "crysjepa.workflows.train",
+    "FINETUNING": "crysjepa.workflows.train",
+    "generate": "crysjepa.workflows.generate",
+    "Generated": "crysjepa.workflows.generate",
+    "hull": "crysjepa.workflows.relax",
+    "merge": "crysjepa.workflows.parts",
+    "PartRecord": "crysjepa.workflows.parts",
+    "pretrain": "crysjepa.workflows.train",
+    "relax": "crysjepa.workflows.relax",
+    "report": "crysjepa.workflows.discover",
+    "screen": "crysjepa.workflows.screen",
+    "Screened": "crysjepa.workflows.screen",
+    "tradeoff": "crysjepa.workflows.evaluate",
+    "train": "crysjepa.workflows.train",
+    "work_on_part": "crysjepa.workflows.parts",
+}
+"""Where each is, imported when it is first used: what one verb needs, another has no use for."""
 _ELSEWHERE = {
     "CandidateTable": "crysjepa",
     "CrysJepa": "crysjepa.jepa.crys_jepa",
@@ -60,7 +92,9 @@ _ELSEWHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    """A name of :data:`_ELSEWHERE`, with a DeprecationWarning."""
+    """A verb, imported now; a name of :data:`_ELSEWHERE`, with a DeprecationWarning."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     if name not in _ELSEWHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = _ELSEWHERE[name]
@@ -70,3 +104,7 @@ def __getattr__(name: str) -> Any:
         stacklevel=2,
     )
     return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

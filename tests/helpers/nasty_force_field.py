@@ -19,7 +19,7 @@ from crysjepa.core.crystals import Crystals
 from crysjepa.relaxation.batch_optimizer import RelaxSettings, relax_in_lockstep
 from crysjepa.relaxation.force_fields.registry import AseForceField, get_force_field
 
-KILLS, SLEEPS, RAISES, LIES = 2, 10, 18, 36  # He, Ne, Ar, Kr
+KILLS, SLEEPS, RAISES, LIES, FAULTS = 2, 10, 18, 36, 54  # He, Ne, Ar, Kr, Xe
 
 
 class Nasty(LennardJones):
@@ -27,6 +27,7 @@ class Nasty(LennardJones):
 
     def __init__(self) -> None:
         super().__init__(sigma=2.4, epsilon=0.2, rc=6.0, smooth=True)
+        self.fault = False
 
     def calculate(
         self,
@@ -42,6 +43,9 @@ class Nasty(LennardJones):
             os.kill(os.getpid(), signal.SIGKILL)
         if SLEEPS in atoms.numbers:
             time.sleep(600)
+        self.fault = self.fault or FAULTS in atoms.numbers
+        if self.fault:  # from then on, whatever is asked for
+            raise RuntimeError("CUDA error: device-side assert triggered")
         if RAISES in atoms.numbers:
             raise ArithmeticError("argon is not for me")
         super().calculate(atoms, properties, system_changes)

@@ -27,7 +27,8 @@ from crysjepa.relaxation.batch_optimizer import Outcome, RelaxRecord, relax_in_l
 from crysjepa.relaxation.checks import shortest_distance, unfit
 from crysjepa.relaxation.force_fields.base import Prediction
 from crysjepa.relaxation.force_fields.registry import AseForceField, get_force_field
-from crysjepa.relaxation.relax import PAPER, RelaxSettings, chunks_of, default_workers, relax_crystals
+from crysjepa.relaxation.job import chunks_of
+from crysjepa.relaxation.relax import PAPER, RelaxSettings, default_workers, relax_crystals
 from crysjepa.runtime.threads import default_processes
 from crysjepa.runtime.worker_pool import WorkerPool
 
@@ -276,8 +277,8 @@ def test_chunks_are_of_crystals_alike_in_size() -> None:
     crystals = alloys()
     assert sorted(crystals.num_atoms) == [1, 2, 2, 4, 8]
     chunks = chunks_of(crystals, RelaxSettings(chunk_size=2))
-    assert [c.num_atoms.tolist() for c in chunks] == [[1, 2], [2, 4], [8]]
-    assert sorted(i for c in chunks for i in c.ids) == sorted(crystals.ids)
+    assert [crystals.num_atoms[rows].tolist() for rows in chunks] == [[1, 2], [2, 4], [8]]
+    assert sorted(row for rows in chunks for row in rows) == list(range(len(crystals)))
 
 
 def test_a_gpu_has_chunks_of_its_own_unless_others_are_chosen() -> None:
@@ -420,3 +421,13 @@ def test_what_cannot_work_is_an_error_at_once() -> None:
     with pytest.raises(RuntimeError, match=r"could not be set up.*Nowhere"):
         relax_crystals(alloys(), force_field="ase.calculators.emt:Nowhere", processes=1)
     assert signal.getsignal(signal.SIGINT) is before, "ignored while workers start, and then as it was"
+
+
+def test_a_crystal_that_upsets_the_accelerator_costs_no_other() -> None:
+    atoms = [bulk("Xe", "fcc", a=6.1), *(bulk("Cu", "fcc", a=3.5 + 0.1 * i) for i in range(3))]
+    crystals = Crystals.from_atoms(atoms, ["xenon", "a", "b", "c"])
+    done = relax_crystals(
+        crystals, force_field=NASTY, settings=RelaxSettings(max_steps=1, chunk_size=4), processes=1
+    )
+    assert set(done.records) == {"a", "b", "c"} and set(done.failures) == {"xenon"}
+    assert "CUDA error: device-side assert triggered" in done.failures["xenon"]

@@ -22,7 +22,7 @@ from crysjepa.relaxation.force_fields.self_test import probe
 from crysjepa.relaxation.relax import default_workers
 from crysjepa.runtime.errors import describe_error
 from crysjepa.runtime.execution import Execution, ExecutionOptions
-from crysjepa.runtime.executors import open_pool
+from crysjepa.runtime.executors import device_for, open_pool
 from crysjepa.runtime.progress import StageProgress
 from crysjepa.runtime.time_limit import TimeLimitExceeded, time_limit
 from crysjepa.runtime.worker_pool import Done
@@ -100,7 +100,7 @@ def check_crystals(
     when worker processes cannot be set up.
     """
     run = Execution(**how)
-    device, progress = run.found_device, run.progress
+    device, progress = device_for("check", run.found_device), run.progress
     if phonons:
         check_phonopy()
     crystals = table.crystals(table.ok_ids)
@@ -108,7 +108,9 @@ def check_crystals(
     if phonons or elastic:
         force_field_info(force_field)
         asked = (force_field, device, phonons, elastic)
-        _by_force_field(crystals, asked, run.processes or default_workers(device), seconds, found, progress)
+        _by_force_field(
+            crystals, asked, run.processes or default_workers(device, "check"), seconds, found, progress
+        )
     _by_formula(crystals, found)
     if reference is not None:
         _by_matching(crystals, KnownOrderings(reference), found, progress)
@@ -132,7 +134,7 @@ def _by_force_field(
     if not len(crystals):
         return
     largest_first = sorted(range(len(crystals)), key=lambda i: (-int(crystals.num_atoms[i]), i))
-    with open_pool(_set_up, asked, min(processes, len(crystals)), _ONE_THREAD) as pool:
+    with open_pool("check", _set_up, asked, min(processes, len(crystals)), _ONE_THREAD) as pool:
         for i in largest_first:
             pool.submit(i, crystals[i], seconds, tries=2)
         for count, (i, done) in enumerate(pool.results(), start=1):

@@ -10,15 +10,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Composition, Species, Structure
-from pymatgen.entries.compatibility import Compatibility, MaterialsProject2020Compatibility
-from pymatgen.entries.computed_entries import ComputedStructureEntry
-from pymatgen.io.vasp.sets import MPRelaxSet
 
 from crysjepa.core.crystals import Crystals
+
+if TYPE_CHECKING:
+    from pymatgen.entries.compatibility import Compatibility
 
 GUESSED_BY_PYMATGEN = 20
 """Atoms in a formula unit for which the scheme guesses oxidation states; of more, it has none."""
@@ -31,6 +32,8 @@ def mp2020_corrections(crystals: Crystals) -> NDArray[np.float64]:
 
     As pymatgen's MaterialsProject2020Compatibility has it; NaN where it gives none, or fails.
     """
+    from pymatgen.entries.compatibility import MaterialsProject2020Compatibility  # takes two seconds
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of oxidation states that are guessed, and of missing hashes
         scheme = MaterialsProject2020Compatibility(check_potcar=False)
@@ -51,6 +54,9 @@ def corrections_by(name: str | None, crystals: Crystals) -> NDArray[np.float64]:
 
 def correction(structure: Structure, scheme: Compatibility) -> float:
     """eV/atom that one of pymatgen's schemes adds; NaN where it has no correction."""
+    from pymatgen.entries.computed_entries import ComputedStructureEntry
+    from pymatgen.io.vasp.sets import MPRelaxSet
+
     elements = {str(e) for e in structure.composition}
     hubbards = MPRelaxSet.CONFIG["INCAR"]["LDAUU"]["O"] if elements & {"O", "F"} else {}
     chosen = {e: float(hubbards.get(e, 0)) for e in elements}

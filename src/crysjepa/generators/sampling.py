@@ -12,7 +12,7 @@ import torch
 from crysjepa.core.crystals import Crystals
 from crysjepa.generators.base import ConstrainedSampler, Draws, NarrowedSampler, Sampler, Samples
 from crysjepa.generators.constraints import ConstraintError, Constraints, element_shares, symbols
-from crysjepa.runtime.executors import on_executor, open_pool
+from crysjepa.runtime.executors import device_for, on_executor, open_pool
 from crysjepa.runtime.progress import Progress
 
 BLOCK, GPU_BLOCK = 128, 2048
@@ -50,7 +50,7 @@ def draw(
     ConstraintError
         If none of a thousand draws obeys.
     """
-    constraints = constraints or Constraints()
+    constraints, device = constraints or Constraints(), device_for("generate", device)
     if hasattr(generator, "within"):
         generator = cast(NarrowedSampler, generator).within(constraints)
     if hasattr(generator, "sample_within"):
@@ -146,7 +146,7 @@ def run_blocks(
 ) -> Iterator[tuple[int, Samples]]:
     """The samples of each task, in the order of the tasks."""
     total = sum(num for num, _, _ in tasks)
-    if len(tasks) == 1 or (processes <= 1 and not on_executor()):
+    if not on_executor("generate") and (len(tasks) == 1 or processes <= 1):
         before = 0
         for k, task in enumerate(tasks):
 
@@ -158,7 +158,7 @@ def run_blocks(
             before += task[0]
         return
     finished: dict[int, Samples] = {}
-    with open_pool(_set_up, (generator, device), min(processes, len(tasks)), _ONE_THREAD) as pool:
+    with open_pool("generate", _set_up, (generator, device), min(processes, len(tasks)), _ONE_THREAD) as pool:
         for k, task in enumerate(tasks):
             pool.submit(k, task, tries=2)
         for k, done in pool.results():

@@ -13,12 +13,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Protocol, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -26,6 +24,10 @@ from crysjepa.nn.batches import epoch_batches
 from crysjepa.nn.train_settings import TrainOptions, TrainRun, TrainSettings
 from crysjepa.nn.training_state import Training, identity_of, keep, restore
 from crysjepa.nn.transformer import Block
+
+if TYPE_CHECKING:  # two seconds, which whoever reads a checkpoint need not wait
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 
 LossFunction = Callable[[nn.Module, Any, torch.Generator], dict[str, Tensor]]
 """(model, batch, noise) → losses; the one named ``"loss"`` is minimised, the others are recorded."""
@@ -151,6 +153,8 @@ class _RecentLosses:
 
 
 def _launched(settings: TrainSettings, device: str, devices: int) -> Fabric:
+    from lightning_fabric import Fabric
+
     fabric = Fabric(
         accelerator=device, devices=devices, precision=_precision(settings, device), plugins=[_environment()]
     )
@@ -189,6 +193,8 @@ def _environment() -> LightningEnvironment | TorchElasticEnvironment:
     """Where processes come from: this one starts them, or torchrun did. Left to itself, Fabric warns wherever
     there is an ``srun`` on the PATH, and inside an allocation takes Slurm's variables for its own.
     """
+    from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+
     return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()
 
 

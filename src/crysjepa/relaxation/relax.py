@@ -7,9 +7,7 @@ bytes whatever the number of processes, and whether or not the run was interrupt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +19,6 @@ from crysjepa.energy.columns import OF_ONE_STRUCTURE
 from crysjepa.relaxation.batch_optimizer import (
     PAPER,
     QUICK,
-    Outcome,
     RelaxRecord,
     RelaxSettings,
     set_up_worker,
@@ -29,12 +26,11 @@ from crysjepa.relaxation.batch_optimizer import (
 from crysjepa.relaxation.checks import unfit
 from crysjepa.relaxation.force_fields.base import free_device_memory
 from crysjepa.relaxation.force_fields.registry import ForceFieldInfo, force_field_info
-from crysjepa.relaxation.shards import read_shard, shard_path, write_shard
-from crysjepa.runtime.executors import ExecutorPool, open_pool
-from crysjepa.runtime.parts import Part, PartDone, part_in
+from crysjepa.relaxation.job import Job
+from crysjepa.runtime.executors import Kind, device_for, on_executor, open_pool
+from crysjepa.runtime.parts import PartDone
 from crysjepa.runtime.progress import Progress
 from crysjepa.runtime.threads import default_processes
-from crysjepa.runtime.worker_pool import Done, WorkerPool
 
 __all__ = ["PAPER", "QUICK", "RelaxRecord", "RelaxSettings", "Relaxation", "relax_crystals"]
 
@@ -137,25 +133,26 @@ def relax_crystals(
     field's package is absent; RuntimeError when worker processes cannot be set up; PartDone where the chunks
     in ``shards`` are shared out (:mod:`crysjepa.runtime.parts`), once this part's are done.
     """
+    device = device_for("relax", device)
     settings = (settings or RelaxSettings()).on(device)
     info = force_field_info(force_field)
     if len(set(crystals.ids)) != len(crystals):
         raise ValueError("an id appears twice")
     unfits = {c.ids[0]: reason for c in crystals if (reason := unfit(c, info.max_atomic_number))}
     fit = crystals[np.asarray([i not in unfits for i in crystals.ids], dtype=bool)]
-    job = _Job(chunks_of(fit, settings), settings, info, shards)
+    job = Job(fit, settings, info, shards)
     report = progress or (lambda done, total: None)
     report(len(unfits) + job.done, len(crystals))
     if job.todo:
         workers = min(processes or default_workers(device), len(job.todo))
-        with open_pool(set_up_worker, (force_field, device, settings), workers, _ONE_THREAD) as pool:
+        with open_pool("relax", set_up_worker, (force_field, device, settings), workers, _ONE_THREAD) as pool:
             job.submit_to(pool)
             for (number, position), done in pool.results():
                 job.take(number, position, done, pool)
                 report(len(unfits) + job.done, len(crystals))
     if job.part is not None:
-        raise PartDone(job.own_files(), len(job.chunks))
-    return _collect(crystals, job.outcomes, unfits, info, settings)
+        raise PartDone(job.own_files(), len(job.rows))
+    return _collect(crystals, job, unfits)
 
 
 def energies_before(table: CandidateTable) -> list[str]:
@@ -163,10 +160,12 @@ def energies_before(table: CandidateTable) -> list[str]:
     return [str(name) for name in table.frame.columns if str(name).lower() in OF_ONE_STRUCTURE]
 
 
-def default_workers(device: str) -> int:
+def default_workers(device: str, kind: Kind = "relax") -> int:
     """Worker processes: one a core, on a GPU as many as fit into its memory. One would not fill it, for the
-    crystals' optimisers are on the CPU.
+    crystals' optimisers are on the CPU. None, where this kind of work goes to an executor.
     """
+    if on_executor(kind):
+        return 0
     if not device.startswith("cuda"):
         return default_processes(device)
     free_device_memory()  # of this process, which will have no use for it meanwhile
@@ -174,102 +173,17 @@ def default_workers(device: str) -> int:
     return max(1, min(default_processes("cpu"), free // MEMORY_OF_WORKER))
 
 
-@dataclass
-class _Job:
-    """Chunks, and what is known of them."""
-
-    chunks: list[Crystals]
-    settings: RelaxSettings
-    info: ForceFieldInfo
-    shards: Path | None
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
-    todo: list[int] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        for number in self.own:
-            path = self._path(number)
-            found = read_shard(path) if path else None
-            if found is None:
-                self.todo.append(number)
-            else:
-                self.outcomes.update({o.id: o for o in found})
-
-    @property
-    def part(self) -> Part | None:
-        return part_in(self.shards)
-
-    @cached_property
-    def own(self) -> Sequence[int]:
-        """The chunks that are to be done here: of a part, so that all parts have as many sites to relax."""
-        part = self.part
-        if part is None:
-            return range(len(self.chunks))
-        return part.own([float(chunk.num_atoms.sum()) for chunk in self.chunks])
-
-    def own_files(self) -> list[Path]:
-        return [path for number in self.own if (path := self._path(number)) is not None]
-
-    @property
-    def done(self) -> int:
-        return len(self.outcomes)
-
-    def submit_to(self, pool: WorkerPool | ExecutorPool) -> None:
-        for number in reversed(self.todo):  # the longest first: at the end, workers wait for a short one
-            limit = self.settings.time_limit
-            chunk = self.chunks[number]
-            pool.submit((number, None), chunk, limit and limit * len(chunk))
-
-    def take(self, number: int, position: int | None, done: Done, pool: WorkerPool | ExecutorPool) -> None:
-        """A chunk (``position`` None) or a single crystal of a chunk is back."""
-        chunk = self.chunks[number]
-        if done.kind == "done":
-            self._keep(number, done.value)
-        elif position is None:
-            # one of them did it, or chance; alone, each either relaxes or is found out
-            for i in reversed(range(len(chunk))):
-                pool.submit((number, i), chunk[i], self.settings.time_limit, first=True)
-        else:
-            self._keep(number, [Outcome(chunk.ids[position], reason=_trouble(done))])
-
-    def _keep(self, number: int, outcomes: list[Outcome]) -> None:
-        self.outcomes.update({o.id: o for o in outcomes})
-        path, ids = self._path(number), self.chunks[number].ids
-        if path and all(i in self.outcomes for i in ids):
-            write_shard(path, [self.outcomes[i] for i in ids])
-
-    def _path(self, number: int) -> Path | None:
-        if self.shards is None:
-            return None
-        return shard_path(
-            self.shards, number, self.chunks[number], self.settings, self.info.name, self.info.version
-        )
-
-
-def _trouble(done: Done) -> str:
-    if done.kind == "died":
-        return f"the force field's {done.trouble} on this crystal"
-    return f"the relaxation failed: {done.trouble}" if done.kind == "raised" else done.trouble
-
-
-def chunks_of(crystals: Crystals, settings: RelaxSettings) -> list[Crystals]:
-    """Chunks of like size of crystal, whatever the order the crystals came in."""
-    order = sorted(range(len(crystals)), key=lambda i: (int(crystals.num_atoms[i]), crystals.ids[i]))
-    size = settings.chunk_size
-    return [crystals[order[start : start + size]] for start in range(0, len(order), size)]
-
-
-def _collect(
-    crystals: Crystals,
-    outcomes: dict[str, Outcome],
-    unfits: dict[str, str],
-    info: ForceFieldInfo,
-    settings: RelaxSettings,
-) -> Relaxation:
-    ordered = [outcomes.get(i) or Outcome(i, reason=unfits[i]) for i in crystals.ids]
+def _collect(crystals: Crystals, job: Job, unfits: dict[str, str]) -> Relaxation:
+    chunks = list(job.chunks())
+    records = {i: record for chunk in chunks for i, record in chunk.records.items()}
+    failures = unfits | {i: reason for chunk in chunks for i, reason in chunk.reasons.items()}
+    relaxed = Crystals.concatenate([chunk.crystals for chunk in chunks])
+    del chunks
+    there = set(relaxed.ids)
     return Relaxation(
-        crystals=Crystals.concatenate([o.crystal for o in ordered if o.crystal is not None]),
-        records={o.id: o.record for o in ordered if o.record is not None},
-        failures={o.id: o.reason for o in ordered if o.reason is not None},
-        force_field=info,
-        settings=settings,
+        crystals=relaxed.select([i for i in crystals.ids if i in there]),
+        records={i: records[i] for i in crystals.ids if i in records},
+        failures={i: failures[i] for i in crystals.ids if i in failures},
+        force_field=job.info,
+        settings=job.settings,
     )

@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from crysjepa.core.crystals import ARROW_SCHEMA, Crystals
@@ -35,27 +36,47 @@ def shard_path(
     return folder / f"chunk-{number:06d}-{hashlib.sha256(what.encode()).hexdigest()[:16]}.parquet"
 
 
-def write_shard(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """Write the outcomes of a chunk, and their times beside them."""
-    seconds = {
-        o.id: round(o.record.seconds, 3) for o in outcomes if o.record and o.record.seconds is not None
-    }
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """What became of the crystals of a chunk: as :class:`Outcome` has it of one, ids in the chunk's order.
+
+    ``crystals`` are those that have a final structure.
+    """
+
+    ids: tuple[str, ...]
+    crystals: Crystals
+    records: dict[str, RelaxRecord]
+    reasons: dict[str, str]
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome]) -> Chunk:
+        """From the outcome of each."""
+        return cls(
+            tuple(o.id for o in outcomes),
+            Crystals.concatenate([o.crystal for o in outcomes if o.crystal is not None]),
+            {o.id: o.record for o in outcomes if o.record is not None},
+            {o.id: o.reason for o in outcomes if o.reason is not None},
+        )
+
+
+def write_shard(path: Path, chunk: Chunk) -> None:
+    """Write what became of a chunk, and how long each took beside it."""
+    seconds = {i: round(r.seconds, 3) for i, r in chunk.records.items() if r.seconds is not None}
     times = _times(path)
     times.parent.mkdir(parents=True, exist_ok=True)
     times.write_text(json.dumps(seconds), encoding="utf-8")
+    structures = dict(zip(chunk.crystals.ids, chunk.crystals.to_arrow().to_pylist(), strict=True))
     rows = []
-    for o in outcomes:
-        row: dict[str, object] = {"id": o.id, "reason": o.reason}
-        if o.record is not None:
-            row |= {name: getattr(o.record, name) for name in _RECORD}
-        if o.crystal is not None:
-            row |= o.crystal.to_arrow().to_pylist()[0]
-        rows.append(row)
+    for id_ in chunk.ids:
+        row: dict[str, object] = {"id": id_, "reason": chunk.reasons.get(id_)}
+        if (record := chunk.records.get(id_)) is not None:
+            row |= {name: getattr(record, name) for name in _RECORD}
+        rows.append(row | structures.get(id_, {}))
     write_parquet(pa.Table.from_pylist(rows, schema=_SCHEMA), path)
 
 
-def read_shard(path: Path) -> list[Outcome] | None:
-    """The outcomes of a chunk; None when there is no such file, or none that can be read."""
+def read_shard(path: Path) -> Chunk | None:
+    """What became of a chunk; None when there is no such file, or none that can be read."""
     try:
         table = pq.read_table(path, schema=_SCHEMA, page_checksum_verification=True)
     except (OSError, pa.ArrowException):
@@ -64,14 +85,19 @@ def read_shard(path: Path) -> list[Outcome] | None:
         seconds = json.loads(_times(path).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):  # results count, times are only told
         seconds = {}
-    outcomes = []
-    for i, row in enumerate(table.to_pylist()):
-        record = None
-        if row["converged"] is not None:
-            record = RelaxRecord(**{n: row[n] for n in _RECORD}, seconds=seconds.get(row["id"]))
-        crystal = Crystals.from_arrow(table.slice(i, 1)) if row["lattice"] is not None else None
-        outcomes.append(Outcome(row["id"], crystal, record, row["reason"]))
-    return outcomes
+    ids = table["id"].to_pylist()
+    told = table.select(list(_RECORD)).to_pylist()
+    reasons = zip(ids, table["reason"].to_pylist(), strict=True)
+    return Chunk(
+        tuple(ids),
+        Crystals.from_arrow(table.filter(pc.is_valid(table["lattice"]))),
+        {
+            i: RelaxRecord(**row, seconds=seconds.get(i))
+            for i, row in zip(ids, told, strict=True)
+            if row["converged"] is not None
+        },
+        {i: reason for i, reason in reasons if reason is not None},
+    )
 
 
 def _times(path: Path) -> Path:

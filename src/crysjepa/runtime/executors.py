@@ -1,213 +1,86 @@
-"""Work sent to an executor of someone else's: Parsl, or any ``concurrent.futures.Executor``.
+"""Where work is done: in processes of this machine, or on an executor of someone else's.
 
-The executor knows of schedulers, nodes and transport; here is only what each task needs to know. A task
-brings its set-up with it, and the process that carries it out keeps that (a force field, say) for the next
-one. What the executor loses is sent again: chance may have killed it; what is lost each time has done it.
-A process whose accelerator fails takes no further work, and what it held goes elsewhere, charged to nobody.
+That is Parsl, or any ``concurrent.futures.Executor``. Work is of three kinds (:data:`KINDS`), and each may
+have an executor of its own: drawing crystals on CPUs, say, and relaxing them on GPUs.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
-import os
-import pickle
-import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 from crysjepa.runtime.errors import describe_error
+from crysjepa.runtime.executor_pool import ExecutorPool
 from crysjepa.runtime.notes import UsageError
-from crysjepa.runtime.time_limit import TimeLimitExceeded, time_limit
-from crysjepa.runtime.worker_pool import Done, WorkerPool
+from crysjepa.runtime.worker_pool import WorkerPool
 
 LOCAL = "local"
-LOST_TRIES = 3
-"""How often a task is sent whose process was lost, before the task is held to have done it."""
-FAULT_TRIES = 10
-"""How often one is sent whose accelerator failed."""
-IN_FLIGHT = 2000
-"""Tasks that the executor has at a time, at most: so that a million do not fill the memory of the head."""
-RETIRED_FOR = 20.0
-"""Seconds after which a process whose accelerator failed hands on what it is given: too slow to take much."""
-_FAULTS = ("CUDA error", "cudaError", "CUDA driver error", "uncorrectable ECC", "device-side assert",
-           "unspecified launch failure", "HIP error", "NVML")  # fmt: skip
-
-Reply = tuple[Literal["done", "raised", "late", "fault", "broken"], Any]
-
-_EXECUTOR: ContextVar[Executor | None] = ContextVar("executor", default=None)
+Kind = Literal["generate", "relax", "check"]
+"""Kinds of work: crystals drawn; relaxed, or evaluated as they are; phonons and elastic constants."""
+KINDS: tuple[Kind, ...] = ("generate", "relax", "check")
 
 
 @dataclass(frozen=True)
-class _Sent:
-    key: Any
-    payload: Any
-    time_limit: float | None
-    tries: int
-    faults: int = FAULT_TRIES
+class Executors:
+    """An executor for each kind of work that is not done on this machine.
+
+    Attributes
+    ----------
+    of
+        By kind.
+    devices
+        By kind: the device of its workers, where that is known (an executor of Parsl's has
+        ``available_accelerators`` or not; any other may have an attribute ``device``).
+    close
+        Called at the end.
+    """
+
+    of: Mapping[Kind, Executor]
+    devices: Mapping[Kind, str] = field(default_factory=dict)
+    close: Callable[[], None] = lambda: None
 
 
-class ExecutorPool:
-    """Tasks on an executor, as :class:`~crysjepa.runtime.worker_pool.WorkerPool` has them on this machine."""
-
-    def __init__(
-        self,
-        executor: Executor,
-        setup: Callable[..., Callable[[Any], Any]],
-        arguments: tuple[Any, ...],
-        environment: Mapping[str, str] | None = None,
-    ) -> None:
-        self._executor = executor
-        self._set_up = pickle.dumps((setup, arguments, dict(environment or {})))
-        self._waiting: deque[_Sent] = deque()
-        self._at_work: dict[Future[Reply], _Sent] = {}
-
-    def __enter__(self) -> ExecutorPool:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for future in self._at_work:
-            future.cancel()
-
-    def submit(
-        self, key: Any, payload: Any, time_limit: float | None = None, *, first: bool = False, tries: int = 1
-    ) -> None:
-        """As the other pool's."""
-        task = _Sent(key, payload, time_limit, max(tries, LOST_TRIES))
-        if first:
-            self._waiting.appendleft(task)
-        else:
-            self._waiting.append(task)
-
-    def results(self) -> Iterator[tuple[Any, Done]]:
-        """As the other pool's: keys and outcomes as they come, until no task is left.
-
-        Raises RuntimeError where a process cannot be set up, or the executor takes no more work.
-        """
-        while self._waiting or self._at_work:
-            while self._waiting and len(self._at_work) < IN_FLIGHT:
-                self._send(self._waiting.popleft())
-            done, _ = wait(self._at_work, return_when=FIRST_COMPLETED)
-            for future in done:
-                task = self._at_work.pop(future)
-                if (outcome := self._outcome(task, future)) is not None:
-                    yield task.key, outcome
-
-    def _send(self, task: _Sent) -> None:
-        try:
-            future = self._executor.submit(carry_out, self._set_up, task.payload, task.time_limit)
-        except (BrokenExecutor, RuntimeError) as error:
-            raise RuntimeError(
-                f"the executor takes no more work ({describe_error(error)}): the same command goes on"
-            ) from error
-        self._at_work[future] = task
-
-    def _outcome(self, task: _Sent, future: Future[Reply]) -> Done | None:
-        """How a task ended; None for one that is sent again."""
-        error = future.exception()
-        if error is not None:  # of the executor: the task's own come as replies
-            if task.tries > 1:
-                self._waiting.appendleft(replace(task, tries=task.tries - 1))
-                return None
-            return Done("died", trouble=f"process was lost ({describe_error(error)})")
-        kind, value = future.result()
-        if kind == "broken":
-            raise RuntimeError(f"a worker process could not be set up: {value}")
-        if kind == "fault":
-            if task.faults > 1:
-                self._waiting.append(replace(task, faults=task.faults - 1))
-                return None
-            raise RuntimeError(f"{FAULT_TRIES} times an accelerator failed: {value}")
-        return Done("done", value) if kind == "done" else Done(kind, trouble=value)
-
-
-# -- in the process that carries a task out ---------------------------------------------------
-
-_READY: dict[str, Callable[[Any], Any]] = {}
-"""What this process was set up for, by a hash of it: the last one only, for force fields are large."""
-_FAULT: list[str] = []
-"""Why this process takes no further work, if it does not."""
-
-
-def carry_out(set_up: bytes, payload: Any, limit: float | None) -> Reply:
-    """Do a task, after setting this process up for it if need be. Never raises what the task raises."""
-    if _FAULT:
-        time.sleep(RETIRED_FOR)
-        return "fault", _FAULT[0]
-    try:
-        do = _ready(set_up)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the head raises it
-        return _fault_or("broken", error)
-    try:
-        if limit is None:
-            return "done", do(payload)
-        with time_limit(limit):
-            return "done", do(payload)
-    except TimeLimitExceeded:
-        return "late", f"took longer than {limit:g} s"
-    except Exception as error:  # noqa: BLE001 - the head records it for the task
-        return _fault_or("raised", error)
-
-
-def _ready(set_up: bytes) -> Callable[[Any], Any]:
-    key = hashlib.sha256(set_up).hexdigest()
-    if key not in _READY:
-        _READY.clear()
-        setup, arguments, environment = pickle.loads(set_up)  # noqa: S301 - from the head of this very run
-        os.environ.update(environment)
-        _READY[key] = setup(*arguments)
-    return _READY[key]
-
-
-def _fault_or(kind: Literal["raised", "broken"], error: Exception) -> Reply:
-    trouble = describe_error(error)
-    if any(word in f"{type(error).__name__}: {error}" for word in _FAULTS):
-        _FAULT.append(trouble)
-        return "fault", trouble
-    return kind, trouble
-
-
-# -- which executor --------------------------------------------------------------------------
+_EXECUTORS: ContextVar[Executors | None] = ContextVar("executors", default=None)
 
 
 @contextmanager
 def executing_on(name: str | Executor | None) -> Iterator[None]:
-    """In this block, chunks of work go to an executor: see :func:`find_executor`. It is shut down at the end.
+    """In this block, chunks of work go to an executor (:func:`find_executors`). It is shut down at the end.
 
     >>> from crysjepa import api
     >>> with api.executing_on("parsl@cluster.py"):                                      # doctest: +SKIP
     ...     api.relax("new.parquet", "relaxed.parquet")
     """
-    executor = find_executor(name) if isinstance(name, str | None) else name
-    token = _EXECUTOR.set(executor)
+    found = _for_all(name) if isinstance(name, Executor) else find_executors(name)
+    token = _EXECUTORS.set(found)
     try:
         yield
     finally:
-        _EXECUTOR.reset(token)
-        if executor is not None and executor is not name:
-            executor.shutdown(cancel_futures=True)
+        _EXECUTORS.reset(token)
+        if found is not None:
+            found.close()
 
 
-def find_executor(name: str | None) -> Executor | None:
-    """An executor by name; None for work on this machine.
+def find_executors(name: str | None) -> Executors | None:
+    """Executors by name; None for work on this machine.
 
     ``local``; ``parsl@FILE`` or ``parsl@MODULE``, with ``:NAME`` if its configuration has another name than
-    ``config``; ``MODULE:CALLABLE``, which returns a ``concurrent.futures.Executor``.
+    ``config``; ``MODULE:CALLABLE``, which returns a ``concurrent.futures.Executor``, or a dictionary of them
+    by kind. In a configuration of Parsl's, executors whose label is a kind of work do that kind, the others
+    all else.
 
     Raises
     ------
     UsageError
-        For a name that nothing has, and for what is no executor.
+        For a name that nothing has, for what is no executor, and for a kind of work that would go to workers
+        with and without accelerators.
     ImportError
         Where Parsl is not installed.
     """
@@ -220,15 +93,38 @@ def find_executor(name: str | None) -> Executor | None:
     if at or not colon:
         raise UsageError(f"no executor {name!r}: give local, parsl@FILE, or module:callable")
     found = _attribute(importlib.import_module, module, attribute, name)
-    executor = found() if callable(found) and not isinstance(found, Executor) else found
-    if not isinstance(executor, Executor):
-        raise UsageError(f"{name} gives a {type(executor).__name__}, which is no concurrent.futures.Executor")
-    return executor
+    made = found() if callable(found) and not isinstance(found, Executor) else found
+    by_kind: dict[Any, Any] = dict(made) if isinstance(made, Mapping) else dict.fromkeys(KINDS, made)
+    if not by_kind:
+        raise UsageError(f"{name} gives no executor")
+    for kind, executor in by_kind.items():
+        if kind not in KINDS:
+            raise UsageError(f"{name} has an executor for {kind!r}: kinds of work are {', '.join(KINDS)}")
+        if not isinstance(executor, Executor):
+            kind_of = type(executor).__name__
+            raise UsageError(f"{name} gives a {kind_of}, which is no concurrent.futures.Executor")
+
+    def close() -> None:
+        for executor in set(by_kind.values()):
+            executor.shutdown(cancel_futures=True)
+
+    return Executors(by_kind, _devices_of(by_kind), close)
 
 
-def _parsl(where: str) -> Executor:
+def _for_all(executor: Executor) -> Executors:
+    """One that is somebody's already, and stays open."""
+    by_kind: dict[Kind, Executor] = dict.fromkeys(KINDS, executor)
+    return Executors(by_kind, _devices_of(by_kind))
+
+
+def _devices_of(executors: Mapping[Kind, Executor]) -> dict[Kind, str]:
+    return {k: str(e.device) for k, e in executors.items() if getattr(e, "device", None)}
+
+
+def _parsl(where: str) -> Executors:
     place, _, attribute = where.partition(":")
     try:
+        from parsl import DataFlowKernel
         from parsl.concurrent import ParslPoolExecutor
         from parsl.config import Config
     except ImportError as error:
@@ -237,8 +133,20 @@ def _parsl(where: str) -> Executor:
     config = _attribute(read, place, attribute or "config", f"parsl@{where}")
     if not isinstance(config, Config):
         raise UsageError(f"parsl@{where} is no parsl.config.Config, but a {type(config).__name__}")
-    found: Executor = ParslPoolExecutor(config=config)
-    return found
+    rest = [e for e in config.executors if e.label not in KINDS]
+    chosen = {k: [e for e in config.executors if e.label == k] or rest for k in KINDS}
+    devices: dict[Kind, str] = {}
+    for kind, executors in chosen.items():
+        if len(have := {bool(getattr(e, "available_accelerators", ())) for e in executors}) > 1:
+            labels = ", ".join(e.label for e in executors)
+            raise UsageError(
+                f"parsl@{where}: {labels} would {kind}, some with accelerators and some without: "
+                f"label one of them {kind!r}"
+            )
+        devices[kind] = "cuda" if have == {True} else "cpu"
+    kernel = DataFlowKernel(config)
+    pools = {k: ParslPoolExecutor(dfk=kernel, executors=[e.label for e in c]) for k, c in chosen.items() if c}
+    return Executors(pools, devices, kernel.cleanup)
 
 
 def _attribute(read: Callable[[str], Any], place: str, name: str, whole: str) -> Any:
@@ -259,18 +167,26 @@ def _module_of_file(path: str) -> Any:
 
 
 def open_pool(
+    kind: Kind,
     setup: Callable[..., Callable[[Any], Any]],
     arguments: tuple[Any, ...],
     processes: int,
     environment: Mapping[str, str] | None = None,
 ) -> WorkerPool | ExecutorPool:
-    """Workers for tasks: on the executor of :func:`executing_on`, else ``processes`` on this machine."""
-    executor = _EXECUTOR.get()
-    if executor is not None:
-        return ExecutorPool(executor, setup, arguments, environment)
+    """Workers for tasks of a kind: on the executor of :func:`executing_on`, else ``processes`` here."""
+    found = _EXECUTORS.get()
+    if found is not None and kind in found.of:
+        return ExecutorPool(found.of[kind], setup, arguments, environment)
     return WorkerPool(setup, arguments, processes, environment)
 
 
-def on_executor() -> bool:
-    """Whether work goes to an executor."""
-    return _EXECUTOR.get() is not None
+def on_executor(kind: Kind) -> bool:
+    """Whether work of this kind goes to an executor."""
+    found = _EXECUTORS.get()
+    return found is not None and kind in found.of
+
+
+def device_for(kind: Kind, here: str) -> str:
+    """The device that work of this kind is done on: that of its executor if known, else the one ``here``."""
+    found = _EXECUTORS.get()
+    return here if found is None else found.devices.get(kind, here)

@@ -6,6 +6,7 @@ are its own, whatever the others do, and the last one finds all of them there.
 
 from __future__ import annotations
 
+import heapq
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -56,11 +57,11 @@ class Part:
 
     def own(self, weights: Sequence[float]) -> list[int]:
         """Which of so many chunks are this part's: the heaviest first, each to whoever has least so far."""
-        loads = [0.0] * self.of
+        loads = [(0.0, part) for part in range(self.of)]
         mine = []
         for chunk in sorted(range(len(weights)), key=lambda c: (-weights[c], c)):
-            part = loads.index(min(loads))
-            loads[part] += weights[chunk]
+            load, part = loads[0]
+            heapq.heapreplace(loads, (load + weights[chunk], part))
             if part == self.number - 1:
                 mine.append(chunk)
         return sorted(mine)

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Literal
 
-from crysjepa.runtime.errors import describe_error
+from crysjepa.runtime.errors import describe_error, is_device_fault
 
 _CONTEXT = multiprocessing.get_context("spawn")
 START_LIMIT = 900.0
@@ -188,6 +188,12 @@ class WorkerPool:
             return
         task, worker.task, worker.deadline = worker.task, None, None
         assert task is not None
+        if kind == "fault":  # in another process the accelerator may work
+            self._workers.remove(worker)
+            worker.end()
+            if task.tries > 1:
+                self._waiting.appendleft(replace(task, tries=task.tries - 1))
+                return
         yield task.key, Done("done", value) if kind == "done" else Done("raised", trouble=value)
 
     def _died(self, worker: _Worker) -> Iterator[tuple[Any, Done]]:
@@ -275,8 +281,10 @@ def _work(connection: Connection, setup: Callable[..., Any], arguments: tuple[An
         try:
             reply = ("done", do(payload))
         except Exception as error:  # noqa: BLE001 - the parent records it for the task
-            reply = ("raised", describe_error(error))
+            reply = ("fault" if is_device_fault(error) else "raised", describe_error(error))
         connection.send(reply)
+        if reply[0] == "fault":
+            return
 
 
 def end_with_parent() -> None:

@@ -163,7 +163,7 @@ def _choose_volumes(
         choose = _set_up(jepa, device)
         yield from ((k, choose(block)) for k, block in enumerate(blocks))
         return
-    with open_pool(_set_up, (jepa, device), min(processes, len(blocks)), _ONE_THREAD) as pool:
+    with open_pool("generate", _set_up, (jepa, device), min(processes, len(blocks)), _ONE_THREAD) as pool:
         for number, block in enumerate(blocks):
             pool.submit(number, block, tries=2)
         for number, done in pool.results():

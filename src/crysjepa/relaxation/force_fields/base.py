@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from crysjepa.runtime.errors import describe_error
+from crysjepa.runtime.errors import DeviceFault, describe_error, is_device_fault
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -60,7 +60,10 @@ class ForceField(Protocol):
     def max_atomic_number(self) -> int: ...
 
     def evaluate(self, atoms: Sequence[Atoms]) -> list[Prediction | str]:
-        """A prediction for each crystal, or the reason why there is none. Never raises for a crystal."""
+        """A prediction for each crystal, or the reason why there is none.
+
+        Never raises for a crystal; DeviceFault where the accelerator fails.
+        """
         ...
 
 
@@ -110,10 +113,14 @@ def evaluate_batch(
     """Evaluate a batch at once; when that raises, in halves, and so on down to single crystals.
 
     So one crystal never costs another, and a batch that does not fit into memory is done in smaller ones.
+
+    Raises DeviceFault where the accelerator has failed: then no reason would be the crystal's own.
     """
     try:
         return [check(p) for p in evaluate(batch)]
-    except Exception as error:  # noqa: BLE001 - third-party models raise anything; recorded per crystal below
+    except Exception as error:  # third-party models raise anything; recorded per crystal below
+        if is_device_fault(error):
+            raise DeviceFault(describe_error(error)) from error
         if len(batch) == 1:
             return [f"the force field failed: {describe_error(error)}"]
     free_device_memory()
