@@ -18,7 +18,7 @@ from ase.build import bulk
 from crysjepa.core.crystals import Crystals
 from crysjepa.relaxation.relax import Relaxation, RelaxSettings, relax_crystals
 from crysjepa.runtime import executor_pool
-from crysjepa.runtime.executor_pool import ExecutorPool, carry_out
+from crysjepa.runtime.executor_pool import ExecutorPool, do_task
 from crysjepa.runtime.executors import device_for, executing_on, find_executors, on_executor, open_pool
 from crysjepa.runtime.notes import UsageError
 
@@ -163,9 +163,9 @@ def test_a_set_up_that_fails_ends_the_work() -> None:
 def test_a_process_whose_accelerator_failed_takes_no_more_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executor_pool, "RETIRED_FOR", 0.0)
     set_up = pickle.dumps((set_up_faulty, (), {}))
-    assert carry_out(set_up, 1, None)[0] == "fault"
+    assert do_task(set_up, 1, None)[0] == "fault"
     sound = pickle.dumps((pool_tasks.set_up_arithmetic, (), {}))
-    assert carry_out(sound, 1, None)[0] == "retired"
+    assert do_task(sound, 1, None)[0] == "retired"
     with ThreadPoolExecutor(1) as threads, ExecutorPool(threads, set_up_faulty, ()) as pool:
         pool.submit("a", 1)
         with pytest.raises(RuntimeError, match=r"none is left that works: .*uncorrectable ECC"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -92,6 +94,29 @@ def submitted(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
 
 
+def kill_head(head: subprocess.Popen[bytes]) -> None:
+    head.send_signal(signal.SIGKILL)
+    head.wait()
+
+
+def kill_worker(head: subprocess.Popen[bytes]) -> None:
+    subprocess.run(["pkill", "-KILL", "-n", "-f", "process_worker_pool"], check=False, timeout=60)
+
+
+def cancel_block(head: subprocess.Popen[bytes]) -> None:
+    jobs = submitted("squeue", "-h", "-t", "RUNNING", "-o", "%i").split()
+    subprocess.run(["scancel", *jobs[:1]], check=False, timeout=60)
+
+
+def drain_node(head: subprocess.Popen[bytes]) -> None:
+    """Its jobs are ended, and it takes none for a while."""
+    nodes = submitted("sinfo", "-h", "-o", "%N")
+    drain = ["scontrol", "update", f"nodename={nodes}", "state=down", "reason=test"]
+    if subprocess.run(drain, check=False, timeout=60, capture_output=True).returncode == 0:
+        time.sleep(3.0)
+        submitted("scontrol", "update", f"nodename={nodes}", "state=resume")
+
+
 def wait_for(job: str, limit: float = 240.0) -> None:
     until = time.monotonic() + limit
     while submitted("squeue", "-h", "-j", job, "-o", "%i") and time.monotonic() < until:
@@ -141,3 +166,50 @@ def test_parsl_submits_to_slurm_and_a_block_is_cancelled(
     with executing_on(f"parsl@{tmp_path / 'cluster.py'}"):
         api.relax(source, out, force_field=EMT_PATH, settings=SETTINGS, progress=cancel_once)
     assert cancelled and out.read_bytes() == whole
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_interrupted_at_random_places(environment: str, tmp_path: Path) -> None:
+    """CRYSJEPA_INTERRUPTS=10 CRYSJEPA_CRYSTALS=2000 for the whole of it."""
+    pytest.importorskip("parsl")
+    num, interrupts = (
+        int(os.environ.get(n, d)) for n, d in (("CRYSJEPA_CRYSTALS", 200), ("CRYSJEPA_INTERRUPTS", 4))
+    )
+    rng = random.Random(7)
+    atoms = [bulk(("Cu", "Al", "Ni", "Au")[i % 4], cubic=True) * (1, 1, 2) for i in range(num)]
+    for i, one in enumerate(atoms):
+        one.rattle(0.1, seed=i)
+    source, out = tmp_path / "many.parquet", tmp_path / "shared.parquet"
+    CandidateTable.from_crystals(Crystals.from_atoms(atoms, [f"m-{i}" for i in range(num)])).write(source)
+    settings = RelaxSettings(max_steps=20, chunk_size=5, fmax=0.001)
+    api.relax(source, tmp_path / "whole.parquet", force_field=EMT_PATH, settings=settings)
+    (tmp_path / "cluster.py").write_text(CONFIG, encoding="utf-8")
+    (tmp_path / "relax.toml").write_text("max_steps = 20\nchunk_size = 5\nfmax = 0.001\n")
+    command = [
+        sys.executable, "-m", "crysjepa", "relax", str(source), "--out", str(out), "--force-field", EMT_PATH,
+        "--config", str(tmp_path / "relax.toml"), "--executor", f"parsl@{tmp_path / 'cluster.py'}",
+    ]  # fmt: skip
+    shards, done = Path(f"{out}.shards"), list[tuple[str, int]]()
+    paths = os.pathsep.join([str(Path(pool_tasks.__file__).parent), *(p for p in sys.path if p)])
+    head = None
+    try:
+        while not out.exists():
+            if head is None or head.poll() is not None:
+                assert head is None or head.returncode in (0, -signal.SIGKILL), head.returncode
+                head = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths})
+            before = len(list(shards.glob("*.parquet")))
+            wanted = (len(done) + 1) * num / 5 / (interrupts + 1)
+            if len(done) < interrupts and before >= wanted:
+                kind = (kill_head, kill_worker, cancel_block, drain_node)[(len(done) + rng.randrange(2)) % 4]
+                done.append((kind.__name__, before))
+                kind(head)
+            time.sleep(0.05)
+        assert head is not None and head.wait(120) == 0
+    finally:
+        if head is not None and head.poll() is None:
+            head.kill()
+        subprocess.run(["scancel", "-u", str(os.getuid())], check=False, timeout=60)
+    print(done)
+    assert len(done) == interrupts
+    assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()

@@ -28,7 +28,7 @@ from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.ranking.embedders import JepaEmbedder
 from crysjepa.relaxation.formation_energies import Formed, formation_energies
 from crysjepa.relaxation.relax import RelaxSettings
-from crysjepa.runtime.progress import StageProgress
+from crysjepa.runtime.progress import StageProgress, of_stage
 
 
 @dataclass(eq=False)
@@ -81,7 +81,6 @@ class Search:
 
     def energies(self, crystals: Crystals, settings: RelaxSettings, stage: str) -> Formed:
         """Relax crystals, or evaluate them as they are."""
-        report = self.progress
         return formation_energies(
             crystals,
             self.references,
@@ -90,5 +89,5 @@ class Search:
             device=self.device,
             processes=self.processes,
             shards=self.shards,
-            progress=None if report is None else (lambda done, total: report(stage, done, total)),
+            progress=of_stage(self.progress, stage),
         )

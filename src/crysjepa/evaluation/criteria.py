@@ -37,8 +37,7 @@ from crysjepa.evaluation.stability import (
     with_formation_energies,
 )
 from crysjepa.matching.uniqueness import natural_key
-from crysjepa.runtime.execution import Execution
-from crysjepa.runtime.progress import StageProgress
+from crysjepa.runtime.progress import StageProgress, of_stage
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher
@@ -193,9 +192,9 @@ def _judge_validity(
     table: CandidateTable, crystals: Crystals, rules: Rules, progress: StageProgress | None
 ) -> tuple[CandidateTable, Crystals]:
     """The table described and decided by validity, and the crystals whose structure is valid."""
-    stage = Execution(progress=progress).stage
-    structure = structure_validity(crystals, progress=stage("structure"))
-    composition = composition_validity(crystals, rule=rules.composition, progress=stage("composition"))
+    structure = structure_validity(crystals, progress=of_stage(progress, "structure"))
+    told = of_stage(progress, "composition")
+    composition = composition_validity(crystals, rule=rules.composition, progress=told)
     sound = crystals[np.array([structure[i] is None for i in crystals.ids], dtype=bool)]
     table = _describe(table, crystals, sound, rules.symprec)
     return _decide_validity(table, crystals, structure, composition), sound

@@ -43,8 +43,7 @@ from crysjepa.evaluation.reference import Known, find_references
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.relaxation.formation_energies import Formed, formation_energies
 from crysjepa.relaxation.relax import RelaxSettings
-from crysjepa.runtime.execution import Execution
-from crysjepa.runtime.progress import Progress, StageProgress
+from crysjepa.runtime.progress import Progress, StageProgress, of_stage
 
 __all__ = [
     "SECOND",
@@ -86,7 +85,7 @@ class How:
 
     def stage(self, name: str) -> Progress | None:
         """Progress of one stage, as ``progress(done, total)``."""
-        return Execution(progress=self.progress).stage(name)
+        return of_stage(self.progress, name)
 
 
 def judge_by_all(

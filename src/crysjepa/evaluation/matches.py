@@ -12,8 +12,7 @@ from crysjepa.core.crystals import Crystals
 from crysjepa.evaluation.columns import set_column
 from crysjepa.matching.structure_hash import HashIndex, novel_by_hash, unique_by_hash
 from crysjepa.matching.uniqueness import FormulaIndex, Matching, novel, unique
-from crysjepa.runtime.execution import Execution
-from crysjepa.runtime.progress import Progress, StageProgress
+from crysjepa.runtime.progress import Progress, StageProgress, of_stage
 
 if TYPE_CHECKING:
     from crysjepa.evaluation.criteria import Rules
@@ -29,7 +28,7 @@ def judge_uniqueness(
     progress: StageProgress | None,
 ) -> CandidateTable:
     """Decide ``unique`` within each ``batch``; of duplicates the one of least rank, by id, stands for all."""
-    found = _duplicates(table, crystals, ranks, rules, Execution(progress=progress).stage("uniqueness"))
+    found = _duplicates(table, crystals, ranks, rules, of_stage(progress, "uniqueness"))
     return _decide_matching(table, found, "uniqueness", "unique", "duplicate_of", "duplicate of")
 
 
@@ -42,12 +41,11 @@ def judge_novelty(
     progress: StageProgress | None,
 ) -> CandidateTable:
     """Decide ``novel`` by the reference, and by what the generator was fine-tuned on, where given."""
-    stage = Execution(progress=progress).stage
     if reference is not None:
-        matches = _known(crystals, reference, rules, stage("novelty"))
+        matches = _known(crystals, reference, rules, of_stage(progress, "novelty"))
         table = _decide_matching(table, matches, "novelty", "novel", "matches", "matches")
     if finetuned_on is not None:
-        tuned = _known(crystals, finetuned_on, rules, stage("novelty (fine-tuning set)"))
+        tuned = _known(crystals, finetuned_on, rules, of_stage(progress, "novelty (fine-tuning set)"))
         table = _decide_against_finetuning(table, tuned)
     return table
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.evaluation.columns import set_column
 from crysjepa.matching.prototypes import PrototypeIndex, known_prototypes
-from crysjepa.runtime.progress import StageProgress
+from crysjepa.runtime.progress import StageProgress, of_stage
 
 __all__ = ["PrototypeIndex", "mark_prototypes"]
 
@@ -29,7 +29,7 @@ def mark_prototypes(
         table.crystals(ids),
         known,
         processes=processes,
-        progress=None if progress is None else (lambda done, total: progress("prototypes", done, total)),
+        progress=of_stage(progress, "prototypes"),
     )
     new = {i: match is None for i, match in found.matches.items()}
     table = set_column(table, "new_prototype", new, "boolean")

@@ -45,7 +45,7 @@ from crysjepa.report.evaluation import write_evaluation
 from crysjepa.runtime.execution import Execution, ExecutionOptions, resolve_device
 from crysjepa.runtime.files import read_json, write_json
 from crysjepa.runtime.parts import part_in
-from crysjepa.runtime.progress import StageProgress
+from crysjepa.runtime.progress import StageProgress, of_stage
 from crysjepa.runtime.run_directory import Run, locked
 
 __all__ = [
@@ -198,7 +198,7 @@ def _relax_part(
     relax_crystals(
         fresh.crystals(fresh.ok_ids), force_field=plan.protocol.force_field,
         settings=plan.protocol.relaxation, device=device, shards=shards,
-        progress=Execution(progress=progress).stage("relax"),
+        progress=of_stage(progress, "relax"),
     )  # fmt: skip
 
 

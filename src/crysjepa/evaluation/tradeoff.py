@@ -22,7 +22,7 @@ from crysjepa.ranking.fingerprints.cache import fingerprints
 from crysjepa.ranking.fingerprints.ranker import STRUCTURE, Fingerprints
 from crysjepa.report.tradeoff import write_tradeoff
 from crysjepa.runtime.files import write_json
-from crysjepa.runtime.progress import StageProgress
+from crysjepa.runtime.progress import StageProgress, of_stage
 from crysjepa.runtime.run_directory import versions
 
 COLUMN = "fingerprint_distance"
@@ -70,12 +70,12 @@ def fingerprint_distances(
     embedder = Fingerprints()
     _ = embedder.content_hash  # raises ImportError before any work
     known = fingerprints(
-        embedder, reference, folder, processes=processes, progress=_staged(progress, "fingerprint reference")
+        embedder, reference, folder, processes=processes, progress=of_stage(progress, "fingerprint reference")
     )
     if not len(known.rows):
         raise ValueError("no crystal of the reference has a fingerprint")
     own = fingerprints(
-        embedder, crystals, folder, processes=processes, progress=_staged(progress, "fingerprint")
+        embedder, crystals, folder, processes=processes, progress=of_stage(progress, "fingerprint")
     )
     return distances_between(crystals, own, known)
 
@@ -243,7 +243,3 @@ def _with_fingerprints(
     table = set_column(table, "no_fingerprint", dict(found.failures), "string")
     note = f"{len(found.failures)} crystals have no fingerprint; tradeoff.parquet says why."
     return table, [note] if found.failures else []
-
-
-def _staged(progress: StageProgress | None, stage: str) -> Any:
-    return None if progress is None else (lambda done, total: progress(stage, done, total))

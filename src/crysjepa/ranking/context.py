@@ -18,7 +18,7 @@ from crysjepa.energy.lower_hull import LowerHull
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.ranking.embedders import JepaEmbedder
 from crysjepa.ranking.reference_index import ReferenceIndex
-from crysjepa.runtime.progress import Progress, StageProgress
+from crysjepa.runtime.progress import Progress, StageProgress, of_stage
 
 _ENERGY = "formation_energy_per_atom"
 
@@ -104,5 +104,4 @@ class RankerContext:
 
     def stage(self, name: str) -> Progress | None:
         """Progress of one stage."""
-        report = self.progress
-        return None if report is None else (lambda done, total: report(name, done, total))
+        return of_stage(self.progress, name)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
@@ -168,6 +167,8 @@ def default_workers(device: str, kind: Kind = "relax") -> int:
         return 0
     if not device.startswith("cuda"):
         return default_processes(device)
+    import torch
+
     free_device_memory()  # of this process, which will have no use for it meanwhile
     free, _ = torch.cuda.mem_get_info(device)
     return max(1, min(default_processes("cpu"), free // MEMORY_OF_WORKER))

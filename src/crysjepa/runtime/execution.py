@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypedDict
 
-import torch
-
-from crysjepa.runtime.progress import Progress, StageProgress
+from crysjepa.runtime.progress import Progress, StageProgress, of_stage
 
 
 class RunOptions(TypedDict, total=False):
@@ -47,8 +45,7 @@ class Execution:
 
     def stage(self, name: str) -> Progress | None:
         """Progress of one stage, as ``progress(done, total)``."""
-        report = self.progress
-        return None if report is None else lambda done, total: report(name, done, total)
+        return of_stage(self.progress, name)
 
     @property
     def found_device(self) -> str:
@@ -58,6 +55,8 @@ class Execution:
 
 def resolve_device(device: str) -> str:
     """``auto`` becomes ``cuda`` where there is one, else ``cpu``; ValueError for one that is not here."""
+    import torch
+
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device not in ("cpu", "cuda", "mps"):

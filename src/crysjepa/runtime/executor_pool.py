@@ -100,7 +100,7 @@ class ExecutorPool:
 
     def _send(self, task: _Sent) -> None:
         try:
-            future = self._executor.submit(carry_out, self._set_up, task.payload, task.time_limit)
+            future = self._executor.submit(do_task, self._set_up, task.payload, task.time_limit)
         except (BrokenExecutor, RuntimeError) as error:
             raise RuntimeError(
                 f"the executor takes no more work ({describe_error(error)}): the same command goes on"
@@ -119,7 +119,7 @@ class ExecutorPool:
         kind, value = future.result()
         if kind == "broken":
             raise RuntimeError(f"a worker process could not be set up: {value}")
-        if kind not in ("fault", "retired"):
+        if kind == "done" or kind == "raised" or kind == "late":
             self._faults_in_a_row = 0
             return Done("done", value) if kind == "done" else Done(kind, trouble=value)
         self._faults_in_a_row += 1
@@ -142,7 +142,7 @@ FAULT: list[str] = []
 """Why this process takes no further work, if it does not."""
 
 
-def carry_out(set_up: bytes, payload: Any, limit: float | None) -> Reply:
+def do_task(set_up: bytes, payload: Any, limit: float | None) -> Reply:
     """Do a task, after setting this process up for it if need be. Never raises what the task raises."""
     if FAULT:
         time.sleep(RETIRED_FOR)

@@ -118,7 +118,7 @@ def _for_all(executor: Executor) -> Executors:
 
 
 def _devices_of(executors: Mapping[Kind, Executor]) -> dict[Kind, str]:
-    return {k: str(e.device) for k, e in executors.items() if getattr(e, "device", None)}
+    return {k: str(device) for k, e in executors.items() if (device := getattr(e, "device", None))}
 
 
 def _parsl(where: str) -> Executors:

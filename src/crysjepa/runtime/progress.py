@@ -11,6 +11,13 @@ Progress = Callable[[int, int], None]
 """progress(done, total)"""
 StageProgress = Callable[[str, int, int], None]
 """progress(stage, done, total)"""
+
+
+def of_stage(progress: StageProgress | None, name: str) -> Progress | None:
+    """Progress of one stage, as ``progress(done, total)``."""
+    return None if progress is None else lambda done, total: progress(name, done, total)
+
+
 LOG = "log.txt"
 FIRST, EVERY = 4.0, 10.0
 """Seconds until the first line, and between two."""

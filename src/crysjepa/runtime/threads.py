@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-import torch
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -50,6 +48,8 @@ def map_batches(
 @contextmanager
 def _one_thread_each() -> Iterator[int]:
     """Torch on one thread; how many it had."""
+    import torch
+
     with _ALONE:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)

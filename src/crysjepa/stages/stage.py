@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
-from crysjepa.runtime.progress import Progress, StageProgress
+from crysjepa.runtime.progress import Progress, StageProgress, of_stage
 from crysjepa.runtime.run_directory import Run
 
 
@@ -28,9 +28,7 @@ class Workspace:
 
     def progress(self, stage: str) -> Progress | None:
         """Progress of one stage, as ``progress(done, total)``."""
-        report = self.report
-        name = f"{stage} ({self.label})" if self.label else stage
-        return None if report is None else lambda done, total: report(name, done, total)
+        return of_stage(self.report, f"{stage} ({self.label})" if self.label else stage)
 
     def staged(self) -> StageProgress | None:
         """Progress of work that names its own parts, as ``progress(stage, done, total)``."""

@@ -17,8 +17,7 @@ from crysjepa.evaluation.protocol import Trust
 from crysjepa.evaluation.reference import Known
 from crysjepa.evaluation.run import JudgingOptions, Protocol, evaluate_crystals
 from crysjepa.evaluation.tradeoff import tradeoff_of_result
-from crysjepa.runtime.execution import Execution
-from crysjepa.runtime.progress import StageProgress
+from crysjepa.runtime.progress import StageProgress, of_stage
 from crysjepa.workflows.inputs import Source
 from crysjepa.workflows.output import check_folder
 
@@ -100,7 +99,7 @@ def _with_phases(
         systems,
         provider,
         base_url=url or None,
-        progress=Execution(progress=progress).stage(f"phases known to {provider}"),
+        progress=of_stage(progress, f"phases known to {provider}"),
     )
     return Known.load(reference).hull_or_default(hull).joined(fetched)
 

@@ -20,7 +20,7 @@ from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.relaxation.relax import RelaxSettings, relax_crystals
 from crysjepa.runtime.execution import Execution, RunOptions
 from crysjepa.runtime.files import write_text
-from crysjepa.runtime.progress import StageProgress
+from crysjepa.runtime.progress import StageProgress, of_stage
 from crysjepa.runtime.run_directory import versions
 from crysjepa.workflows.inputs import Source
 
@@ -168,7 +168,7 @@ def _pre_relaxed(
         settings=settings,
         device=device,
         shards=to / "pre_relax",
-        progress=Execution(progress=progress).stage("pre-relax"),
+        progress=of_stage(progress, "pre-relax"),
     )
     table = table.with_structures(done.crystals)
     steps = {i: record.steps for i, record in done.records.items()}

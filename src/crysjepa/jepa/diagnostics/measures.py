@@ -20,7 +20,7 @@ from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.jepa.diagnostics.distances import Agreement, Spread, measure_agreement, measure_spread
 from crysjepa.jepa.diagnostics.equivalent_cells import TOLERANCE, Dependence, embed_each, measure_dependence
 from crysjepa.jepa.diagnostics.readouts import Readout, compare_readouts, hold_out_systems
-from crysjepa.runtime.progress import Progress, StageProgress
+from crysjepa.runtime.progress import StageProgress, of_stage
 
 Floats = NDArray[np.float64]
 
@@ -113,10 +113,9 @@ def diagnose_model(
     Raises ValueError if fewer than two crystals can be embedded.
     """
 
-    def stage(name: str) -> Progress | None:
-        return None if progress is None else (lambda done, total: progress(name, done, total))
-
-    kept, embeddings, failures = embed_each(model, crystals, device=device, progress=stage("embed"))
+    kept, embeddings, failures = embed_each(
+        model, crystals, device=device, progress=of_stage(progress, "embed")
+    )
     rows = [row for row, id_ in enumerate(crystals.ids) if id_ not in failures]
     known = np.full(len(rows), np.nan) if energies is None else np.asarray(energies, dtype=float)[rows]
     parts = None if splits is None else [splits[r] for r in rows]
@@ -128,7 +127,12 @@ def diagnose_model(
         skipped["dependence on representation"] = reason
     else:
         dependence = measure_dependence(
-            model, kept, spread.typical_distance, seed=seed, device=device, progress=stage("redescribe")
+            model,
+            kept,
+            spread.typical_distance,
+            seed=seed,
+            device=device,
+            progress=of_stage(progress, "redescribe"),
         )
     findings = [
         *_collapse(spread),
