@@ -121,7 +121,7 @@ def million(num: int, relaxed: int) -> None:
     """CPU seconds of drawing ``num`` crystals, ranking them, and relaxing ``relaxed`` of the best."""
     import torch
 
-    from crysjepa.relaxation.batch_optimizer import QUICK, relax_in_lockstep
+    from crysjepa.relaxation.batch_optimizer import QUICK, relax_together
     from crysjepa.relaxation.force_fields.registry import get_force_field
 
     torch.set_num_threads(1)
@@ -137,8 +137,8 @@ def million(num: int, relaxed: int) -> None:
         crystals = best.crystals(best.ok_ids[:relaxed])
         field = get_force_field("chgnet", "cpu")
         chunks = [crystals[i : i + QUICK.chunk_size] for i in range(0, len(crystals), QUICK.chunk_size)]
-        relax_in_lockstep(crystals[:1], field, QUICK)
-        relaxing = _cpu(lambda: [relax_in_lockstep(c, field, QUICK) for c in chunks]) / len(crystals)
+        relax_together(crystals[:1], field, QUICK)
+        relaxing = _cpu(lambda: [relax_together(c, field, QUICK) for c in chunks]) / len(crystals)
     hours = [1e6 * s / 3600 for s in (drawing, ranking, relaxing)]
     print(
         f"| {1 / drawing:.1f} | {1 / ranking:.0f} | {1 / relaxing:.2f} | {hours[0]:.0f} | {hours[1]:.1f} | "

@@ -16,7 +16,7 @@ from ase.filters import ExpCellFilter, FrechetCellFilter
 from ase.optimize import BFGS, FIRE, LBFGS
 
 from crysjepa.core.crystals import Crystals
-from crysjepa.relaxation.batch_optimizer import RelaxSettings, relax_in_lockstep
+from crysjepa.relaxation.batch_optimizer import RelaxSettings, relax_together
 from crysjepa.relaxation.force_fields.registry import AseForceField, get_force_field
 
 KILLS, SLEEPS, RAISES, LIES, FAULTS = 2, 10, 18, 36, 54  # He, Ne, Ar, Kr, Xe
@@ -82,7 +82,7 @@ def set_up_comparison(force_field: str) -> Callable[[Any], Any]:
     loaded = get_force_field(force_field)
     assert isinstance(loaded, AseForceField)
     return lambda payload: (
-        relax_in_lockstep(payload[0], loaded, payload[1]),
+        relax_together(payload[0], loaded, payload[1]),
         with_ase(*payload, loaded.calculator),
     )
 

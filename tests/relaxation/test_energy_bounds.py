@@ -13,7 +13,7 @@ from crysjepa.energy.elemental_references import ElementalReferences
 from crysjepa.energy.hull import Hull
 from crysjepa.evaluation.criteria import evaluate_table
 from crysjepa.ranking.registry import RankerContext, make_ranker
-from crysjepa.relaxation.batch_optimizer import RelaxSettings, relax_in_lockstep
+from crysjepa.relaxation.batch_optimizer import RelaxSettings, relax_together
 from crysjepa.relaxation.energy_bounds import energy_bounds
 from crysjepa.relaxation.force_fields.base import static_energies
 from crysjepa.relaxation.force_fields.registry import AseForceField, get_force_field
@@ -32,7 +32,7 @@ def gadolinium():
 
 
 def relaxed(atoms, force_field, **settings):
-    return relax_in_lockstep(Crystals.from_atoms([atoms], ["x"]), force_field, RelaxSettings(**settings))[0]
+    return relax_together(Crystals.from_atoms([atoms], ["x"]), force_field, RelaxSettings(**settings))[0]
 
 
 def test_a_hole_is_noticed_at_the_first_evaluation(chgnet):

@@ -23,7 +23,7 @@ from nasty_force_field import KILLS, LIES, RAISES, SLEEPS, Constant
 
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
-from crysjepa.relaxation.batch_optimizer import Outcome, RelaxRecord, relax_in_lockstep
+from crysjepa.relaxation.batch_optimizer import Outcome, RelaxRecord, relax_together
 from crysjepa.relaxation.checks import shortest_distance, unfit
 from crysjepa.relaxation.force_fields.base import Prediction
 from crysjepa.relaxation.force_fields.registry import AseForceField, get_force_field
@@ -66,7 +66,7 @@ def one(numbers: list[int] | int, length: float = 3.0, id: str = "x") -> Crystal
 
 def relax_one(crystal: Crystals, calculator: Calculator, **options: Any) -> Outcome:
     chosen = RelaxSettings(**{"max_steps": 30, **options})
-    return relax_in_lockstep(crystal, AseForceField(calculator, name="test"), chosen)[0]
+    return relax_together(crystal, AseForceField(calculator, name="test"), chosen)[0]
 
 
 # -- lockstep against ASE ------------------------------------------------------------------
@@ -120,7 +120,7 @@ def test_lockstep_with_chgnet_ends_where_its_own_calculator_does(capsys: pytest.
     atoms = bulk("NaCl", "rocksalt", a=5.4)
     atoms.rattle(0.05, seed=2)
     chosen = RelaxSettings(optimizer="bfgs", fmax=0.01, max_steps=3)
-    (outcome,) = relax_in_lockstep(Crystals.from_atoms([atoms]), get_force_field("chgnet"), chosen)
+    (outcome,) = relax_together(Crystals.from_atoms([atoms]), get_force_field("chgnet"), chosen)
     atoms.calc = CHGNetCalculator(use_device="cpu")
     capsys.readouterr()
     BFGS(FrechetCellFilter(atoms), logfile=None).run(fmax=0.01, steps=3)
@@ -131,7 +131,7 @@ def test_lockstep_with_chgnet_ends_where_its_own_calculator_does(capsys: pytest.
 
 def test_no_steps_is_a_single_point() -> None:
     crystal = alloys()[3]
-    outcome = relax_in_lockstep(crystal, get_force_field(EMT_PATH), RelaxSettings(max_steps=0))[0]
+    outcome = relax_together(crystal, get_force_field(EMT_PATH), RelaxSettings(max_steps=0))[0]
     assert outcome.record is not None and outcome.crystal is not None
     assert outcome.record.steps == 0 and not outcome.record.converged
     assert outcome.record.energy_per_atom == outcome.record.energy_per_atom_initial
@@ -301,7 +301,7 @@ def test_so_many_move_together_as_have_at_most_so_many_sites() -> None:
     for most in (5, 100, 1):
         calls.clear()
         chosen = RelaxSettings(max_steps=7, chunk_sites=most)
-        outcomes = relax_in_lockstep(crystals, Watched(EMT(), name="emt"), chosen)
+        outcomes = relax_together(crystals, Watched(EMT(), name="emt"), chosen)
         assert all(sum(sizes) <= most or len(sizes) == 1 for sizes in calls)
         assert [o.id for o in outcomes] == list(crystals.ids)
         found[most] = untimed({o.id: o.record for o in outcomes if o.record is not None})
@@ -320,7 +320,7 @@ def test_where_one_has_arrived_the_next_sets_out() -> None:
 
     chosen = RelaxSettings(max_steps=2, chunk_sites=2, fmax=0.2)
     crystals = Crystals.from_atoms(atoms, ["a", "b", "c", "moves"])
-    found = relax_in_lockstep(crystals, Watched(EMT(), name="emt"), chosen)
+    found = relax_together(crystals, Watched(EMT(), name="emt"), chosen)
     assert [o.record.steps for o in found if o.record is not None] == [0, 0, 0, 2]
     assert calls == [2, 2, 2]
 

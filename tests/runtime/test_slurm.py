@@ -112,9 +112,10 @@ def drain_node(head: subprocess.Popen[bytes]) -> None:
     """Its jobs are ended, and it takes none for a while."""
     nodes = submitted("sinfo", "-h", "-o", "%N")
     drain = ["scontrol", "update", f"nodename={nodes}", "state=down", "reason=test"]
-    if subprocess.run(drain, check=False, timeout=60, capture_output=True).returncode == 0:
-        time.sleep(3.0)
-        submitted("scontrol", "update", f"nodename={nodes}", "state=resume")
+    subprocess.run(drain, check=True, timeout=60, capture_output=True)
+    time.sleep(3.0)
+    resume = ["scontrol", "update", f"nodename={nodes}", "state=resume"]  # refused where it is back already
+    subprocess.run(resume, check=False, timeout=60, capture_output=True)
 
 
 def wait_for(job: str, limit: float = 240.0) -> None:

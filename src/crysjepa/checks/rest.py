@@ -13,7 +13,7 @@ import numpy as np
 
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.symmetry import Cell, symmetry_of
-from crysjepa.relaxation.batch_optimizer import RelaxSettings, relax_in_lockstep
+from crysjepa.relaxation.batch_optimizer import RelaxSettings, relax_together
 from crysjepa.relaxation.checks import unfit
 from crysjepa.relaxation.force_fields.base import ForceField
 
@@ -59,7 +59,7 @@ def at_rest(crystal: Crystals, force_field: ForceField) -> AtRest | str:
     """
     if reason := unfit(crystal, force_field.max_atomic_number):
         return reason
-    (done,) = relax_in_lockstep(crystal, force_field, TIGHT)
+    (done,) = relax_together(crystal, force_field, TIGHT)
     if done.reason is not None or done.crystal is None or done.record is None:
         return done.reason or "it could not be relaxed"
     if not done.record.converged:

@@ -130,7 +130,7 @@ def reference_of(source: str | Path) -> str | None:
 def with_given_energies(table: CandidateTable) -> CandidateTable:
     """The rows with an energy before any judgement; the others keep their state.
 
-    So does one whose relaxation failed: it has the energy of where it went astray.
+    So does one whose relaxation failed: it has the energy of where it diverged.
     """
     columns = (table.column(c) for c in ("energy_per_atom", "status", "stage", "reason"))
     fit = [

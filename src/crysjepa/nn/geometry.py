@@ -85,7 +85,7 @@ def orbit_features(
     list of Tensor
         For each l: (B, R · (2 l + 1) · K_l, R), as :func:`pair_features` has them of sites. A crystal that is
         none (not finite, without volume, over :data:`MAX_IMAGES` images) has zeros: while a generator draws
-        many, one that went astray must not end the others.
+        many, one that diverged must not end the others.
     """
     if frac_coords.device.type == "cuda":
         return expand_orbits(frac_coords, lattices, owner, num_sites, most)

@@ -109,7 +109,7 @@ class RelaxRecord:
 @dataclass(frozen=True)
 class Outcome:
     """What became of one crystal: a final structure and record, a reason for failure, or both
-    (a relaxation that went astray is kept in its last sane state).
+    (a relaxation that diverged is kept in its last sane state).
     """
 
     id: str
@@ -248,7 +248,7 @@ def _max_displacement(before: NDArray[np.float64], after: Atoms) -> float:
     return float(np.linalg.norm((moved - moved.mean(axis=0)) @ after.cell.array, axis=1).max())
 
 
-def relax_in_lockstep(crystals: Crystals, force_field: ForceField, settings: RelaxSettings) -> list[Outcome]:
+def relax_together(crystals: Crystals, force_field: ForceField, settings: RelaxSettings) -> list[Outcome]:
     """Relax crystals together, in the calling process, and say what became of each, in their order.
 
     Each step is one call of ``force_field.evaluate`` with every crystal that is moving.
@@ -279,7 +279,7 @@ def set_up_worker(name: str, device: str, settings: RelaxSettings) -> Callable[[
         sys.modules["torch"].set_num_threads(1)
     if trouble := probe(loaded, must_know_any=False):
         raise RuntimeError(f"the force field {name!r} cannot be trusted: {trouble}")
-    return lambda chunk: relax_in_lockstep(chunk, loaded, settings)
+    return lambda chunk: relax_together(chunk, loaded, settings)
 
 
 def _optimizer(target: Any, name: str) -> _Optimizer:

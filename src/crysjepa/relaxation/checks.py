@@ -1,4 +1,4 @@
-"""When a crystal is not worth a force field's time, and when a relaxation has gone astray."""
+"""When a crystal is not worth a force field's time, and when a relaxation has diverged."""
 
 from __future__ import annotations
 

@@ -57,12 +57,12 @@ class Relaxation:
     Attributes
     ----------
     crystals
-        Final structures of all that were relaxed to some end, in the order they came. One that went
-        astray (it is in ``failures`` too) is in its last sane state.
+        Final structures of all that were relaxed to some end, in the order they came. One that
+        diverged (it is in ``failures`` too) is in its last sane state.
     records
         How each of these went.
     failures
-        Reasons of those that could not be relaxed, or went astray.
+        Reasons of those that could not be relaxed, or diverged.
     force_field
         What the energies come from.
     settings

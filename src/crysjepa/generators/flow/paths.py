@@ -231,7 +231,7 @@ def arrange(
     for now, later in itertools.pairwise(times):
         guess = flow(batch, numbers, free_coords, shape, now.expand(len(batch)))
         lattices = batch.lattices(centre + flow.spread * shape)
-        inverse = torch.linalg.inv_ex(lattices).inverse  # where a crystal went astray, this does not raise
+        inverse = torch.linalg.inv_ex(lattices).inverse  # where a crystal diverged, this does not raise
         steps = guess.sites * site_length(batch, lattices)[:, None, None] @ inverse
         velocity = torch.einsum("brij,brj->bri", batch.inverse, steps)
         if noise is None:
