@@ -78,7 +78,7 @@ class Constant(Calculator):
 
 
 def set_up_comparison(force_field: str) -> Callable[[Any], Any]:
-    """Relax crystals in lockstep and with ASE's own loop, one by one."""
+    """Relax crystals together and with ASE's own loop, one by one."""
     loaded = get_force_field(force_field)
     assert isinstance(loaded, AseForceField)
     return lambda payload: (

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import multiprocessing
 import os
 import pickle
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -232,3 +234,18 @@ def test_parsl_without_its_configuration(tmp_path: Path) -> None:
         find_executors(f"parsl@{tmp_path / 'absent.py'}")
     with pytest.raises(UsageError, match=r"is no parsl\.config\.Config, but a int"):
         find_executors(f"parsl@{tmp_path / 'other.py'}")
+
+
+@pytest.mark.parametrize(
+    ("name", "devices"), [("parsl_cpu", {"cpu": False}), ("parsl_gpu", {"relax": True, "cpu": False})]
+)
+def test_the_configurations_of_the_page(name: str, devices: dict[str, bool]) -> None:
+    """Parsl takes them; their executors do what docs/cluster.md says."""
+    pytest.importorskip("parsl")
+    path = Path(__file__).parents[2] / "docs" / "examples" / f"{name}.py"
+    tell = (
+        f"import runpy; c = runpy.run_path({str(path)!r})['config']; "
+        "print({e.label: bool(e.available_accelerators) for e in c.executors})"
+    )  # elsewhere: executors of Parsl's that are never started leave sockets open
+    done = subprocess.run([sys.executable, "-c", tell], capture_output=True, text=True, check=True)
+    assert ast.literal_eval(done.stdout) == devices

@@ -214,3 +214,27 @@ def test_interrupted_at_random_places(environment: str, tmp_path: Path) -> None:
     print(done)
     assert len(done) == interrupts
     assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
+@pytest.mark.timeout(600)
+def test_the_script_of_the_page(environment: str, source: Path, whole: bytes, tmp_path: Path) -> None:
+    """As it stands in docs/cluster.md, but for the size of the array, the environment and the command."""
+    page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text(encoding="utf-8")
+    block = page[page.index("    #!/bin/bash") :]
+    lines = [line[4:] for line in block[: block.index("\n\n")].splitlines()]
+    (tmp_path / "relax.toml").write_text("max_steps = 3\nchunk_size = 2\n")
+    new = {
+        "#SBATCH --array": "#SBATCH --array=1-2",
+        "#SBATCH --cpus-per-task": "#SBATCH --cpus-per-task=1",
+        "#SBATCH --mem": "#SBATCH --mem=2G",
+        "source ": environment,
+        "crysjepa relax ": f"python -m crysjepa relax {source} --out {tmp_path}/out.parquet "
+        f"--force-field {EMT_PATH} --config {tmp_path}/relax.toml \\",
+    }
+    written = [next((text for start, text in new.items() if line.startswith(start)), line) for line in lines]
+    assert sum(a != b for a, b in zip(written, lines, strict=True)) == len(new)
+    (tmp_path / "script.sh").write_text("\n".join(written) + "\n")
+    wait_for(submitted("sbatch", "--parsable", f"--chdir={tmp_path}", str(tmp_path / "script.sh")))
+    assert len(list(tmp_path.glob("slurm-*.out"))) == 2
+    api.merge(tmp_path / "out.parquet")
+    assert (tmp_path / "out.parquet").read_bytes() == whole
