@@ -78,6 +78,8 @@ def test_relax_and_evaluate_are_the_verbs(tiny, made, tmp_path):
     assert page.exists() and cj.read(tmp_path / "written").ids == made.ids
     with pytest.raises(FileExistsError):
         result.write(tmp_path / "written")
+    with pytest.raises(ValueError, match="no preset 'strickt': choose from default, paper, strict"):
+        cj.evaluate(relaxed, reference=tiny.reference, protocol="strickt")
     assert "12 crystals" in repr(result) and "vsun" in result._repr_html_()
 
 

@@ -57,7 +57,7 @@ class Protocol(BaseModel):
     relax: bool = True
     relaxation: RelaxSettings = RelaxSettings(fmax=0.1, max_steps=150)
     converged_only: bool = Field(False, description="a relaxation that did not converge is a failure")
-    e_above_hull_max: float = Field(0.1, description="eV/atom; stable at or below")
+    e_above_hull_max: float = Field(0.1, allow_inf_nan=False, description="eV/atom; stable at or below")
     min_hull_entries: int = Field(0, ge=0, description="compounds that the hull must know to call one stable")
     elemental_references: str | None = Field(None, description="JSON file; by default shipped, else fitted")
     allow_mixed_scales: bool = False
@@ -128,3 +128,8 @@ def preset(name: str) -> Protocol:
     if name not in PRESETS:
         raise ValueError(f"no preset {name!r}: choose from {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+def as_protocol(given: Protocol | str | None) -> Protocol | None:
+    """A protocol, or the preset of that name; None for none. Raises ValueError for an unknown name."""
+    return preset(given) if isinstance(given, str) else given

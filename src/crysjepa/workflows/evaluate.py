@@ -13,7 +13,7 @@ from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.compare import compare_crystals
 from crysjepa.evaluation.given import check_formation_energies, protocol_of, read_given, reference_of
 from crysjepa.evaluation.online.phases import fetch_phases
-from crysjepa.evaluation.protocol import Trust
+from crysjepa.evaluation.protocol import Trust, as_protocol
 from crysjepa.evaluation.reference import Known
 from crysjepa.evaluation.run import JudgingOptions, Protocol, evaluate_crystals
 from crysjepa.evaluation.tradeoff import tradeoff_of_result
@@ -28,7 +28,7 @@ def evaluate(
     *,
     reference: Source | None = None,
     hull: Source | None = None,
-    protocol: Protocol | None = None,
+    protocol: Protocol | str | None = None,
     finetuned_on: Source | None = None,
     phases: str | None = None,
     **how: Unpack[JudgingOptions],
@@ -38,14 +38,15 @@ def evaluate(
     ``source`` may be a finished run, of ``discover`` or of ``evaluate``: its crystals are judged anew.
     Energies that come with the crystals, of the protocol's force field, are used, and nothing is relaxed;
     ``anew`` relaxes all the same. With a ``hull`` and a protocol that relaxes nothing they are used whatever
-    their force field, or else the crystals' ``formation_energy_per_atom``. Without a ``protocol`` a run is
-    judged by its own, without a ``reference`` against that of its configuration, else against the bundled
-    one. ``phases`` names a provider of known phases (``"mp"``, or ``"mp=URL"``) that are fetched over the
-    network and join the hull: those of the short list's chemical systems where there is a short list, else of
-    all crystals. See :func:`crysjepa.evaluation.run.evaluate_crystals`.
+    their force field, or else the crystals' ``formation_energy_per_atom``. ``protocol`` may be the name of a
+    preset; without one a run is judged by its own, and without a ``reference`` against that of its
+    configuration, else against the bundled one. ``phases`` names a provider of known phases (``"mp"``, or
+    ``"mp=URL"``) that are fetched over the network and join the hull: those of the short list's chemical
+    systems where there is a short list, else of all crystals. See
+    :func:`crysjepa.evaluation.run.evaluate_crystals`.
     """
     given = read_given(source)
-    protocol = protocol or protocol_of(source)
+    protocol = as_protocol(protocol) or protocol_of(source)
     if phases is not None and protocol is not None and not protocol.relax and given.origin is None:
         check_formation_energies(given.table)  # before anything is fetched
     reference = reference or reference_of(source) or NAME
@@ -69,7 +70,7 @@ def compete(
     *,
     reference: Source | None = None,
     hull: Source | None = None,
-    protocol: Protocol | None = None,
+    protocol: Protocol | str | None = None,
     trust: Trust | None = None,
     **how: Unpack[JudgingOptions],
 ) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def compete(
     :func:`crysjepa.evaluation.trust.with_trust` adds, ``competitors.parquet`` the competing crystals that
     were found. Energies that come with the crystals are used.
     """
-    chosen = protocol or protocol_of(source) or Protocol()
+    chosen = as_protocol(protocol) or protocol_of(source) or Protocol()
     trust = trust or Trust(which="all", most=None)
     judged_by = chosen.model_copy(update={"trust": trust})
     return evaluate(source, out, reference=reference, hull=hull, protocol=judged_by, **how)
@@ -110,7 +111,7 @@ def compare(
     *,
     reference: Source = NAME,
     hull: Source | None = None,
-    protocol: Protocol | None = None,
+    protocol: Protocol | str | None = None,
     anyway: bool = False,
     **how: Unpack[JudgingOptions],
 ) -> Path:
@@ -120,7 +121,7 @@ def compare(
     """
     check_folder(out)
     return compare_crystals(
-        sources, out, reference=reference, hull=hull, protocol=protocol, anyway=anyway, **how
+        sources, out, reference=reference, hull=hull, protocol=as_protocol(protocol), anyway=anyway, **how
     )
 
 
