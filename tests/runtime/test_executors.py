@@ -6,8 +6,10 @@ import ast
 import multiprocessing
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -189,6 +191,28 @@ def test_kinds_of_work_have_executors_of_their_own() -> None:
     with executing_on("test_executors:by_kind"):
         assert (device_for("relax", "cpu"), device_for("generate", "cpu")) == ("cuda", "cpu")
         assert on_executor("relax") and on_executor("generate") and not on_executor("check")
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes in /proc")
+def test_parsl_ends_with_a_head_that_is_killed(tmp_path: Path, parsl_config: str) -> None:
+    """Or its blocks would hold their nodes until the walltime."""
+    code = f"""
+from pathlib import Path
+import os, signal
+from crysjepa.runtime.executors import executing_on
+with executing_on({parsl_config!r}):
+    own = [p.parent.name for p in Path("/proc").glob("[0-9]*/stat")
+           if p.read_text().rsplit(")", 1)[1].split()[1] == str(os.getpid())]
+    print([i for i in own if b"interchange" in Path(f"/proc/{{i}}/cmdline").read_bytes()], flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    head = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert head.returncode == -signal.SIGKILL
+    (interchange,) = ast.literal_eval(head.stdout)
+    until = time.monotonic() + 60
+    while Path(f"/proc/{interchange}").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{interchange}").exists()
 
 
 @pytest.mark.filterwarnings("ignore")  # of Parsl's

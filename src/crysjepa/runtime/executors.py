@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from crysjepa.runtime.errors import describe_error
 from crysjepa.runtime.executor_pool import ExecutorPool
@@ -146,7 +148,34 @@ def _parsl(where: str) -> Executors:
         devices[kind] = "cuda" if have == {True} else "cpu"
     kernel = DataFlowKernel(config)
     pools = {k: ParslPoolExecutor(dfk=kernel, executors=[e.label for e in c]) for k, c in chosen.items() if c}
-    return Executors(pools, devices, kernel.cleanup)
+    return Executors(pools, devices, _closing(kernel))
+
+
+_WATCH = """
+import os, signal, sys
+if not sys.stdin.buffer.read():
+    for process in map(int, sys.argv[1:]):
+        os.kill(process, signal.SIGTERM)
+"""
+
+
+def _closing(kernel: Any) -> Callable[[], None]:
+    """What shuts Parsl down. If this process is killed, its interchanges end all the same: else they would
+    live on, and hold their blocks, with all nodes, until the walltime.
+    """
+    processes = [getattr(e, "interchange_proc", None) for e in kernel.executors.values()]
+    ids = [str(p.pid) for p in processes if p is not None]
+    if not ids:
+        return cast(Callable[[], None], kernel.cleanup)
+    watcher = subprocess.Popen(
+        [sys.executable, "-c", _WATCH, *ids], stdin=subprocess.PIPE, start_new_session=True
+    )
+
+    def close() -> None:
+        watcher.communicate(b"closed")
+        kernel.cleanup()
+
+    return close
 
 
 def _attribute(read: Callable[[str], Any], place: str, name: str, whole: str) -> Any:
