@@ -287,3 +287,36 @@ def test_a_folder_of_somebody_elses_is_no_origin_of_energies(relaxed, tmp_path, 
     (folder / "metrics.json").write_text("{", encoding="utf-8")
     with pytest.raises(RunError, match="not valid JSON"):
         read_given(folder)
+
+
+@pytest.mark.parametrize(
+    "column, text, reason",
+    [
+        ("functional", "r2SCAN", "on the scale 'r2scan' but the hull is on 'materials_project'"),
+        ("unit", "Ha/atom", "unit of the crystals says 'Ha/atom'"),
+        ("run_type", "GGA+U", None),
+        ("unit", "eV/atom", None),
+    ],
+)
+def test_what_the_crystals_say_of_their_energies(column, text, reason, tiny, tmp_path, no_relaxation):
+    table = CandidateTable.read(tiny.reference)
+    source, asked = tmp_path / "given.parquet", Protocol(relax=False)
+    table = table.with_column("formation_energy_per_atom", dict.fromkeys(table.ids, -2.0), "Float64")
+    table.with_column(column, dict.fromkeys(table.ids, text), "string").write(source)
+    if reason is None:
+        metrics = api.evaluate(source, tmp_path / "e", hull="known", protocol=asked)
+        assert metrics["protocol"]["stability_judged"]
+        return
+    with pytest.raises(ValueError, match=reason):
+        api.evaluate(source, tmp_path / "e", hull="known", protocol=asked)
+
+
+def test_a_reference_of_another_functional_joins_no_hull(tiny, tmp_path):
+    table = CandidateTable.read(tiny.reference)
+    table = table.with_column("formation_energy_per_atom", dict.fromkeys(table.ids, -5.0), "Float64")
+    table.with_column("functional", dict.fromkeys(table.ids, "r2SCAN"), "string").write(
+        tmp_path / "r.parquet"
+    )
+    found = Known.load(tmp_path / "r.parquet")
+    assert (found.scale, found.scale_stated) == ("r2scan", True)
+    assert found.hull_or_default(None).content_hash == known_hull().content_hash
