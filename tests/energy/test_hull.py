@@ -332,8 +332,8 @@ def test_two_functionals_make_no_hull(types, tmp_path):
 @pytest.mark.parametrize(
     "text, scale",
     [("R2SCAN", "r2scan"), ("r2-SCAN", "r2scan"), ("PBEsol", "pbesol"), ("OptB88vdW", "optb88vdw"),
-     ("LDA", "lda"), ("GGA_GGA+U_R2SCAN", "gga_gga+u_r2scan"), ("HSE06", "hse06"), ("GGA", None), ("PBE+U", None),
-     ("GGA_GGA+U", None), ("PBE_54", None), ("VASP", None)],
+     ("LDA", "lda"), ("GGA_GGA+U_R2SCAN", "gga_gga+u_r2scan"), ("HSE06", "hse06"), ("GGA", None),
+     ("PBE+U", None), ("GGA_GGA+U", None), ("PBE_54", None), ("VASP", None)],
 )  # fmt: skip
 def test_energies_of_another_functional_are_on_another_scale(text, scale, tmp_path):
     for path in with_columns(tmp_path, thermo_type=[text, text]):

@@ -77,12 +77,16 @@ def poscar(text: str) -> RawCrystal:
 def _checked_head(text: str) -> str:
     """The same POSCAR without the comments behind its scale, vectors, elements and counts.
 
-    Raises ReadError for a blank line among these, and for what is no scale or no lattice vector.
+    Raises ReadError for a blank line among these, for what is no scale or no lattice vector, and for VASP's
+    hydrogens of a fractional charge, such as H.75, which pymatgen takes for hydrogen.
     """
     lines = text.split("\n")
     last = next((i for i in range(5, len(lines)) if re.match(r"\s*\d", lines[i])), 6)  # the counts
     for i in range(1, min(last + 1, len(lines))):
         lines[i] = re.sub(r"(^|\s)[!#].*", "", lines[i])
+    for word in (w for line in lines[5:last] for w in line.split()):
+        if re.fullmatch(r"[A-Z][a-z]?\d*\.\d*(_\w*)?(/\w*)?", word):
+            raise ReadError(f"{word[:40]!r} is an atom of a fraction's charge, and no element")
     filled = len("\n".join(lines).rstrip().split("\n"))
     for i in range(1, min(last + 2, filled)):
         if not lines[i].strip():
