@@ -87,16 +87,24 @@ def test_a_short_list_whose_stability_was_not_judged_has_no_rate(tiny, protocol,
     assert "of the short list of 3: stability was not judged" in " ".join(said.get().split())
 
 
-def test_a_relaxed_file_has_no_formation_energies_of_before(tiny, tmp_path):
-    with pytest.warns(ReadNote, match="formation_energy_per_atom of relaxed crystals left empty"):
+def test_a_relaxed_file_has_no_energies_of_before(tiny, tmp_path):
+    table, names = CandidateTable.read(tiny.reference), ("energy", "free_energy")
+    for name in names:
+        table = table.with_column(name, dict.fromkeys(table.ids, -11.0), "Float64")
+    table.with_column("band_gap", dict.fromkeys(table.ids, 4.0), "Float64").write(tmp_path / "g.parquet")
+    with pytest.warns(
+        ReadNote, match="formation_energy_per_atom, energy, free_energy of relaxed crystals left"
+    ):
         api.relax(
-            tiny.reference, tmp_path / "r.parquet", force_field=tiny.protocol["force_field"],
+            tmp_path / "g.parquet", tmp_path / "r.parquet", force_field=tiny.protocol["force_field"],
             settings=THREE_STEPS,
         )  # fmt: skip
     after = CandidateTable.read(tmp_path / "r.parquet")
     was_relaxed = after.frame["energy_per_atom"].notna()
     assert was_relaxed.any()
-    assert after.frame["formation_energy_per_atom"].isna().tolist() == was_relaxed.tolist()
+    for name in ("formation_energy_per_atom", *names):
+        assert after.frame[name].isna().tolist() == was_relaxed.tolist()
+    assert after.frame["band_gap"].notna().all()
 
 
 def test_another_force_field_relaxes(relaxed, tiny, protocol, tmp_path):

@@ -8,7 +8,11 @@ from typing import Any
 
 ABOVE_HULL = ("e_above_hull", "energy_above_hull", "e_hull", "ehull")
 """Names that energies above the hull (eV/atom) go by, in any case."""
-OF_ONE_STRUCTURE = ("formation_energy_per_atom", "formation_energy", *ABOVE_HULL)
+OF_ONE_STRUCTURE = (
+    "formation_energy_per_atom", "formation_energy", "formation_energy_peratom", "e_form", *ABOVE_HULL,
+    "energy", "free_energy", "total_energy", "corrected_energy", "corrected_energy_per_atom",
+    "uncorrected_energy", "uncorrected_energy_per_atom", "corrected_total_energy", "uncorrected_total_energy",
+)  # fmt: skip
 """Energies that hold for the structure they came with, and for no other."""
 
 
