@@ -343,3 +343,13 @@ def test_energies_of_another_functional_are_on_another_scale(text, scale, tmp_pa
         if scale is not None:
             with pytest.raises(ValueError, match="is one of PBE: which one holds"):
                 load_hull(path, scale="materials_project")
+
+
+def test_what_holds_no_hull_is_told_what_one_is(tmp_path):
+    (tmp_path / "pd.json").write_text('{"all_entries": [{"composition": {"Na": 1}, "energy": -1.3}]}')
+    pq.write_table(
+        pa.table({"Composition": ["NaCl"], "Formation Energy Per Atom": [-2.1]}), tmp_path / "g.parquet"
+    )
+    for name in ("pd.json", "g.parquet"):
+        with pytest.raises(ValueError, match="A hull is a Parquet file with the columns composition and"):
+            load_hull(tmp_path / name)

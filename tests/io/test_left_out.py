@@ -69,6 +69,18 @@ def test_a_second_list_of_structures_is_named(tmp_path):
     assert len(table) == 1 and not told
 
 
+def test_lists_beside_the_structures_are_their_values_or_are_named(tmp_path):
+    salt = SALT.as_dict()
+    for key in ("structures", "structure"):
+        given = {key: [salt, salt], "names": ["a", "b"], "formation_energy_per_atom": [-2.1, -3.0]}
+        table, told = in_json(tmp_path / "lists.json", given)
+        assert not told and table.column("names") == ["a", "b"]
+        assert table.column("formation_energy_per_atom") == [-2.1, -3.0]
+    mixed = {"structures": [salt, salt], "energies": [-2.1, -3.0], "of": ["me"], "code": "VASP"}
+    table, told = in_json(tmp_path / "mixed.json", mixed)
+    assert len(table) == 2 and "lists beside structures are not read: energies." in told
+
+
 def test_columns_beside_the_cif_and_codes_with_zeros_are_kept(tmp_path):
     path = tmp_path / "a.csv"
     cif = SALT.to(fmt="cif").replace('"', "'")
