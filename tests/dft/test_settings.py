@@ -161,6 +161,15 @@ def test_runs_that_end_with_no_relaxed_structure(texts, tmp_path):
         assert read(tmp_path, "NaCl", relax_2=other, static=static).state == State.FINISHED, ions
 
 
+def test_atoms_that_were_held_are_noted(texts, tmp_path):
+    held = '<varray name="selective" type="logical"><v> T T T </v><v> T F T </v></varray>'
+    relaxed = texts["NaCl", "relax_2"].replace("</structure>", f"{held}</structure>")
+    found = read(tmp_path, "NaCl", relax_2=relaxed, static=texts["NaCl", "static"])
+    assert found.state == State.FINISHED and "relax_2: 1 of 2 atoms were held fixed" in found.notes
+    free = relaxed.replace(" T F T ", " T T T ")
+    assert not read(tmp_path, "NaCl", relax_2=free, static=texts["NaCl", "static"]).notes
+
+
 def test_one_electronic_step_is_no_convergence(texts, tmp_path):
     once = texts["NaCl", "static"].replace('name="NELM">100', 'name="NELM">1')
     found = read(tmp_path, "NaCl", relax_2=texts["NaCl", "relax_2"], static=once)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 from pymatgen.core import Structure
 from pymatgen.io.vasp.sets import MPRelaxSet, MPStaticSet
 
@@ -86,7 +87,7 @@ def differences(
         Differences(tuple(refused)),
         _cutoff(used, wanted),
         _spin(structure, used, wanted),
-        Differences(noted=tuple(others)),
+        Differences(noted=(*others, *_held(structure, used))),
     ]
     if mesh is not None and (usual := _mesh(wanted, exported, used)) is not None:
         parts.append(_k_points(mesh, usual))
@@ -127,6 +128,13 @@ def functional(run_type: Any, titles: Iterable[Any]) -> Any:
         if re.fullmatch(r"(PAW|US|NC)(_\w+)?", family) and family != _POTCARS:
             return f"{'LDA' if family == 'PAW' else family} (POTCAR {title})"
     return run_type
+
+
+def _held(structure: Structure, used: Mapping[str, Any]) -> list[str]:
+    """Of a relaxation with selective dynamics: how many atoms could not go everywhere."""
+    free = structure.site_properties.get("selective_dynamics") or ()
+    held = sum(not np.all(one) for one in free if one is not None)
+    return [f"{held} of {len(structure)} atoms were held fixed"] if held and used.get("NSW", 0) > 1 else []
 
 
 def _cutoff(used: Mapping[str, Any], wanted: Mapping[str, Any]) -> Differences:
