@@ -60,7 +60,8 @@ def assemble(
     if moments:
         table = table.with_column(COLUMN, {i: list(m) for i, m in moments.items()})
     columns = inferred([e.extra for e in entries], ids) if columns is None else columns
-    tell_other_formulas(columns, [entry.crystal for entry in entries], ids)
+    if not of_models:
+        tell_other_formulas(columns, [entry.crystal for entry in entries], ids)
     for name in columns.columns:
         own = unicode_name(f"source_{name}" if name in _RESERVED else str(name))
         while own in table.frame.columns:

@@ -88,8 +88,8 @@ def _in_members(data: dict[str, Any]) -> list[Item] | None:
     if structure_in(data) is not None and not _is_by_id(data):
         _tell_others(data, () if is_structure(data) else ("structure",))
         return [("", data)]
-    if (rows := _by_lists(data)) is not None:
-        return rows
+    if (of_lists := _by_lists(data)) is not None:
+        return of_lists
     for key in _LISTS:
         if isinstance(data.get(key), list) and any(isinstance(v, Mapping) for v in data[key]):
             _tell_others(data, (key,))
