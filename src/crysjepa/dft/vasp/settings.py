@@ -67,7 +67,7 @@ def differences(
     wanted = _input_set(structure, relaxing=used.get("NSW", 0) > 1)
     refused = _functional(structure, used, wanted, run_type, hubbards)
     refused += _electrons(structure, used, incar, valences)
-    if (ions := used.get("IBRION")) in _NO_RELAXATION and (used.get("NSW") or 0) > (ions == 0):
+    if (ions := used.get("IBRION")) in _NO_RELAXATION and (ions in (5, 6) or (used.get("NSW") or 0) > 1):
         refused.append(f"IBRION {ions}: {_NO_RELAXATION[ions]}")
     if abs(used.get("PSTRESS") or 0) > _TOLERANCE:
         refused.append(f"PSTRESS {used['PSTRESS']:g} kB: a crystal under pressure")
