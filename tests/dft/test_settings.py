@@ -112,6 +112,14 @@ def test_documents_that_only_count_their_steps():
         ("NaCl", '<i name="ENMAX">400.0</i>', "ENCUT 400 eV, less than"),
         ("FeO", '<i type="int" name="ISPIN">1</i>', "ISPIN 1, no spin polarisation, with Fe"),
         ("NaCl", '<i type="string" name="METAGGA">R2SCAN</i>', "functional is"),
+        ("NaCl", '<i type="int" name="IVDW">12</i>', "IVDW 12: no dispersion"),
+        ("FeO", '<i type="int" name="LDAUTYPE">1</i>', "LDAUTYPE 1 (input set: 2)"),
+        (
+            "FeO",
+            '<v type="int" name="LDAUL"> -1 -1 </v>',
+            "LDAUL of Fe is -1 (input set: 2), so that its U is",
+        ),
+        ("FeO", '<v type="int" name="LDAUL"> 1 -1 </v>', "acts on another shell"),
     ],
 )
 def test_another_energy_is_refused_in_one_line(texts, tmp_path, formula, more, reason):
@@ -119,6 +127,53 @@ def test_another_energy_is_refused_in_one_line(texts, tmp_path, formula, more, r
     found = read(tmp_path, formula, relax_2=texts[formula, "relax_2"], static=static)
     assert found.state == State.INCOMPATIBLE and reason in found.reason and found.entry is None
     assert "\n" not in found.reason and len(found.reason) < 200
+
+
+def test_u_on_the_shell_of_the_input_set(texts, tmp_path):
+    static = stated(
+        texts["FeO", "static"], '<v type="int" name="LDAUL"> 2 0 </v><i type="int" name="LDAUTYPE">2</i>'
+    )
+    assert read(tmp_path, "FeO", relax_2=texts["FeO", "relax_2"], static=static).state == State.FINISHED
+
+
+@pytest.mark.parametrize("family", ["PAW", "PAW_GGA", "US"])
+def test_potcars_of_another_functional(texts, tmp_path, family):
+    relaxed, static = (texts["NaCl", s].replace("PAW_PBE", family) for s in ("relax_2", "static"))
+    found = read(tmp_path, "NaCl", relax_2=relaxed, static=static)
+    assert found.state == State.INCOMPATIBLE and found.entry is None
+    assert f"POTCAR {family} " in found.reason and ("LDA" in found.reason) == (family == "PAW")
+    of_flow = document([{"num_electronic_steps": 9, "electronic_steps": None}], "successful")
+    of_flow["entry"]["parameters"]["potcar_spec"] = [{"titel": f"{family} Na_pv 19Sep2006"}, None]
+    assert read_document(of_flow).settings.refused and not read_document(document([])).settings.refused
+
+
+def test_runs_that_end_with_no_relaxed_structure(texts, tmp_path):
+    relaxed, static = texts["NaCl", "relax_2"], texts["NaCl", "static"]
+    for ions, reason in ((0, "molecular dynamics"), (6, "displaced"), (44, "saddle point")):
+        other = relaxed.replace('name="IBRION">2', f'name="IBRION">{ions}')
+        found = read(tmp_path, "NaCl", relax_2=other, static=static)
+        assert found.state == State.INCOMPATIBLE and f"IBRION {ions}: " in found.reason, ions
+        assert reason in found.reason
+    displaced = static.replace('name="IBRION">-1', 'name="IBRION">6')
+    assert "displaced" in read(tmp_path, "NaCl", relax_2=relaxed, static=displaced).reason
+    for ions in (1, 3):
+        other = relaxed.replace('name="IBRION">2', f'name="IBRION">{ions}')
+        assert read(tmp_path, "NaCl", relax_2=other, static=static).state == State.FINISHED, ions
+
+
+def test_atoms_that_were_held_are_noted(texts, tmp_path):
+    held = '<varray name="selective" type="logical"><v> T T T </v><v> T F T </v></varray>'
+    relaxed = texts["NaCl", "relax_2"].replace("</structure>", f"{held}</structure>")
+    found = read(tmp_path, "NaCl", relax_2=relaxed, static=texts["NaCl", "static"])
+    assert found.state == State.FINISHED and "relax_2: 1 of 2 atoms were held fixed" in found.notes
+    free = relaxed.replace(" T F T ", " T T T ")
+    assert not read(tmp_path, "NaCl", relax_2=free, static=texts["NaCl", "static"]).notes
+
+
+def test_one_electronic_step_is_no_convergence(texts, tmp_path):
+    once = texts["NaCl", "static"].replace('name="NELM">100', 'name="NELM">1')
+    found = read(tmp_path, "NaCl", relax_2=texts["NaCl", "relax_2"], static=once)
+    assert found.state == State.ELECTRONIC and "ran out of steps" in found.reason
 
 
 def test_a_missing_u_is_named(texts, tmp_path):

@@ -320,12 +320,36 @@ def test_capitals_that_may_be_other_elements() -> None:
     assert not hull_of({"PBO": -1.0, "NaCl": -2.1}).skipped
 
 
-def test_two_functionals_make_no_hull(tmp_path):
-    columns = {"composition": ["NaCl", "NaCl"], "formation_energy_per_atom": [-2.1, -2.35]}
-    for types, fits in ((["GGA_GGA+U", "R2SCAN"], False), (["GGA", "GGA+U"], True)):
-        pq.write_table(pa.table({**columns, "thermo_type": types}), tmp_path / "h.parquet")
-        if fits:
-            assert len(Hull.read(tmp_path / "h.parquet")) == 1
-            continue
+@pytest.mark.parametrize(
+    "types", [["GGA_GGA+U", "R2SCAN"], ["pbe", "pbesol"], ["SCAN", "r2SCAN"], ["PBE", "PBE-D3"]]
+)
+def test_two_functionals_make_no_hull(types, tmp_path):
+    for path in with_columns(tmp_path, functional=types):
         with pytest.raises(ValueError, match="energies of two functionals make no hull"):
-            Hull.read(tmp_path / "h.parquet")
+            load_hull(path)
+
+
+@pytest.mark.parametrize(
+    "text, scale",
+    [("R2SCAN", "r2scan"), ("r2-SCAN", "r2scan"), ("PBEsol", "pbesol"), ("OptB88vdW", "optb88vdw"),
+     ("LDA", "lda"), ("GGA_GGA+U_R2SCAN", "gga_gga+u_r2scan"), ("HSE06", "hse06"), ("GGA", None),
+     ("PBE+U", None), ("GGA_GGA+U", None), ("PBE_54", None), ("VASP", None)],
+)  # fmt: skip
+def test_energies_of_another_functional_are_on_another_scale(text, scale, tmp_path):
+    for path in with_columns(tmp_path, thermo_type=[text, text]):
+        hull = load_hull(path)
+        assert (hull.scale, hull.scale_stated) == (scale or "materials_project", scale is not None)
+        assert load_hull(path, scale="mine").scale == "mine"
+        if scale is not None:
+            with pytest.raises(ValueError, match="is one of PBE: which one holds"):
+                load_hull(path, scale="materials_project")
+
+
+def test_what_holds_no_hull_is_told_what_one_is(tmp_path):
+    (tmp_path / "pd.json").write_text('{"all_entries": [{"composition": {"Na": 1}, "energy": -1.3}]}')
+    pq.write_table(
+        pa.table({"Composition": ["NaCl"], "Formation Energy Per Atom": [-2.1]}), tmp_path / "g.parquet"
+    )
+    for name in ("pd.json", "g.parquet"):
+        with pytest.raises(ValueError, match="A hull is a Parquet file with the columns composition and"):
+            load_hull(tmp_path / name)

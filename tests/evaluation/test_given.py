@@ -87,16 +87,24 @@ def test_a_short_list_whose_stability_was_not_judged_has_no_rate(tiny, protocol,
     assert "of the short list of 3: stability was not judged" in " ".join(said.get().split())
 
 
-def test_a_relaxed_file_has_no_formation_energies_of_before(tiny, tmp_path):
-    with pytest.warns(ReadNote, match="formation_energy_per_atom of relaxed crystals left empty"):
+def test_a_relaxed_file_has_no_energies_of_before(tiny, tmp_path):
+    table, names = CandidateTable.read(tiny.reference), ("energy", "free_energy")
+    for name in names:
+        table = table.with_column(name, dict.fromkeys(table.ids, -11.0), "Float64")
+    table.with_column("band_gap", dict.fromkeys(table.ids, 4.0), "Float64").write(tmp_path / "g.parquet")
+    with pytest.warns(
+        ReadNote, match="formation_energy_per_atom, energy, free_energy of relaxed crystals left"
+    ):
         api.relax(
-            tiny.reference, tmp_path / "r.parquet", force_field=tiny.protocol["force_field"],
+            tmp_path / "g.parquet", tmp_path / "r.parquet", force_field=tiny.protocol["force_field"],
             settings=THREE_STEPS,
         )  # fmt: skip
     after = CandidateTable.read(tmp_path / "r.parquet")
     was_relaxed = after.frame["energy_per_atom"].notna()
     assert was_relaxed.any()
-    assert after.frame["formation_energy_per_atom"].isna().tolist() == was_relaxed.tolist()
+    for name in ("formation_energy_per_atom", *names):
+        assert after.frame[name].isna().tolist() == was_relaxed.tolist()
+    assert after.frame["band_gap"].notna().all()
 
 
 def test_another_force_field_relaxes(relaxed, tiny, protocol, tmp_path):
@@ -287,3 +295,36 @@ def test_a_folder_of_somebody_elses_is_no_origin_of_energies(relaxed, tmp_path, 
     (folder / "metrics.json").write_text("{", encoding="utf-8")
     with pytest.raises(RunError, match="not valid JSON"):
         read_given(folder)
+
+
+@pytest.mark.parametrize(
+    "column, text, reason",
+    [
+        ("functional", "r2SCAN", "on the scale 'r2scan' but the hull is on 'materials_project'"),
+        ("unit", "Ha/atom", "unit of the crystals says 'Ha/atom'"),
+        ("run_type", "GGA+U", None),
+        ("unit", "eV/atom", None),
+    ],
+)
+def test_what_the_crystals_say_of_their_energies(column, text, reason, tiny, tmp_path, no_relaxation):
+    table = CandidateTable.read(tiny.reference)
+    source, asked = tmp_path / "given.parquet", Protocol(relax=False)
+    table = table.with_column("formation_energy_per_atom", dict.fromkeys(table.ids, -2.0), "Float64")
+    table.with_column(column, dict.fromkeys(table.ids, text), "string").write(source)
+    if reason is None:
+        metrics = api.evaluate(source, tmp_path / "e", hull="known", protocol=asked)
+        assert metrics["protocol"]["stability_judged"]
+        return
+    with pytest.raises(ValueError, match=reason):
+        api.evaluate(source, tmp_path / "e", hull="known", protocol=asked)
+
+
+def test_a_reference_of_another_functional_joins_no_hull(tiny, tmp_path):
+    table = CandidateTable.read(tiny.reference)
+    table = table.with_column("formation_energy_per_atom", dict.fromkeys(table.ids, -5.0), "Float64")
+    table.with_column("functional", dict.fromkeys(table.ids, "r2SCAN"), "string").write(
+        tmp_path / "r.parquet"
+    )
+    found = Known.load(tmp_path / "r.parquet")
+    assert (found.scale, found.scale_stated) == ("r2scan", True)
+    assert found.hull_or_default(None).content_hash == known_hull().content_hash

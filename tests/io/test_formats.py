@@ -275,6 +275,44 @@ def test_json_as_it_occurs(tmp_path, form):
         assert table.column("e_above_hull") == [0.5, 0.5]
 
 
+OTHER_FORMS = {
+    "ase.json": {"1": {"cell": [], "numbers": [11], "positions": [[0, 0, 0]], "pbc": [True] * 3}, "ids": [1]},
+    "optimade.json": {
+        "data": [{"id": "mp-1", "type": "structures", "attributes": {"nsites": 2}}],
+        "meta": {},
+    },
+    "oqmd.json": {"data": [{"name": "NaCl", "unit_cell": [[1, 0, 0]], "sites": ["Na @ 0 0 0"]}]},
+    "lemat.json": [{"lattice_vectors": [], "species_at_sites": [], "cartesian_site_positions": []}],
+}
+
+
+@pytest.mark.parametrize(
+    "name, advice",
+    [("ase.json", "ASE's database"), ("optimade.json", "OptimadeRester"), ("oqmd.json", "OQMD's"),
+     ("lemat.json", "LeMat's")],
+)  # fmt: skip
+def test_other_forms_of_crystals_have_advice(tmp_path, name, advice):
+    with pytest.raises(ReadError, match=advice):
+        read(tmp_path / name, json.dumps(OTHER_FORMS[name]))
+
+
+def test_objects_that_pandas_printed(tmp_path):
+    for one in (SALT, bulk("Cu")):
+        pd.DataFrame({"structure": [one], "e_form": [-2.1]}).to_csv(tmp_path / "a.csv")
+        with pytest.raises(ReadError, match="structure holds structures as they are printed"):
+            read_crystals(tmp_path / "a.csv")
+
+
+def test_line_breaks_of_two_signs(tmp_path):
+    pd.DataFrame({"cif": [CIF.replace("\n", "\\n"), CIF]}).to_csv(tmp_path / "a.csv")
+    table = read_crystals(tmp_path / "a.csv")
+    assert table.column("status") == ["failed", "ok"] and "line breaks" in reasons(table)[0]
+
+
+def test_a_magnetic_cif_by_its_own_suffix(tmp_path):
+    assert read(tmp_path / "a.mcif", CIF).crystals().reduced_formulas() == ["CsCl"]
+
+
 def test_a_single_structure_and_json_lines(tmp_path):
     assert read(tmp_path / "x.json", json.dumps(SALT.as_dict(), indent=1)).ids == ["x"]
     assert read(tmp_path / "x.json", json.dumps(ComputedStructureEntry(SALT, -7).as_dict())).ids == ["x"]

@@ -5,12 +5,14 @@ import warnings
 import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 from ase.io.trajectory import Trajectory
 from pymatgen.core import Lattice, Structure
+from pymatgen.io.cif import CifWriter
 from typer.testing import CliRunner
 
 from crysjepa.cli.main import app
@@ -42,7 +44,7 @@ def test_files_of_no_known_kind_are_named_in_one_note(tmp_path, packed):
     folder = tmp_path / "folder"
     folder.mkdir()
     SALT.to(folder / "salt.cif")
-    for name in ("a.mcif", "b.res", "c.xml", "d.txt", ".hidden"):
+    for name in ("a.cell", "b.res", "c.xml", "d.txt", ".hidden"):
         (folder / name).write_text("x")
     source = folder
     if packed:
@@ -52,7 +54,7 @@ def test_files_of_no_known_kind_are_named_in_one_note(tmp_path, packed):
                 archive.write(file, file.name)
     table, told = read(source)
     assert len(table) == 1
-    assert told == "4 files of no known kind are left out: a.mcif, b.res, c.xml and 1 more"
+    assert told == "4 files of no known kind are left out: a.cell, b.res, c.xml and 1 more"
 
 
 def test_a_csv_without_rows_says_so(tmp_path):
@@ -67,6 +69,18 @@ def test_a_second_list_of_structures_is_named(tmp_path):
     assert len(table) == 1 and "from structures, not from entries" in told
     table, told = in_json(tmp_path / "one.json", {"structures": [salt], "entries": [1, 2], "source": "x"})
     assert len(table) == 1 and not told
+
+
+def test_lists_beside_the_structures_are_their_values_or_are_named(tmp_path):
+    salt = SALT.as_dict()
+    for key in ("structures", "structure"):
+        given = {key: [salt, salt], "names": ["a", "b"], "formation_energy_per_atom": [-2.1, -3.0]}
+        table, told = in_json(tmp_path / "lists.json", given)
+        assert not told and table.column("names") == ["a", "b"]
+        assert table.column("formation_energy_per_atom") == [-2.1, -3.0]
+    mixed = {"structures": [salt, salt], "energies": [-2.1, -3.0], "of": ["me"], "code": "VASP"}
+    table, told = in_json(tmp_path / "mixed.json", mixed)
+    assert len(table) == 2 and "lists beside structures are not read: energies." in told
 
 
 def test_columns_beside_the_cif_and_codes_with_zeros_are_kept(tmp_path):
@@ -190,3 +204,34 @@ def test_data_of_rows_in_a_database_are_told(tmp_path):
     table, told = read(tmp_path / "a.db")
     assert told == "values that a table does not hold are left out: data"
     assert table.column("kind") == ["x", None]
+
+
+@pytest.mark.parametrize("name", ["formula", "Formula", "composition", "pretty_formula", "Reduced Formula"])
+def test_formulas_of_other_compounds_are_told(name, tmp_path):
+    def told(formulas):
+        frame = pd.DataFrame({"material_id": ["a", "b"], name: formulas, "cif": [str(CifWriter(SALT))] * 2})
+        frame.to_csv(tmp_path / "a.csv")
+        return read(tmp_path / "a.csv")[1]
+
+    formula = SALT.composition.reduced_formula
+    for same in (formula, SALT.formula, "A2B", "(Na)Cl", None, "salt"):
+        assert told([formula, same]) == "", same
+    assert f"{name} names another compound than the structure in 1 of 2 rows (RbBr of b)" in told(
+        [formula, "RbBr"]
+    )
+    assert "in 2 of 2 rows" in told([f"{formula}2", "D2O"])
+
+
+def test_names_behind_the_coordinates_of_a_poscar(tmp_path):
+    head = "x\n1.0\n4 0 0\n0 4 0\n0 0 4\nCs Cl\n1 1\n"
+    for body, other in (
+        ("Direct\n0 0 0 Cl\n.5 .5 .5 Cs\n", True),
+        ("Selective\nDirect\n0 0 0 T T F Cs\n.5 .5 .5 T T T Br\n", True),
+        ("Direct\n0 0 0 Cs1\n.5 .5 .5 Cl-\n", False),
+        ("Selective\nDirect\n0 0 0 T T F\n.5 .5 .5 F F F # site\n", False),
+        ("Direct\n0 0 0 ! first\n.5 .5 .5 Cl1- second\n", False),
+    ):
+        (tmp_path / "a.vasp").write_text(head + body)
+        table, told = read(tmp_path / "a.vasp")
+        assert table.crystals().reduced_formulas() == ["CsCl"], "as VASP does"
+        assert ("are of other elements than those above its counts" in told) == other, body

@@ -665,3 +665,13 @@ def test_properties_of_a_structure_in_a_record_are_kept(tmp_path):
     record["structure"]["sites"][0]["abc"] = [True, False, 0.25]
     (tmp_path / "b.json").write_text(json.dumps([record]))
     assert "in place of numbers" in only_reason(tmp_path / "b.json")
+
+
+@pytest.mark.parametrize("word", ["H.75", "H1.25", "H.5", "H.", "H.5_pv/0a1b"])
+def test_hydrogens_of_a_fractional_charge_are_no_hydrogens(word, tmp_path):
+    text = f"ZnS\n1.0\n5 0 0\n0 5 0\n0 0 9\nZn S {word}\n1 1 1\nDirect\n0 0 0\n.5 .5 .2\n0 0 .8\n"
+    (tmp_path / "slab.vasp").write_text(text)
+    (reason,) = read_crystals(tmp_path / "slab.vasp").column("reason")
+    assert repr(word) in reason and "no element" in reason
+    (tmp_path / "slab.vasp").write_text(text.replace(word, "Fe2.5+"))
+    assert read_crystals(tmp_path / "slab.vasp").frame["atomic_numbers"][0][2] == 26

@@ -8,7 +8,11 @@ from typing import Any
 
 ABOVE_HULL = ("e_above_hull", "energy_above_hull", "e_hull", "ehull")
 """Names that energies above the hull (eV/atom) go by, in any case."""
-OF_ONE_STRUCTURE = ("formation_energy_per_atom", "formation_energy", *ABOVE_HULL)
+OF_ONE_STRUCTURE = (
+    "formation_energy_per_atom", "formation_energy", "formation_energy_peratom", "e_form", *ABOVE_HULL,
+    "energy", "free_energy", "total_energy", "corrected_energy", "corrected_energy_per_atom",
+    "uncorrected_energy", "uncorrected_energy_per_atom", "corrected_total_energy", "uncorrected_total_energy",
+)  # fmt: skip
 """Energies that hold for the structure they came with, and for no other."""
 
 
@@ -18,8 +22,17 @@ _UNITS = ("unit", "units", "energy_unit", "energy_units")
 _PER_ATOM = re.compile(r"ev\s*(/|per|\*?\s*\(?)\s*at(om)?s?\.?(\s*\*?\*?\^?\s*-?\s*1)?\)?", re.IGNORECASE)
 
 
-_FUNCTIONALS = ("thermo_type", "run_type", "functional", "xc", "xc_functional")
-"""GGA and GGA+U go together by the corrections of the Materials Project; r2SCAN does not go with them."""
+_FUNCTIONALS = (
+    "thermo_type", "run_type", "functional", "xc", "xc_functional", "dft_functional", "func",
+)  # fmt: skip
+_PBE = re.compile(r"pbe|gga|perdew.*burke|^pe$")
+_NOT_PBE = re.compile(
+    r"scan|sol|hse|pbe0|b3lyp|hybrid|vdw|opt(b|pbe)|\bd[234]\b|lda\b|pw91|am05|tpss|mbj|meta|mgga|rpbe|revpbe|\bhf\b"
+)
+
+
+_OF_PBE = "materials_project"
+"""What the names of the scales begin with that are those of PBE."""
 
 
 class UnclearColumns(ValueError):
@@ -52,30 +65,59 @@ def check_heights(columns: Mapping[str, Sequence[float | None]]) -> None:
 def stated_in(columns: Mapping[str, Sequence[Any]], source: str, scale: str | None) -> str | None:
     """The scale that columns of :func:`telling_columns` state, or ``scale``, which they must not contradict.
 
-    Raises UnclearColumns for another scale, several, or another unit than eV/atom.
+    Energies of another functional than PBE, such as r2SCAN's, are on a scale of that name unless the scale is
+    stated. Raises UnclearColumns for another scale, several, several functionals, or another unit than
+    eV/atom.
     """
-    for name, values in columns.items():
-        said = sorted({v.strip() for v in values if isinstance(v, str) and v.strip()})
-        if name.lower() in _FUNCTIONALS:
-            meta = [text for text in said if "SCAN" in text.upper()]
-            if meta and len(meta) < len(said):
-                raise UnclearColumns(
-                    f"the column {name} of {source} has {', '.join(said)[:60]}: energies of two functionals "
-                    "make no hull. Keep the rows of one"
-                )
-        elif name.lower() != "scale":
+    texts = {
+        name: sorted({v.strip() for v in values if isinstance(v, str) and v.strip()})
+        for name, values in columns.items()
+    }
+    for name, said in texts.items():
+        if name.lower() in _UNITS:
             if other := [unit for unit in said if not _PER_ATOM.fullmatch(unit)]:
                 raise UnclearColumns(
-                    f"the column {name} of {source} says {other[0][:40]!r}: a hull's energies are in eV/atom"
+                    f"the column {name} of {source} says {other[0][:40]!r}: formation energies are read in "
+                    "eV/atom"
                 )
-        elif len(said) > 1 or (said and scale is not None and said != [scale]):
-            raise UnclearColumns(
-                f"the entries of {source} are on several scales ({', '.join(said)[:80]}"
-                f"{f'; stated is {scale}' if len(said) == 1 else ''}): a hull has one. Keep the rows of one"
-            )
-        elif said:
-            scale = said[0]
+        elif name.lower() == "scale":
+            if len(said) > 1 or (said and scale is not None and said != [scale]):
+                raise UnclearColumns(
+                    f"the entries of {source} are on several scales ({', '.join(said)[:80]}"
+                    f"{f'; stated is {scale}' if len(said) == 1 else ''}): a hull has one. Keep the rows of "
+                    "one"
+                )
+            scale = said[0] if said else scale
+    for name, said in texts.items():
+        if name.lower() in _FUNCTIONALS:
+            scale = _of_functional(name, said, source, scale)
     return scale
+
+
+def _of_functional(name: str, said: Sequence[str], source: str, scale: str | None) -> str | None:
+    """The scale, once a column says these functionals; see :func:`stated_in`."""
+    kinds = sorted({kind for text in said if (kind := _functional(text))})
+    if len(kinds) > 1:
+        raise UnclearColumns(
+            f"the column {name} of {source} has {', '.join(said)[:60]}: energies of two functionals "
+            "make no hull. Keep the rows of one"
+        )
+    if not kinds or kinds == ["pbe"]:
+        return scale
+    if scale is not None and scale.startswith(_OF_PBE):
+        raise UnclearColumns(
+            f"the column {name} of {source} says {said[0][:40]}, and the scale {scale} is one of PBE: which "
+            "one holds?"
+        )
+    return scale or kinds[0]
+
+
+def _functional(text: str) -> str:
+    """The functional that a text names: ``pbe`` with or without U, another's name, or nothing."""
+    plain = re.sub(r"[\s-]", "", text.lower())
+    if _NOT_PBE.search(text.lower()) or _NOT_PBE.search(plain):
+        return plain
+    return "pbe" if _PBE.search(plain) else ""
 
 
 def near_formation_energy(names: Iterable[str]) -> str:

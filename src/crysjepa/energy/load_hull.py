@@ -12,7 +12,7 @@ from crysjepa.energy.columns import UnclearColumns
 from crysjepa.energy.hull import ASSUMED_SCALE, Hull
 from crysjepa.energy.known_hull import NAME, known_hull
 from crysjepa.runtime.files import file_metadata
-from crysjepa.runtime.notes import note
+from crysjepa.runtime.notes import ReadError, note
 
 
 def load_hull(name_or_path: str | Path, *, scale: str | None = None, use_e_above_hull: bool = True) -> Hull:
@@ -43,7 +43,13 @@ def _load_hull(name_or_path: str | Path, *, scale: str | None = None, use_e_abov
         path = datasets.fetch(str(name_or_path))
     if _holds_compositions(path):
         return Hull.read(path, scale=scale, use_e_above_hull=use_e_above_hull)
-    table = datasets.load(name_or_path)
+    try:
+        table = datasets.load(name_or_path)
+    except ReadError as error:
+        raise ReadError(
+            f"{error}. A hull is a Parquet file with the columns composition and formation_energy_per_atom "
+            "(eV/atom), or crystals with such energies"
+        ) from error
     if scale is None:
         scale = scale_of(name_or_path)
     return Hull.from_table(

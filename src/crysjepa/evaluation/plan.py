@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crysjepa.energy.columns import stated_in, telling_columns
 from crysjepa.energy.elemental_references import check_scales
 from crysjepa.energy.hull import ASSUMED_SCALE, Hull
 from crysjepa.evaluation.evaluator import Evaluator
@@ -83,6 +84,8 @@ def plan_of(
     given = hull is not None and not protocol.relax
     if given:
         check_formation_energies(table)
+        told = {name: table.column(name) for name in telling_columns(map(str, table.frame.columns))}
+        scale = stated_in(told, "the crystals", scale)
     known = Known.load(reference)
     tuned = None if finetuned_on is None else Known.load(finetuned_on)
     found = None

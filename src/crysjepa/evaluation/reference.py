@@ -11,6 +11,7 @@ import numpy as np
 from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
+from crysjepa.energy.columns import UnclearColumns, stated_in, telling_columns
 from crysjepa.energy.corrections import corrections_by
 from crysjepa.energy.elemental_references import (
     MIX,
@@ -55,9 +56,10 @@ class Known:
         """From a data set's name or a path; the scale is what a Parquet file states, or the assumed one."""
         path = Path(name_or_path)
         own = path.name == NAME and str(name_or_path) != NAME  # called as the bundled data set is
-        scale = scale_of(name_or_path)
+        table = datasets.load(str(name_or_path))
+        scale = _scale(table, path.name, scale_of(name_or_path))
         return cls(
-            datasets.load(str(name_or_path)),
+            table,
             scale or ASSUMED_SCALE,
             f"./{NAME}" if own else path.name,
             scale is not None,
@@ -77,6 +79,15 @@ class Known:
         if not len(found):
             raise ValueError("the reference has no readable crystals")
         return found
+
+
+def _scale(table: CandidateTable, name: str, scale: str | None) -> str | None:
+    """The scale that is stated, or that its columns tell; unclear ones are refused where they make a hull."""
+    told = {column: table.column(column) for column in telling_columns(map(str, table.frame.columns))}
+    try:
+        return stated_in(told, name, scale)
+    except UnclearColumns:
+        return scale
 
 
 def find_references(

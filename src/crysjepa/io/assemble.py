@@ -15,6 +15,7 @@ from crysjepa.io.cif.blocks import RawCrystal, ReadError
 from crysjepa.io.cif.sites import SAME_SPOT, check_apart
 from crysjepa.io.columns import inferred
 from crysjepa.io.entry import Entry, unicode_name
+from crysjepa.io.formulas import tell_other_formulas
 from crysjepa.runtime.notes import note
 
 STATE = ("status", "stage", "reason")
@@ -59,6 +60,8 @@ def assemble(
     if moments:
         table = table.with_column(COLUMN, {i: list(m) for i, m in moments.items()})
     columns = inferred([e.extra for e in entries], ids) if columns is None else columns
+    if not of_models:
+        tell_other_formulas(columns, [entry.crystal for entry in entries], ids)
     for name in columns.columns:
         own = unicode_name(f"source_{name}" if name in _RESERVED else str(name))
         while own in table.frame.columns:

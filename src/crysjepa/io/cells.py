@@ -19,6 +19,18 @@ MAX_LITERAL = 5_000_000
 """Characters of a Python literal: its syntax tree is some hundred times as large."""
 COLUMNS = ("cif", "structure", "relaxed_structure", "relxed_structure", "final_structure", "atoms", "poscar")
 """Where several columns hold structures, the first of these names, in any case."""
+_NOT_READ = {
+    frozenset({"numbers", "positions", "cell"}): "rows of ASE's database: write it as .db, .traj or .extxyz",
+    frozenset({"type", "attributes"}): "OPTIMADE's: pymatgen's OptimadeRester makes Structures of them",
+    frozenset({"lattice_vectors", "species_at_sites", "cartesian_site_positions"}): (
+        "OPTIMADE's and LeMat's: make Structures of lattice_vectors, species_at_sites and "
+        "cartesian_site_positions, and write them as JSON"
+    ),
+    frozenset({"unit_cell", "sites"}): "OQMD's: take its POSCARs, or make Structures of unit_cell and sites",
+}
+"""Columns of other forms of crystals, and what to do about them."""
+_PRINTED = re.compile(r"\s*(Structure Summary|Full Formula \(|Atoms\()")
+"""How the text begins that pandas makes of objects of pymatgen and ASE."""
 _ADVICE = (
     "crysjepa convert FILE OUT.parquet --structure-column NAME takes one of them "
     "(structure_column=NAME in Python)"
@@ -48,7 +60,7 @@ def choose_column(
     if not found:
         if "cif" in header:
             return "cif", []
-        raise ReadError(f"no column of structures, such as cif (there are {names})")
+        raise ReadError(f"no column of structures, such as cif (there are {names}){_advice(header, rows)}")
     if len(found) == 1:
         return found[0], []
     ranked = sorted(
@@ -59,6 +71,20 @@ def choose_column(
     others = [name for name in found if name != ranked[0]]
     note(f"structures are taken from the column {ranked[0]}, not from {', '.join(others)}")
     return ranked[0], others
+
+
+def _advice(header: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """What to do about structures in a form that is not read; nothing where there is no sign of one."""
+    for columns, form in _NOT_READ.items():
+        if columns <= set(header):
+            return f": these are {form}"
+    for name, value in ((n, v) for row in rows for n, v in row.items() if isinstance(v, str)):
+        if _PRINTED.match(value):
+            return (
+                f": {name} holds structures as they are printed, with fewer digits. Write their as_dict() as "
+                "JSON, or their CIF"
+            )
+    return ""
 
 
 def holds_structure(cell: Any) -> bool:
@@ -87,6 +113,8 @@ def crystal_in(cell: Any) -> RawCrystal:
         )
     if cell.lstrip().startswith("{"):
         return crystal_in(dictionary(cell))
+    if "\n" not in cell.strip() and "\\n" in cell:
+        raise ReadError("its line breaks are written as \\n, two signs: write the text as it is, in quotes")
     if _is_poscar(cell[:4000]):
         return poscar(cell)
     return read_only_block(cell)

@@ -88,6 +88,8 @@ def _in_members(data: dict[str, Any]) -> list[Item] | None:
     if structure_in(data) is not None and not _is_by_id(data):
         _tell_others(data, () if is_structure(data) else ("structure",))
         return [("", data)]
+    if (of_lists := _by_lists(data)) is not None:
+        return of_lists
     for key in _LISTS:
         if isinstance(data.get(key), list) and any(isinstance(v, Mapping) for v in data[key]):
             _tell_others(data, (key,))
@@ -126,6 +128,12 @@ def _tell_others(data: Mapping[str, Any], taken: tuple[str, ...]) -> None:
     if others:
         which = ", ".join(taken) or "the object itself"
         note(f"crystals are taken from {which}, not from {', '.join(others)}, which hold structures too")
+    sizes = {len(data[k]) for k in taken if isinstance(data[k], list)}
+    beside = [k for k, v in data.items() if isinstance(v, list) and len(v) in sizes - {0}]
+    if left := [k for k in beside if k not in (*taken, *others)]:
+        note(
+            f"lists beside {', '.join(taken)} are not read: {', '.join(left)[:80]}. Write records, or a table"
+        )
 
 
 def _holds_structures(value: Any) -> bool:
@@ -134,6 +142,15 @@ def _holds_structures(value: Any) -> bool:
         holds_structure(v) or (isinstance(v, Mapping) and any(holds_structure(c) for c in v.values()))
         for v in cells[:_LOOKED_AT]
     )
+
+
+def _by_lists(data: dict[str, Any]) -> list[Item] | None:
+    """The rows of an object of lists, a column each (pandas: orient="list"); None for other objects."""
+    if len(data) < 2 or not all(isinstance(v, list) for v in data.values()):
+        return None
+    if len({len(v) for v in data.values()}) > 1 or sum(map(_holds_structures, data.values())) != 1:
+        return None
+    return [("", dict(zip(data, row, strict=True))) for row in zip(*data.values(), strict=True)]
 
 
 def _by_column(data: dict[str, Any]) -> list[Item] | None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from crysjepa.runtime.notes import ReadError
 
 SUFFIXES = {
-    ".cif": "cif", ".extxyz": "xyz", ".xyz": "xyz", ".vasp": "poscar", ".poscar": "poscar",
+    ".cif": "cif", ".mcif": "cif", ".extxyz": "xyz", ".xyz": "xyz", ".vasp": "poscar", ".poscar": "poscar",
     ".contcar": "poscar", ".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl",
     ".pt": "torch", ".parquet": "parquet", ".traj": "traj", ".db": "db", ".zip": "zip",
 }  # fmt: skip

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import warnings
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crysjepa.io.cif.blocks import MAX_SITES, RawCrystal, ReadError, brief, read_block, split_blocks
 from crysjepa.io.entry import Entry, attempt, check_numbers
+from crysjepa.runtime.notes import note
 
 _SMALLEST_BLOCK = 100
 """Characters: a data block with a cell and an atom has more."""
@@ -70,6 +72,7 @@ def poscar(text: str) -> RawCrystal:
         if isinstance(site.specie, DummySpecies):
             raise ReadError(f"{site.species_string!r} is not an element")
     _check_extent(text, len(structure))
+    _tell_other_labels(text, [site.specie.symbol for site in structure])
     numbers = np.array([site.specie.Z for site in structure], dtype=np.int64)
     return RawCrystal(numbers, np.array(structure.frac_coords), np.array(structure.lattice.matrix))
 
@@ -77,12 +80,16 @@ def poscar(text: str) -> RawCrystal:
 def _checked_head(text: str) -> str:
     """The same POSCAR without the comments behind its scale, vectors, elements and counts.
 
-    Raises ReadError for a blank line among these, and for what is no scale or no lattice vector.
+    Raises ReadError for a blank line among these, for what is no scale or no lattice vector, and for VASP's
+    hydrogens of a fractional charge, such as H.75, which pymatgen takes for hydrogen.
     """
     lines = text.split("\n")
     last = next((i for i in range(5, len(lines)) if re.match(r"\s*\d", lines[i])), 6)  # the counts
     for i in range(1, min(last + 1, len(lines))):
         lines[i] = re.sub(r"(^|\s)[!#].*", "", lines[i])
+    for word in (w for line in lines[5:last] for w in line.split()):
+        if re.fullmatch(r"[A-Z][a-z]?\d*\.\d*(_\w*)?(/\w*)?", word):
+            raise ReadError(f"{word[:40]!r} is an atom of a fraction's charge, and no element")
     filled = len("\n".join(lines).rstrip().split("\n"))
     for i in range(1, min(last + 2, filled)):
         if not lines[i].strip():
@@ -160,6 +167,30 @@ def _check_extent(text: str, sites: int) -> None:
         if len(after[i]) == 1 and after[i + 4] and not _is_number(after[i + 4][0])
     ):
         raise ReadError("a second POSCAR follows the first: one file holds one")
+
+
+def _tell_other_labels(text: str, symbols: list[str]) -> None:
+    """A note where the names behind the coordinates are of other elements than those above the counts."""
+    lines = [line.split() for line in text.split("\n")]
+    start = next(i for i in range(5, len(lines)) if lines[i] and lines[i][0].isdigit())
+    first = next(i for i in range(start, len(lines)) if lines[i] and not lines[i][0].isdigit())
+    first += 1 + (lines[first][0][0] in "sS")
+    for words, symbol in zip(lines[first:], symbols, strict=False):
+        behind = [w for w in words[3:] if w.upper() not in ("T", "F", ".TRUE.", ".FALSE.")]
+        label = re.match(r"[A-Z][a-z]?(?![a-z])", behind[0]) if behind else None
+        if label and label[0] != symbol and label[0] in _symbols():
+            note(
+                f"a POSCAR's names behind its coordinates ({label[0]}) are of other elements than those "
+                f"above its counts ({symbol}): those above are taken, as VASP does"
+            )
+            return
+
+
+@cache
+def _symbols() -> frozenset[str]:
+    from ase.data import chemical_symbols
+
+    return frozenset(chemical_symbols[1:])
 
 
 def _is_lattice_row(words: list[str]) -> bool:

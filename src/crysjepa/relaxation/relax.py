@@ -85,7 +85,7 @@ class Relaxation:
         ``volume_change`` (a fraction) and ``max_displacement`` (Å), see :class:`RelaxRecord`, and the
         failures decided at stage ``relax``. A row that was not relaxed gets null in these columns, even where
         the table had a value: that was another structure's, or another method's. A row that was relaxed gets
-        null where the table had a formation energy or an energy above the hull: of the structure before.
+        null where the table had a total or formation energy, or one above the hull: of the structure before.
         """
         table = table.with_structures(self.crystals)
         for column in energies_before(table):

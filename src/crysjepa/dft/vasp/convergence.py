@@ -61,7 +61,7 @@ def _electronic(
     loop = last.get("electronic_steps") or ()
     count = len(loop) or last.get("num_electronic_steps") or 0
     most = parameters.get("NELM", 60)
-    if not completed and count >= most and most > 1:
+    if not completed and count >= most >= 1:
         return "the last electronic loop ran out of steps"
     energies = [_number(step.get("e_fr_energy")) for step in loop]
     if len(energies) < 2 or energies[-1] is None or energies[-2] is None:

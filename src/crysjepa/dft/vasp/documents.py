@@ -14,7 +14,7 @@ from pymatgen.entries.computed_entries import ComputedStructureEntry
 from crysjepa.dft.outcome import Step, short
 from crysjepa.dft.vasp.convergence import NO_STEP, Convergence, convergence
 from crysjepa.dft.vasp.manifest import STAGES, Manifest
-from crysjepa.dft.vasp.settings import Differences, differences, divisions
+from crysjepa.dft.vasp.settings import Differences, differences, divisions, functional
 
 _NAMES = dict(zip(("relax 1", "relax 2", "static"), STAGES, strict=True))
 """How the names of atomate2's jobs end."""
@@ -89,9 +89,10 @@ def _convergence(calculation: dict[str, Any], num_atoms: int) -> Convergence:
 
 
 def _settings(structure: Structure, entry: dict[str, Any], given: dict[str, Any]) -> Differences:
+    titles = [spec.get("titel") for spec in entry.get("potcar_spec") or () if spec]
     return differences(
         structure, given.get("parameters") or {}, given.get("incar") or {},
-        run_type=entry.get("run_type"), hubbards=entry.get("hubbards") or {},
+        run_type=functional(entry.get("run_type"), titles), hubbards=entry.get("hubbards") or {},
         mesh=divisions(given.get("kpoints")),
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from pymatgen.io.vasp.outputs import Vasprun
 from crysjepa.dft.outcome import WHOLE, Outcome, State, Step, is_same, outcome, short
 from crysjepa.dft.vasp.convergence import convergence
 from crysjepa.dft.vasp.manifest import STAGES
-from crysjepa.dft.vasp.settings import differences, divisions
+from crysjepa.dft.vasp.settings import differences, divisions, functional
 
 _ENDINGS = ("", ".gz", ".bz2", ".xz", ".lzma", ".Z")
 _ENDS_WITH = "General timing and accounting"
@@ -125,8 +125,9 @@ def read_step(folder: Path, exported: Structure | None = None) -> Step:
                 return Step(trouble="no energy in vasprun.xml")
             steps, parameters, incar = run.ionic_steps, dict(run.parameters), dict(run.incar)
             told = differences(
-                run.final_structure, parameters, incar, run_type=run.run_type, hubbards=run.hubbards,
-                valences=_valences(path), mesh=divisions(run.kpoints), exported=exported,
+                run.final_structure, parameters, incar, exported=exported, hubbards=run.hubbards,
+                run_type=functional(run.run_type, run.potcar_symbols), valences=_valences(path),
+                mesh=divisions(run.kpoints),
             )  # fmt: skip
             return Step(
                 entry,

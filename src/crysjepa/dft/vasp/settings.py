@@ -6,16 +6,26 @@ What gives the energy another meaning is refused; the rest is noted beside the r
 from __future__ import annotations
 
 import math
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
+import numpy as np
 from pymatgen.core import Structure
 from pymatgen.io.vasp.sets import MPRelaxSet, MPStaticSet
 
 _PBE = ("GGA", "GGA+U", "PBE", "PBE+U")
 _TOLERANCE = 1e-3
+_POTCARS = "PAW_PBE"
+"""What the titles of the input set's POTCARs begin with; PAW alone is LDA, PAW_GGA is PW91."""
+_NO_RELAXATION = {
+    0: "molecular dynamics", 5: "finite differences, of displaced atoms",
+    6: "finite differences, of displaced atoms", 40: "a reaction path", 44: "a saddle point",
+}  # fmt: skip
+"""IBRION of runs that end with another structure than a relaxed one."""
 _LEAST_K_POINTS = 0.5
 """Of the input set's number: with fewer, energies of metals are off by more than what is judged."""
 
@@ -57,6 +67,8 @@ def differences(
     wanted = _input_set(structure, relaxing=used.get("NSW", 0) > 1)
     refused = _functional(structure, used, wanted, run_type, hubbards)
     refused += _electrons(structure, used, incar, valences)
+    if (ions := used.get("IBRION")) in _NO_RELAXATION and (ions in (5, 6) or (used.get("NSW") or 0) > 1):
+        refused.append(f"IBRION {ions}: {_NO_RELAXATION[ions]}")
     if abs(used.get("PSTRESS") or 0) > _TOLERANCE:
         refused.append(f"PSTRESS {used['PSTRESS']:g} kB: a crystal under pressure")
     refused += [f"{name}: no spin-orbit coupling in the input set"
@@ -67,16 +79,15 @@ def differences(
         refused.append(f"EFIELD {used['EFIELD']:g}: a crystal in an electric field")
     if (used.get("ICHARG") or 0) >= 10:
         refused.append(f"ICHARG {used['ICHARG']}: the charge was held fixed")
-    others = [f"{name} {used[name]} (input set: {wanted[name]})"
-              for name in ("ISIF", "ISMEAR", "SIGMA", "LASPH", "PREC")
-              if name in used and name in wanted and not _same(used[name], wanted[name])]  # fmt: skip
+    others = [f"{n} {used[n]} (input set: {wanted[n]})" for n in ("ISIF", "ISMEAR", "SIGMA", "LASPH", "PREC")
+              if n in used and n in wanted and not _same(used[n], wanted[n])]  # fmt: skip
     if (fixed := used.get("NUPDOWN")) is not None and fixed >= 0:
         others.append(f"NUPDOWN {fixed:g}: the moment was held fixed")
     parts = [
         Differences(tuple(refused)),
         _cutoff(used, wanted),
         _spin(structure, used, wanted),
-        Differences(noted=tuple(others)),
+        Differences(noted=(*others, *_held(structure, used))),
     ]
     if mesh is not None and (usual := _mesh(wanted, exported, used)) is not None:
         parts.append(_k_points(mesh, usual))
@@ -100,7 +111,30 @@ def _functional(
         return [f"the functional is {run_type}, the input set's is PBE"]
     if str(used.get("METAGGA") or "--").lower() not in ("--", "none"):
         return [f"the functional is {used['METAGGA']}, the input set's is PBE"]
-    return [] if hubbards is None else _other_u(wanted, structure, hubbards)
+    for name in ("IVDW", "LVDW"):
+        if used.get(name):
+            return [f"{name} {used[name]}: no dispersion correction in the input set"]
+    return [] if hubbards is None else _other_u(wanted, structure, used, hubbards)
+
+
+def functional(run_type: Any, titles: Iterable[Any]) -> Any:
+    """``run_type``, or what POTCARs with these titles make of it.
+
+    Where the INCAR names no functional, VASP takes the POTCARs' own, and pymatgen calls it GGA whatever it
+    is.
+    """
+    for title in map(str, titles):
+        family = title.partition(" ")[0]
+        if re.fullmatch(r"(PAW|US|NC)(_\w+)?", family) and family != _POTCARS:
+            return f"{'LDA' if family == 'PAW' else family} (POTCAR {title})"
+    return run_type
+
+
+def _held(structure: Structure, used: Mapping[str, Any]) -> list[str]:
+    """Of a relaxation with selective dynamics: how many atoms could not go everywhere."""
+    free = structure.site_properties.get("selective_dynamics") or ()
+    held = sum(not np.all(one) for one in free if one is not None)
+    return [f"{held} of {len(structure)} atoms were held fixed"] if held and used.get("NSW", 0) > 1 else []
 
 
 def _cutoff(used: Mapping[str, Any], wanted: Mapping[str, Any]) -> Differences:
@@ -167,10 +201,13 @@ def divisions(kpoints: Any) -> tuple[int, ...] | None:
     return tuple(int(n) for n in points[0]) if all(n >= 1 for n in points[0]) else None
 
 
-def _other_u(wanted: Mapping[str, Any], structure: Structure, found: Mapping[str, float]) -> list[str]:
+def _other_u(
+    wanted: Mapping[str, Any], structure: Structure, used: Mapping[str, Any], found: Mapping[str, float]
+) -> list[str]:
     if not wanted:
         return []
-    should = dict(zip(wanted["@sites"], wanted.get("LDAUU", ()), strict=False)) if wanted.get("LDAU") else {}
+    with_u = bool(wanted.get("LDAU"))
+    should = dict(zip(wanted["@sites"], wanted.get("LDAUU", ()), strict=False)) if with_u else {}
     has = {str(k): float(v) for k, v in found.items()}
     lines = []
     for symbol in sorted(str(e) for e in structure.composition.elements):
@@ -181,7 +218,29 @@ def _other_u(wanted: Mapping[str, Any], structure: Structure, found: Mapping[str
             lines.append(f"the U of {symbol} is missing ({want:g} eV in the input set)")
         else:
             lines.append(f"U of {symbol} is {have:g} eV, the input set's is {want:g}")
-    return lines
+    return lines or _other_shell(wanted, structure, used, [s for s, u in should.items() if u])
+
+
+def _other_shell(
+    wanted: Mapping[str, Any], structure: Structure, used: Mapping[str, Any], with_u: Sequence[str]
+) -> list[str]:
+    """Where a U of the right size acts on other orbitals than in the input set, or on none, or otherwise."""
+    if not with_u:
+        return []
+    kind = used.get("LDAUTYPE")
+    if kind is not None and kind != wanted.get("LDAUTYPE", 2):
+        return [f"LDAUTYPE {kind} (input set: {wanted.get('LDAUTYPE', 2)})"]
+    kinds = [symbol for symbol, _ in groupby(site.specie.symbol for site in structure)]
+    shells = used.get("LDAUL") or ()
+    if len(shells) != len(kinds) or len(set(kinds)) < len(kinds):
+        return []
+    should = dict(zip(wanted["@sites"], wanted.get("LDAUL", ()), strict=False))
+    return [
+        f"LDAUL of {symbol} is {shell:g} (input set: {should[symbol]:g}), so that its U "
+        + ("is off" if shell < 0 else "acts on another shell")
+        for symbol, shell in zip(kinds, shells, strict=True)
+        if symbol in with_u and symbol in should and shell != should[symbol]
+    ]
 
 
 def _electrons(
