@@ -119,7 +119,7 @@ def test_another_hull_or_threshold_costs_nothing(tiny, protocol, tmp_path, monke
     def refuse(*args, **kwargs):
         raise AssertionError("a worker was started")
 
-    monkeypatch.setattr("crysjepa.relaxation.relax.WorkerPool", refuse)
+    monkeypatch.setattr("crysjepa.relaxation.relax.open_pool", refuse)
     strict = protocol.model_copy(update={"e_above_hull_max": -50.0})
     second = api.evaluate(tiny.reference, out, reference=tiny.reference, hull=tiny.reference, protocol=strict)
     assert second["hull"] == "known.parquet" and first["hull"] == "known + known.parquet"
