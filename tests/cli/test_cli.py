@@ -516,7 +516,7 @@ def test_train_pretrain_finetune(tiny, tmp_path):
         (["generate", "--num", "1", "--elements", "Li,Xx", "--out", "x.parquet"], "Xx"),
         (
             ["generate", "--num", "1", "--elements", "Li", "--exclude-elements", "Li", "--out", "x.parquet"],
-            "no element of both",
+            "Li cannot be in --exclude-elements",
         ),
         (["generate", "--num", "1", "--processes", "0", "--out", "x.parquet"], "processes"),
         (

@@ -102,9 +102,9 @@ def test_naming_an_element_lifts_its_default_exclusion_and_no_other():
     [
         ({"elements": "Li,Xx"}, "'Xx' is no element"),
         ({"elements": ""}, "names no element"),
-        ({"elements": "Li", "exclude_elements": "Li"}, "leave no element"),
+        ({"elements": "Li", "exclude_elements": "Li"}, "Li cannot be in --exclude-elements"),
         ({"elements": "Li,O", "chemical_system": "Li-S"}, "needs S"),
-        ({"max_sites": 0}, "max-sites is 0"),
+        ({"max_sites": 0}, "--max-sites 0"),
         ({"chemical_system": "Li-S-O", "max_sites": 2}, "do not fit"),
     ],
 )
