@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -18,7 +19,8 @@ from torch import Tensor
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import Formula, composition_reason
 from crysjepa.generators.base import Draws, Samples
-from crysjepa.generators.constraints import ConstraintError, Constraints
+from crysjepa.generators.constraints import ConstraintError, Constraints, names
+from crysjepa.generators.flow.fills import Fills, fits, is_needed
 from crysjepa.generators.flow.network import NUM_ELEMENTS
 from crysjepa.generators.flow.orbit_batches import OrbitBatch, PackedOrbits
 from crysjepa.generators.flow.paths import Flow, Start, arrange, compose, draw_noise
@@ -84,33 +86,41 @@ class FlowSampler:
         """The same but for these attributes."""
         made = copy.copy(self)
         vars(made).update(changes)
+        vars(made).pop("_template_shares", None)
         return made
 
     def within(self, constraints: Constraints) -> Self:
-        """The same generator, which draws no element and no cell that ``constraints`` forbid.
+        """The same generator, which draws no element, formula or cell that ``constraints`` forbid.
 
-        Elements are chosen again where one of a chemical system is lacking, :data:`TRIES` times on each of
-        :data:`TEMPLATES` templates. Raises ConstraintError if no template is small enough, or no element is
-        left that the model knows.
+        It draws on templates of the space groups that are wanted, of which moyo finds another one for a
+        crystal now and then. Raises ConstraintError if no template can be given elements that obey, or an
+        element is wanted that the model does not know.
         """
-        if not any(z <= NUM_ELEMENTS for z in constraints.allowed):
+        least = 1 if constraints.formula is None else constraints.formula.num_elements
+        beyond = {z for z in constraints.allowed if z > NUM_ELEMENTS}
+        if (constraints.required or set()) & beyond or len(constraints.allowed - beyond) < least:
             raise ConstraintError(
-                f"the flow knows the first {NUM_ELEMENTS} elements, none of which is allowed"
+                f"the flow knows the first {NUM_ELEMENTS} elements, and not {names(beyond)}: too few are left"
             )
         made = self._with(constraints=constraints)
-        made._template_shares()
+        _ = made._template_shares
         return made
 
+    @cached_property
     def _template_shares(self) -> NDArray[np.float64]:
         wanted, templates = self.constraints, self.templates
-        fits = np.ones(len(templates), dtype=bool)
-        if wanted.max_sites is not None:
-            fits &= templates.num_sites <= wanted.max_sites
+        fit = np.array([wanted.allows_sites(n) for n in templates.num_sites.tolist()], dtype=bool)
+        if wanted.space_groups is not None:
+            fit &= np.isin(templates.space_groups, list(wanted.space_groups))
         if wanted.system is not None:
-            fits &= templates.num_orbits >= len(wanted.system)
-        if not fits.any():
+            fit &= templates.num_orbits >= len(wanted.system)
+        if wanted.formula is not None:
+            fit &= templates.num_orbits >= wanted.formula.num_elements
+            for row in np.flatnonzero(fit).tolist():
+                fit[row] = fits(wanted, templates.orbits(row).multiplicities.tolist())
+        if not fit.any():
             raise ConstraintError(f"no template of {len(templates)} has {'; '.join(wanted.describe())}")
-        shares = templates.weights * fits
+        shares = templates.weights * fit
         return np.asarray(shares / shares.sum())
 
     def sample(
@@ -146,7 +156,7 @@ class FlowSampler:
     def _sample_shard(
         self, ids: Sequence[str], seed: tuple[int, int], device: str, again: Counter[str]
     ) -> Iterator[tuple[Crystals, dict[str, str], int]]:
-        rng, shares = np.random.default_rng(seed), self._template_shares()
+        rng, shares = np.random.default_rng(seed), self._template_shares
         rows = rng.choice(len(self.templates), size=len(ids), p=shares)
         noise = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
         flow = self.flow.to(device)
@@ -224,8 +234,10 @@ class FlowSampler:
         todo = torch.arange(len(batch), device=numbers.device)
         for left in range(TRIES - 1, -1, -1):
             part = batch.rows(todo)
-            numbers[todo] = compose(flow, part, start.rows(todo), allowed, self.temperature, noise)
-            reasons = self._unwanted(numbers[todo].cpu().numpy(), part.multiplicity.cpu().numpy())
+            sizes = part.multiplicity.cpu().numpy()
+            fills = Fills(self.constraints, sizes) if is_needed(self.constraints) else None
+            numbers[todo] = compose(flow, part, start.rows(todo), allowed, self.temperature, noise, fills)
+            reasons = self._unwanted(numbers[todo].cpu().numpy(), sizes)
             todo = todo[[r is not None for r in reasons]]
             if not len(todo) or (last and not left):
                 break
@@ -235,13 +247,14 @@ class FlowSampler:
         return numbers, good
 
     def _unwanted(self, numbers: NDArray[np.int64], multiplicities: NDArray[np.int64]) -> list[str | None]:
-        system, reasons = self.constraints.system, list[str | None]()
+        wanted, reasons = self.constraints.formula, list[str | None]()
+        asked_for = wanted is not None and wanted.elements is not None  # by name, known or not
         for elements, counts in zip(numbers, multiplicities, strict=True):
             totals = {int(z): int(counts[elements == z].sum()) for z in set(elements[counts > 0].tolist())}
             divisor = math.gcd(*totals.values())
             formula = tuple(sorted((z, n // divisor) for z, n in totals.items()))
-            if system is not None and not system <= totals.keys():
-                reasons.append("other chemical system")
+            if asked_for:
+                reasons.append(None)
             elif self.novel and formula_keys([formula])[0] in self.known:
                 reasons.append("formula of a training crystal")
             elif self.balanced and composition_reason(formula) is not None:
