@@ -182,8 +182,9 @@ def test_a_formula_by_name_lifts_the_default_exclusion_of_its_elements():
 
 def test_different_constraints_are_described_differently():
     asked = [
-        {}, {"formula": "ABX3"}, {"formula": "AX"}, {"formula": "LiF"}, {"formula": "LiF", "formula_units": 2},
-        {"formula": "LiF", "formula_units": "1-2"}, {"space_group": 225}, {"space_group": "cubic"},
+        {}, {"formula": "ABX3"}, {"formula": "AX"}, {"formula": "LiF"}, {"space_group": 225},
+        {"formula": "LiF", "formula_units": 2}, {"formula": "LiF", "formula_units": "1-2"},
+        {"space_group": "cubic"},
         {"max_elements": 2}, {"max_sites": 2}, {"elements": "Li,F"}, {"chemical_system": "Li-F"},
     ]  # fmt: skip
     assert len({tuple(Constraints.parse(**a).describe()) for a in asked}) == len(asked)

@@ -162,7 +162,7 @@ def without_effect(what: str, **options: object) -> None:
         raise UsageError(f"{', '.join(given)} does nothing {what}: leave it out")
 
 
-def wanted(wanted: Wanted) -> Constraints:
+def constraints_of(wanted: Wanted) -> Constraints:
     """The constraints. Raises UsageError for what is none, and for those that contradict one another."""
     from crysjepa.generators.constraints import ConstraintError, Constraints
 

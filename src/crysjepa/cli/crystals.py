@@ -24,7 +24,7 @@ def generate(
     """
     if num < 1 or (running.processes is not None and running.processes < 1):
         raise UsageError("--num and --processes: at least one is needed")
-    constraints = arguments.wanted(wanted)
+    constraints = arguments.constraints_of(wanted)
     arguments.choice("way to pick", own.pick, ("first", "random"))
     kind = arguments.known_generator(generator)
     if kind != "substitution" and kind in (*arguments.GENERATORS, "checkpoint"):

@@ -63,7 +63,7 @@ def discover(
     Example: crysjepa discover --elements Li,Na,O --out run
     """
     arguments.choice("preset", preset, arguments.RUNS)
-    arguments.wanted(wanted)
+    arguments.constraints_of(wanted)
     arguments.look_at(
         tables=[by.reference, by.hull], checkpoints=[models.generator, models.jepa],
         force_field=by.force_field, device=running.device, config=by.config,
