@@ -106,10 +106,9 @@ class Constraints:
         ``formula`` is read by :meth:`FormulaPattern.parse`, ``space_group`` by :func:`parse_space_groups`;
         ``formula_units`` are ``"4"`` or ``"1-4"``. Raises ConstraintError for what is none of these.
         """
-        if strange := asked.keys() - ConstraintOptions.__annotations__.keys():
-            raise TypeError(
-                f"no constraint {sorted(strange)}: there are {[*ConstraintOptions.__annotations__]}"
-            )
+        known = ConstraintOptions.__annotations__
+        if strange := asked.keys() - known.keys():
+            raise TypeError(f"no constraint {', '.join(sorted(strange))}: there are {', '.join(known)}")
         only, system = (_numbers(asked.get(name)) for name in ("elements", "chemical_system"))
         exclude, group = asked.get("exclude_elements"), asked.get("space_group")
         none = exclude is not None and exclude.strip().lower() == "none"
