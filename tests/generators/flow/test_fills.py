@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from crysjepa.core.formula_patterns import FormulaPattern
 from crysjepa.generators.constraints import ConstraintError, Constraints
-from crysjepa.generators.flow.fills import Fill, Fills, fits, is_needed, shared_out
+from crysjepa.generators.flow.fills import AimedFill, Fill, Fills, fits, is_needed, shared_out
+from crysjepa.generators.flow.formula_rules import Rules, Targets, formula_keys
 
 ELEMENTS = (3, 8, 11, 15)
 ALLOWED = np.isin(np.arange(1, 101), ELEMENTS)
@@ -83,6 +84,45 @@ def test_orbits_are_shared_out_as_by_trying_all(sizes, num, data):
         for way in itertools.product(range(num), repeat=len(sizes))
     )
     assert shared_out(tuple(sorted(sizes, reverse=True)), tuple(room)) == found
+
+
+@given(
+    wanted=wanted_constraints(),
+    sizes=sizes_of_orbits,
+    known=st.lists(st.lists(st.sampled_from(ELEMENTS), min_size=1, max_size=5), max_size=12),
+    data=st.data(),
+)
+@settings(max_examples=100, deadline=None)
+def test_where_elements_are_few_formulas_that_the_rules_refuse_are_never_begun(wanted, sizes, known, data):
+    def formula_of(sizes, elements):
+        totals = {z: sum(s for s, e in zip(sizes, elements, strict=True) if e == z) for z in set(elements)}
+        return tuple(sorted((z, n // np.gcd.reduce([*totals.values()]).item()) for z, n in totals.items()))
+
+    refused = {formula_of([1] * len(elements), elements) for elements in known}
+    rules = Rules(frozenset(formula_keys(sorted(refused))), novel=True, balanced=False)
+    targets = Targets(wanted, ELEMENTS, rules)
+    everything = [
+        e
+        for e in itertools.product(ELEMENTS, repeat=len(sizes))
+        if obeys(wanted, sizes, e) and formula_of(sizes, e) not in refused
+    ]
+    if wanted.allows_sites(sum(sizes)):
+        assert bool(targets.of(tuple(sorted(sizes, reverse=True)))) == bool(everything)
+    assume(everything)
+    fill, chosen = AimedFill(targets, sizes), []
+    for place, size in enumerate(sizes):
+        good = {e[place] for e in everything if list(e[:place]) == chosen}
+        assert set((np.flatnonzero(fill.choices(size, ALLOWED)) + 1).tolist()) == good
+        chosen.append(data.draw(st.sampled_from(sorted(good))))
+        fill.take(chosen[-1], size)
+
+
+def test_weaker_rules_keep_less():
+    oxide, salt = ((8, 1), (12, 1)), ((11, 1), (17, 2))
+    rules = Rules(frozenset(formula_keys([oxide])), novel=True, balanced=True)
+    told = [(r.refuse(oxide), r.refuse(salt)) for r in rules.weaker()]
+    known, unbalanced = "formula of a training crystal", "composition not charge-balanced"
+    assert told == [(known, unbalanced), (None, unbalanced), (None, None)]
 
 
 def test_a_batch_has_padding():

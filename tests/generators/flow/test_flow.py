@@ -10,7 +10,8 @@ from conftest import make_salts
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import composition_validity
 from crysjepa.generators.constraints import ConstraintError, Constraints
-from crysjepa.generators.flow.generator import FlowGenerator, formula_keys
+from crysjepa.generators.flow.formula_rules import MOST, formula_keys
+from crysjepa.generators.flow.generator import FlowGenerator
 from crysjepa.generators.flow.network import MASKED, Guess
 from crysjepa.generators.flow.orbit_batches import PackedOrbits
 from crysjepa.generators.flow.orbits import settle
@@ -308,6 +309,8 @@ def test_elements_are_shared_out_so_that_the_formula_comes_out(trained, asked, s
     assert set(samples.crystals.num_atoms.tolist()) <= sites
     wasted = samples.counts.rejected.keys()
     assert not wasted & {"other formula", "other chemical system", "element not allowed"}
+    if len(constraints.allowed) <= MOST:
+        assert not wasted & {"formula of a training crystal", "composition not charge-balanced"}
     assert not any(reason.startswith("more than") for reason in wasted)
 
 

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crysjepa.generators.constraints import Constraints
-
-Counts = tuple[int, ...]
+from crysjepa.generators.flow.formula_rules import Counts, Targets
 
 
 @lru_cache(maxsize=500_000)
@@ -85,10 +84,23 @@ class Fill:
         """Sites without an element."""
         return sum(size * num for size, num in self.left.items())
 
+    @property
+    def named(self) -> Collection[int]:
+        """Elements that are not like all others."""
+        return self.have if self.wanted.required is None else self.wanted.required
+
+    @property
+    def others(self) -> bool:
+        """Whether there may be others."""
+        return self.wanted.required is None
+
+    def rest(self, size: int) -> Counts:
+        """Sizes of the orbits that are left after one of that size, falling."""
+        return tuple(sorted((self.left - Counter([size])).elements(), reverse=True))
+
     def may(self, element: int, size: int) -> bool:
         """Whether an orbit of that size may hold the element."""
-        have = {**self.have, element: self.have.get(element, 0) + size}
-        rest = tuple(sorted((self.left - Counter([size])).elements(), reverse=True))
+        have, rest = {**self.have, element: self.have.get(element, 0) + size}, self.rest(size)
         wanted, formula = self.wanted, self.wanted.formula
         if wanted.max_elements is not None and len(have) > wanted.max_elements:
             return False
@@ -104,13 +116,11 @@ class Fill:
 
     def choices(self, size: int, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """(100,) of the elements ``allowed`` (100,), by atomic number − 1, those that may come next."""
-        required = self.wanted.required
-        named = frozenset(self.have) if required is None else required
         mask = np.zeros_like(allowed)
-        rest = [z for z in (np.flatnonzero(allowed) + 1).tolist() if z not in named]
-        if rest and required is None and self.may(rest[0], size):  # they are all alike
+        rest = [z for z in (np.flatnonzero(allowed) + 1).tolist() if z not in self.named]
+        if rest and self.others and self.may(rest[0], size):  # they are all alike
             mask[np.array(rest) - 1] = True
-        for z in named:
+        for z in self.named:
             mask[z - 1] = z <= len(allowed) and bool(allowed[z - 1]) and self.may(z, size)
         return mask
 
@@ -120,12 +130,42 @@ class Fill:
         self.left -= Counter([size])
 
 
+class AimedFill(Fill):
+    """The same where few elements are allowed, so that the formulas that will do can be told."""
+
+    def __init__(self, targets: Targets, sizes: Iterable[int]) -> None:
+        super().__init__(targets.wanted, sizes)
+        self.elements = targets.elements
+        self.aims = targets.of(tuple(sorted(self.left.elements(), reverse=True)))
+
+    named = property(lambda self: self.elements)
+    others = property(lambda self: False)
+
+    def may(self, element: int, size: int) -> bool:
+        """Whether an orbit of that size may hold the element."""
+        rest = self.rest(size)
+        return any(self._within(aim, rest, element, size) for aim in self.aims)
+
+    def _within(self, aim: Counts, rest: Counts, element: int, size: int) -> bool:
+        room = [
+            n - self.have.get(z, 0) - size * (z == element) for z, n in zip(self.elements, aim, strict=True)
+        ]
+        return min(room) >= 0 and shared_out(rest, tuple(sorted(room)))
+
+    def take(self, element: int, size: int) -> None:
+        """The orbit holds it."""
+        rest = self.rest(size)
+        self.aims = tuple(aim for aim in self.aims if self._within(aim, rest, element, size))
+        super().take(element, size)
+
+
 class Fills:
     """The same for a batch: ``sizes`` (B, R) sites of each orbit, 0 in padding."""
 
-    def __init__(self, wanted: Constraints, sizes: NDArray[np.int64]) -> None:
+    def __init__(self, wanted: Constraints, sizes: NDArray[np.int64], targets: Targets | None = None) -> None:
         self.sizes = sizes
-        self.rows = [Fill(wanted, row[row > 0].tolist()) for row in sizes]
+        of_rows = [row[row > 0].tolist() for row in sizes]
+        self.rows = [Fill(wanted, row) if targets is None else AimedFill(targets, row) for row in of_rows]
 
     def choices(self, orbits: NDArray[np.int64], allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """(B, 100) what may be on the orbit (B,) of each crystal; in padding, and where nothing may, all."""
