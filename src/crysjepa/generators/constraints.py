@@ -109,7 +109,7 @@ class Constraints:
         known = ConstraintOptions.__annotations__
         if strange := asked.keys() - known.keys():
             raise TypeError(f"no constraint {', '.join(sorted(strange))}: there are {', '.join(known)}")
-        only, system = (_numbers(asked.get(name)) for name in ("elements", "chemical_system"))
+        only, system = _numbers(asked.get("elements")), _numbers(asked.get("chemical_system"))
         exclude, group = asked.get("exclude_elements"), asked.get("space_group")
         none = exclude is not None and exclude.strip().lower() == "none"
         default = frozenset() if none else EXCLUDED_BY_DEFAULT

@@ -53,6 +53,10 @@ class Targets:
             self._found[sizes] = tuple(t for t in _totals(sizes, len(self.elements)) if self._obeys(t))
         return self._found[sizes]
 
+    def exist(self, sizes: Counts) -> bool:
+        """Whether there are any."""
+        return bool(self.of(sizes))
+
     def _obeys(self, totals: Counts) -> bool:
         divisor = math.gcd(*totals)
         formula = tuple((z, n // divisor) for z, n in zip(self.elements, totals, strict=True) if n)

@@ -121,7 +121,7 @@ class FlowSampler:
         elif self._few and fit.any():
             for rules in self._rules.weaker():
                 targets = Targets(wanted, self._elements, rules)
-                good = self._where(fit, lambda sizes, aims=targets: bool(aims.of(sizes)))
+                good = self._where(fit, targets.exist)
                 if good.any():
                     break
             fit = good
