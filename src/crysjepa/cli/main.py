@@ -60,7 +60,7 @@ def discover(
 ) -> None:
     """The whole loop: generate, relax, screen, refine, generate again, evaluate, report.
 
-    Example: crysjepa discover --elements Li,Na,O --out run
+    Example: crysjepa discover --chemical-system Li-Na-O --out run
     """
     arguments.choice("preset", preset, arguments.RUNS)
     arguments.constraints_of(wanted)
