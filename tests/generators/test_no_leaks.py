@@ -76,6 +76,16 @@ def random_options(rng):
             continue
 
 
+def reduced(composition):
+    """Counts without a common divisor. Not pymatgen's: for it, RbO is Rb2O2."""
+    counts = np.array([round(n) for n in composition.values()])
+    return tuple(sorted((counts // np.gcd.reduce(counts)).tolist()))
+
+
+def same(one, other):
+    return one.fractional_composition.almost_equals(other.fractional_composition)
+
+
 def leak(crystal, asked):
     """What a crystal breaks, by pymatgen and moyo alone."""
     formula = Composition(dict(Counter(Element.from_Z(z).symbol for z in crystal.atomic_numbers.tolist())))
@@ -85,8 +95,8 @@ def leak(crystal, asked):
     wanted |= {str(e) for e in Composition(exact or {})}
     excluded = asked.get("exclude_elements", "")
     default = {Element.from_Z(z).symbol for z in EXCLUDED_BY_DEFAULT} - wanted
-    amounts = tuple(sorted(int(n) for n in formula.reduced_composition.values()))
-    atoms = Composition(exact).reduced_composition.num_atoms if exact else sum(amounts)
+    amounts = reduced(formula)
+    atoms = sum(reduced(Composition(exact))) if exact else sum(amounts)
     cell = moyopy.Cell(
         crystal.lattices[0].tolist(), crystal.frac_coords.tolist(), crystal.atomic_numbers.tolist()
     )
@@ -95,7 +105,7 @@ def leak(crystal, asked):
         "excluded": bool(names & set(excluded.split(","))),
         "default": excluded != "none" and bool(names & default),
         "system": "chemical_system" in asked and names != set(asked["chemical_system"].split("-")),
-        "exact": bool(exact) and formula.reduced_composition != Composition(exact).reduced_composition,
+        "exact": bool(exact) and not same(formula, Composition(exact or {})),
         "anonymous": asked.get("formula") in ANONYMOUS and amounts != ANONYMOUS[asked["formula"]],
         "sites": num > asked.get("max_sites", 1000),
         "number": len(names) > asked.get("max_elements", 1000),
@@ -128,6 +138,13 @@ class Liar(Anything):
         return self.sample(num, **options)
 
 
+class Sources(dict):
+    """Generators by name, that are not written out where a test fails."""
+
+    def __repr__(self):
+        return "sources"
+
+
 def looked_at(generator, asked, constraints, num, seed):
     """The leaks of a sample, and how many crystals were drawn; None where nothing obeys."""
     try:
@@ -144,18 +161,18 @@ def looked_at(generator, asked, constraints, num, seed):
 @pytest.fixture(scope="module")
 def sources(tiny):
     known = CandidateTable(datasets.load("flla").frame.iloc[::8].reset_index(drop=True))
-    return {
-        "flow": load_generator(tiny.generator),
-        "substitution": SubstitutionGenerator.of(known, "flla"),
-        "file": FileGenerator(known, "flla", "random"),
-        "anything": Anything(),
-        "liar": Liar(),
-    }
+    return Sources(
+        flow=load_generator(tiny.generator),
+        substitution=SubstitutionGenerator.of(known, "flla"),
+        file=FileGenerator(known, "flla", "random"),
+        anything=Anything(),
+        liar=Liar(),
+    )
 
 
 @pytest.mark.parametrize("name", ["flow", "substitution", "file", "anything", "liar"])
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 def test_nothing_leaks(sources, name, seed):
     asked, constraints = random_options(np.random.default_rng(seed))
     leaks, _ = looked_at(sources[name], asked, constraints, 5, seed)
