@@ -167,6 +167,24 @@ def test_generate_from_a_file(salts, tmp_path):
     assert table.column("status") == ["ok", "failed"] and table.column("source_id") == ["KCl", None]
 
 
+def test_generate_a_formula_and_a_symmetry(tiny, tmp_path):
+    """From the flow and from a file alike, and Python draws what the command line does."""
+    import crysjepa as cj
+
+    asked = {"formula": "ABX3", "formula_units": "1", "space_group": "cubic", "max_elements": 3}
+    given = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", value)]
+    for source in (tiny.generator, tiny.reference):
+        out = tmp_path / f"{source.stem}.parquet"
+        text = call("generate", "--num", 6, "--generator", source, *given, "--out", out)
+        assert "the formula ABX3, each letter for another element; 1 formula unit in the cell" in text
+        table = CandidateTable.read(out)
+        crystals = table.crystals(table.ok_ids)
+        assert len(crystals) and set(crystals.num_atoms.tolist()) == {5}
+        assert all(sorted(np.unique(c.atomic_numbers, return_counts=True)[1]) == [1, 1, 3] for c in crystals)
+        again = cj.generate(6, generator=str(source), **asked)
+        assert again.crystals(again.ok_ids).content_hash() == crystals.content_hash()
+
+
 def test_relax_embed_screen(tiny, tmp_path):
     relaxed, embedded, ranked = (tmp_path / f"{n}.parquet" for n in ("relaxed", "embedded", "ranked"))
     call("relax", tiny.reference, "--out", relaxed, "--force-field", FAR_SIGHTED,
@@ -516,7 +534,7 @@ def test_train_pretrain_finetune(tiny, tmp_path):
         (["generate", "--num", "1", "--elements", "Li,Xx", "--out", "x.parquet"], "Xx"),
         (
             ["generate", "--num", "1", "--elements", "Li", "--exclude-elements", "Li", "--out", "x.parquet"],
-            "no element of both",
+            "Li cannot be in --exclude-elements",
         ),
         (["generate", "--num", "1", "--processes", "0", "--out", "x.parquet"], "processes"),
         (

@@ -171,6 +171,12 @@ MISTAKES = [
     ([*DRAW, "--elements", "Li,O", "--exclude-elements", "O"], "O cannot be"),
     ([*DRAW, "--elements", "Li,O", "--chemical-system", "Li-F"], "needs F"),
     ([*DRAW, "--chemical-system", "Li-F", "--max-sites", "1"], "do not fit"),
+    ([*DRAW, "--formula", "LiMnPO4", "--exclude-elements", "Mn"], "Mn cannot be"),
+    ([*DRAW, "--formula", "LiMnPO4", "--max-elements", "2"], "more than --max-elements 2"),
+    ([*DRAW, "--formula", "LiMnPO4", "--formula-units", "2-4", "--max-sites", "13"], "needs 14 sites"),
+    ([*DRAW, "--formula", "ABO3"], "letters for any element (A) and elements (O)"),
+    ([*DRAW, "--space-group", "Fm-3n"], "'Fm-3n' is no space group"),
+    (["discover", "--formula", "LiMnPO4", "--chemical-system", "Li-Mn-O", *X], "needs P, which"),
     ([*DRAW, "--generator", "flow", "--temperature", "1"],
      "--temperature does nothing with the generator flow"),
     ([*DRAW, "--pick", "random"], "--pick does nothing"),
@@ -226,11 +232,13 @@ def test_the_names_that_are_known_early_are_those_of_the_registries():
     from crysjepa.core.chemical_systems import atomic_numbers
     from crysjepa.discovery.config import PRESETS as RUNS
     from crysjepa.evaluation.protocol import PRESETS
+    from crysjepa.generators.constraints import Constraints
     from crysjepa.generators.registry import BUILT_IN
     from crysjepa.ranking.registry import RANKERS
     from crysjepa.relaxation.force_fields.registry import force_field_names
 
-    assert set(atomic_numbers()) == arguments.SYMBOLS and set(arguments.RUNS) == set(RUNS)
+    everything = Constraints.parse(elements=",".join(atomic_numbers()))
+    assert everything.allowed == set(atomic_numbers().values()) and set(arguments.RUNS) == set(RUNS)
     assert set(arguments.JUDGINGS) == set(PRESETS) and set(arguments.GENERATORS) == set(BUILT_IN)
     assert set(arguments.FORCE_FIELDS) == set(force_field_names())
     assert {*arguments.RANKERS, *arguments.FORCE_FIELDS} == set(RANKERS)

@@ -102,15 +102,92 @@ def test_naming_an_element_lifts_its_default_exclusion_and_no_other():
     [
         ({"elements": "Li,Xx"}, "'Xx' is no element"),
         ({"elements": ""}, "names no element"),
-        ({"elements": "Li", "exclude_elements": "Li"}, "leave no element"),
+        ({"elements": "Li", "exclude_elements": "Li"}, "Li cannot be in --exclude-elements"),
         ({"elements": "Li,O", "chemical_system": "Li-S"}, "needs S"),
-        ({"max_sites": 0}, "max-sites is 0"),
+        ({"max_sites": 0}, "--max-sites 0"),
         ({"chemical_system": "Li-S-O", "max_sites": 2}, "do not fit"),
+        ({"chemical_system": "Li-S-O", "max_elements": 2}, "has 3 elements, more than --max-elements 2"),
+        ({"max_elements": 0}, "--max-elements 0"),
+        ({"formula": "LiMnPO4", "exclude_elements": "Mn"}, "Mn cannot be in --exclude-elements"),
+        ({"formula": "LiMnPO4", "elements": "Li,Mn,O"}, "--formula LiMnPO4 needs P"),
+        ({"formula": "LiMnPO4", "chemical_system": "Li-Mn-O"}, "--formula LiMnPO4 needs P"),
+        ({"formula": "LiMnPO4", "chemical_system": "Li-Mn-P-O-S"}, "--chemical-system needs S"),
+        ({"formula": "LiMnPO4", "max_elements": 2}, "has 4 elements, more than --max-elements 2"),
+        ({"formula": "LiMnPO4", "max_sites": 13, "formula_units": "2-4"}, "needs 14 sites"),
+        ({"formula": "LiMnPO4", "distinct": True}, "all crystals have the same formula"),
+        ({"formula": "ABX3", "chemical_system": "Li-O"}, "has 3 elements, --chemical-system has 2"),
+        ({"formula": "ABX3", "elements": "Li,O"}, "needs 3 elements, the constraints leave 2"),
+        ({"formula": "ABX3", "formula_units": "4-1"}, "the fewest before the most"),
+        ({"formula": "ABX3", "formula_units": "0"}, "at least 1"),
+        ({"formula": "ABX3", "formula_units": "some"}, "--formula-units some"),
+        ({"formula": "Li2O2", "formula_units": "1"}, "give --formula LiO"),
+        ({"formula_units": "1"}, "says nothing without --formula"),
+        ({"formula": "ABO3"}, "letters for any element"),
+        ({"space_group": "Fm-3n"}, "no space group"),
+        ({"space_group": ","}, "names no space group"),
     ],
 )
 def test_contradictions_are_refused_before_anything_is_drawn(asked, says):
     with pytest.raises(ConstraintError, match=says):
         Constraints.parse(**asked)
+
+
+def test_no_other_constraint_is_known():
+    with pytest.raises(TypeError, match="no constraint element"):
+        Constraints.parse(element="Li")
+
+
+@pytest.mark.parametrize(
+    "asked, obey, reason",
+    [
+        ({"formula": "KCl"}, {"KCl"}, "element not allowed"),
+        ({"formula": "AX"}, {"NaCl", "KCl", "LiF", "MgO", "CaO", "KBr"}, "other formula"),
+        ({"formula": "ABX3", "formula_units": "2-4"}, set(), "other number of formula units"),
+        ({"formula": "ABX3", "formula_units": 1}, {"SrTiO3"}, "other formula"),
+        ({"space_group": "Pm-3m"}, {"SrTiO3"}, "other space group"),
+        ({"space_group": 225, "elements": "Na,K,Cl"}, {"NaCl", "KCl"}, "element not allowed"),
+        ({"max_elements": 2, "max_sites": 4}, {"NaCl", "KCl", "LiF", "MgO", "CaO", "KBr"},
+         "more than 2 elements"),
+    ],
+)  # fmt: skip
+def test_formula_symmetry_and_numbers(salts, asked, obey, reason):
+    found = Constraints.parse(**asked).broken(salts)
+    assert set(salts.ids) - set(found) == obey and reason in found.values()
+
+
+def test_the_space_group_is_that_within_a_tenth_of_an_angstrom(salts):
+    """A site moved by less leaves it as it is, and one moved by more does not; atoms on a spot have none."""
+    perovskite, wanted = salts[6], Constraints.parse(space_group="Pm-3m")
+
+    def moved(by, site=1):
+        coords = perovskite.frac_coords.copy()
+        coords[site, 2] += by / 3.905
+        return Crystals(
+            perovskite.atomic_numbers, coords, perovskite.lattices, perovskite.num_atoms, ("moved",)
+        )
+
+    assert not wanted.broken(moved(0.02))
+    assert wanted.broken(moved(0.4)) == {"moved": "other space group"}
+    flat = Crystals(
+        perovskite.atomic_numbers, perovskite.frac_coords, 1e-3 * perovskite.lattices, perovskite.num_atoms,
+        ("flat",),
+    )  # fmt: skip
+    assert wanted.broken(flat) == {"flat": "no space group can be found"}
+
+
+def test_a_formula_by_name_lifts_the_default_exclusion_of_its_elements():
+    assert Constraints.parse(formula="UO2").allowed == {92, 8}
+    assert 92 not in Constraints.parse(formula="AX2").allowed
+
+
+def test_different_constraints_are_described_differently():
+    asked = [
+        {}, {"formula": "ABX3"}, {"formula": "AX"}, {"formula": "LiF"}, {"space_group": 225},
+        {"formula": "LiF", "formula_units": 2}, {"formula": "LiF", "formula_units": "1-2"},
+        {"space_group": "cubic"},
+        {"max_elements": 2}, {"max_sites": 2}, {"elements": "Li,F"}, {"chemical_system": "Li-F"},
+    ]  # fmt: skip
+    assert len({tuple(Constraints.parse(**a).describe()) for a in asked}) == len(asked)
 
 
 def test_what_does_not_obey_is_drawn_again_and_counted():

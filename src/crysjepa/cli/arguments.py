@@ -20,6 +20,7 @@ from crysjepa.runtime.notes import UsageError
 
 if TYPE_CHECKING:
     from crysjepa.cli.groups import Judged, Wanted
+    from crysjepa.generators.constraints import Constraints
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 FORCE_FIELDS = (
@@ -31,13 +32,6 @@ GENERATORS = ("flow", "diffusion", "substitution", "file")
 """Those that come with crysjepa."""
 RUNS = ("quick", "paper-mp20", "paper-alex-mp20")
 JUDGINGS = ("default", "paper", "strict")
-_ELEMENTS = """
-H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr
-Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb
-Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr
-Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
-"""
-SYMBOLS = frozenset(_ELEMENTS.split())
 
 
 def look_at(
@@ -168,36 +162,14 @@ def without_effect(what: str, **options: object) -> None:
         raise UsageError(f"{', '.join(given)} does nothing {what}: leave it out")
 
 
-def wanted_elements(wanted: Wanted) -> None:
-    """Raises UsageError for what is no element, and for wishes that contradict one another."""
-    only, system, max_sites = _elements(wanted.elements), _elements(wanted.chemical_system), wanted.max_sites
-    all_allowed = (wanted.exclude_elements or "").strip().lower() == "none"
-    excluded = None if all_allowed else _elements(wanted.exclude_elements)
-    for option, named in (("elements", only), ("chemical-system", system)):
-        if both := [e for e in named or () if e in (excluded or ())]:
-            raise UsageError(
-                f"{', '.join(both)} cannot be in --{option} and in --exclude-elements: no element of both"
-            )
-    if system is not None and only is not None and (beyond := [e for e in system if e not in only]):
-        raise UsageError(
-            f"--chemical-system {wanted.chemical_system} needs {', '.join(beyond)}, which --elements leaves "
-            "out"
-        )
-    if max_sites is not None and max_sites < 1:
-        raise UsageError(f"--max-sites {max_sites}: a crystal has at least one site")
-    if system is not None and max_sites is not None and max_sites < len(set(system)):
-        raise UsageError(f"{len(set(system))} elements do not fit on --max-sites {max_sites}")
+def constraints_of(wanted: Wanted) -> Constraints:
+    """The constraints. Raises UsageError for what is none, and for those that contradict one another."""
+    from crysjepa.generators.constraints import ConstraintError, Constraints
 
-
-def _elements(text: str | None) -> list[str] | None:
-    if text is None:
-        return None
-    names = text.replace(",", " ").replace("-", " ").split()
-    unknown = [n for n in names if n not in SYMBOLS]
-    if unknown or not names:
-        problem = f"{unknown[0]!r} is no element" if unknown else f"{text!r} names no element"
-        raise UsageError(f"{problem}: give symbols such as Li,Mg,O")
-    return names
+    try:
+        return Constraints.parse(**vars(wanted))
+    except ConstraintError as error:
+        raise UsageError(str(error)) from None
 
 
 def _known(source: str | Path | None, *, of_kind: bool = False) -> None:

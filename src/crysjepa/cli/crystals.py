@@ -24,7 +24,7 @@ def generate(
     """
     if num < 1 or (running.processes is not None and running.processes < 1):
         raise UsageError("--num and --processes: at least one is needed")
-    arguments.wanted_elements(wanted)
+    constraints = arguments.constraints_of(wanted)
     arguments.choice("way to pick", own.pick, ("first", "random"))
     kind = arguments.known_generator(generator)
     if kind != "substitution" and kind in (*arguments.GENERATORS, "checkpoint"):
@@ -38,9 +38,7 @@ def generate(
     arguments.look_at(sources=[own.parents], device=running.device)
     Output(out).check_holds(num)
 
-    from crysjepa.generators.constraints import Constraints
-
-    options, constraints = configuration.generator_options(own), Constraints.parse(**vars(wanted))
+    options = configuration.generator_options(own)
     with console.progress() as report:
         done = carry_out(
             "generate", running, num, out, generator=generator, options=options, constraints=constraints,

@@ -17,12 +17,15 @@ from crysjepa.cli.options import (
     ExcludeElements,
     Fmax,
     ForceField,
+    Formula,
+    FormulaUnits,
     Generator,
     HullSource,
     Index,
     Jepa,
     JudgingIfAny,
     MatchingProcesses,
+    MaxElements,
     MaxSites,
     MaxSteps,
     MinHullEntries,
@@ -34,6 +37,7 @@ from crysjepa.cli.options import (
     Processes,
     ReferenceIfAny,
     Seed,
+    SpaceGroup,
     Steps,
     Temperature,
 )
@@ -87,12 +91,16 @@ class JudgingInParts(Comparing, InParts, Anywhere):
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What a generated crystal may be made of."""
+    """What a generated crystal may be."""
 
     elements: Elements = None
     exclude_elements: ExcludeElements = None
     chemical_system: ChemicalSystem = None
+    formula: Formula = None
+    formula_units: FormulaUnits = None
+    space_group: SpaceGroup = None
     max_sites: MaxSites = None
+    max_elements: MaxElements = None
     distinct: Distinct = False
 
 

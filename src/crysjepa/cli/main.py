@@ -53,15 +53,17 @@ def discover(
     num: options.NumBase = None,
     seed: options.SeedIfAny = None,
     *,
+    wanted: groups.Wanted,
     by: groups.JudgedBy,
     models: groups.Models,
     running: groups.Anywhere,
 ) -> None:
     """The whole loop: generate, relax, screen, refine, generate again, evaluate, report.
 
-    Example: crysjepa discover --out run
+    Example: crysjepa discover --chemical-system Li-Na-O --out run
     """
     arguments.choice("preset", preset, arguments.RUNS)
+    arguments.constraints_of(wanted)
     arguments.look_at(
         tables=[by.reference, by.hull], checkpoints=[models.generator, models.jepa],
         force_field=by.force_field, device=running.device, config=by.config,
@@ -73,7 +75,8 @@ def discover(
 
     chosen = configuration.read_settings(
         DiscoverConfig, by.config, PRESETS[preset], reference=by.reference, hull=by.hull, **vars(models),
-        num=num, seed=seed, protocol={"force_field": by.force_field} if by.force_field else None,
+        num=num, seed=seed, constraints={k: v for k, v in vars(wanted).items() if v} or None,
+        protocol={"force_field": by.force_field} if by.force_field else None,
     )  # fmt: skip
     with console.progress(out) as report:
         page = parts.carry_out("discover", running, out, config=chosen, progress=report)

@@ -68,7 +68,26 @@ ExcludeElements = Annotated[
 ChemicalSystem = Annotated[
     str | None, typer.Option("--chemical-system", help="exactly these elements, such as Li-Mg-O")
 ]
+Formula = Annotated[
+    str | None,
+    typer.Option(
+        "--formula",
+        help="the reduced formula: LiMnPO4, or letters A B C D E M X for any different elements, as in ABX3",
+    ),
+]
+FormulaUnits = Annotated[
+    str | None, typer.Option("--formula-units", help="how many of --formula the cell has: 4, or 1-4")
+]
+SpaceGroup = Annotated[
+    str | None,
+    typer.Option(
+        "--space-group",
+        help="a number (225), a symbol (Fm-3m), a crystal system (cubic), or several, parted by commas: of "
+        "the crystal as it is drawn, within 0.1 Å",
+    ),
+]
 MaxSites = Annotated[int | None, typer.Option("--max-sites", help="most sites in the cell")]
+MaxElements = Annotated[int | None, typer.Option("--max-elements", help="most different elements")]
 Distinct = Annotated[bool, typer.Option("--distinct", help="no formula twice: it is drawn again")]
 Parents = Annotated[
     str | None,

@@ -36,7 +36,11 @@ def conclude(
     counts = [CandidateTable.read(f / "drawn.parquet").counts() for f in each]
     at_random = (f / "control.parquet" for f in each)
     controls = [CandidateTable.read(p) if p.exists() else None for p in at_random]
+    draws = [read_json(f / "draws.json") for f in each]
     found = run_metrics(config, means.evaluator, list(rounds), counts, joined, means.ranker_notes(), controls)
+    found["asked"] = config.wanted.describe()
+    for entry, made in zip(found["rounds"], draws, strict=True):
+        entry["draws"], entry["thrown_away"] = made["drawn"], made["rejected"]
     ranks = dict(zip(table.ids, table.column("shortlist_rank"), strict=True))
     listed = [i for i, rank in ranks.items() if rank is not None]
     found["shortlist"] = len(listed)

@@ -10,10 +10,36 @@ from crysjepa.closed_hull.settings import EFFORTS
 from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.protocol import Trust
 from crysjepa.evaluation.run import Protocol
+from crysjepa.generators.constraints import Constraints
 from crysjepa.nn.training import TrainSettings
 from crysjepa.ranking.registry import ranker_info
 from crysjepa.relaxation.relax import PAPER as PAPER_RELAXATION
 from crysjepa.relaxation.relax import RelaxSettings
+
+
+class Wanted(BaseModel):
+    """What the crystals may be: :class:`~crysjepa.generators.constraints.Constraints` as text and numbers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    elements: str | None = None
+    exclude_elements: str | None = None
+    chemical_system: str | None = None
+    formula: str | None = None
+    formula_units: str | int | None = None
+    space_group: str | int | None = None
+    max_sites: int | None = None
+    max_elements: int | None = None
+    distinct: bool = False
+
+    @model_validator(mode="after")
+    def _no_contradiction(self) -> Wanted:
+        self.parsed()
+        return self
+
+    def parsed(self) -> Constraints:
+        """As an object."""
+        return Constraints.parse(**self.model_dump())
 
 
 class DiscoverConfig(BaseModel):
@@ -31,6 +57,7 @@ class DiscoverConfig(BaseModel):
     source: Literal["generator", "substitution"] = Field(
         "generator", description="who draws the first round: substitution, too, teaches the generator"
     )
+    constraints: Wanted | None = Field(None, description="what every round draws; by default anything")
     jepa: str | None = Field(None, description="checkpoint; by default the shipped one")
     ranker: str = Field("jepa-hull", description="a name that `crysjepa screen --by` knows")
     num: int = Field(240, ge=1, description="crystals of the base model that are relaxed")
@@ -80,6 +107,11 @@ class DiscoverConfig(BaseModel):
         if not isinstance(keep, str) and not 0 < keep <= 1:
             raise ValueError(f"{keep} is no share: above 0 and at most 1, or auto")
         return keep
+
+    @property
+    def wanted(self) -> Constraints:
+        """The constraints as an object."""
+        return Constraints() if self.constraints is None else self.constraints.parsed()
 
     @model_validator(mode="after")
     def _needs_energies(self) -> DiscoverConfig:

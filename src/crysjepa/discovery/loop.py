@@ -75,7 +75,9 @@ def discover_crystals(
 def round_of(means: Means, number: int) -> Round:
     """The stages of a round."""
     config, known = means.config, means.evaluator.reference.crystals
-    select = partial(finetuning_set, keep=config.keep, drift=config.drift, known=known, seed=config.seed)
+    # elements that were asked for are to be frequent
+    drift = None if config.wanted.named else config.drift
+    select = partial(finetuning_set, keep=config.keep, drift=drift, known=known, seed=config.seed)
     finetune, num = None, _num(config, number)
     if number:
         seed = config.seed + number - 1
@@ -87,6 +89,7 @@ def round_of(means: Means, number: int) -> Round:
     generate = Generate(
         source=partial(means.sampler, number), num=num * config.oversample,
         seed=config.seed + 1000 * number, prefix=round_name(number), device=means.device,
+        constraints=config.wanted,
     )  # fmt: skip
     prescreen = Prescreen(
         ranker=means.screener, num=num, by=config.screen_by,
@@ -129,7 +132,9 @@ def _inputs(means: Means) -> dict[str, str]:
 
 
 def prepare(means: Means) -> None:
-    """Elemental references, fitted if need be."""
+    """Elemental references, fitted if need be. Raises ConstraintError for what no round could draw."""
+    if means.config.constraints is not None and hasattr(generator := means.generator(0), "within"):
+        generator.within(means.config.wanted)
     write_text(means.folder / "references.json", means.find_references().to_json())
     protocol = means.config.protocol
     if protocol.trust is not None:  # better said now than after all is done

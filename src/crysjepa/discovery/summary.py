@@ -18,6 +18,9 @@ from crysjepa.evaluation.metrics import crystal_metrics
 from crysjepa.evaluation.result_files import judge_name
 from crysjepa.evaluation.run import Evaluator
 
+FEW = 10
+"""Crystals that are little to fine-tune on."""
+
 
 def run_metrics(
     config: DiscoverConfig,
@@ -115,10 +118,20 @@ def _notes(
             f"Stopped after round {len(rounds) - 1}: no better V.S.U.N. in {config.patience} rounds."
         )
     for round_, judged in enumerate(rounds[:-1]):
-        if not any(judged.column("selected")):
+        chosen = sum(bool(s) for s in judged.column("selected"))
+        if not chosen:
             notes.append(
                 f"Nothing in round {round_} was fit to fine-tune on: the next round has the same generator."
             )
+        elif chosen < FEW:
+            many = "Only one crystal of" if chosen == 1 else f"Only {chosen} crystals of"
+            notes.append(
+                f"{many} round {round_} could be learnt from: the next round knows little more than these."
+            )
+    if config.wanted.named and config.drift is not None:
+        notes.append(
+            "Elements were asked for by name, so that none is held back in what is learnt from (drift)."
+        )
     notes += _hull_notes(judge.hull, table)
     notes.append(
         f"Novel means: no match among the {len(judge.reference.crystals)} crystals of the reference "

@@ -121,6 +121,16 @@ def _draw_blocks(
     return Samples(crystals, failures, Draws(num, drawn, dict(rejected)), columns)
 
 
+def check_some(samples: Samples, constraints: Constraints) -> None:
+    """Raises ConstraintError, with the most frequent reasons, where not one crystal was drawn."""
+    if len(samples.crystals):
+        return
+    rejected = samples.counts.rejected
+    why = Counter(rejected) if sum(rejected.values()) else Counter(samples.failures.values())
+    most = ", ".join(f"{n} × {reason}" for reason, n in why.most_common(3))
+    raise ConstraintError(f"not one crystal was drawn ({'; '.join(constraints.describe())}): {most}")
+
+
 def first_blocks(num: int, seed: int, device: str) -> list[Task]:
     """What :func:`draw` begins with, before anything is drawn again."""
     return _tasks(_spans(list(range(num)), device), seed, 0)
@@ -196,7 +206,7 @@ def drift(samples: Samples, generator: Sampler, constraints: Constraints) -> lis
     """
     shares = getattr(generator, "element_shares", None)
     num = len(samples.crystals)
-    if shares is None or num < 30 or constraints.only is not None or constraints.system is not None:
+    if shares is None or num < 30 or constraints.named:
         return []
     before, now = np.asarray(shares), element_shares(samples.crystals)
     error = np.sqrt(np.maximum(before * (1 - before), 1e-4) / num)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,7 +46,7 @@ def headline(results: Results, survivors: int, listed: int, new: int | None = No
 def plainly(results: Results, listed: Sequence[int]) -> list[str]:
     """Whose numbers these are, rates beside their control, and what the short list is worth."""
     judge, hull = (plain(results.metrics.get(k)) for k in ("judge", "hull"))
-    lines = []
+    lines = _asked(results)
     if judge and hull:
         known, protocol = plain(results.metrics.get("novelty_set")), results.protocol
         teacher = ", and the first teacher of the ranker that ships" if judge.startswith("chgnet") else ""
@@ -92,6 +93,22 @@ def plainly(results: Results, listed: Sequence[int]) -> list[str]:
                 "literature: look it up first."
             )
     return lines
+
+
+def _asked(results: Results) -> list[str]:
+    """What the crystals were to be, and what was thrown away for it."""
+    asked = results.metrics.get("asked")
+    if not isinstance(asked, list) or not asked or not results.config.get("constraints"):
+        return []
+    again: Counter[str] = Counter()
+    for part in results.rounds:
+        away = part.rates.get("thrown_away")
+        for reason, num in away.items() if isinstance(away, Mapping) else ():
+            again[plain(reason)] += int(real(num) or 0)
+    line = f"Asked for: {'; '.join(plain(a) for a in asked)}."
+    if again:
+        line += f" Drawn again: {', '.join(f'{n:,} × {reason}' for reason, n in again.most_common())}."
+    return [line]
 
 
 def _of_trust(results: Results, listed: pd.DataFrame) -> list[str]:

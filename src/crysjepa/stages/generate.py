@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import ClassVar
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.generators.base import Sampler
 from crysjepa.generators.constraints import Constraints
-from crysjepa.generators.sampling import draw
+from crysjepa.generators.sampling import check_some, draw
+from crysjepa.runtime.files import write_json
 from crysjepa.runtime.threads import default_processes
 from crysjepa.stages.stage import Stage, Workspace
 
@@ -18,6 +19,7 @@ from crysjepa.stages.stage import Stage, Workspace
 class Generate(Stage):
     """``num`` new rows, with ids ``PREFIX-0``, ``PREFIX-1`` and so on; the table that comes in is not used.
 
+    ``draws.json`` says how often was drawn, and why again.
     ``source`` gives the generator, and is called only if crystals are drawn. ``processes`` are by default one
     for each core, or one on a GPU; they decide nothing but the time it takes.
     """
@@ -32,8 +34,16 @@ class Generate(Stage):
     device: str = "cpu"
     processes: int | None = None
 
+    @property
+    def also(self) -> tuple[str, ...]:
+        """The count of draws."""
+        return ("draws.json",)
+
     def run(self, table: CandidateTable, work: Workspace) -> CandidateTable:
-        """A row for each crystal asked for; one that could not be drawn has failed, with the reason."""
+        """A row for each crystal asked for; one that could not be drawn has failed, with the reason.
+
+        Raises ConstraintError where not one crystal obeys.
+        """
         samples = draw(
             self.source(),
             self.num,
@@ -44,5 +54,8 @@ class Generate(Stage):
             processes=self.processes or default_processes(self.device),
             progress=work.progress(self.name),
         )
+        if self.constraints != Constraints():
+            check_some(samples, self.constraints)
+        write_json(work.folder / "draws.json", asdict(samples.counts))
         order = [f"{self.prefix}-{i}" for i in range(self.num)]
         return CandidateTable.from_crystals(samples.crystals, samples.failures, stage=self.name, order=order)

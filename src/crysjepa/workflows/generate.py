@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,11 +11,11 @@ from typing import Any, NoReturn, Unpack, cast
 
 from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable
-from crysjepa.generators.base import Draws, NarrowedSampler, Sampler, Samples
-from crysjepa.generators.constraints import ConstraintError, Constraints
+from crysjepa.generators.base import Draws, NarrowedSampler, Sampler
+from crysjepa.generators.constraints import Constraints
 from crysjepa.generators.kept import KeptSampler, draw_part
 from crysjepa.generators.registry import DEFAULT, GeneratorOptions, generator_names, make_generator
-from crysjepa.generators.sampling import draw, drift
+from crysjepa.generators.sampling import check_some, draw, drift
 from crysjepa.runtime.execution import Execution, ExecutionOptions
 from crysjepa.runtime.notes import UsageError
 from crysjepa.runtime.parts import Part, part_in
@@ -92,7 +91,7 @@ def generate(
     if (part := part_in(shards)) is not None:
         _draw_part(kept, named, num, part, seed, work)
     samples = draw(kept, num, constraints, seed=seed, prefix="gen", **_drawing(work))
-    _check_some(samples, constraints)
+    check_some(samples, constraints)
     order = [f"gen-{i}" for i in range(num)]
     table = CandidateTable.from_crystals(samples.crystals, samples.failures, stage="generate", order=order)
     for name, values in samples.columns.items():
@@ -114,15 +113,6 @@ def _draw_part(kept: Sampler, name: str, num: int, part: Part, seed: int, work: 
     if not isinstance(kept, KeptSampler):
         raise UsageError(f"{name} draws some hundred crystals a second, all in one piece: leave --part out")
     draw_part(kept, num, part, seed=seed, **_drawing(work))
-
-
-def _check_some(samples: Samples, constraints: Constraints) -> None:
-    if len(samples.crystals):
-        return
-    rejected = samples.counts.rejected
-    why = Counter(rejected) if sum(rejected.values()) else Counter(samples.failures.values())
-    most = ", ".join(f"{n} × {reason}" for reason, n in why.most_common(3))
-    raise ConstraintError(f"not one crystal was drawn ({'; '.join(constraints.describe())}): {most}")
 
 
 def _kept(source: Sampler, constraints: Constraints, shards: Path, made: Mapping[str, Any]) -> Sampler:

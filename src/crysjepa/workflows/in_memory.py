@@ -86,8 +86,10 @@ def generate(
 ) -> CandidateTable:
     """``num`` new crystals, as ``crysjepa generate`` makes them; ``metadata`` says how often was drawn.
 
-    ``elements="Li-P-S"`` allows these alone, ``chemical_system="Li-P-S"`` asks for exactly these. See
-    :func:`crysjepa.workflows.generate.generate`.
+    ``elements="Li-P-S"`` allows these alone, ``chemical_system="Li-P-S"`` asks for exactly these,
+    ``formula="ABX3"`` and ``space_group="cubic"`` for such ones: the options of the command line
+    (:meth:`~crysjepa.generators.constraints.Constraints.parse`). See
+    :func:`crysjepa.workflows.generate.generate`. Raises ConstraintError where they contradict one another.
     """
     constraints = Constraints.parse(**wanted)
     with tempfile.TemporaryDirectory() as folder, shown(progress) as report:

@@ -10,7 +10,8 @@ from conftest import make_salts
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import composition_validity
 from crysjepa.generators.constraints import ConstraintError, Constraints
-from crysjepa.generators.flow.generator import FlowGenerator, formula_keys
+from crysjepa.generators.flow.formula_rules import MOST, formula_keys
+from crysjepa.generators.flow.generator import FlowGenerator
 from crysjepa.generators.flow.network import MASKED, Guess
 from crysjepa.generators.flow.orbit_batches import PackedOrbits
 from crysjepa.generators.flow.orbits import settle
@@ -277,7 +278,7 @@ def test_where_a_template_has_nothing_new_another_is_tried(trained):
 
 def test_elements_and_sizes_are_never_drawn_where_they_may_not_be(trained):
     generator, _ = trained
-    wanted = Constraints.parse("Li,O,F", max_sites=2)
+    wanted = Constraints.parse(elements="Li,O,F", max_sites=2)
     samples = draw(generator, 30, wanted, seed=5)
     assert len(samples.crystals) == 30 and "element not allowed" not in samples.counts.rejected
     assert set(samples.crystals.atomic_numbers.tolist()) <= {3, 8, 9}
@@ -285,6 +286,49 @@ def test_elements_and_sizes_are_never_drawn_where_they_may_not_be(trained):
     assert set(system.crystals.chemical_systems()) == {"Li-O"}
     with pytest.raises(ConstraintError, match="no template of 2"):
         generator.within(Constraints.parse(max_sites=1))
+
+
+@pytest.mark.parametrize(
+    "asked, sites",
+    [
+        ({"formula": "MgO"}, {2}),
+        ({"formula": "ABX3"}, {5}),
+        ({"formula": "KMgF3", "space_group": "cubic"}, {5}),
+        ({"formula": "ABX3", "chemical_system": "Sr-Ti-O"}, {5}),
+        ({"formula": "AX", "elements": "Li,Na,F,Cl", "space_group": "Fm-3m"}, {2}),
+        ({"max_elements": 1}, {2, 5}),
+        ({"chemical_system": "Li-O"}, {2, 5}),
+    ],
+)
+def test_elements_are_shared_out_so_that_the_formula_comes_out(trained, asked, sites):
+    """Nothing is drawn and thrown away for its elements or its formula: they come out in one go."""
+    generator, _ = trained
+    constraints = Constraints.parse(**asked)
+    samples = draw(generator, 20, constraints, seed=5)
+    assert len(samples.crystals) >= 15 and not constraints.broken(samples.crystals)
+    assert set(samples.crystals.num_atoms.tolist()) <= sites
+    wasted = samples.counts.rejected.keys()
+    assert not wasted & {"other formula", "other chemical system", "element not allowed"}
+    if len(constraints.allowed) <= MOST:
+        assert not wasted & {"formula of a training crystal", "composition not charge-balanced"}
+    assert not any(reason.startswith("more than") for reason in wasted)
+
+
+@pytest.mark.parametrize(
+    "asked, says",
+    [
+        ({"formula": "Li3PO4"}, "no template of 2 has the formula Li3PO4"),
+        ({"formula": "ABX3", "formula_units": "2"}, "no template of 2 has the formula ABX3"),
+        ({"space_group": "P-1"}, "no template of 2 has the space group 2"),
+        ({"formula": "ABX3", "space_group": "Fm-3m"}, "no template of 2"),
+        ({"formula": "LrO"}, "knows the first 100 elements"),
+        ({"formula": "AX", "elements": "Lr,O", "exclude_elements": "none"}, "knows the first 100 elements"),
+    ],
+)
+def test_what_no_template_can_be_is_refused_before_any_work(trained, asked, says):
+    generator, _ = trained
+    with pytest.raises(ConstraintError, match=says):
+        generator.within(Constraints.parse(**asked))
 
 
 def test_file_round_trip(trained, tmp_path):

@@ -13,10 +13,11 @@ from crysjepa import __version__
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import reduced_formulas
 from crysjepa.generators.constraints import element_shares
+from crysjepa.generators.flow.formula_rules import formula_keys
 from crysjepa.generators.flow.orbit_batches import PackedOrbits
 from crysjepa.generators.flow.orbits import Settled, settle_all
 from crysjepa.generators.flow.paths import Flow, FlowConfig, FlowLoss
-from crysjepa.generators.flow.sampling import FlowSampler, formula_keys
+from crysjepa.generators.flow.sampling import FlowSampler
 from crysjepa.generators.flow.templates import Templates
 from crysjepa.generators.substitution.volumes import element_sizes
 from crysjepa.jepa.crys_jepa import CrysJepa

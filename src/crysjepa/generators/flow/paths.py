@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from crysjepa.generators.flow.fills import Fills
 from crysjepa.generators.flow.network import MASKED, FlowNetwork
 from crysjepa.generators.flow.orbit_batches import OrbitBatch
 from crysjepa.jepa.invariant import InvariantConfig
@@ -194,11 +195,18 @@ class FlowLoss:
 
 
 def compose(
-    flow: Flow, batch: OrbitBatch, start: Start, allowed: Tensor, temperature: float, noise: torch.Generator
+    flow: Flow,
+    batch: OrbitBatch,
+    start: Start,
+    allowed: Tensor,
+    temperature: float,
+    noise: torch.Generator,
+    fills: Fills | None = None,
 ) -> Tensor:
     """Elements (B, R), chosen orbit by orbit in random order; ``allowed`` (100,) True for those that may be.
 
-    Each is drawn from the network's probabilities, raised to 1/``temperature``.
+    Each is drawn from the network's probabilities, raised to 1/``temperature``; with ``fills``, among those
+    elements with which the constraints can still hold.
     """
     device, mask = batch.strain.device, batch.mask
     numbers = torch.where(mask, MASKED, 0)
@@ -207,14 +215,19 @@ def compose(
     rows = torch.arange(len(batch), device=device)
     for place in range(mask.shape[1]):
         chosen = order[:, place]
+        may = allowed.expand(len(batch), -1)
+        if fills is not None:
+            may = torch.from_numpy(fills.choices(chosen.cpu().numpy(), allowed.cpu().numpy())).to(device)
         logits = flow(batch, numbers, start.free_coords, start.shape, ones).types[rows, chosen]
-        shares = (logits / temperature).masked_fill(~allowed, -torch.inf).softmax(dim=-1)
+        shares = (logits / temperature).masked_fill(~may, -torch.inf).softmax(dim=-1)
         # Drawn by comparison, not by multinomial: the same on every device and version.
         uniform = torch.rand(len(batch), 1, generator=noise, device=device)
         found = (shares.cumsum(dim=-1) < uniform * shares.sum(dim=-1, keepdim=True)).sum(dim=-1) + 1
         found = found.clamp(max=len(allowed))
-        found = torch.where(allowed[found - 1], found, shares.argmax(dim=-1) + 1)  # but for rounding
+        found = torch.where(may[rows, found - 1], found, shares.argmax(dim=-1) + 1)  # but for rounding
         numbers[rows, chosen] = torch.where(mask[rows, chosen], found, 0)
+        if fills is not None:
+            fills.take(chosen.cpu().numpy(), found.cpu().numpy())
     return numbers
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crysjepa.core.crystals import Crystals
-from crysjepa.core.validity import Formula, composition_reason
 from crysjepa.generators.base import Draws, Samples
-from crysjepa.generators.constraints import ConstraintError, Constraints
+from crysjepa.generators.constraints import ConstraintError, Constraints, names
+from crysjepa.generators.flow.fills import Fills, fits, is_needed
+from crysjepa.generators.flow.formula_rules import MOST, Counts, Rules, Targets
 from crysjepa.generators.flow.network import NUM_ELEMENTS
 from crysjepa.generators.flow.orbit_batches import OrbitBatch, PackedOrbits
 from crysjepa.generators.flow.paths import Flow, Start, arrange, compose, draw_noise
@@ -84,34 +85,70 @@ class FlowSampler:
         """The same but for these attributes."""
         made = copy.copy(self)
         vars(made).update(changes)
+        vars(made).pop("_choice", None)
         return made
 
     def within(self, constraints: Constraints) -> Self:
-        """The same generator, which draws no element and no cell that ``constraints`` forbid.
+        """The same generator, which draws no element, formula or cell that ``constraints`` forbid.
 
-        Elements are chosen again where one of a chemical system is lacking, :data:`TRIES` times on each of
-        :data:`TEMPLATES` templates. Raises ConstraintError if no template is small enough, or no element is
-        left that the model knows.
+        It draws on templates of the space groups that are wanted, of which moyo finds another one for a
+        crystal now and then. Raises ConstraintError if no template can be given elements that obey, or an
+        element is wanted that the model does not know.
         """
-        if not any(z <= NUM_ELEMENTS for z in constraints.allowed):
+        least = 1 if constraints.formula is None else constraints.formula.num_elements
+        beyond = {z for z in constraints.allowed if z > NUM_ELEMENTS}
+        if (constraints.required or set()) & beyond or len(constraints.allowed - beyond) < least:
             raise ConstraintError(
-                f"the flow knows the first {NUM_ELEMENTS} elements, none of which is allowed"
+                f"the flow knows the first {NUM_ELEMENTS} elements, and not {names(beyond)}: too few are left"
             )
         made = self._with(constraints=constraints)
-        made._template_shares()
+        _ = made._choice
         return made
 
-    def _template_shares(self) -> NDArray[np.float64]:
+    @cached_property
+    def _choice(self) -> tuple[NDArray[np.float64], Targets | None]:
+        """How often each template is drawn, and which formulas are aimed at, where they can be told."""
         wanted, templates = self.constraints, self.templates
-        fits = np.ones(len(templates), dtype=bool)
-        if wanted.max_sites is not None:
-            fits &= templates.num_sites <= wanted.max_sites
+        fit = np.array([wanted.allows_sites(n) for n in templates.num_sites.tolist()], dtype=bool)
+        if wanted.space_groups is not None:
+            fit &= np.isin(templates.space_groups, list(wanted.space_groups))
         if wanted.system is not None:
-            fits &= templates.num_orbits >= len(wanted.system)
-        if not fits.any():
+            fit &= templates.num_orbits >= len(wanted.system)
+        targets = None
+        if wanted.formula is not None and (wanted.formula.elements is not None or not self._few):
+            fit &= templates.num_orbits >= wanted.formula.num_elements
+            fit = self._where(fit, lambda sizes: fits(wanted, sizes))
+        elif self._few and fit.any():
+            for rules in self._rules.weaker():
+                targets = Targets(wanted, self._elements, rules)
+                good = self._where(fit, targets.exist)
+                if good.any():
+                    break
+            fit = good
+        if not fit.any():
             raise ConstraintError(f"no template of {len(templates)} has {'; '.join(wanted.describe())}")
-        shares = templates.weights * fits
-        return np.asarray(shares / shares.sum())
+        shares = templates.weights * fit
+        return np.asarray(shares / shares.sum()), targets
+
+    def _where(self, fit: NDArray[np.bool_], good: Callable[[Counts], bool]) -> NDArray[np.bool_]:
+        """Which of the templates have orbits of such sizes, too."""
+        found = fit.copy()
+        for row in np.flatnonzero(fit).tolist():
+            sizes = sorted(self.templates.orbits(row).multiplicities.tolist(), reverse=True)
+            found[row] = good(tuple(sizes))
+        return found
+
+    @property
+    def _elements(self) -> tuple[int, ...]:
+        return tuple(sorted(z for z in self.constraints.allowed if z <= NUM_ELEMENTS))
+
+    @property
+    def _few(self) -> bool:
+        return self.constraints.named and len(self._elements) <= MOST
+
+    @property
+    def _rules(self) -> Rules:
+        return Rules(self.known, self.novel, self.balanced)
 
     def sample(
         self,
@@ -146,7 +183,7 @@ class FlowSampler:
     def _sample_shard(
         self, ids: Sequence[str], seed: tuple[int, int], device: str, again: Counter[str]
     ) -> Iterator[tuple[Crystals, dict[str, str], int]]:
-        rng, shares = np.random.default_rng(seed), self._template_shares()
+        rng, (shares, _) = np.random.default_rng(seed), self._choice
         rows = rng.choice(len(self.templates), size=len(ids), p=shares)
         noise = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
         flow = self.flow.to(device)
@@ -224,8 +261,12 @@ class FlowSampler:
         todo = torch.arange(len(batch), device=numbers.device)
         for left in range(TRIES - 1, -1, -1):
             part = batch.rows(todo)
-            numbers[todo] = compose(flow, part, start.rows(todo), allowed, self.temperature, noise)
-            reasons = self._unwanted(numbers[todo].cpu().numpy(), part.multiplicity.cpu().numpy())
+            sizes = part.multiplicity.cpu().numpy()
+            fills = None
+            if (targets := self._choice[1]) is not None or is_needed(self.constraints):
+                fills = Fills(self.constraints, sizes, targets)
+            numbers[todo] = compose(flow, part, start.rows(todo), allowed, self.temperature, noise, fills)
+            reasons = self._unwanted(numbers[todo].cpu().numpy(), sizes)
             todo = todo[[r is not None for r in reasons]]
             if not len(todo) or (last and not left):
                 break
@@ -235,25 +276,12 @@ class FlowSampler:
         return numbers, good
 
     def _unwanted(self, numbers: NDArray[np.int64], multiplicities: NDArray[np.int64]) -> list[str | None]:
-        system, reasons = self.constraints.system, list[str | None]()
+        wanted, reasons = self.constraints.formula, list[str | None]()
+        rules = self._rules if (targets := self._choice[1]) is None else targets.rules
+        if wanted is not None and wanted.elements is not None:  # by name, known or not
+            return [None] * len(numbers)
         for elements, counts in zip(numbers, multiplicities, strict=True):
             totals = {int(z): int(counts[elements == z].sum()) for z in set(elements[counts > 0].tolist())}
             divisor = math.gcd(*totals.values())
-            formula = tuple(sorted((z, n // divisor) for z, n in totals.items()))
-            if system is not None and not system <= totals.keys():
-                reasons.append("other chemical system")
-            elif self.novel and formula_keys([formula])[0] in self.known:
-                reasons.append("formula of a training crystal")
-            elif self.balanced and composition_reason(formula) is not None:
-                reasons.append("composition not charge-balanced")
-            else:
-                reasons.append(None)
+            reasons.append(rules.refuse(tuple(sorted((z, n // divisor) for z, n in totals.items()))))
         return reasons
-
-
-def formula_keys(formulas: Sequence[Formula]) -> list[int]:
-    """A number of 63 bits for each formula, the same everywhere and always."""
-    return [
-        int.from_bytes(hashlib.sha256(repr(formula).encode()).digest()[:8], "big") >> 1
-        for formula in formulas
-    ]

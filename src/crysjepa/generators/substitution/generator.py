@@ -31,6 +31,8 @@ from crysjepa.runtime.progress import Progress
 
 _EXHAUSTED = "no draw gave something new that obeys: the parents hold too few different crystals for it"
 _BLOCK = 64
+_TRIES = 5
+"""How often a crystal is drawn whose space group is not the parent's once it has its volume."""
 _VOLUME_FACTORS = (0.94, 0.97, 1.0, 1.03, 1.06)
 _ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
@@ -89,24 +91,36 @@ class SubstitutionGenerator(Untrained):
             If no parent can be turned into a crystal that obeys.
         """
         proposals = Proposals(self.parents, self.config, constraints)
-        found: list[tuple[int, Swaps] | None] = []
-        for index in range(num):
-            found.append(proposals.draw(np.random.default_rng([seed, index])))
-            if progress is not None and index % _BLOCK == _BLOCK - 1:
-                progress((index + 1) // (2 if self.config.jepa_volume else 1), num)
         ids = [f"{prefix}-{i}" for i in range(num)]
-        made = {i: p for i, p in zip(ids, found, strict=True) if p is not None}
-        crystals = self._realise(list(made), list(made.values()), device, processes, progress, num)
+        made: dict[str, tuple[int, Swaps]] = {}
+        parts: list[Crystals] = []
+        todo = list(range(num))
+        for again in range(_TRIES):
+            new: dict[str, tuple[int, Swaps]] = {}
+            for index in todo:
+                found = proposals.draw(np.random.default_rng([seed, index, *([again] if again else [])]))
+                new |= {} if found is None else {ids[index]: found}
+                if progress is not None and not again and index % _BLOCK == _BLOCK - 1:
+                    progress((index + 1) // (2 if self.config.jepa_volume else 1), num)
+            part = self._realise(list(new), list(new.values()), device, processes, progress, num)
+            # another volume may have another space group, within what is tolerated
+            broken = constraints.broken(part)
+            proposals.rejected.update(broken.values())
+            parts.append(part.select([i for i in part.ids if i not in broken]))
+            made |= {i: p for i, p in new.items() if i not in broken}
+            todo = [k for k in todo if ids[k] in broken]
+            if not todo:
+                break
         if progress is not None:
             progress(num, num)
         failures = {i: _EXHAUSTED for i in ids if i not in made}
         return Samples(
-            crystals,
+            Crystals.concatenate(parts).select([i for i in ids if i in made]),
             failures,
             Draws(num, proposals.drawn, dict(proposals.rejected), self._notes(proposals)),
             {
-                "parent": {i: self.parents.crystals.ids[row] for i, (row, _) in made.items()},
-                "swaps": {i: _spell(swaps) for i, (_, swaps) in made.items()},
+                "parent": {i: self.parents.crystals.ids[made[i][0]] for i in ids if i in made},
+                "swaps": {i: _spell(made[i][1]) for i in ids if i in made},
             },
         )
 

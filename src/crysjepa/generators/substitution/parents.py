@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
-from crysjepa.core.symmetry import symmetry_of
+from crysjepa.core.symmetry import Found, symmetry_of
 from crysjepa.core.validity import Formula, composition_reason, invalid_structures, reduced_formulas
 from crysjepa.energy.limits import within
+from crysjepa.matching.structure_hash import orbits_of
 
 MAX_E_ABOVE_HULL = 0.1
 """eV/atom; where a source says that a crystal is further above the hull, it is no parent."""
@@ -22,6 +24,30 @@ _SYMPREC = 0.1
 
 # moyo warns of symmetry operations that a non-primitive cell cannot express; none is used here.
 logging.getLogger("moyo").setLevel(logging.ERROR)
+
+
+Structure = tuple[int, tuple[tuple[int, int, str], ...]]
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """The number of a crystal's space group, sites of its primitive cell, and its orbits: each one's element,
+    number of sites and site symmetry.
+    """
+
+    number: int
+    primitive_sites: int
+    orbits: tuple[tuple[int, int, str], ...]
+
+    @classmethod
+    def of(cls, crystal: Crystals) -> Symmetry | None:
+        """None where no symmetry can be settled on."""
+        try:
+            found: Found = symmetry_of(crystal, _SYMPREC)
+        except ValueError:
+            return None
+        sites = len(found.prim_std_cell.numbers)
+        return cls(int(found.number), sites, tuple(orbits_of(crystal, found)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +62,7 @@ class Parents:
     e_above_hull: NDArray[np.float64]
     known: Crystals
     source: str = ""
-    _sizes: dict[tuple[bool, int], int] = field(default_factory=dict, init=False, repr=False)
+    _found: dict[tuple[bool, int], Symmetry | None] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(cls, table: CandidateTable, source: str = "") -> Parents:
@@ -75,6 +101,25 @@ class Parents:
         """Sites of a parent's primitive cell."""
         return self._primitive_sites(self.crystals, row)
 
+    def space_group(self, row: int) -> int | None:
+        """The number of a parent's space group, within 0.1 Å; None where there is none."""
+        found = self._symmetry(self.crystals, row)
+        return None if found is None else found.number
+
+    def structure(self, row: int, swaps: Mapping[int, int] | None = None) -> Structure:
+        """What a parent is with some elements swapped: its space group, and each orbit's element, number of
+        sites and site symmetry. Two crystals that agree in it are mostly the same.
+        """
+        found, new = self._symmetry(self.crystals, row), swaps or {}
+        if found is None:
+            return 0, ((row, 0, ""),)
+        return found.number, tuple(sorted((new.get(z, z), n, group) for z, n, group in found.orbits))
+
+    def structures(self, formula: Formula) -> set[Structure]:
+        """The same of the known crystals of that formula."""
+        found = (self._symmetry(self.known, row) for row in self._rows.get(formula, ()))
+        return {(s.number, tuple(sorted(s.orbits))) for s in found if s is not None}
+
     def knows(self, formula: Formula, primitive_sites: int | None = None) -> bool:
         """Whether a known crystal has that reduced formula, and a primitive cell of so many sites if given.
 
@@ -94,21 +139,18 @@ class Parents:
         return dict(rows)
 
     def _primitive_sites(self, crystals: Crystals, row: int) -> int:
+        found = self._symmetry(crystals, row)
+        return int(crystals.num_atoms[row]) if found is None else found.primitive_sites
+
+    def _symmetry(self, crystals: Crystals, row: int) -> Symmetry | None:
         key = (crystals is self.known, row)
-        if key not in self._sizes:
-            self._sizes[key] = _primitive_sites(crystals[row])
-        return self._sizes[key]
+        if key not in self._found:
+            self._found[key] = Symmetry.of(crystals[row])
+        return self._found[key]
 
 
 def _sites(crystals: Crystals) -> list[NDArray[np.int64]]:
     return np.split(crystals.atomic_numbers, crystals.offsets[1:-1])
-
-
-def _primitive_sites(crystal: Crystals) -> int:
-    try:
-        return len(symmetry_of(crystal, _SYMPREC).prim_std_cell.numbers)
-    except ValueError:  # no symmetry can be settled on
-        return int(crystal.num_atoms[0])
 
 
 def is_valid_composition(formula: Formula) -> bool:

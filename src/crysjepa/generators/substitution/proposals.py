@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from crysjepa.core.validity import Formula
 from crysjepa.generators.constraints import ConstraintError, Constraints
+from crysjepa.generators.substitution.assignments import Assignments, Swaps
 from crysjepa.generators.substitution.element_similarity import (
     FRACTION_COST,
     MAX_ATOMIC_NUMBER,
@@ -17,7 +18,7 @@ from crysjepa.generators.substitution.element_similarity import (
     oxidation_states,
     swap_costs,
 )
-from crysjepa.generators.substitution.parents import Parents, is_valid_composition
+from crysjepa.generators.substitution.parents import Parents, Structure, is_valid_composition
 
 DEFAULT_TEMPERATURE = 0.25
 _HULL_COST = 12.0
@@ -35,8 +36,6 @@ _GIVE_UP = 30
 _BOLDER = 0.25
 """By which share the temperature rises with each try with one parent, so that the choice of parents, and with
 it the frequency of elements, depends little on which of them are easy to swap in."""
-
-Swaps = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -86,15 +85,20 @@ class Proposals:
         self.parents, self.config, self.constraints = parents, config, constraints
         self.allowed = np.zeros(119, dtype=bool)
         self.allowed[list(constraints.allowed)] = True
-        self.plans: dict[tuple[Formula, bool], _Plan | None] = {}
+        self.formula = constraints.formula.exact if constraints.formula is not None else None
+        self.plans: dict[tuple[Formula, bool], _Plan | Assignments | None] = {}
         self.rejected: Counter[str] = Counter()
         self.drawn = 0
         self.taken: dict[Formula, list[int]] = {}
+        self.known: set[Structure] = set() if self.formula is None else parents.structures(self.formula)
+        self.taken_structures: set[Structure] = set()
         self.bold = self.failed_in_a_row = 0
         self.levels: list[tuple[float, NDArray[np.float64], bool]] = []
         above = _HULL_COST * parents.e_above_hull
+        fit = [self._fits(row) for row in range(len(parents))]
         costs = {
-            bold: np.array([self._cost(row, bold) for row in range(len(parents))]) for bold in (False, True)
+            bold: np.array([self._cost(row, bold) if ok else np.inf for row, ok in enumerate(fit)])
+            for bold in (False, True)
         }
         for factor, bold in _LEVELS:
             if np.isfinite(costs[bold]).any():
@@ -131,7 +135,8 @@ class Proposals:
         another = max(self.config.another_swap, _ANOTHER_IF_BOLD if bold else 0.0)
         tried: set[Swaps | None] = set()
         for k in range(_TRIES_WITH_PARENT):
-            swaps = _swaps(plan, rng, temperature * (1 + _BOLDER * k), another)
+            bolder = temperature * (1 + _BOLDER * k)
+            swaps = _swaps(plan, rng, bolder, another) if isinstance(plan, _Plan) else _way(plan, rng, bolder)
             if swaps in tried:
                 continue
             tried.add(swaps)
@@ -149,6 +154,8 @@ class Proposals:
         it will do.
         """
         mapping = dict(swaps)
+        if self.formula is not None:
+            return self._refuse_structure(self.parents.structure(row, mapping))
         formula = tuple(sorted((mapping.get(z, z), n) for z, n in self.parents.formulas[row]))
         if self.config.valid_compositions and not is_valid_composition(formula):
             return "composition not charge-neutral"
@@ -163,32 +170,54 @@ class Proposals:
         self.taken[formula] = [*others, row]
         return None
 
+    def _refuse_structure(self, structure: Structure) -> str | None:
+        """The same where the formula was asked for: it may be known, but not with this structure."""
+        if structure in self.known:
+            return "already among the known crystals"
+        if structure in self.taken_structures:
+            return "the same as an earlier one"
+        self.taken_structures.add(structure)
+        return None
+
+    def _fits(self, row: int) -> bool:
+        """Whether what swaps leave as it is obeys: cell, kind of formula, number of elements, symmetry."""
+        asked, counts = self.constraints, self.parents.formulas[row]
+        if not asked.allows_sites(int(self.parents.crystals.num_atoms[row])):
+            return False
+        if asked.formula is not None and sorted(n for _, n in counts) != sorted(asked.formula.counts):
+            return False
+        if asked.max_elements is not None and len(counts) > asked.max_elements:
+            return False
+        # last, for it is to be found out first
+        return asked.space_groups is None or self.parents.space_group(row) in asked.space_groups
+
     def _cost(self, row: int, bold: bool) -> float:
         """What the constraints force to be swapped costs; infinite for a parent that cannot obey."""
-        limit = self.constraints.max_sites
-        if limit is not None and self.parents.crystals.num_atoms[row] > limit:
-            return np.inf
-        if self.constraints.system is None and self.allowed[list(self.parents.counts[row])].all():
+        if self.constraints.required is None and self.allowed[list(self.parents.counts[row])].all():
             return 0.0  # and no plan yet: thousands of parents are never chosen
         plan = self._plan(self.parents.formulas[row], bold)
         return np.inf if plan is None else plan.cost
 
-    def _plan(self, formula: Formula, bold: bool) -> _Plan | None:
+    def _plan(self, formula: Formula, bold: bool) -> _Plan | Assignments | None:
         if (formula, bold) not in self.plans:
-            self.plans[formula, bold] = self._make_plan(formula, bold)
+            charges = None if bold else oxidation_states(formula)
+            if self.formula is None:
+                self.plans[formula, bold] = self._make_plan(formula, charges)
+            else:
+                most = np.inf if bold else _MAX_COST
+                self.plans[formula, bold] = Assignments.of(formula, self.formula, charges, most)
         return self.plans[formula, bold]
 
-    def _make_plan(self, formula: Formula, bold: bool) -> _Plan | None:
+    def _make_plan(self, formula: Formula, charges: dict[int, int] | None) -> _Plan | None:
         """None for a composition that cannot be made to obey.
 
-        Where it has to be bold, an ionic compound may change its charges: the composition is still refused
-        if they cannot balance.
+        Without ``charges``, where it has to be bold, an ionic compound may change them: the composition is
+        still refused if they cannot balance.
         """
         elements = tuple(z for z, _ in formula)
         system = self.constraints.system
         if max(elements) > MAX_ATOMIC_NUMBER or (system is not None and len(system) != len(elements)):
             return None
-        charges = None if bold else oxidation_states(formula)
         num = sum(n for _, n in formula)
         targets: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
         cheapest = np.full(len(elements), np.inf)
@@ -232,6 +261,10 @@ def _swaps(plan: _Plan, rng: np.random.Generator, temperature: float, another: f
             return None
         found[element] = target
     return tuple(sorted(found.items()))
+
+
+def _way(plan: Assignments, rng: np.random.Generator, temperature: float) -> Swaps:
+    return plan.swaps[_pick(plan.costs, temperature, rng)]
 
 
 def _cumulative(costs: NDArray[np.float64]) -> NDArray[np.float64]:
