@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from crysjepa import api
 from crysjepa.core.candidates import CandidateTable
@@ -133,8 +134,9 @@ def million(num: int, relaxed: int) -> None:
         drawing = _cpu(lambda: api.generate(num, new, seed=1, processes=1, device="cpu")) / num
         api.screen(Path(folder) / "first.parquet", "known", Path(folder) / "one.parquet", device="cpu")
         ranking = _cpu(lambda: api.screen(new, "known", ranked, device="cpu")) / num
-        best = CandidateTable.read(ranked)
-        crystals = best.crystals(best.ok_ids[:relaxed])
+        best = pq.read_table(ranked, columns=["id", "rank"]).to_pylist()
+        ids = [row["id"] for row in best if row["rank"] is not None][:relaxed]
+        crystals = CandidateTable.read(new).crystals(ids)
         field = get_force_field("chgnet", "cpu")
         chunks = [crystals[i : i + QUICK.chunk_size] for i in range(0, len(crystals), QUICK.chunk_size)]
         relax_together(crystals[:1], field, QUICK)
