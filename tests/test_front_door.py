@@ -125,3 +125,12 @@ def test_what_the_first_release_offered_is_there_for_one_more(name):
 def test_what_was_never_offered_is_not_there():
     with pytest.raises(AttributeError, match="no attribute 'worth'"):
         _ = api.worth
+
+
+@pytest.mark.parametrize("verb", [cj.rank, cj.evaluate, cj.compete])
+def test_known_crystals_and_hulls_are_named(salts, verb):
+    hull = pd.DataFrame({"composition": ["NaCl"], "formation_energy_per_atom": [-2.1]})
+    with pytest.raises(TypeError, match=r"hull is a path .* not a DataFrame.*to_parquet"):
+        verb(salts, hull=hull)
+    with pytest.raises(TypeError, match=r"reference is a path .* not a list.*cj\.read"):
+        verb(salts, reference=[1, 2])

@@ -503,7 +503,8 @@ def test_no_file_of_a_folder_ends_the_others(tmp_path):
     home = tmp_path / "home"
     shutil.copytree(CASES / "hostile" / "folder_killers", home)
     (home / "good.cif").write_text(CIF)
-    table = read_crystals(home)
+    with pytest.warns(ReadNote, match=r"sup2\.extxyz and sup2\.vasp"):
+        table = read_crystals(home)
     state = {f: [] for f in sorted(p.name for p in home.iterdir())}
     for file, status, reason in zip(
         table.column("file"), table.column("status"), reasons(table), strict=True

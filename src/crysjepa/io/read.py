@@ -28,6 +28,7 @@ from crysjepa.io.opened import MAX_INFLATION, unpacked
 from crysjepa.io.parquet_files import read_parquet
 from crysjepa.io.text_formats import read_cif, read_poscar
 from crysjepa.io.torch_files import read_torch
+from crysjepa.io.twice import tell_steps, written_twice
 from crysjepa.runtime.notes import note
 from crysjepa.runtime.progress import Progress
 
@@ -77,7 +78,8 @@ def read_crystals(
     Warns
     -----
     ReadNote
-        Of columns and single cells that were left out, and of the choice between columns of structures.
+        Of columns and single cells that were left out, and of the choice between columns of structures; of
+        files and frames that may be one crystal several times.
     """
     path = Path(path)
     if path.is_dir():
@@ -88,13 +90,16 @@ def read_crystals(
     if kind is None:
         raise ReadError(f"{path.name} is of no known kind: crysjepa reads {SUPPORTED}")
     try:
-        return _file(path, kind, kind.stem, structure_column, progress)
+        table = _file(path, kind, kind.stem, structure_column, progress)
     except OSError as error:
         if error.filename is not None:  # permissions and the like are best said by the system
             raise
         reason = reason_of(error)
     except BaseException as error:  # noqa: BLE001 - extension modules panic; the reason is kept
         reason = reason_of(error)
+    else:
+        tell_steps([(path.name, table.frame)])
+        return table
     if kind.name in ("cif", "xyz", "poscar"):
         return assemble([Entry(kind.stem, None, reason)])
     raise ReadError(f"{unicode_name(path.name)}: {reason}")
@@ -160,6 +165,8 @@ def _folder(folder: Path, column: str | None, progress: Progress | None) -> Cand
         p.relative_to(folder).as_posix() + "/" for p in folder.rglob("*") if p.is_dir() and p.is_symlink()
     ]
     _tell_skipped([*(name for name, _ in paths if name not in taken), *sorted(linked)])
+    twice = written_twice([name for name, _, _ in known])
+    known = [file for file in known if file[0] not in twice]
     parts = []
     for done, (name, path, kind) in enumerate(known):
         stem = str(PurePosixPath(name).with_name(kind.stem))
@@ -172,6 +179,7 @@ def _folder(folder: Path, column: str | None, progress: Progress | None) -> Cand
         parts.append(_with_file(part, name))
         if progress:
             progress(done + 1, len(known))
+    tell_steps([(name, part.frame) for (name, _, _), part in zip(known, parts, strict=True)])
     return _together(parts)
 
 
@@ -194,12 +202,15 @@ def _zip(path: Path, column: str | None, progress: Progress | None) -> Candidate
             raise ReadError(f"nothing to read in the zip: crysjepa reads {SUPPORTED}")
         taken = {m.filename for m, _ in known}
         _tell_skipped([m.filename for m in members if m.filename not in taken])
+        twice = written_twice([m.filename for m, _ in known])
+        known = [member for member in known if member[0].filename not in twice]
         parts = []
         for done, (member, kind) in enumerate(known):
             entries = _member_entries(archive, member, kind, column)
             parts.append(_with_file(assemble(entries), member.filename))
             if progress:
                 progress(done + 1, len(known))
+    tell_steps([(m.filename, part.frame) for (m, _), part in zip(known, parts, strict=True)])
     return _together(parts)
 
 

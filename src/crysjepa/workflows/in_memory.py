@@ -6,6 +6,7 @@ and ``cj.compete``.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -115,6 +116,7 @@ def rank(
     A lower score is better. What cannot be ranked keeps its row, with a reason. See
     :func:`crysjepa.workflows.screen.screen`.
     """
+    _check_names(reference=reference, hull=hull)
     table = read(source)
     with tempfile.TemporaryDirectory() as folder, shown(progress) as report:
         there, out = Path(folder) / "candidates.parquet", Path(folder) / "ranked.parquet"
@@ -237,6 +239,7 @@ def _evaluation(
     verb: Callable[..., dict[str, Any]], source: Readable, progress: StageProgress | None, **options: Any
 ) -> Evaluation:
     """A verb that judges, into a folder of its own that goes when its result does."""
+    _check_names(**{name: options.get(name) for name in ("reference", "hull", "finetuned_on")})
     folder = Path(tempfile.mkdtemp(prefix="crysjepa-"))
     try:
         with shown(progress) as report:
@@ -245,6 +248,17 @@ def _evaluation(
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return Evaluation(folder / "result", metrics)
+
+
+def _check_names(**given: object) -> None:
+    """Known crystals and hulls are named, for their hash and their scale are part of the result."""
+    for name, value in given.items():
+        if value is not None and not isinstance(value, str | os.PathLike):
+            how = "to_parquet(path)" if isinstance(value, pd.DataFrame) else "cj.read(...).write(path)"
+            raise TypeError(
+                f"{name} is a path or the name of a data set, not a {type(value).__name__}: write it to a "
+                f"Parquet file first ({how}), and give its path"
+            )
 
 
 def _on_disk(source: Readable, folder: Path) -> str | Path:
