@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -127,7 +127,7 @@ def _flow(settings: PredictSettings) -> FlowSampler:
     found = load_generator(_flow_path(settings))
     if not isinstance(found, FlowSampler):
         raise UsageError(f"{settings.generator} is no flow: only a flow's templates can be filled")
-    return found
+    return replace(found, steps=settings.flow_steps)
 
 
 def _model(settings: PredictSettings) -> CrysJepa:

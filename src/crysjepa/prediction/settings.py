@@ -14,9 +14,9 @@ class PredictSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    num: int = Field(1000, ge=1, description="candidates that are proposed and ranked by the embedding")
-    static: int = Field(100, ge=1, description="of these, evaluated by the force field as they are")
-    relaxed: int = Field(30, ge=1, description="of these, relaxed")
+    num: int = Field(200, ge=1, description="candidates that are proposed and ranked by the embedding")
+    static: int = Field(40, ge=1, description="of these, evaluated by the force field as they are")
+    relaxed: int = Field(16, ge=1, description="of these, relaxed")
     max_sites: int = Field(20, ge=1, description="sites of a primitive cell, at most")
     prototypes: float = Field(
         0.5, ge=0, le=1, description="share of num that known prototypes may take, filled; the flow the rest"
@@ -28,8 +28,11 @@ class PredictSettings(BaseModel):
     temperature: float = Field(
         2.0, gt=0, description="of the choice of templates; 1: as often as the flow expects them"
     )
+    flow_steps: int = Field(
+        32, ge=1, description="of the flow, from noise to crystal: relaxed is what it draws"
+    )
     alike: int = Field(
-        3, ge=1, description="candidates of one template and order of elements that are evaluated, at most"
+        3, ge=1, description="candidates of one space group and its orbits that are evaluated, at most"
     )
     known: bool = Field(
         True, description="known crystals of the formula are candidates, and parents of others"

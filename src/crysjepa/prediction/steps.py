@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,8 +15,9 @@ from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import invalid_structures
 from crysjepa.evaluation.given import energy_metadata
 from crysjepa.matching.uniqueness import novel, unique
+from crysjepa.prediction.choosing import choose, choose_different, without_repeats
 from crysjepa.prediction.means import Means
-from crysjepa.prediction.proposals import KNOWN, propose
+from crysjepa.prediction.proposals import propose
 from crysjepa.ranking.embedders import JepaEmbedder
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.relaxation.formation_energies import Formed, formation_energies
@@ -76,8 +77,8 @@ class Score(Stage):
         by_id = dict(zip(good, predicted.tolist(), strict=True))
         table = table.with_column("predicted_energy", by_id, "Float64")
         table = table.with_column("predicted_gain", dict(zip(good, gains.tolist(), strict=True)), "Float64")
-        table = _without_repeats(table, self.name, by_id)
-        return _best(table, self.name, by_id, settings.static, settings.alike, "energy by the embedding")
+        table = without_repeats(table, self.name, by_id)
+        return choose(table, self.name, by_id, settings.static, settings.alike, "energy by the embedding")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +98,10 @@ class Evaluate(Stage):
         table = table.with_column("static_energy", done.formation, "Float64")
         gains = dict(zip(table.ids, table.column("predicted_gain"), strict=True))
         expected = {i: e - gains[i] for i, e in done.formation.items()}
-        table = _without_repeats(table, self.name, done.formation)
-        return _best(
-            table, self.name, expected, settings.relaxed, settings.alike,
-            "energy as it stands, less what relaxing is expected to gain",
-        )  # fmt: skip
+        table = without_repeats(table, self.name, done.formation)
+        return choose_different(
+            table, self.name, expected, settings.relaxed, "energy as it stands, less the expected gain"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,41 +179,3 @@ def energies_of(
         shards=work.folder / "chunks",
         progress=work.progress(stage),
     )
-
-
-def _without_repeats(table: CandidateTable, stage: str, energies: Mapping[str, float]) -> CandidateTable:
-    """Of candidates with as many sites and the same energy, to 0.1 meV/atom, the first stays."""
-    first: dict[tuple[int, float], str] = {}
-    reasons = dict[str, str]()
-    ids = [i for i in table.ok_ids if i in energies]
-    for id_, num in zip(ids, table.crystals(ids).num_atoms.tolist(), strict=True):
-        key = num, round(energies[id_], 4)
-        if (before := first.setdefault(key, id_)) != id_:
-            reasons[id_] = f"the energy of {before}, to 0.1 meV/atom: the same crystal again"
-    return table.decide(stage, reasons, Status.REJECTED)
-
-
-def _best(
-    table: CandidateTable, stage: str, energies: Mapping[str, float], most: int, alike: int, what: str
-) -> CandidateTable:
-    """The ``most`` lowest stay, of one template and order of elements ``alike``; known ones in any case."""
-    ids = [i for i in table.ok_ids if i in energies]
-    columns = (table.column(c, ids) for c in ("source", "origin", "filled"))
-    of = dict(zip(ids, zip(*columns, strict=True), strict=True))
-    taken, kept, reasons = Counter[tuple[str, str, str]](), 0, dict[str, str]()
-    for place, id_ in enumerate(_lowest_first(ids, energies), start=1):
-        if of[id_][0] == KNOWN:
-            continue
-        if kept >= most:
-            reasons[id_] = f"place {place} by its {what}, of which the first {most} go on"
-        elif taken[of[id_]] >= alike:
-            reasons[id_] = f"{alike} of the same template and order of elements are lower"
-        else:
-            taken[of[id_]] += 1
-            kept += 1
-    return table.decide(stage, reasons, Status.REJECTED)
-
-
-def _lowest_first(ids: Sequence[str], energies: Mapping[str, float]) -> list[str]:
-    places = {i: place for place, i in enumerate(ids)}
-    return sorted(ids, key=lambda i: (energies[i], places[i]))
