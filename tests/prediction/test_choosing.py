@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 from crysjepa.matching.structure_hash import crystal_hashes
-from crysjepa.prediction.choosing import CLOSE, choose, choose_different, without_repeats
+from crysjepa.prediction.choosing import choose, choose_different, close_matcher, without_repeats
 
 
 def cells(seed: int = 0) -> Crystals:
@@ -65,7 +64,7 @@ def test_the_lowest_and_the_likeliest_go_on(table, energies):
 
 def test_no_two_that_match_closely_go_on(table, energies):
     chosen = choose_different(table, "static", energies, 100, "energy")
-    left, matcher = chosen.ok_ids, StructureMatcher(**CLOSE)
+    left, matcher = chosen.ok_ids, close_matcher()
     structures = dict(zip(table.ids, table.crystals().to_structures(), strict=True))
     assert "c-0" in left and 2 < len(left) < 24
     for place, one in enumerate(left):

@@ -10,17 +10,25 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.matching.structure_hash import crystal_hashes
 from crysjepa.matching.structure_matcher import FormulaIndex, expected_warnings
 from crysjepa.prediction.proposals import FLOW, KNOWN, PROTOTYPE
 
+if TYPE_CHECKING:
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
 TURNS = ("energy", PROTOTYPE, "energy", "energy", FLOW, "energy", PROTOTYPE, "energy")
 """Whose turn it is to choose: the lowest energy, the likeliest prototype, the likeliest template."""
 
-CLOSE = {"ltol": 0.1, "stol": 0.15, "angle_tol": 3.0}
-"""Half of the StructureMatcher's tolerances: what a relaxation takes to the same end, as a rule."""
+
+def close_matcher() -> StructureMatcher:
+    """With half of the default tolerances: what matches so is relaxed to the same end, as a rule."""
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    return StructureMatcher(ltol=0.1, stol=0.15, angle_tol=3.0)
 
 
 def without_repeats(table: CandidateTable, stage: str, energies: Mapping[str, float]) -> CandidateTable:
@@ -59,12 +67,10 @@ def choose(
 def choose_different(
     table: CandidateTable, stage: str, energies: Mapping[str, float], most: int, what: str
 ) -> CandidateTable:
-    """``most`` stay, of which no two match by a StructureMatcher of :data:`CLOSE`; known ones in any case."""
-    from pymatgen.analysis.structure_matcher import StructureMatcher
-
+    """``most`` stay, of which no two match by :func:`close_matcher`; known ones in any case."""
     ids = [i for i in table.ok_ids if i in energies]
     crystals = table.crystals(ids)
-    index = FormulaIndex(crystals, matcher=StructureMatcher(**CLOSE))
+    index = FormulaIndex(crystals, matcher=close_matcher())
     row_of = {i: row for row, i in enumerate(ids)}
     kept = list[int]()
 

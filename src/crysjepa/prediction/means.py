@@ -10,6 +10,7 @@ from pathlib import Path
 from crysjepa import datasets
 from crysjepa.closed_hull.prototypes import Prototypes
 from crysjepa.core.crystals import Crystals
+from crysjepa.core.validity import reduced_formulas
 from crysjepa.energy.elemental_references import ElementalReferences
 from crysjepa.energy.hull import Hull
 from crysjepa.evaluation.evaluator import Evaluator
@@ -98,9 +99,8 @@ class Means:
 
     def known_crystals(self) -> Crystals:
         """Those of the formula."""
-        crystals = self.known.crystals()
-        formulas = crystals.reduced_formulas()
-        return crystals[[row for row, formula in enumerate(formulas) if formula == self.target.formula]]
+        crystals, key = self.known.crystals(), self.target.key
+        return crystals[[row for row, found in enumerate(reduced_formulas(crystals)) if found == key]]
 
     def notes(self) -> list[str]:
         """What to beware of."""
