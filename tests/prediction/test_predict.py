@@ -74,6 +74,7 @@ def test_polymorphs_differ_and_rise_in_energy(predicted):
     assert set(read.crystals().reduced_formulas()) == {"KF"}
 
 
+@pytest.mark.slow
 def test_the_same_bytes_again_whatever_the_processes_and_after_a_stop(predicted, settings, tmp_path):
     out, _ = predicted
     api.predict("K2F2", tmp_path / "again", settings=settings, processes=2)
@@ -93,6 +94,7 @@ def test_a_folder_of_another_prediction_is_refused(predicted, settings):
         api.predict("NaF", out, settings=settings)
 
 
+@pytest.mark.slow
 def test_known_crystals_are_candidates_or_take_no_part(settings, tmp_path):
     api.predict("NaCl", tmp_path / "known", settings=settings, processes=1)
     table = CandidateTable.read(tmp_path / "known" / "candidates.parquet")
@@ -105,6 +107,20 @@ def test_known_crystals_are_candidates_or_take_no_part(settings, tmp_path):
     assert "prototype" in table.column("source")
 
 
+@pytest.mark.slow
+def test_the_closed_hull_is_asked_if_wanted(settings, tiny, tmp_path):
+    close = {
+        "static": 2, "relaxed": 1, "rounds": 1, "proposals": 4, "margin": 50.0,
+        "parents": str(tiny.reference), "relaxation": {"max_steps": 2},
+    }  # fmt: skip
+    wanted = PredictSettings.model_validate({**settings.model_dump(), "close": close})
+    found = api.predict("KF", tmp_path / "out", settings=wanted, processes=1)
+    best = CandidateTable.read(tmp_path / "out" / "polymorphs.parquet")
+    assert found["closed_hull"]["num_competitors"] >= 1
+    assert None not in best.column("e_above_closed_hull") and None not in best.column("decomposes_to")
+
+
+@pytest.mark.slow
 def test_in_memory_it_is_the_same(predicted, settings):
     out, found = predicted
     table = cj.predict("KF", settings=settings, processes=1)
@@ -112,6 +128,7 @@ def test_in_memory_it_is_the_same(predicted, settings):
     assert table.metadata["counts"] == found["counts"]
 
 
+@pytest.mark.slow
 def test_the_command_says_what_each_step_had(settings, tmp_path, monkeypatch):
     config = tmp_path / "settings.toml"
     given = settings.model_dump(exclude_none=True, exclude={"relaxation"})
