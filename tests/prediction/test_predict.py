@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import crysjepa as cj
 from crysjepa import api
 from crysjepa.cli.main import app
+from crysjepa.cli.predicting import show_predicted
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.matching.uniqueness import unique
 from crysjepa.prediction.predict import STEPS
@@ -143,6 +144,14 @@ def test_the_command_says_what_each_step_had(settings, tmp_path, monkeypatch):
     for step in STEPS:
         assert step in result.output
     assert "ways to fill them" in result.output and "polymorphs.parquet" in result.output
+
+
+def test_a_formula_that_nothing_gives_is_no_success(settings, tmp_path):
+    found = api.predict("NaF3", tmp_path / "out", settings=settings, processes=1)
+    assert found["polymorphs"] == 0 and [row["candidates"] for row in found["counts"]] == [0] * len(STEPS)
+    assert len(CandidateTable.read(tmp_path / "out" / "polymorphs.parquet")) == 0
+    with pytest.raises(RuntimeError, match="no structure of NaF3"):
+        show_predicted(found, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
