@@ -48,8 +48,9 @@ def propose(
     Known crystals of the formula come on top.
     """
     filled, counts = _of_prototypes(target, prototypes, settings)
-    drawn, more = _of_flow(target, flow, settings, settings.num - len(filled.ok_ids), device, progress)
-    known = sum(source == KNOWN for source in filled.column("source"))
+    known = filled.column("source").count(KNOWN)
+    room = settings.num - (len(filled) - known)
+    drawn, more = _of_flow(target, flow, settings, room, device, progress)
     return Proposed(
         CandidateTable.concatenate([filled, drawn]),
         {**counts, **more, "known crystals of the formula": known},
