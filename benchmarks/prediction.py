@@ -1,7 +1,7 @@
 """How often is a known structure among the predicted ones, and where is it lost otherwise?
 
     python benchmarks/prediction.py run --data FOLDER --out FOLDER     # goes on where it stood
-    python benchmarks/prediction.py table --out FOLDER
+    python benchmarks/prediction.py table                              # from the kept rows
 
 Compounds are drawn at random from the test part of MP-20 and MPTS-52 (split by chemical system), of which
 neither the flow nor Crys-JEPA saw anything in training. The true structure is the lowest known one of the
@@ -40,9 +40,13 @@ from crysjepa.prediction.predict import predict_structures
 from crysjepa.prediction.settings import PredictSettings
 from crysjepa.prediction.target import Target
 from crysjepa.relaxation.formation_energies import formation_energies
+from crysjepa.runtime.files import write_text
 
 NUM, MAX_SITES = 200, 20
 BEST = (1, 5, 20)
+CHOSEN_ON = 11
+"""Compounds, the first, by which the weight of the cost was chosen."""
+KEPT = Path(__file__).parent / "judging" / "prediction.jsonl"
 TABLES = ("mp20_bt.parquet", "mpts52.parquet")
 
 
@@ -157,6 +161,16 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
     for best in BEST:
         hits = sum(r["ranks"]["true"] is not None and r["ranks"]["true"] <= best for r in rows)
         lines.append(_rate(str(best), hits, len(rows)))
+    later = [r for r in rows if r["place"] >= CHOSEN_ON]
+    for name, part, key in (
+        ("by the cost of swaps alone", rows, "prototype"),
+        ("by energy and cost together", rows, "likely_rank"),
+        ("by energy and cost together, without those that the weight was chosen on", later, "likely_rank"),
+    ):
+        for best in BEST:
+            places = [r["places"][key] for r in part]
+            hits = sum(p is not None and p <= best for p in places)
+            lines.append(_rate(f"{best}, {name}", hits, len(part)))
     small = [r for r in rows if r["num_elements"] <= 3]
     for name, part in (("1, of two or three elements", small),
                        ("1, of four or more", [r for r in rows if r["num_elements"] > 3])):  # fmt: skip
@@ -190,16 +204,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("what", choices=["run", "table"])
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--rows", type=Path, default=KEPT, help="what the table is made of")
     parser.add_argument("--most", type=int, help="only so many compounds")
     parser.add_argument("--settings", type=json.loads, default={}, help="of the prediction, as JSON")
     given = parser.parse_args()
     if given.what == "run":
-        if given.data is None:
-            parser.error("run needs --data")
+        if given.data is None or given.out is None:
+            parser.error("run needs --data and --out")
         run(given.data, given.out, PredictSettings(**{**given.settings, "known": False}), given.most)
-    text = page(rows_of(given.out / "rows.jsonl"))
-    (given.out / "prediction.md").write_text(text, encoding="utf-8")
+        given.rows = given.out / "rows.jsonl"
+    text = page(rows_of(given.rows))
+    if given.out is not None:
+        write_text(given.out / "prediction.md", text)
     print(text)
 
 

@@ -8,6 +8,7 @@ from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
 from crysjepa.matching.structure_hash import crystal_hashes
 from crysjepa.matching.uniqueness import novel
+from crysjepa.prediction.polymorphs import likely_ranks
 
 NOT_PROPOSED, OUT_BY_EMBEDDING, OUT_BY_STATIC, IN_RELAXATION, OUTRANKED, FOUND = (
     "not proposed", "proposed, ranked out by the embedding", "proposed, ranked out by its energy as it stood",
@@ -22,7 +23,9 @@ class Places:
 
     ``matching``: candidates that the StructureMatcher takes for it as they were proposed; ``alike``: with the
     same space group and orbits, whether or not they match. ``static`` and ``relaxed``: how many of both
-    together were evaluated, and relaxed. ``rank``: of the first polymorph that matches it.
+    together were evaluated, and relaxed. ``rank``, ``source``: of the first polymorph that matches it.
+    ``prototype``: the place of the first filled prototype that matched as it was proposed, by the cost of its
+    swaps alone. ``likely_rank``: as ``rank``, where energy and cost of swaps decide together.
     """
 
     matching: int
@@ -31,6 +34,8 @@ class Places:
     relaxed: int
     rank: int | None
     source: str | None
+    prototype: int | None = None
+    likely_rank: int | None = None
 
 
 def places_of(true: Crystals, proposed: CandidateTable, table: CandidateTable) -> Places:
@@ -51,7 +56,13 @@ def places_of(true: Crystals, proposed: CandidateTable, table: CandidateTable) -
     hits = sorted((ranks[i], i) for i, match in novel(ended, true).matches.items() if match is not None)
     sources = dict(zip(table.ids, table.column("source"), strict=True))
     rank, source = (hits[0][0], sources[hits[0][1]]) if hits else (None, None)
-    return Places(len(matching), len(alike), len(evaluated), len(relaxed), rank, source)
+    prototypes = [i for i in proposed.ids if i.startswith("prototype-")]
+    first = next((place for place, i in enumerate(prototypes, start=1) if i in matching), None)
+    likely = likely_ranks(table)
+    return Places(
+        len(matching), len(alike), len(evaluated), len(relaxed), rank, source, first,
+        min((likely[merged[i] or i] for _, i in hits), default=None),
+    )  # fmt: skip
 
 
 def lost_at(places: Places, best: int) -> str:

@@ -54,15 +54,18 @@ def candidates() -> tuple[CandidateTable, CandidateTable]:
     ended = ended.decide("merge", {"b": "relaxed to a"}, Status.REJECTED)
     ended = ended.with_column("same_as", {"b": "a"}, "string")
     ended = ended.with_column("rank", {"c": 1, "a": 2}, "Int64")
+    energies = {"c": -1.0, "a": -0.9, "b": -0.9}
+    ended = ended.with_column("formation_energy_per_atom", energies, "Float64")
+    ended = ended.with_column("likelihood", dict.fromkeys("abcd", -20.0), "Float64")
     return proposed, ended.with_column("source", dict.fromkeys("abcd", "flow"), "string")
 
 
 def test_the_true_structure_is_looked_for_at_every_step():
     proposed, ended = candidates()
     salt = Crystals(*_one(*rock_salt(19, 9, 5.4)), ("true",))
-    assert places_of(salt, proposed, ended) == Places(2, 2, 2, 2, 2, "flow")
+    assert places_of(salt, proposed, ended) == Places(2, 2, 2, 2, 2, "flow", None, 2)
     chloride = Crystals(*_one([19, 9], [[0.0] * 3, [0.5] * 3], 3.3 * np.eye(3)), ("true",))
-    assert places_of(chloride, proposed, ended) == Places(1, 1, 1, 1, 1, "flow")
+    assert places_of(chloride, proposed, ended) == Places(1, 1, 1, 1, 1, "flow", None, 1)
     lost = Crystals(*_one([19, 9], [[0.0] * 3, [0.5, 0.2, 0.1]], np.diag([2.5, 4, 7.0])), ("true",))
     assert places_of(lost, proposed, ended) == Places(1, 1, 0, 0, None, None)
 
@@ -96,11 +99,13 @@ def test_compounds_are_of_the_test_part_and_none_was_trained_on(tiny, tmp_path):
 def test_the_page_counts():
     rows = [
         {
-            "ranks": {"true": rank}, "num_elements": 3, "true_above_lowest": 0.01, "cpu_seconds": 40.0,
+            "ranks": {"true": rank}, "num_elements": 3, "places": {"prototype": 2, "likely_rank": rank},
+            "place": 0, "true_above_lowest": 0.01, "cpu_seconds": 40.0,
             "lost": {str(b): lost_at(Places(1, 1, 1, 1, rank, "flow"), b) for b in (1, 5, 20)},
         }
         for rank in (1, 1, 4, None)
     ]  # fmt: skip
     text = page(rows)
     assert "| 1 | 4 | 2, 50 % | 15–85 % |" in text and "| 5 | 4 | 3, 75 % |" in text
+    assert "| 5, by the cost of swaps alone | 4 | 4, 100 % |" in text
     assert f"| {OUTRANKED} | 1 | 0 | 0 |" in text and f"| {IN_RELAXATION} | 1 | 1 | 1 |" in text

@@ -68,6 +68,7 @@ def test_polymorphs_differ_and_rise_in_energy(predicted):
     assert energies == sorted(energies)
     assert best.column("rank") == list(range(1, len(best) + 1))
     assert best.column("e_above_lowest")[0] == 0
+    assert sorted(best.column("likely_rank")) == best.column("rank")
     assert not any(unique(best.crystals()).matches.values())
     files = best.column("cif_file")
     assert sorted(p.name for p in (out / "cifs").glob("*.cif")) == sorted(f.split("/")[1] for f in files)

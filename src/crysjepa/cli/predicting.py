@@ -100,7 +100,7 @@ def show_predicted(found: Mapping[str, Any], out: Path) -> None:
         steps.add_row(*(console.text(c) for c in cells))
     console.output.print(steps)
     table = CandidateTable.read(out / "polymorphs.parquet")
-    names = ["rank", "id", "space_group", "num_sites", "e_above_lowest", "e_above_hull"]
+    names = ["rank", "likely_rank", "id", "space_group", "e_above_lowest", "e_above_hull"]
     names += [c for c in ("e_above_closed_hull", "found", "matches") if c in table]
     shown = show.columns(*names, pad_edge=False)
     for id_ in table.ids[:SHOWN]:
