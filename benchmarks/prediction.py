@@ -34,7 +34,8 @@ from crysjepa.core.symmetry import symmetry_of
 from crysjepa.core.validity import reduced_formulas
 from crysjepa.evaluation.rates import wilson_interval
 from crysjepa.generators.constraints import EXCLUDED_BY_DEFAULT
-from crysjepa.generators.flow.sampling import FlowSampler, formula_keys
+from crysjepa.generators.flow.formula_rules import formula_keys
+from crysjepa.generators.flow.sampling import FlowSampler
 from crysjepa.prediction.means import Means
 from crysjepa.prediction.predict import predict_structures
 from crysjepa.prediction.settings import PredictSettings
