@@ -42,6 +42,14 @@ class Amounts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Judge:
+    """What polymorphs are compared by."""
+
+    hull: options.HullSource = None
+    force_field: options.ForceField = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Closing:
     """Whether the hull is closed, and how far competitors are looked for."""
 
@@ -52,11 +60,10 @@ class Closing:
 def predict(
     formula: Formula,
     out: options.Out,
-    hull: options.HullSource = None,
-    force_field: options.ForceField = None,
     config: options.Config = None,
     *,
     amounts: Amounts,
+    judge: Judge,
     closing: Closing,
     models: groups.Models,
     running: groups.InProcesses,
@@ -66,8 +73,8 @@ def predict(
     Example: crysjepa predict LiMnPO4 --num 200 --out LiMnPO4
     """
     arguments.look_at(
-        sources=[amounts.parents], tables=[hull], checkpoints=[models.generator, models.jepa],
-        force_field=force_field, device=running.device, config=config,
+        sources=[amounts.parents], tables=[judge.hull], checkpoints=[models.generator, models.jepa],
+        force_field=judge.force_field, device=running.device, config=config,
     )  # fmt: skip
     if not closing.close:
         arguments.without_effect("without --close", effort=closing.effort)
@@ -79,8 +86,7 @@ def predict(
     arguments.choice("effort", closing.effort, EFFORTS)
     close = EFFORTS[closing.effort or "quick"].model_dump() if closing.close else None
     settings = configuration.read_settings(
-        PredictSettings, config, hull=hull, force_field=force_field, close=close, **vars(amounts),
-        **vars(models),
+        PredictSettings, config, close=close, **vars(judge), **vars(amounts), **vars(models),
     )  # fmt: skip
     with console.progress(out) as report:
         found = carry_out("predict", running, formula, out, settings=settings, progress=report)
