@@ -30,7 +30,7 @@ def made(tiny):
 def test_importing_the_package_is_cheap_and_names_are_there():
     script = "import sys, crysjepa as cj; assert not {'torch', 'pandas'} & set(sys.modules); print(dir(cj))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert {"read", "generate", "rank", "relax", "evaluate", "compete"} <= set(eval(done.stdout))  # noqa: S307
+    assert {"read", "generate", "predict", "rank", "relax", "evaluate", "compete"} <= set(eval(done.stdout))  # noqa: S307
     with pytest.raises(AttributeError, match="no attribute 'evalute'"):
         _ = cj.evalute
 

@@ -19,11 +19,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from crysjepa.core.candidates import CandidateTable
     from crysjepa.core.crystals import Crystals
-    from crysjepa.workflows.in_memory import Evaluation, compete, evaluate, generate, rank, read, relax
+    from crysjepa.workflows.in_memory import (
+        Evaluation,
+        compete,
+        evaluate,
+        generate,
+        predict,
+        rank,
+        read,
+        relax,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
-    "CandidateTable", "Crystals", "Evaluation", "compete", "evaluate", "generate", "rank", "read", "relax",
+    "CandidateTable", "Crystals", "Evaluation", "compete", "evaluate", "generate", "predict", "rank", "read",
+    "relax",
 ]  # fmt: skip
 
 _HOMES = {"CandidateTable": "crysjepa.core.candidates", "Crystals": "crysjepa.core.crystals"}

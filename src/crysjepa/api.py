@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from crysjepa.workflows.evaluate import compare, compete, evaluate, tradeoff
     from crysjepa.workflows.generate import Generated, generate
     from crysjepa.workflows.parts import PartRecord, merge, work_on_part
+    from crysjepa.workflows.predict import predict
     from crysjepa.workflows.relax import hull, relax
     from crysjepa.workflows.screen import Screened, embed, screen
     from crysjepa.workflows.train import FINETUNING, finetune, pretrain, train
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 __all__ = [
     "FINETUNING", "Generated", "PartRecord", "Screened", "check", "compare", "compete", "dft_collect",
     "dft_export", "dft_run", "diagnose", "discover", "doctor", "embed", "energies_of", "evaluate",
-    "executing_on", "finetune", "generate", "hull", "merge", "pretrain", "relax", "report", "screen",
-    "tradeoff", "train", "work_on_part",
+    "executing_on", "finetune", "generate", "hull", "merge", "predict", "pretrain", "relax", "report",
+    "screen", "tradeoff", "train", "work_on_part",
 ]  # fmt: skip
 
 _HOMES = {
@@ -59,6 +60,7 @@ _HOMES = {
     "hull": "crysjepa.workflows.relax",
     "merge": "crysjepa.workflows.parts",
     "PartRecord": "crysjepa.workflows.parts",
+    "predict": "crysjepa.workflows.predict",
     "pretrain": "crysjepa.workflows.train",
     "relax": "crysjepa.workflows.relax",
     "report": "crysjepa.workflows.discover",

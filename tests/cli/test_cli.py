@@ -21,6 +21,7 @@ VERBS = [
     "pretrain",
     "train",
     "generate",
+    "predict",
     "relax",
     "hull",
     "embed",

@@ -21,6 +21,7 @@ from crysjepa.cli import (
     judging,
     options,
     parts,
+    predicting,
     show,
     training,
 )
@@ -37,9 +38,9 @@ app = console.Verbs(
     pretty_exceptions_show_locals=False,
 )
 for verb in (
-    training.pretrain, training.train, training.finetune, crystals.generate, crystals.relax, crystals.hull,
-    crystals.embed, crystals.screen, training.diagnose, judging.evaluate, judging.compete, judging.check,
-    judging.compare, judging.tradeoff, convert.convert, parts.merge,
+    training.pretrain, training.train, training.finetune, crystals.generate, predicting.predict,
+    crystals.relax, crystals.hull, crystals.embed, crystals.screen, training.diagnose, judging.evaluate,
+    judging.compete, judging.check, judging.compare, judging.tradeoff, convert.convert, parts.merge,
 ):  # fmt: skip
     app.command()(verb)
 app.add_typer(data_app, name="data")

@@ -1,7 +1,7 @@
 """The verbs on tables in memory: each is the verb of the same name, on files that it makes and removes.
 
-What ``import crysjepa as cj`` gives: ``cj.read``, ``cj.generate``, ``cj.rank``, ``cj.relax``, ``cj.evaluate``
-and ``cj.compete``.
+What ``import crysjepa as cj`` gives: ``cj.read``, ``cj.generate``, ``cj.predict``, ``cj.rank``, ``cj.relax``,
+``cj.evaluate`` and ``cj.compete``.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ from crysjepa.evaluation.given import is_run, read_given
 from crysjepa.evaluation.protocol import Protocol, Trust
 from crysjepa.generators.constraints import ConstraintOptions, Constraints
 from crysjepa.generators.registry import GeneratorOptions
+from crysjepa.prediction.settings import PredictSettings
 from crysjepa.relaxation.relax import RelaxSettings
 from crysjepa.runtime.bars import shown
 from crysjepa.runtime.files import file_metadata
 from crysjepa.runtime.progress import StageProgress
 from crysjepa.workflows import evaluate as evaluating
 from crysjepa.workflows import generate as generating
+from crysjepa.workflows import predict as predicting
 from crysjepa.workflows import relax as relaxing
 from crysjepa.workflows import screen as screening
 from crysjepa.workflows.from_objects import from_objects
@@ -100,6 +102,26 @@ def generate(
             progress=report,
         )  # fmt: skip
         return CandidateTable.read(out)
+
+
+def predict(
+    formula: str,
+    *,
+    settings: PredictSettings | None = None,
+    device: str = "auto",
+    processes: int | None = None,
+    progress: StageProgress | None = None,
+) -> CandidateTable:
+    """The structures of a formula, the lowest in energy first, as ``crysjepa predict`` finds them.
+
+    ``metadata`` says how many candidates each step had. See :func:`crysjepa.workflows.predict.predict`.
+    """
+    with tempfile.TemporaryDirectory() as folder, shown(progress) as report:
+        out = Path(folder) / "predicted"
+        predicting.predict(
+            formula, out, settings=settings, device=device, processes=processes, progress=report
+        )
+        return CandidateTable.read(out / "polymorphs.parquet")
 
 
 def rank(

@@ -204,9 +204,7 @@ class FlowSampler:
                     batch, numbers, start = batch.rows(good), numbers[good], start.rows(good)
                 if not len(chosen):
                     continue
-                found, failures = self._arranged(
-                    flow, batch, numbers, start, noise, [todo[i] for i in chosen]
-                )
+                found, failures = self.arranged(flow, batch, numbers, start, noise, [todo[i] for i in chosen])
                 done += len(chosen)
                 yield found, failures, done
             todo = [todo[i] for i in sorted(elsewhere)]
@@ -214,7 +212,7 @@ class FlowSampler:
                 break
             rows = rng.choice(len(self.templates), size=len(todo), p=shares)
 
-    def _arranged(
+    def arranged(
         self,
         flow: Flow,
         batch: OrbitBatch,

@@ -1,0 +1,1 @@
+"""Structure prediction: the crystals of one formula, the lowest in energy first."""
