@@ -1,6 +1,6 @@
 """Quality of the flow against training: judge the states that were kept on the way.
 
-    python scripts/train_default_weights.py generator MP20.parquet MPTS52.parquet --out G --keep 1000 5000
+    python training/train_default_weights.py generator MP20.parquet MPTS52.parquet --out G --keep 1000 5000
     python benchmarks/generator_curve.py G.at-1000 G.at-5000 --data FOLDER --out generator_training.md
 
 Each state's averaged weights are put in the place of the shipped flow's, and --num crystals drawn: valid, and

@@ -4,7 +4,7 @@
 
 The Transformer of appendix B at a laptop's size and the invariant encoder, each with the energy-weighted
 InfoNCE (Eq. 9, 10), the same without weights, SIGReg + MSE (both appendix C.2), and energies: the same
-crystals (PACKED, of scripts/jepa_data.py), batches and steps for all. Judged on WBM, with FOLDER's crystals
+crystals (PACKED, of data/jepa_data.py), batches and steps for all. Judged on WBM, with FOLDER's crystals
 as reference: the paper's distance (Eq. 11), and the energy above the hull by a ridge read-out fitted on the
 reference; and by ``crysjepa diagnose`` on the known crystals. A run that was killed goes on where it was.
 """

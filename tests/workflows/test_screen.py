@@ -251,7 +251,7 @@ def test_embed_in_parts(candidates, tiny, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_script_for_a_million(tiny, tmp_path):
     """With a few: it makes candidates, screens them in a process of its own, and tells."""
-    script = screen.Path(__file__).parents[2] / "scripts" / "screen_million.py"
+    script = screen.Path(__file__).parents[2] / "benchmarks" / "screen_million.py"
     command = [
         sys.executable,
         str(script),

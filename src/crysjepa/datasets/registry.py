@@ -91,7 +91,7 @@ REGISTRY = {
             "parquet",
             "crystals",
             "in the package",
-            "built by scripts/build_known.py",
+            "built by data/build_known.py",
             _MP2020,
         ),
         Dataset(
@@ -104,7 +104,7 @@ REGISTRY = {
             "parquet",
             "crystals",
             "in the package",
-            "built by scripts/build_flla.py",
+            "built by data/build_flla.py",
         ),
         Dataset(
             "mp_20",

@@ -51,7 +51,7 @@ def check_scales(
         raise ScaleMismatch(
             f"the elemental references are on the scale {references_scale!r} but the hull is on "
             f"{hull_scale!r}: energies above hull would mix two correction schemes. Use references fitted to "
-            f"{hull_scale!r} (elemental_references in the file of --config; scripts/fit_references.py makes "
+            f"{hull_scale!r} (elemental_references in the file of --config; data/fit_references.py makes "
             f"some), or a --hull on {references_scale!r}; {MIX}"
         )
 
@@ -167,7 +167,7 @@ def load_references(force_field: str, scale: str) -> ElementalReferences:
         there = ", ".join(n.removesuffix(".json").replace("--", " on ") for n in names)
         raise FileNotFoundError(
             f"no elemental references for the force field {force_field!r} on the scale {scale!r} (there are: "
-            f"{there}). Fit them by scripts/fit_references.py to crystals that have formation energies on "
+            f"{there}). Fit them by data/fit_references.py to crystals that have formation energies on "
             "that scale, and name the JSON file as elemental_references in the file of --config; or let "
             "--reference be crystals with such energies"
         )

@@ -1,4 +1,4 @@
-"""Crys-JEPA, trained on a table that ``scripts/jepa_data.py pack`` made."""
+"""Crys-JEPA, trained on a table that ``data/jepa_data.py pack`` made."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Test the adapters of force-field libraries, each in an environment of its own.
 
-    python scripts/test_force_fields.py mace orb            # or none: all of them
-    python scripts/test_force_fields.py sevennet --envs FOLDER    # keeps the environments
+    python .ci/test_force_fields.py mace orb            # or none: all of them
+    python .ci/test_force_fields.py sevennet --envs FOLDER    # keeps the environments
 
 One environment does not hold them all. What a library declares but does not need for energies (services,
 training, GPUs) is left out: hence the lists. The networks are those that each library writes for the test.

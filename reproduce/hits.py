@@ -1,6 +1,6 @@
 """Hits an hour: crystals found valid, stable, unique and novel, by all the time that it took to find them.
 
-    python experiments/hits.py --data FOLDER --out FOLDER
+    python reproduce/hits.py --data FOLDER --out FOLDER
 
 On the same cores, one way after the other, everything counted from the first draw to the last verdict
 (known crystals are indexed before; of the first way, verdicts are not counted). First what one would do
@@ -143,7 +143,7 @@ def page(rows: list[dict[str, Any]], num: int, more: int, cores: int) -> str:
         *("way", "drawn", "relaxed", "hits", "V.S.U.N. of the relaxed", "minutes", "hits an hour"),
         *("times the first way", "on the hull", "of these an hour", "times the first way"),
     )
-    lines = [f"`python experiments/hits.py --data FOLDER --out FOLDER --num {num} --more {more}`", ""]
+    lines = [f"`python reproduce/hits.py --data FOLDER --out FOLDER --num {num} --more {more}`", ""]
     lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row in rows:
         low, high = wilson_interval(row["hits"], row["num_crystals"])

@@ -1,8 +1,8 @@
 """Give variants the energies of a better teacher: SevenNet-l3i5, on the Materials Project's scale of 2020.
 
-    python scripts/jepa_teacher.py known MP20.parquet MPTS52.parquet --out KNOWN.parquet
-    python scripts/jepa_teacher.py label KNOWN.parquet V/*/*.parquet --out T --device cuda
-    python scripts/jepa_teacher.py pack --known MP20.parquet MPTS52.parquet --labels L*.parquet \
+    python data/jepa_teacher.py known MP20.parquet MPTS52.parquet --out KNOWN.parquet
+    python data/jepa_teacher.py label KNOWN.parquet V/*/*.parquet --out T --device cuda
+    python data/jepa_teacher.py pack --known MP20.parquet MPTS52.parquet --labels L*.parquet \
         --variants V/*/*.parquet --teacher T/*.parquet --base PACKED.parquet --out PACKED2.parquet
 
 Variants are shards of ``jepa_data.py variants`` (guided ones: crystals near the hull are what screening

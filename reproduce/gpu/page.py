@@ -24,7 +24,7 @@ def page(out: Path, judged: list[Path]) -> None:
     """
     speed = json.loads((out / "speed.json").read_text(encoding="utf-8"))
     lines = [
-        f"`experiments/gpu/run.py` on one {speed['device']} (torch {speed['torch']}): "
+        f"`reproduce/gpu/run.py` on one {speed['device']} (torch {speed['torch']}): "
         f"{speed['bf16_tflops']:.0f} TFLOP/s in a large bf16 product, "
         f"{speed['copy_gb_per_s']:.0f} GB/s in a copy.",
         "",

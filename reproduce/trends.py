@@ -1,6 +1,6 @@
 """Stability against novelty along the distance from known crystals, before and after refinement (Fig. 5).
 
-    python experiments/trends.py BEFORE AFTER --reference mp20_bt.parquet --out FOLDER
+    python reproduce/trends.py BEFORE AFTER --reference mp20_bt.parquet --out FOLDER
 
 BEFORE and AFTER are folders of ``crysjepa evaluate``, or such as ``base/sample`` and ``base/…-steps/sample``
 of an experiment of refinement. The distance is 𝒟 of appendix D.4.2, which needs the extra ``fingerprints``

@@ -1,10 +1,10 @@
 """DFT has the last word: a short list and a control, every phase that competes, one setting of GPAW.
 
-    python experiments/dft/last_word.py choose    --work FOLDER
-    python experiments/dft/last_word.py judge     --work FOLDER
-    python experiments/dft/last_word.py calculate --work FOLDER [--processes 2] [--wait]
-    python experiments/dft/last_word.py keep      --work FOLDER
-    python experiments/dft/last_word.py table
+    python reproduce/dft/last_word.py choose    --work FOLDER
+    python reproduce/dft/last_word.py judge     --work FOLDER
+    python reproduce/dft/last_word.py calculate --work FOLDER [--processes 2] [--wait]
+    python reproduce/dft/last_word.py keep      --work FOLDER
+    python reproduce/dft/last_word.py table
 
 ``choose`` draws crystals, takes a control at random and a short list of the same draw, and names what
 competes. Where ``crysjepa compete FOLDER/to_close.parquet --out FOLDER/closed`` has run, ``choose`` once more
@@ -91,7 +91,7 @@ def page(found: dict[str, Any]) -> str:
     lines = [
         "# DFT has the last word",
         "",
-        "`python experiments/dft/last_word.py table`, of calculations that are kept beside it. 24 crystals of a short list "
+        "`python reproduce/dft/last_word.py table`, of calculations that are kept beside it. 24 crystals of a short list "
         "and 24 at random, of the same 1,500 that the flow drew (at most 8 sites, of Li Na K Mg Ca Sr Al Ga Si Ge O F S Se "
         "Cl: no open d or f shell), relaxed with GPAW (PBE, plane waves to 400 eV, preset `quick`), above the hull of their "
         "elements, of the phases that the closed hull names below them, known and hypothetical, and of each other, all by one "

@@ -16,7 +16,7 @@ from crysjepa.runtime.errors import RunError
 
 pytestmark = pytest.mark.slow
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+EXPERIMENTS = Path(__file__).parents[2] / "reproduce"
 
 
 @pytest.fixture

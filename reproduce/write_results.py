@@ -4,17 +4,17 @@ crysjepa discover --out run
 crysjepa compete run/round-0/control.parquet --effort quick --out control
 python benchmarks/probability.py --data FOLDER --out P
 python benchmarks/hide_and_seek.py table --out K
-python experiments/dft/last_word.py table
+python reproduce/dft/last_word.py table
 crysjepa evaluate samples.pt --preset strict --out judged
 python benchmarks/held_out_hull.py --relaxed RELAXED.parquet ... --out H
-python scripts/yardstick.py ... --out Y
+python benchmarks/yardstick.py ... --out Y
 python benchmarks/screening.py --data FOLDER --out S
 python benchmarks/evaluation.py --data FOLDER --out E
-python scripts/screen_million.py > million.txt
+python benchmarks/screen_million.py > million.txt
 crysjepa dft run docs/examples/mg-si --out mg-si --processes 2
 crysjepa evaluate docs/examples/mg-si --out ff
-python scripts/write_results.py --dft mg-si ff --discover run --control control --evaluate judged --screening S/screening.json --million million.txt \
-    --include experiments/dft/table.md K/hide_and_seek.md P/probability.md Y/yardstick.md H/held_out_hull.md E/evaluation.md --out docs/results.md
+python reproduce/write_results.py --dft mg-si ff --discover run --control control --evaluate judged --screening S/screening.json --million million.txt \
+    --include reproduce/dft/table.md K/hide_and_seek.md P/probability.md Y/yardstick.md H/held_out_hull.md E/evaluation.md --out docs/results.md
 
 A section whose run is not named stays as it is in --out.
 """
@@ -211,7 +211,7 @@ def second_judge(metrics: dict[str, Any], table: CandidateTable, listed: list[st
 def write_readme(readme: Path, name: str, text: str) -> None:
     """Between the two marks of that name."""
     page = readme.read_text(encoding="utf-8")
-    begin, end = f"<!-- {name}: written by scripts/write_results.py -->", "<!-- end -->"
+    begin, end = f"<!-- {name}: written by reproduce/write_results.py -->", "<!-- end -->"
     before, rest = page.split(begin)
     after = rest.split(end, 1)[1]
     lines = "\n".join(textwrap.wrap(text, 118, break_long_words=False, break_on_hyphens=False))
@@ -219,7 +219,7 @@ def write_readme(readme: Path, name: str, text: str) -> None:
 
 
 def dft_words(found: dict[str, Any]) -> str:
-    """What the README says of DFT, from ``experiments/dft/table.json``."""
+    """What the README says of DFT, from ``reproduce/dft/table.json``."""
     groups = found["groups"]
 
     def rate(name: str) -> str:
@@ -372,12 +372,12 @@ def dft_section(run: Path, judged: Path) -> list[str]:
 
 
 def million_section(path: Path) -> list[str]:
-    """What ``scripts/screen_million.py`` said last."""
+    """What ``benchmarks/screen_million.py`` said last."""
     said = path.read_text(encoding="utf-8").strip().splitlines()[-1]
     return [
         "## A million candidates",
         "",
-        f"`python scripts/screen_million.py`, synthetic candidates against the bundled data set: {said} of memory.",
+        f"`python benchmarks/screen_million.py`, synthetic candidates against the bundled data set: {said} of memory.",
     ]
 
 
@@ -397,11 +397,11 @@ def included(path: Path) -> list[list[str]]:
 def curves_section() -> list[str]:
     """The ends of the training curves of the shipped weights."""
     lines = ["## Ends of the training curves", ""]
-    script = "`python scripts/train_default_weights.py"
+    script = "`python training/train_default_weights.py"
     commands = {
         "generator": (
             "one H100",
-            "`python experiments/gpu/run.py train`, then one of its `rounds`, from step 3911 on",
+            "`python reproduce/gpu/run.py train`, then one of its `rounds`, from step 3911 on",
         ),
         "ddpm": ("one busy core", f"{script} ddpm MP20.parquet MPTS52.parquet --out D`"),
         "jepa": ("one busy core", f"{script} jepa PACKED.parquet --init J --steps 4500 --out JEPA`"),
@@ -440,7 +440,7 @@ def main() -> None:
     parser.add_argument("--remark", help="what a reader must know of the quick run")
     parser.add_argument("--evaluate", type=Path)
     parser.add_argument("--screening", type=Path, help="screening.json")
-    parser.add_argument("--million", type=Path, help="what scripts/screen_million.py printed")
+    parser.add_argument("--million", type=Path, help="what benchmarks/screen_million.py printed")
     parser.add_argument(
         "--dft", type=Path, nargs=2, help="folders of dft run, and of evaluate on the same crystals"
     )
@@ -463,7 +463,7 @@ def main() -> None:
     last = curves_section()[0]
     sections[last] = sections.pop(last)
     head = (
-        "# Results\n\nWritten by `scripts/write_results.py` from saved runs. Every rate of stability and novelty here is by the "
+        "# Results\n\nWritten by `reproduce/write_results.py` from saved runs. Every rate of stability and novelty here is by the "
         "bundled data set [`known`](../src/crysjepa/data/known.md) ([what grades and support mean](evaluate.md)). What was "
         "measured by a poorer hull and a smaller novelty set, and not again since, is in [earlier.md](earlier.md)."
     )

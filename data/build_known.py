@@ -4,11 +4,11 @@ Three files in src/crysjepa/data: ``known.parquet`` (structures), ``known_hull.p
 its lowest formation energy, a row each, all on the MP2020 scale) and ``lemat_systems.parquet`` (how many
 compounds LeMat-Bulk has on its hull in each chemical system). The data card, ``known.md``, is beside them.
 
-    python scripts/build_known.py --data FOLDER
+    python data/build_known.py --data FOLDER
 
 FOLDER holds ``mp20_bt.parquet`` (MP-20's binary and ternary validation and test crystals), ``mpts52.parquet``
 (MPTS-52's validation and test crystals), ``mp20_hull.parquet`` (every MP-20 compound within 25 meV/atom of
-the hull) and ``lemat_systems.parquet``. FLLA comes from the package (``scripts/build_flla.py``).
+the hull) and ``lemat_systems.parquet``. FLLA comes from the package (``data/build_flla.py``).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ FLLA: 3,938 crystals of the Materials Project as of 2015, chosen by Faber, Lindm
 Armiento (Int. J. Quantum Chem. 115, 1094, 2015, doi:10.1002/qua.24917), with formation energies and energies
 above hull.
 
-    python scripts/build_flla.py [--sdist matminer-0.4.0.tar.gz] [--out src/crysjepa/data/flla.parquet]
+    python data/build_flla.py [--sdist matminer-0.4.0.tar.gz] [--out src/crysjepa/data/flla.parquet]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Screening and refinement: what each ranker's choice is worth, before and after a generator learns from it.
 
-    python experiments/refinement.py experiments/small.toml --data FOLDER --out FOLDER
+    python reproduce/refinement.py reproduce/small.toml --data FOLDER --out FOLDER
 
 The shape of the paper's Tables 1 and 2. Many crystals are drawn; those that are valid, unique and novel are
 ranked by each ranker, without relaxing any; the best are relaxed and judged (what the choice is worth), the

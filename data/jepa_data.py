@@ -1,11 +1,11 @@
 """Make what Crys-JEPA is trained on: known crystals and their variants, with CHGNet's energies by site.
 
-    python scripts/jepa_data.py variants MP20.parquet MPTS52.parquet --out V/1 --num 60000 --seed 1
-    python scripts/jepa_data.py variants MP20.parquet MPTS52.parquet --out V/2 --num 30000 --seed 2 \
+    python data/jepa_data.py variants MP20.parquet MPTS52.parquet --out V/1 --num 60000 --seed 1
+    python data/jepa_data.py variants MP20.parquet MPTS52.parquet --out V/2 --num 30000 --seed 2 \
         --guide JEPA.safetensors --hull HULL.parquet
-    python scripts/jepa_data.py variants MP20.parquet MPTS52.parquet --out V/4 --num 20000 --seed 4 --wild
-    python scripts/jepa_data.py relabel L*.parquet --out V/3
-    python scripts/jepa_data.py pack --known MP20.parquet MPTS52.parquet --labels L*.parquet \
+    python data/jepa_data.py variants MP20.parquet MPTS52.parquet --out V/4 --num 20000 --seed 4 --wild
+    python data/jepa_data.py relabel L*.parquet --out V/3
+    python data/jepa_data.py pack --known MP20.parquet MPTS52.parquet --labels L*.parquet \
         --sites V/*/*.parquet --references REFERENCES.json --out PACKED.parquet
 
 Known crystals have the columns of a crystal, formation_energy_per_atom and split; labelled ones (L) have

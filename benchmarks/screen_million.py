@@ -4,7 +4,7 @@ Makes N synthetic candidates from the bundled crystals (some elements substitute
 streamed to Parquet a row group at a time, runs ``crysjepa screen --by NAME`` on them in another process, and
 prints rows, seconds, rows a second and the largest resident memory of that process.
 
-Usage: python scripts/screen_million.py [--num 1000000] [--by jepa-hull] [--jepa FILE] [--folder FOLDER]
+Usage: python benchmarks/screen_million.py [--num 1000000] [--by jepa-hull] [--jepa FILE] [--folder FOLDER]
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the experiments share: which crystals of a table go on."""
+"""What the refinements share: which crystals of a table go on."""
 
 from __future__ import annotations
 

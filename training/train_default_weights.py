@@ -1,14 +1,14 @@
 """Train the weights that ship with crysjepa, from tables of Materials Project crystals.
 
-    python scripts/train_default_weights.py generator MP20.parquet MPTS52.parquet --out G
-    python scripts/train_default_weights.py ddpm MP20.parquet MPTS52.parquet --out D
-    python scripts/train_default_weights.py jepa PACKED1.parquet --steps 10000 --final 0.4 --out J1
-    python scripts/train_default_weights.py jepa PACKED2.parquet --init J1 --steps 20000 --out J2
-    python scripts/train_default_weights.py narrow J2 PACKED2.parquet --out J3
+    python training/train_default_weights.py generator MP20.parquet MPTS52.parquet --out G
+    python training/train_default_weights.py ddpm MP20.parquet MPTS52.parquet --out D
+    python training/train_default_weights.py jepa PACKED1.parquet --steps 10000 --final 0.4 --out J1
+    python training/train_default_weights.py jepa PACKED2.parquet --init J1 --steps 20000 --out J2
+    python training/train_default_weights.py narrow J2 PACKED2.parquet --out J3
 
 Tables have the columns of a crystal (id, atomic_numbers, frac_coords, lattice) and
-formation_energy_per_atom; those of Crys-JEPA are made by ``scripts/jepa_data.py`` and
-``scripts/jepa_teacher.py``. Chemical systems whose ``split`` is ``test`` are held out of all. ``narrow``
+formation_energy_per_atom; those of Crys-JEPA are made by ``data/jepa_data.py`` and
+``data/jepa_teacher.py``. Chemical systems whose ``split`` is ``test`` are held out of all. ``narrow``
 keeps the units of a model that matter most, down to the size that ships: that costs less than training a
 small one. Runs resume from ``OUT.state`` and write ``OUT.curve.json``; generators are stored as bfloat16;
 all have a card in the header.
@@ -80,7 +80,7 @@ def train_ddpm(paths: list[Path], out: Path, seed: int, steps: int) -> None:
 
 
 def train_jepa(data: Path, out: Path, seed: int, settings: TrainSettings, init: Path | None) -> None:
-    """On a table that ``scripts/jepa_data.py pack`` made."""
+    """On a table that ``data/jepa_data.py pack`` made."""
     jepa, training = pretrain_packed(
         data, WIDE_JEPA, settings, init=CrysJepa.load(init) if init else None, seed=seed, state=_state(out),
         progress=_Printer(),

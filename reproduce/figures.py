@@ -1,4 +1,4 @@
-"""Figures of the experiments, from their saved results."""
+"""Figures, from their saved results."""
 
 from __future__ import annotations
 

@@ -1,17 +1,17 @@
 """A generator trained, drawn from, refined and judged within minutes of one GPU.
 
-    python experiments/gpu/run.py measure --data FOLDER --out OUT
-    python experiments/gpu/run.py train   --data FOLDER --out OUT --minutes 3
-    python experiments/gpu/run.py jepa    PACKED.parquet --out OUT/jepa.safetensors --minutes 3 --large
-    python experiments/gpu/run.py sample  --model OUT/flow.safetensors --num 20000 --out OUT/flow.parquet
-    python experiments/gpu/run.py rounds  --model OUT/flow.safetensors --data FOLDER --out OUT/rounds \\
+    python reproduce/gpu/run.py measure --data FOLDER --out OUT
+    python reproduce/gpu/run.py train   --data FOLDER --out OUT --minutes 3
+    python reproduce/gpu/run.py jepa    PACKED.parquet --out OUT/jepa.safetensors --minutes 3 --large
+    python reproduce/gpu/run.py sample  --model OUT/flow.safetensors --num 20000 --out OUT/flow.parquet
+    python reproduce/gpu/run.py rounds  --model OUT/flow.safetensors --data FOLDER --out OUT/rounds \\
         --num 20000 12000 12000 --keep 3000 --steps 500
-    python experiments/gpu/run.py sample  --model OUT/rounds/round-3/generator.safetensors --num 5000 \\
+    python reproduce/gpu/run.py sample  --model OUT/rounds/round-3/generator.safetensors --num 5000 \\
         --out OUT/refined.parquet
-    python experiments/gpu/run.py relax   OUT/refined.parquet --out OUT/refined.shards --processes 14
-    python experiments/gpu/run.py judge   OUT/refined.parquet --data FOLDER --out OUT/refined \\
+    python reproduce/gpu/run.py relax   OUT/refined.parquet --out OUT/refined.shards --processes 14
+    python reproduce/gpu/run.py judge   OUT/refined.parquet --data FOLDER --out OUT/refined \\
         --finetuned-on OUT/rounds/round-3/finetuning_set.parquet
-    python experiments/gpu/run.py page    OUT/refined --out OUT
+    python reproduce/gpu/run.py page    OUT/refined --out OUT
 
 FOLDER holds mp20_bt.parquet, mpts52.parquet and mp20_hull.parquet. ``measure`` gives the speed of training
 and sampling at the paper's sizes and at a quarter of them, beside what the chip can do. ``train`` first times
@@ -20,7 +20,7 @@ of the ``rounds`` draws, keeps the best by Crys-JEPA and trains on with all that
 crystals: those of ``crysjepa discover``, in a run directory, which go on where they stood. ``relax`` does so
 under the preset ``strict``, in batches on the GPU, and keeps finished chunks: it can be stopped on one
 machine, and ``judge`` goes on from there on another. ``jepa`` trains as ``train`` does, on a table that
-``scripts/jepa_data.py`` and ``scripts/jepa_teacher.py`` made. ``--device cpu --toy`` tries all of it with toy
+``data/jepa_data.py`` and ``data/jepa_teacher.py`` made. ``--device cpu --toy`` tries all of it with toy
 networks; how much is drawn and learnt from is for the numbers to say.
 """
 
@@ -106,7 +106,7 @@ def train_embedding(
     table: Path, out: Path, device: str, toy: bool, minutes: float, wanted: int | None, peak: float,
     init: Path | None, large: bool,
 ) -> None:  # fmt: skip
-    """Crys-JEPA, for so many minutes, or for so many steps, on what ``scripts/jepa_data.py pack`` made."""
+    """Crys-JEPA, for so many minutes, or for so many steps, on what ``data/jepa_data.py pack`` made."""
     config = LARGE_JEPA if large and not toy else SMALL_JEPA
     settings = EMBEDDING.model_copy(update={"learning_rate": peak} | ({"batch_size": 32} if toy else {}))
 

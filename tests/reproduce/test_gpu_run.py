@@ -19,7 +19,7 @@ from crysjepa.runtime.download import DatasetError
 
 pytestmark = pytest.mark.slow
 
-RUN = Path(__file__).parents[2] / "experiments" / "gpu" / "run.py"
+RUN = Path(__file__).parents[2] / "reproduce" / "gpu" / "run.py"
 
 
 @pytest.fixture

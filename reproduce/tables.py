@@ -1,4 +1,4 @@
-"""The tables of the experiments, from their saved results."""
+"""Tables, from their saved results."""
 
 from __future__ import annotations
 

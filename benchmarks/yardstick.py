@@ -1,6 +1,6 @@
 """What a poor hull and a small novelty set add to a rate: the same crystals and energies, judged by both.
 
-    python scripts/yardstick.py --data FOLDER --old-run RUN --run RUN --held held_out_hull.json --ranked
+    python benchmarks/yardstick.py --data FOLDER --old-run RUN --run RUN --held held_out_hull.json --ranked
     WBM.parquet \
         --sets "substitution, at random=a.parquet" ... --out FOLDER
 
@@ -250,7 +250,7 @@ def main() -> None:
     lines = [
         "# Before and after",
         "",
-        "`python scripts/yardstick.py`. As printed: by crysjepa at 0da81c1, in a quick run by FLLA's hull of 2015, for sets "
+        "`python benchmarks/yardstick.py`. As printed: by crysjepa at 0da81c1, in a quick run by FLLA's hull of 2015, for sets "
         "by the hull of MP-20's compounds and novelty against 14,258 of its crystals. The same by `known`: the very same "
         "crystals and CHGNet energies, judged by the bundled data set. In brackets: Wilson intervals of 95 %.",
         "",

@@ -3,7 +3,7 @@
 Elemental crystals of the Materials Project with their energies (PBE, no corrections): of each element the one
 of lowest energy, and those at most 30 meV/atom above it, for a force field may order them in another way.
 
-    python scripts/build_elements.py [--sdist matcalc-0.7.0.tar.gz]
+    python data/build_elements.py [--sdist matcalc-0.7.0.tar.gz]
 """
 
 from __future__ import annotations

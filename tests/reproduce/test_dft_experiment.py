@@ -14,7 +14,7 @@ from pymatgen.core import Composition
 
 from crysjepa.energy.hull import Hull
 
-FOLDER = Path(__file__).parents[2] / "experiments" / "dft"
+FOLDER = Path(__file__).parents[2] / "reproduce" / "dft"
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 Two ways to come by the force field's energies:
 
     # from a table that has them already (Parquet: an id, a total energy per atom)
-    python scripts/fit_references.py --crystals a.parquet b.parquet --labels labels-*.parquet \\
+    python data/fit_references.py --crystals a.parquet b.parquet --labels labels-*.parquet \\
         --label-id parent --label-energy chgnet_energy_per_atom --label-where kind=parent \\
         --force-field chgnet --version 0.3.0 --scale materials_project --source "..." --out references.json
 
     # by computing them, for the structures as they are
-    python scripts/fit_references.py --crystals flla --force-field chgnet \\
+    python data/fit_references.py --crystals flla --force-field chgnet \\
         --scale materials_project_2015 --source "..." --out references.json
 
 ``--crystals`` are data sets (names or files that ``crysjepa.datasets.load`` takes) with a column
