@@ -58,9 +58,7 @@ class Judgements:
         old = {"reference": self.data / "mp20_bt.parquet", "hull": self.data / "mp20_hull.parquet"}
         return self._judge(source, self.out / "judged" / folder / "mp20", old)
 
-    def _judge(
-        self, source: Path, out: Path, given: dict[str, Path]
-    ) -> tuple[dict[str, Any], CandidateTable]:
+    def _judge(self, source: Path, out: Path, given: dict[str, Any]) -> tuple[dict[str, Any], CandidateTable]:
         metrics = api.evaluate(source, out, protocol=preset(self.name), **given)
         return metrics, CandidateTable.read(out / "crystals.parquet")
 
@@ -173,7 +171,8 @@ def set_rows(
     names: dict[str, Path], judgements: Judgements
 ) -> tuple[list[tuple[str, ...]], list[dict[str, Any]]]:
     """Sets of relaxed crystals by both yardsticks: rows of the two tables."""
-    before_after, side = [], []
+    before_after = list[tuple[str, ...]]()
+    side = list[dict[str, Any]]()
     for number, (name, path) in enumerate(names.items()):
         old, old_table = judgements.by_mp20(path, f"set-{number}")
         new, table = judgements.by_known(path, f"set-{number}")
