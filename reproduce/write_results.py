@@ -126,12 +126,12 @@ def trust_lines(metrics: dict[str, Any], table: CandidateTable, listed: list[str
         told = [e for e in theirs if e is not None]
         agree = [a for a in table.column("judges_agree", listed) if a is not None]
         stable = sum(within(e, 0.1) for e in told)
-        looked = [bool(a) for a in table.column("judges_agree") if a is not None]
+        both = [bool(a) for a in table.column("judges_agree") if a is not None]
         lines.append(
             f"- Judge {judge['name']} ({judge['version']}), which had no part in the choice, elemental references to "
             f"{judge['elemental_references_mae']:.3f} eV/atom, by its own energies of the competitors: {stable} of the {len(told)} "
             f"listed are at most 0.1 eV/atom above the closed hull. At that limit the judges agree on {sum(agree)} of "
-            f"{len(agree)} listed, and on {sum(looked)} of the {len(looked)} that were looked into."
+            f"{len(agree)} listed, and on {sum(both)} of the {len(both)} that were looked into."
         )
     expected = trust["expected"]
     lines.append(
