@@ -363,6 +363,21 @@ def test_our_own_energies_are_judged_by_a_hull_without_relaxation(tiny, tmp_path
     assert metrics["protocol"]["relaxation"]["max_steps"] == 2
 
 
+def test_what_passed_and_did_not_converge_is_told(tiny, tmp_path):
+    names = ("CaS", "BaS", "SrS")
+    sites = [[0, 0, 0], [0.5, 0.5, 0.5]] * 3
+    cells = [2.9 * (np.ones((3, 3)) - np.eye(3))] * 3
+    table = CandidateTable.from_crystals(Crystals([20, 16, 56, 16, 38, 16], sites, cells, [2] * 3, names))
+    table = table.with_column("formation_energy_per_atom", dict.fromkeys(names, -1.0), "Float64")
+    given = ("--reference", tiny.reference, "--hull", tiny.reference, "--no-relax")
+    for ends, told in (((False, True, False), "note: 2 of the 3 that passed did not converge"),
+                       ((True, True, True), None), ((None, None, None), None)):  # fmt: skip
+        table = table.with_column("converged", dict(zip(names, ends, strict=True)), "boolean")
+        table.write(tmp_path / "some.parquet")
+        said = call("evaluate", tmp_path / "some.parquet", *given, "--out", tmp_path / "e", "--overwrite")
+        assert told in said if told else "converge:" not in said
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -56,7 +56,10 @@ def evaluate(
             "evaluate", running, source, folder, reference=by.reference, hull=by.hull, protocol=protocol,
             finetuned_on=finetuned_on, phases=fetch_phases, anew=anew, progress=report,
         )  # fmt: skip
+    with pq.ParquetFile(folder / "crystals.parquet") as file:
+        rows = file.read([c for c in ("status", "converged") if c in file.schema_arrow.names])
     show.show_judged(Path(source).name, metrics)
+    show.show_unconverged(rows)
     if "trust" in metrics:
         cli_trust.show_closed(folder, metrics)
     if len(list(folder.glob("earlier-*"))) > earlier:
@@ -64,8 +67,8 @@ def evaluate(
     console.say(
         f"wrote {folder}/metrics.json, {folder}/crystals.parquet and {folder}/evaluation.html", soft_wrap=True
     )
-    states = pq.read_table(folder / "crystals.parquet", columns=["status"])["status"].value_counts()
-    show.fail_without_any({c["values"]: c["counts"] for c in states.to_pylist()}, folder / "crystals.parquet")
+    states = rows["status"].value_counts().to_pylist()
+    show.fail_without_any({c["values"]: c["counts"] for c in states}, folder / "crystals.parquet")
 
 
 def compete(

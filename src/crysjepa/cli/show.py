@@ -104,6 +104,24 @@ def show_relaxed(table: CandidateTable, out: Path, max_steps: int) -> None:
     fail_without_any(table.counts(), out)
 
 
+def show_unconverged(rows: pa.Table) -> None:
+    """How many of the crystals that passed had not converged; ``rows`` has ``status``, maybe ``converged``.
+
+    A known crystal that is cut off on its way need not match the known one: that verdict is not final.
+    """
+    if "converged" not in rows.column_names:
+        return
+    states, ends = rows["status"].to_pylist(), rows["converged"].to_pylist()
+    passed = [end for state, end in zip(states, ends, strict=True) if state == "ok"]
+    if loose := passed.count(False):
+        say(
+            f"note: {loose} of the {len(passed)} that passed did not converge: relaxed on, they can come "
+            "to another energy, or to a known crystal; the column converged says which, and --preset strict "
+            "fails them",
+            soft_wrap=True,
+        )
+
+
 def fail_without_any(counts: Mapping[str, int], out: str | Path) -> None:
     """Raises RuntimeError where every row failed, which is no success though all of it is written."""
     if counts and all(state.startswith("failed") for state in counts):
