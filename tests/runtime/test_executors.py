@@ -215,6 +215,31 @@ with executing_on({parsl_config!r}):
     assert not Path(f"/proc/{interchange}").exists()
 
 
+class Stubborn(Executor):
+    """Its futures never end, but the first, and cannot be cancelled: as Parsl's."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future = Uncancelled()
+        if args[1] == 0:
+            future.set_result(fn(*args))
+        return future
+
+
+class Uncancelled(Future[Any]):
+    def cancel(self) -> bool:
+        raise NotImplementedError
+
+
+def test_an_error_is_not_hidden_by_what_cannot_be_cancelled() -> None:
+    with (
+        pytest.raises(RuntimeError, match="could not be set up: LookupError"),
+        ExecutorPool(Stubborn(), pool_tasks.set_up_and_raise, ()) as pool,
+    ):
+        for payload in (1, 0):
+            pool.submit(payload, payload)
+        list(pool.results())
+
+
 @pytest.mark.filterwarnings("ignore")  # of Parsl's
 def test_labels_of_parsl_are_kinds_of_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("parsl")

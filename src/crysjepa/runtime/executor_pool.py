@@ -9,6 +9,7 @@ unless it fails on one process after the other.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pickle
@@ -72,7 +73,8 @@ class ExecutorPool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for future in self._at_work:
-            future.cancel()
+            with contextlib.suppress(NotImplementedError):  # Parsl's cannot be
+                future.cancel()
 
     def submit(
         self, key: Any, payload: Any, time_limit: float | None = None, *, first: bool = False, tries: int = 1
