@@ -80,6 +80,16 @@ class Closed:
     num_tried: int
 
 
+def not_credible(energy: float, predicted: float) -> str | None:
+    """Why a relaxed crystal's formation energy (eV/atom) is not taken for one; None where it may be."""
+    if energy < predicted - NOT_CREDIBLE:
+        return (
+            f"{energy:.2f} eV/atom of formation, where {predicted:.2f} was predicted: a hole in the force "
+            "field is likelier"
+        )
+    return None
+
+
 class Rounds:
     """Where a search stands, and its next round."""
 
@@ -129,11 +139,8 @@ class Rounds:
     def _no_competitor(self, id_: str, crystal: Crystals, energy: float) -> str | None:
         """Why a relaxed crystal does not count, if it does not."""
         predicted = self.predicted[id_]
-        if energy < predicted - NOT_CREDIBLE:
-            return (
-                f"{energy:.2f} eV/atom of formation, where {predicted:.2f} was predicted: a hole in the "
-                "force field is likelier"
-            )
+        if (reason := not_credible(energy, predicted)) is not None:
+            return reason
         if energy > self.search.bars(crystal)[0]:
             return f"a compound of this formula is known, and this is not lower by more than {SURE:g} eV/atom"
         return None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import warnings
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crysjepa.core.chemical_systems import atomic_numbers
 from crysjepa.io.cif.blocks import MAX_SITES, RawCrystal, ReadError, brief, read_block, split_blocks
 from crysjepa.io.entry import Entry, attempt, check_numbers
 from crysjepa.runtime.notes import note
@@ -178,19 +178,12 @@ def _tell_other_labels(text: str, symbols: list[str]) -> None:
     for words, symbol in zip(lines[first:], symbols, strict=False):
         behind = [w for w in words[3:] if w.upper() not in ("T", "F", ".TRUE.", ".FALSE.")]
         label = re.match(r"[A-Z][a-z]?(?![a-z])", behind[0]) if behind else None
-        if label and label[0] != symbol and label[0] in _symbols():
+        if label and label[0] != symbol and label[0] in atomic_numbers():
             note(
                 f"a POSCAR's names behind its coordinates ({label[0]}) are of other elements than those "
                 f"above its counts ({symbol}): those above are taken, as VASP does"
             )
             return
-
-
-@cache
-def _symbols() -> frozenset[str]:
-    from ase.data import chemical_symbols
-
-    return frozenset(chemical_symbols[1:])
 
 
 def _is_lattice_row(words: list[str]) -> bool:

@@ -99,13 +99,13 @@ def _chosen(
     ids = [i for i in table.ok_ids if i in energies]
     sources = dict(zip(ids, table.column("source", ids), strict=True))
     likely = dict(zip(ids, table.column("likelihood", ids), strict=True))
-    lowest = _ordered(ids, energies)
+    lowest = sorted(ids, key=energies.__getitem__)
     places = {i: place for place, i in enumerate(lowest, start=1)}
     reasons, kept = dict[str, str](), 0
     for id_ in lowest:
         if sources[id_] == KNOWN:
             fits(id_)
-    likeliest = _ordered(ids, {i: -v for i, v in likely.items()})
+    likeliest = sorted(ids, key=lambda i: -likely[i])
     orders = {
         "energy": [i for i in lowest if sources[i] != KNOWN],
         **{s: [i for i in likeliest if sources[i] == s] for s in (PROTOTYPE, FLOW)},
@@ -131,8 +131,3 @@ def _in_turns(orders: Mapping[str, Sequence[str]]) -> Iterator[str]:
         if id_ is not None:
             seen.add(id_)
             yield id_
-
-
-def _ordered(ids: Sequence[str], values: Mapping[str, float]) -> list[str]:
-    places = {i: place for place, i in enumerate(ids)}
-    return sorted(ids, key=lambda i: (values[i], places[i]))

@@ -30,7 +30,7 @@ def ordered(table: CandidateTable, means: Means, closing: Closing | None) -> Can
     """
     ids = table.ok_ids
     energies = dict(zip(ids, table.column("formation_energy_per_atom", ids), strict=True))
-    order = sorted(ids, key=lambda i: (energies[i], ids.index(i)))
+    order = sorted(ids, key=energies.__getitem__)
     composition, lowest = means.target.composition, min(energies.values(), default=0.0)
     above = {i: means.hull.e_above_hull(composition, e).e_above_hull for i, e in energies.items()}
     if closing is not None:
@@ -61,7 +61,7 @@ def likely_ranks(table: CandidateTable) -> dict[str, int]:
     ids, costs = table.ok_ids, swap_costs_of(table)
     energies = dict(zip(ids, table.column("formation_energy_per_atom", ids), strict=True))
     scores = {i: energies[i] + COST_WEIGHT * costs.get(i, WITHOUT_PROTOTYPE) for i in ids}
-    order = sorted(ids, key=lambda i: (scores[i], ids.index(i)))
+    order = sorted(ids, key=scores.__getitem__)
     return {i: place for place, i in enumerate(order, start=1)}
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from crysjepa.closed_hull.rounds import NOT_CREDIBLE
+from crysjepa.closed_hull.rounds import not_credible
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import invalid_structures
@@ -122,12 +122,8 @@ class Relax(Stage):
         table = table.with_column("formation_energy_per_atom", done.formation, "Float64")
         table = table.with_column("converged", done.converged, "boolean")
         predicted = dict(zip(table.ids, table.column("predicted_energy"), strict=True))
-        holes = {
-            i: f"{e:.2f} eV/atom of formation, where {predicted[i]:.2f} was predicted: a hole in the force "
-            "field is likelier"
-            for i, e in done.formation.items()
-            if e < predicted[i] - NOT_CREDIBLE
-        }
+        judged = {i: not_credible(e, predicted[i]) for i, e in done.formation.items()}
+        holes = {i: reason for i, reason in judged.items() if reason is not None}
         return table.decide(self.name, holes, Status.FAILED)
 
     def about(self) -> Mapping[str, Any]:
@@ -148,7 +144,7 @@ class Merge(Stage):
         """With ``same_as``, ``found`` (how many candidates became this one) and ``matches`` (a known one)."""
         ids = table.ok_ids
         energies = dict(zip(ids, table.column("formation_energy_per_atom", ids), strict=True))
-        order = sorted(ids, key=lambda i: (energies[i], ids.index(i)))
+        order = sorted(ids, key=energies.__getitem__)
         crystals = table.crystals(ids)
         done = unique(crystals, ranks={i: rank for rank, i in enumerate(order)})
         table = table.decide(self.name, done.failures, Status.FAILED)

@@ -84,6 +84,7 @@ class Job:
             self.submit_to(pool, 1)
         if position is None and done.kind == "done":
             self._keep(number, done.value)
+            self.done += len(rows)
         elif position is None:
             # one of them did it, or chance; alone, each either relaxes or is found out
             for i in reversed(range(len(rows))):
@@ -95,13 +96,11 @@ class Job:
             alone[id_] = outcome
             self.done += 1
             if len(alone) == len(rows):
-                self.done -= len(rows)
                 self._keep(number, [alone[self.crystals.ids[row]] for row in rows])
                 del self._alone[number]
 
     def _keep(self, number: int, outcomes: list[Outcome]) -> None:
         chunk, path = Chunk.of(outcomes), self._paths[number]
-        self.done += len(outcomes)
         if path is None:
             self._finished[number] = chunk
         else:

@@ -203,16 +203,19 @@ def open_pool(
     environment: Mapping[str, str] | None = None,
 ) -> WorkerPool | ExecutorPool:
     """Workers for tasks of a kind: on the executor of :func:`executing_on`, else ``processes`` here."""
-    found = _EXECUTORS.get()
-    if found is not None and kind in found.of:
-        return ExecutorPool(found.of[kind], setup, arguments, environment)
+    if (executor := _executor_for(kind)) is not None:
+        return ExecutorPool(executor, setup, arguments, environment)
     return WorkerPool(setup, arguments, processes, environment)
+
+
+def _executor_for(kind: Kind) -> Executor | None:
+    found = _EXECUTORS.get()
+    return None if found is None else found.of.get(kind)
 
 
 def on_executor(kind: Kind) -> bool:
     """Whether work of this kind goes to an executor."""
-    found = _EXECUTORS.get()
-    return found is not None and kind in found.of
+    return _executor_for(kind) is not None
 
 
 def device_for(kind: Kind, here: str) -> str:
