@@ -75,8 +75,7 @@ class Search:
         kept = crystals[embedded.rows]
         if not len(kept):
             return Pool(kept, np.zeros(0), np.zeros(0), np.zeros((0, NUM_ELEMENTS + 1)))
-        energies = self.model.energies(embedded.vectors, relaxed=True)
-        gains = np.maximum(self.model.energies(embedded.vectors) - energies, 0.0)
+        energies, gains = self.model.energies_after(embedded.vectors)
         return Pool(kept, energies, gains, element_fractions(kept))
 
     def energies(self, crystals: Crystals, settings: RelaxSettings, stage: str) -> Formed:

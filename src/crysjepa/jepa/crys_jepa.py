@@ -184,6 +184,13 @@ class CrysJepa:
         model = self._on("cpu")
         return model.energies(model.predictor(h) if relaxed else h).double().numpy()
 
+    def energies_after(
+        self, embeddings: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """:meth:`energies` after relaxation, and what relaxing is expected to gain, at least 0: (B,) each."""
+        after = self.energies(embeddings, relaxed=True)
+        return after, np.maximum(self.energies(embeddings) - after, 0.0)
+
     def _encode(
         self,
         crystals: Crystals,

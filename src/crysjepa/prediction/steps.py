@@ -72,8 +72,7 @@ class Score(Stage):
         good = [ids[row] for row in embedded.rows.tolist()]
         predicted, gains = np.zeros(0), np.zeros(0)
         if good:
-            predicted = model.energies(embedded.vectors, relaxed=True)
-            gains = np.maximum(model.energies(embedded.vectors) - predicted, 0.0)
+            predicted, gains = model.energies_after(embedded.vectors)
         by_id = dict(zip(good, predicted.tolist(), strict=True))
         table = table.with_column("predicted_energy", by_id, "Float64")
         table = table.with_column("predicted_gain", dict(zip(good, gains.tolist(), strict=True)), "Float64")
