@@ -18,8 +18,8 @@ from crysjepa.checks.phonons import (
     phonons,
     supercell,
 )
-from crysjepa.checks.rest import AtRest, at_rest, standardised
 from crysjepa.core.crystals import Crystals
+from crysjepa.properties.rest import AtRest, at_rest, standardised
 from crysjepa.relaxation.force_fields.base import ForceField, Prediction
 from crysjepa.relaxation.force_fields.registry import get_force_field
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, Unpack
 
 from crysjepa.checks.chemistry import bonding
-from crysjepa.checks.elastic import elasticity
 from crysjepa.checks.orderings import KnownOrderings
 from crysjepa.checks.phonons import check_phonopy, phonons
-from crysjepa.checks.rest import AtRest, at_rest
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import reduced_formulas
 from crysjepa.evaluation.columns import set_column
+from crysjepa.properties.elastic import elasticity
+from crysjepa.properties.rest import AtRest, at_rest
 from crysjepa.relaxation.force_fields.base import ForceField
 from crysjepa.relaxation.force_fields.registry import force_field_info, get_force_field
 from crysjepa.relaxation.force_fields.self_test import probe
@@ -89,7 +89,7 @@ def check_crystals(
     CandidateTable
         With the columns of :data:`COLUMNS`: frequencies in THz, imaginary ones negative
         (:mod:`crysjepa.checks.phonons`); elastic eigenvalue and bulk modulus in GPa
-        (:mod:`crysjepa.checks.elastic`); ``bonding`` (:mod:`crysjepa.checks.chemistry`);
+        (:mod:`crysjepa.properties.elastic`); ``bonding`` (:mod:`crysjepa.checks.chemistry`);
         ``ordered_version_of``, ids joined by `` + ``, and ``merged_species``
         (:mod:`crysjepa.checks.orderings`); ``sense_reason``, why something is missing and what else there is
         to say. Structures, states and the other columns are as they were; rows that are not ``ok`` are null

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crysjepa.checks.rest import AtRest
+from crysjepa.properties.rest import AtRest
 from crysjepa.relaxation.checks import spacings
 from crysjepa.relaxation.force_fields.base import ForceField
 

@@ -19,7 +19,7 @@ from crysjepa.io.kinds import kind_of
 from crysjepa.runtime.notes import UsageError
 
 if TYPE_CHECKING:
-    from crysjepa.cli.groups import Judged, Wanted
+    from crysjepa.cli.groups import Aimed, Judged, Wanted
     from crysjepa.generators.constraints import Constraints
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -151,6 +151,23 @@ def known_generator(name: str | None) -> str:
         f"no generator and no file {name!r}{_near(name, names)}: the generators are {', '.join(names)}, or "
         "give a path"
     )
+
+
+def objectives_of(aimed: Aimed) -> list[str]:
+    """Objectives as they were told. Raises UsageError for one that cannot be read."""
+    choice("way to combine", aimed.combine, ("product", "pareto"))
+    if not aimed.objective:
+        if aimed.combine != "product":
+            raise UsageError("--combine has no effect without --objective")
+        return []
+    from crysjepa.properties.base import PropertyError
+    from crysjepa.properties.objective import parse_objectives
+
+    try:
+        parse_objectives(aimed.objective)
+    except PropertyError as error:
+        raise UsageError(str(error)) from None
+    return aimed.objective
 
 
 def without_effect(what: str, **options: object) -> None:

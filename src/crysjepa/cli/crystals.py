@@ -140,13 +140,16 @@ def screen(
     reference: options.ReferenceIfAny = None,
     by: options.By = "jepa-hull",
     hull: options.HullSource = None,
+    force_field: options.ForceField = None,
     *,
+    aimed: groups.Aimed,
     ranking: groups.Ranking,
     running: groups.InParts,
 ) -> None:
-    """Rank crystals, the most promising first; an interrupted run goes on.
+    """Rank crystals, the most promising first, by stability and what else is wanted; an interrupted run goes
+    on.
 
-    Example: crysjepa screen new.parquet --by jepa-hull --out ranked.parquet
+    Example: crysjepa screen new.parquet --objective 'bulk_modulus>=200' --out ranked.parquet
     """
     ranks = f"with --by {by}"
     if ":" not in by:
@@ -157,14 +160,18 @@ def screen(
         arguments.without_effect(ranks, hull=hull)
     if not by.startswith("jepa"):
         arguments.without_effect(ranks, jepa=ranking.jepa)
+    if not aimed.objective:
+        arguments.without_effect("without --objective", force_field=force_field)
     arguments.look_at(
-        sources=[source, reference], tables=[hull], checkpoints=[ranking.jepa], device=running.device
-    )
+        sources=[source, reference], tables=[hull], checkpoints=[ranking.jepa], device=running.device,
+        force_field=force_field,
+    )  # fmt: skip
+    objectives = arguments.objectives_of(aimed)
     Output(out)
 
     with console.progress() as report:
         done = carry_out(
-            "screen", running, source, reference or "known", out, by=by, hull=hull,
-            **vars(ranking), progress=report,
+            "screen", running, source, reference or "known", out, by=by, hull=hull, objectives=objectives,
+            combine=aimed.combine, force_field=force_field or "chgnet", **vars(ranking), progress=report,
         )  # fmt: skip
     show.show_ranking(done, by)

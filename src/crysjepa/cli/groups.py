@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from crysjepa.cli.options import (
     ChemicalSystem,
+    Combine,
     Config,
     Device,
     Distinct,
@@ -29,6 +30,7 @@ from crysjepa.cli.options import (
     MaxSites,
     MaxSteps,
     MinHullEntries,
+    Objectives,
     OnExecutor,
     Overwrite,
     Parents,
@@ -102,6 +104,14 @@ class Wanted:
     max_sites: MaxSites = None
     max_elements: MaxElements = None
     distinct: Distinct = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aimed:
+    """What else is wanted of a crystal than that it is stable."""
+
+    objective: Objectives = None
+    combine: Combine = "product"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,6 +55,7 @@ def discover(
     seed: options.SeedIfAny = None,
     *,
     wanted: groups.Wanted,
+    aimed: groups.Aimed,
     by: groups.JudgedBy,
     models: groups.Models,
     running: groups.Anywhere,
@@ -65,6 +66,7 @@ def discover(
     """
     arguments.choice("preset", preset, arguments.RUNS)
     arguments.constraints_of(wanted)
+    objectives = arguments.objectives_of(aimed)
     arguments.look_at(
         tables=[by.reference, by.hull], checkpoints=[models.generator, models.jepa],
         force_field=by.force_field, device=running.device, config=by.config,
@@ -76,7 +78,8 @@ def discover(
 
     chosen = configuration.read_settings(
         DiscoverConfig, by.config, PRESETS[preset], reference=by.reference, hull=by.hull, **vars(models),
-        num=num, seed=seed, constraints={k: v for k, v in vars(wanted).items() if v} or None,
+        num=num, seed=seed, objectives=objectives or None, combine=aimed.combine if objectives else None,
+        constraints={k: v for k, v in vars(wanted).items() if v} or None,
         protocol={"force_field": by.force_field} if by.force_field else None,
     )  # fmt: skip
     with console.progress(out) as report:

@@ -150,6 +150,20 @@ ForceField = Annotated[
 Fmax = Annotated[float | None, typer.Option("--fmax", help="eV/Å; largest force at the end")]
 MaxSteps = Annotated[int | None, typer.Option("--max-steps", help="most optimiser steps")]
 Static = Annotated[bool, typer.Option("--static", help="energies of the structures as they stand")]
+Objectives = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--objective",
+        help="what else is wanted, as often as you like: 'bulk_modulus>=200', 'density<=4', max:capacity:Li, "
+        "min:my_module:my_function",
+    ),
+]
+Combine = Annotated[
+    str,
+    typer.Option(
+        "--combine", help="objectives and stability: product (of chances), or pareto: the front first"
+    ),
+]
 Relaxed = Annotated[
     bool | None,
     typer.Option(

@@ -160,12 +160,16 @@ def show_training(training: Training, out: Path) -> None:
 def show_ranking(done: Screened, by: str, *, most: int = 20) -> None:
     """The first ``most`` rows of the ranking ``by`` a ranker, and what it is relative to."""
     rows = done.head(most)
-    shown = columns("rank", "id", by, "hull", "references", "status", "reason")
+    more = [n for n in done.more if not n.endswith("_error") and n not in ("worth", "objective_reason")]
+    shown = columns(
+        "rank", "id", by, *(n.replace("_", " ") for n in more), "hull", "references", "status", "reason"
+    )
     for row in rows:
         score = "" if row["score"] is None else f"{row['score']:.4f}"
         hull = row["hull_support"] or ""
-        remarks = (row["reason"], row["hull_warning"])
-        cells = (row["rank"], row["id"], score, hull, row["num_references"], row["status"])
+        remarks = (row["reason"], row["hull_warning"], row.get("objective_reason"))
+        values = [_short(row[name]) for name in more]
+        cells = (row["rank"], row["id"], score, *values, hull, row["num_references"], row["status"])
         shown.add_row(*(text(cell) for cell in (*cells, "; ".join(t for t in remarks if t))))
     output.print(shown)
     doubtful = sum(row["hull_support"] == "blind" or row["hull_warning"] is not None for row in rows)
@@ -180,6 +184,15 @@ def show_ranking(done: Screened, by: str, *, most: int = 20) -> None:
     states = ", ".join(f"{number} {state}" for state, number in sorted(done.counts().items()))
     say(f"wrote {done.num_rows} rows to {done.out} ({states})", soft_wrap=True)
     fail_without_any(done.counts(), done.out)
+
+
+def _short(value: Any) -> str:
+    """Four figures of a number, yes or no, nothing for null."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}"
 
 
 def show_metrics(rows: Sequence[Mapping[str, Any]]) -> None:

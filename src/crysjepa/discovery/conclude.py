@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from crysjepa.core.candidates import CandidateTable
+from crysjepa.discovery.controls import OTHER
 from crysjepa.discovery.means import Means
 from crysjepa.discovery.summary import run_metrics
 from crysjepa.evaluation.probability import expected_confirmations
@@ -31,14 +32,24 @@ def conclude(
     """
     folder, config = means.folder, means.config
     each = [folder / f"round-{r}" for r in range(len(rounds))]
-    table = with_shortlist(joined if looked_into is None else looked_into, config.shortlist)
+    table = with_shortlist(
+        joined if looked_into is None else looked_into, config.shortlist,
+        front_first=config.combine == "pareto",
+    )  # fmt: skip
     table = _with_map(table, means, each)
     counts = [CandidateTable.read(f / "drawn.parquet").counts() for f in each]
     at_random = (f / "control.parquet" for f in each)
     controls = [CandidateTable.read(p) if p.exists() else None for p in at_random]
+    others = [f / OTHER / "control.parquet" for f in each]
+    learnt = [CandidateTable.read(p) if p.exists() else None for p in others]
     draws = [read_json(f / "draws.json") for f in each]
-    found = run_metrics(config, means.evaluator, list(rounds), counts, joined, means.ranker_notes(), controls)
+    found = run_metrics(
+        config, means.evaluator, list(rounds), counts, joined, means.ranker_notes(), controls, learnt
+    )
     found["asked"] = config.wanted.describe()
+    if means.aims is not None:
+        found["objectives"] = means.aims.describe()
+        found["combine"] = config.combine
     for entry, made in zip(found["rounds"], draws, strict=True):
         entry["draws"], entry["thrown_away"] = made["drawn"], made["rejected"]
     ranks = dict(zip(table.ids, table.column("shortlist_rank"), strict=True))

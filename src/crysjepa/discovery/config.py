@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -12,6 +13,8 @@ from crysjepa.evaluation.protocol import Trust
 from crysjepa.evaluation.run import Protocol
 from crysjepa.generators.constraints import Constraints
 from crysjepa.nn.training import TrainSettings
+from crysjepa.properties.aims import Aims, Combination
+from crysjepa.properties.base import How
 from crysjepa.ranking.registry import ranker_info
 from crysjepa.relaxation.relax import PAPER as PAPER_RELAXATION
 from crysjepa.relaxation.relax import RelaxSettings
@@ -58,6 +61,10 @@ class DiscoverConfig(BaseModel):
         "generator", description="who draws the first round: substitution, too, teaches the generator"
     )
     constraints: Wanted | None = Field(None, description="what every round draws; by default anything")
+    objectives: tuple[str, ...] = Field(
+        (), description="what else is wanted, such as bulk_modulus>=200 or max:capacity:Li"
+    )
+    combine: Combination = Field("product", description="how the short list weighs them: or pareto")
     jepa: str | None = Field(None, description="checkpoint; by default the shipped one")
     ranker: str = Field("jepa-hull", description="a name that `crysjepa screen --by` knows")
     num: int = Field(240, ge=1, description="crystals of the base model that are relaxed")
@@ -68,6 +75,11 @@ class DiscoverConfig(BaseModel):
     screen_by: str = Field("jepa-relaxed", description="ranks what was drawn, before anything is relaxed")
     control: int = Field(
         60, ge=0, description="of each round, drawn crystals at random, relaxed to compare those chosen with"
+    )
+    learning_control: bool = Field(
+        False,
+        description="beside each refinement one that learns from as many V.U.N. crystals at random, and "
+        "draws `control` crystals: what the choice is worth",
     )
     rounds: int = Field(1, ge=0, description="refinements")
     patience: int | None = Field(
@@ -108,10 +120,26 @@ class DiscoverConfig(BaseModel):
             raise ValueError(f"{keep} is no share: above 0 and at most 1, or auto")
         return keep
 
+    def aims(self, device: str = "cpu") -> Aims | None:
+        """The objectives as an object; None where there are none. Raises PropertyError, a ValueError."""
+        how = How(force_field=self.protocol.force_field, device=device)
+        return Aims.parse(self.objectives, self.combine, how)
+
     @property
     def wanted(self) -> Constraints:
-        """The constraints as an object."""
-        return Constraints() if self.constraints is None else self.constraints.parsed()
+        """The constraints as an object; elements that no target allows are excluded.
+
+        Raises ConstraintError, a ValueError, where nothing is left.
+        """
+        asked = Constraints() if self.constraints is None else self.constraints.parsed()
+        aims = self.aims()
+        beyond = frozenset() if aims is None else aims.elements_beyond()
+        return replace(asked, excluded=asked.excluded | beyond) if beyond else asked
+
+    @model_validator(mode="after")
+    def _objectives_make_sense(self) -> DiscoverConfig:
+        _ = self.wanted
+        return self
 
     @model_validator(mode="after")
     def _needs_energies(self) -> DiscoverConfig:

@@ -12,7 +12,9 @@ from pathlib import Path
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 from crysjepa.discovery import conclude
+from crysjepa.discovery.aimed import judged_again
 from crysjepa.discovery.config import DiscoverConfig
+from crysjepa.discovery.controls import drawn_at_random, learnt_at_random
 from crysjepa.discovery.means import Means
 from crysjepa.discovery.summary import round_name
 from crysjepa.energy.support import HullSupport
@@ -25,17 +27,17 @@ from crysjepa.report.page import write_report
 from crysjepa.runtime.files import file_hash, write_json, write_text
 from crysjepa.runtime.progress import StageProgress
 from crysjepa.runtime.run_directory import Run
-from crysjepa.stages.choosing import at_random, finetuning_set, is_enough, with_replay
+from crysjepa.stages.choosing import finetuning_set, is_enough, with_replay
 from crysjepa.stages.close import last_look
 from crysjepa.stages.evaluate import Evaluate
 from crysjepa.stages.finetune import Finetune
 from crysjepa.stages.generate import Generate
-from crysjepa.stages.keep import Keep
+from crysjepa.stages.measure import Measure
 from crysjepa.stages.prescreen import Prescreen
 from crysjepa.stages.rank import Rank
 from crysjepa.stages.relax import Relax
 from crysjepa.stages.round import Round, one_round
-from crysjepa.stages.stage import Runner
+from crysjepa.stages.stage import Runner, Stage
 
 
 def discover_crystals(
@@ -75,10 +77,10 @@ def discover_crystals(
 def round_of(means: Means, number: int) -> Round:
     """The stages of a round."""
     config, known = means.config, means.evaluator.reference.crystals
-    # elements that were asked for are to be frequent
-    drift = None if config.wanted.named else config.drift
+    # elements that were asked for, or that an objective favours, are to be frequent
+    drift = None if config.wanted.named or config.objectives else config.drift
     select = partial(finetuning_set, keep=config.keep, drift=drift, known=known, seed=config.seed)
-    finetune, num = None, _num(config, number)
+    finetune = None
     if number:
         seed = config.seed + number - 1
         replay = partial(with_replay, known=known, share=config.replay, seed=seed)
@@ -86,21 +88,26 @@ def round_of(means: Means, number: int) -> Round:
             generator=partial(means.generator, number - 1), select=select, settings=config.finetune,
             beside=replay if config.replay else None, seed=seed, device=means.device,
         )  # fmt: skip
-    generate = Generate(
-        source=partial(means.sampler, number), num=num * config.oversample,
+    prescreen = Prescreen(
+        ranker=means.screener, num=_num(config, number), by=config.screen_by,
+        known=means.evaluator.known, support=HullSupport(means.hull),
+        aims=None if means.aims is None else means.aims.before_relaxation,
+    )  # fmt: skip
+    judge: tuple[Stage, ...] = (Relax(evaluator=means.evaluator), Evaluate(evaluator=means.evaluator))
+    if means.aims is not None:
+        judge += (Measure(aims=means.aims),)
+    judge += (Rank(means=means.ranking, select=select),)
+    return Round(finetune=finetune, generate=generate_of(means, number), choose=(prescreen,), judge=judge)
+
+
+def generate_of(means: Means, number: int) -> Generate:
+    """How a round's crystals are drawn."""
+    config = means.config
+    return Generate(
+        source=partial(means.sampler, number), num=_num(config, number) * config.oversample,
         seed=config.seed + 1000 * number, prefix=round_name(number), device=means.device,
         constraints=config.wanted,
     )  # fmt: skip
-    prescreen = Prescreen(
-        ranker=means.screener, num=num, by=config.screen_by,
-        known=means.evaluator.known, support=HullSupport(means.hull),
-    )  # fmt: skip
-    judge = (
-        Relax(evaluator=means.evaluator),
-        Evaluate(evaluator=means.evaluator),
-        Rank(means=means.ranking, select=select),
-    )
-    return Round(finetune=finetune, generate=generate, choose=(prescreen,), judge=judge)
 
 
 def _round(runner: Runner, means: Means, before: list[CandidateTable]) -> CandidateTable:
@@ -109,19 +116,12 @@ def _round(runner: Runner, means: Means, before: list[CandidateTable]) -> Candid
     at = runner.within(f"round-{number}", round_name(number))
     round_ = round_of(means, number)
     ranked = one_round(at, round_, before[-1] if before else None)
-    if means.config.oversample > 1 and means.config.control:
-        _control(at.within(at.folder, f"{at.label}, at random"), means, at(round_.generate), number)
-    return ranked
-
-
-def _control(at: Runner, means: Means, generated: CandidateTable, round_: int) -> None:
-    """What the chosen crystals are compared with: some of what was drawn, at random, evaluated alike."""
     config = means.config
-    pick = partial(at_random, num=config.control, seed=(config.seed, 3, round_))
-    sample = Keep(output="control-sample.parquet", pick=pick)
-    relax = Relax(output="control-relaxed.parquet", evaluator=means.evaluator, shards="control-relax")
-    evaluate = Evaluate(output="control.parquet", evaluator=means.evaluator, with_metadata=True)
-    at(evaluate, at(relax, at(sample, generated)))
+    if config.control and config.oversample > 1:
+        drawn_at_random(at, means, at(round_.generate), number)
+    if config.control and config.learning_control and round_.finetune is not None:
+        learnt_at_random(at, means, round_.finetune, generate_of(means, number), before[-1], number)
+    return ranked
 
 
 def _inputs(means: Means) -> dict[str, str]:
@@ -158,7 +158,11 @@ def _looked_into(run: Run, means: Means, joined: CandidateTable) -> CandidateTab
             run.path("competitors.parquet"), energy_metadata(force_field_info(protocol.force_field), how)
         )
         write_json(run.path("trust.json"), looked.metrics)
-        looked.table.write(run.path("trusted.parquet"))
+        table = looked.table
+        if means.aims is not None:
+            others, _ = usable_judges(trust, protocol, means.hull, means.known, means.device)
+            table = judged_again(table, means.aims, others)
+        table.write(run.path("trusted.parquet"))
 
     run.stage("close", ["trusted.parquet", "trust.json", "competitors.parquet"], work)
     return CandidateTable.read(run.path("trusted.parquet"))

@@ -14,6 +14,7 @@ from crysjepa.generators.base import Generator, Sampler, load_generator
 from crysjepa.generators.substitution.generator import SubstitutionGenerator
 from crysjepa.generators.substitution.proposals import SubstitutionConfig
 from crysjepa.jepa.crys_jepa import CrysJepa
+from crysjepa.properties.aims import Aims
 from crysjepa.ranking.context import labels
 from crysjepa.ranking.registry import Ranker, RankerContext, make_ranker, ranker_info
 from crysjepa.runtime.progress import StageProgress
@@ -72,6 +73,11 @@ class Means:
         """The protocol, with the data that it needs."""
         references = read_references(self.folder / "references.json")
         return Evaluator.prepare(self.config.protocol, self.known, self.hull, references, device=self.device)
+
+    @cached_property
+    def aims(self) -> Aims | None:
+        """What else is wanted of crystals."""
+        return self.config.aims(self.device)
 
     @cached_property
     def jepa(self) -> CrysJepa:

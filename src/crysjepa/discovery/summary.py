@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from crysjepa.core.candidates import CandidateTable, Status
+from crysjepa.discovery.aimed import aimed_rates
 from crysjepa.discovery.config import DiscoverConfig
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.support import SUPPORT_SAYS, TOO_LOW, Support
@@ -30,12 +31,14 @@ def run_metrics(
     table: CandidateTable,
     about: list[str],
     controls: Sequence[CandidateTable | None] = (),
+    learnt_at_random: Sequence[CandidateTable | None] = (),
 ) -> dict[str, Any]:
     """For ``metrics.json``: from each round's own table, and from all of them joined.
 
     ``table`` has the rounds joined, without repeats, as they were before the hull was closed. ``generated``
     counts what became of all that each round drew; ``about`` are the rankers' own notes;
-    ``controls`` are crystals of each round that no ranker chose.
+    ``controls`` are crystals of each round that no ranker chose; ``learnt_at_random`` those of a generator
+    that learnt from crystals at random.
     """
     ended = list(zip(table.column("round"), table.column("status"), strict=True))
     before = [
@@ -53,6 +56,17 @@ def run_metrics(
     for entry, control, ends in zip(before, controls, generated, strict=False):
         if control is not None:
             entry["control"] = _control(control, ends)
+    for entry, table_ in zip(before, learnt_at_random, strict=False):
+        if table_ is not None:
+            what = f"{len(table_)} drawn by a generator that learnt from crystals at random"
+            entry["learnt_at_random"] = {
+                "what": what,
+                **crystal_metrics(table_),
+                "aimed": aimed_rates(table_),
+            }
+    if config.objectives:
+        for entry, judged in zip(before, rounds, strict=True):
+            entry["aimed"] = aimed_rates(judged)
     screened = {"oversample", "screen_by"} if config.oversample > 1 else set()
     settings = config.model_dump(mode="json", include={"ranker", "seed"} | screened)
     return {
@@ -82,6 +96,7 @@ def _control(control: CandidateTable, generated: dict[str, int]) -> dict[str, An
         "what": f"{len(control)} of the {sum(generated.values())} that were drawn, at random",
         **crystal_metrics(control),
         "eligible": crystal_metrics(eligible),
+        "aimed": aimed_rates(control),
     }
 
 

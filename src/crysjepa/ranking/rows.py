@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.validity import invalid_structures, reduced_formulas
 from crysjepa.energy.support import HullSupport, systems_of, warning
-from crysjepa.ranking.base import Ranker
+from crysjepa.properties.aims import JUDGED, Aims
+from crysjepa.ranking.base import Ranker, chances_of
 from crysjepa.ranking.shards import chunk_files
 from crysjepa.runtime.progress import Progress
 
@@ -36,12 +37,29 @@ CREDIT = 0.05
 """eV/atom above the hull, at which a score too far below it is ranked."""
 
 
-def score_table(table: CandidateTable, ranker: Ranker, support: HullSupport | None = None) -> pa.Table:
+_ARROW = {"Float64": pa.float64(), "boolean": pa.bool_(), "string": pa.string()}
+
+
+def _shard(aims: Aims | None) -> pa.Schema:
+    more = {} if aims is None else aims.columns
+    return pa.schema([*_SHARD, *((name, _ARROW[kind]) for name, kind in more.items())])
+
+
+def ranked_schema(aims: Aims | None = None) -> pa.Schema:
+    """Columns of a ranking, by objectives perhaps."""
+    more = {} if aims is None else {**aims.columns, **JUDGED}
+    return pa.schema([*RANKED, *((name, _ARROW[kind]) for name, kind in more.items())])
+
+
+def score_table(
+    table: CandidateTable, ranker: Ranker, support: HullSupport | None = None, aims: Aims | None = None
+) -> pa.Table:
     """A row for every row of ``table``, in its order, with the columns of a shard.
 
     Rows that are not ``ok`` keep their state and reason; invalid crystals are rejected; what the ranker
     cannot score has failed, and is ``placed`` all the same: after all that have a score. With ``support``
-    scores are energies above a hull, and it is told what that hull knows there.
+    scores are energies above a hull, and it is told what that hull knows there. With ``aims`` the properties
+    of those with a score are columns too.
     """
     crystals = table.crystals(table.ok_ids)
     invalid = invalid_structures(crystals)
@@ -69,7 +87,11 @@ def score_table(table: CandidateTable, ranker: Ranker, support: HullSupport | No
         above = None if score is None or support is None else score.value
         columns["hull_warning"].append(warning(above))
         columns["placed"].append(score is not None)
-    return pa.table(columns, schema=_SHARD)
+    if aims is not None:
+        scored = [i for i in sound.ids if scores[i].value is not None]
+        measured = aims.measure(table, scored)
+        columns |= {name: measured.column(name) for name in aims.columns}
+    return pa.table(columns, schema=_shard(aims))
 
 
 def score_chunks(
@@ -79,28 +101,41 @@ def score_chunks(
     *,
     num_rows: int = 0,
     support: HullSupport | None = None,
+    aims: Aims | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Score every chunk into a file of ``shards``: see :func:`crysjepa.ranking.shards.chunk_files`."""
+    key = f"{ranker.name}\0{ranker.key}" + ("" if aims is None else f"\0{aims.key}")
     return chunk_files(
-        chunks, lambda table: score_table(table, ranker, support), shards,
-        key=f"{ranker.name}\0{ranker.key}", schema=_SHARD, num_rows=num_rows, progress=progress,
+        chunks, lambda table: score_table(table, ranker, support, aims), shards,
+        key=key, schema=_shard(aims), num_rows=num_rows, progress=progress,
     )  # fmt: skip
 
 
-def rank_shards(paths: Iterable[Path]) -> pa.Table:
+def rank_shards(paths: Iterable[Path], aims: Aims | None = None) -> pa.Table:
     """All rows, best first: by score, ties by id; then those without one, then those not placed, by id.
 
     One with a ``hull_warning`` is ranked as if it had the score :data:`CREDIT`, and after the best of those
     without: how far below the hull it lies says what the hull lacks, and must not bring it to the head.
+
+    With ``aims`` the merit comes before the score, highest first; those without one come after all that have.
     """
-    rows = pa.concat_tables([pq.read_table(path, schema=_SHARD) for path in paths] or [_SHARD.empty_table()])
+    schema = _shard(aims)
+    rows = pa.concat_tables([pq.read_table(path, schema=schema) for path in paths] or [schema.empty_table()])
     # Arrow sorts nulls last, and text by its bytes, as Python does.
     warned = pc.is_valid(rows["hull_warning"])
     best = pc.min(rows["score"].filter(pc.invert(warned))).as_py()
     credit = CREDIT if best is None else max(CREDIT, best)
     credited = pc.if_else(warned, pa.scalar(credit), rows["score"])
-    keys = {"last": pc.invert(rows["placed"]), "credited": credited, "warned": warned}
+    keys = {"last": pc.invert(rows["placed"])}
+    if aims is not None:
+        chances = chances_of(credited.to_numpy().astype(float))
+        values = {p.column: rows[p.column].to_numpy().astype(float) for p in aims.properties}
+        judged = aims.judged(values, chances)
+        for name, kind in JUDGED.items():
+            rows = rows.append_column(name, pa.array(judged[name], type=_ARROW[kind]))
+        keys |= {f"{name} first": key for name, key in merit_keys(rows, aims).items()}
+    keys |= {"credited": credited, "warned": warned}
     sorting = rows
     for name, column in keys.items():
         sorting = sorting.append_column(name, column)
@@ -108,4 +143,13 @@ def rank_shards(paths: Iterable[Path]) -> pa.Table:
     rows = rows.take(order)
     ranks = pa.array(np.arange(1, len(rows) + 1))
     ranks = pc.if_else(rows["placed"], ranks, pa.scalar(None, pa.int64()))
-    return rows.append_column("rank", ranks).select(RANKED.names).cast(RANKED)
+    kept = ranked_schema(aims)
+    return rows.append_column("rank", ranks).select(kept.names).cast(kept)
+
+
+def merit_keys(rows: pa.Table, aims: Aims) -> dict[str, pa.ChunkedArray]:
+    """What rows are sorted by, in ascending order: the front first if they are combined so, then by merit."""
+    keys = {"merit": pc.negate(rows["merit"])}
+    if aims.combine == "pareto":
+        keys = {"front": pc.invert(pc.fill_null(rows["on_front"], False)), **keys}
+    return keys

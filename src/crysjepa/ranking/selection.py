@@ -14,26 +14,50 @@ from crysjepa.matching.grades import Grade
 from crysjepa.matching.uniqueness import unique
 from crysjepa.ranking.reference_index import ReferenceIndex
 
+LEAST = 32
+"""Crystals to learn from when objectives are weighed, as long as there are some."""
+
 
 def select_best(judged: CandidateTable, keep: float) -> list[str]:
     """Ids of the best ``keep`` of the V.U.N. crystals, best first (section 4.2, steps 2 and 5).
 
     The share is of all V.U.N. crystals that did not fail (in relaxation, say), rounded up. A crystal
     without a score is ranked last, and never taken.
+
+    Where objectives are weighed (a column ``merit``) the share is of those that are stable and meet the
+    targets; of the best quarter, where there is no target; and of :data:`LEAST` at least.
     """
     vun = _vun(judged)
-    return ranked_vun(judged)[: math.ceil(keep * len(vun))]
+    return ranked_vun(judged)[: math.ceil(keep * _num_to_learn_from(judged, [i for _, i in vun]))]
 
 
 def ranked_vun(judged: CandidateTable) -> list[str]:
-    """Ids of the V.U.N. crystals that did not fail and have a score, best first."""
+    """Ids of V.U.N. crystals that did not fail and have a score, best first: by merit, if there is one."""
     return [id_ for _, id_ in sorted((score, id_) for score, id_ in _vun(judged) if score is not None)]
 
 
 def _vun(judged: CandidateTable) -> list[tuple[float | None, str]]:
-    columns = ("id", "score", "status", "valid", "unique", "novel")
-    rows = zip(*(judged.column(c) for c in columns), strict=True)
-    return [(score, id_) for id_, score, status, *flags in rows if status != Status.FAILED and all(flags)]
+    columns = ("id", "status", "valid", "unique", "novel")
+    rows = zip(_to_learn_by(judged), *(judged.column(c) for c in columns), strict=True)
+    return [(score, id_) for score, id_, status, *flags in rows if status != Status.FAILED and all(flags)]
+
+
+def _to_learn_by(judged: CandidateTable) -> list[float | None]:
+    """The lower, the better."""
+    if "merit" not in judged:
+        return judged.column("score")
+    return [None if m is None else -m for m in judged.column("merit")]
+
+
+def _num_to_learn_from(judged: CandidateTable, vun: list[str]) -> int:
+    if "merit" not in judged:
+        return len(vun)
+    meets, stable = judged.column("meets_targets", vun), judged.column("stable", vun)
+    if all(m is None for m in meets):
+        best = math.ceil(len(vun) / 4)
+    else:
+        best = sum(bool(m and s) for m, s in zip(meets, stable, strict=True))
+    return min(max(best, LEAST), len(vun))
 
 
 def with_nearest(
@@ -71,7 +95,7 @@ def mark_repeats(table: CandidateTable) -> CandidateTable:
     return table.decide("uniqueness", repeats, Status.REJECTED)
 
 
-def with_shortlist(table: CandidateTable, longest: int) -> CandidateTable:
+def with_shortlist(table: CandidateTable, longest: int, *, front_first: bool = False) -> CandidateTable:
     """Column ``shortlist_rank`` of what is still ``ok``, ordered by what missing competitors cannot inflate.
 
     First those without a warning (by the closed hull, where there is one), then new formulas before known
@@ -79,22 +103,36 @@ def with_shortlist(table: CandidateTable, longest: int) -> CandidateTable:
     after: where the hull is supported before thin before blind, new formulas before known ones, by energy
     above hull, where all that lies below the hull counts as on it, then where the hull has more compounds.
     Crystals with a warning come last, and are no more than the others: they never are in the first half.
+
+    Where objectives are weighed, ``merit`` stands for the chance, and what misses a target is not listed;
+    with ``front_first`` those on the Pareto front come before others.
     """
-    ids = table.ok_ids
+    aimed = "merit" in table
+    meeting = _meeting(table) if aimed else set()
+    ids = [i for i in table.ok_ids if not aimed or i in meeting]
     columns = (
         "hull_warning", "hull_support", "novelty_grade", "e_above_hull", "hull_entries", "p_stable",
-        "e_above_closed_hull", "closed_hull_warning",
+        "e_above_closed_hull", "closed_hull_warning", "merit", "on_front",
     )  # fmt: skip
     values = (table.column(c, ids) if c in table else [None] * len(ids) for c in columns)
     keys = {}
-    for id_, warned, support, grade, above, entries, chance, closed, other in zip(ids, *values, strict=True):
+    for id_, *row in zip(ids, *values, strict=True):
+        warned, support, grade, above, entries, chance, closed, other, merit, front = row
         warned = warned if closed is None else other  # the closed hull knows better
         height = math.inf if above is None else max(above, 0.0)
         polymorph = grade == Grade.KNOWN_FORMULA
-        likely = (1, False, 0.0) if chance is None else (0, polymorph, -chance)
+        good = merit if aimed else chance
+        behind = front_first and not front
+        likely = (0, polymorph, behind, -good) if chance is not None else (1, False, behind, -(merit or 0.0))
         trust = ORDER.get(support, 3)
         keys[id_] = (warned is not None, likely, trust, polymorph, height, -(entries or 0), id_)
     order = sorted(ids, key=keys.__getitem__)
     trusted = sum(not keys[i][0] for i in ids)
     ranks = {id_: rank for rank, id_ in enumerate(order[: min(longest, 2 * trusted)], start=1)}
     return table.with_column("shortlist_rank", ranks, "Int64")
+
+
+def _meeting(table: CandidateTable) -> set[str]:
+    """Ids of what misses no target, and has a value of everything that is weighed."""
+    rows = zip(table.ids, table.column("merit"), table.column("meets_targets"), strict=True)
+    return {i for i, merit, meets in rows if merit is not None and meets is not False}

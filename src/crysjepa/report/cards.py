@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from crysjepa.core.crystals import Crystals
+from crysjepa.report.objectives import Value
 from crysjepa.report.results import Results, plain, real
 from crysjepa.report.structures import Picture, draw_structure
 
@@ -48,6 +49,9 @@ class Card:
     judges: tuple[tuple[str, float | None], ...]
     chance: float | None
     in_place_of: str
+    merit: float | None
+    on_front: bool
+    values: tuple[Value, ...] = ()
 
 
 def make_card(results: Results, row: int, missed: Sequence[str], name: str) -> Card:
@@ -92,6 +96,8 @@ def make_card(results: Results, row: int, missed: Sequence[str], name: str) -> C
         judges=tuple((name, value(column)) for name, column in results.judges),
         chance=value("p_stable"),
         in_place_of=text("in_place_of", 200),
+        merit=value("merit"),
+        on_front=str(record.get("on_front")) == "True",
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -21,6 +21,8 @@ from crysjepa.energy.support import SUPPORT_SAYS
 from crysjepa.report.cards import formula_of, make_card
 from crysjepa.report.figures import hull_figure, map_figure, rates_figure
 from crysjepa.report.funnel import funnel, near_misses, passed, reasons, shortlist
+from crysjepa.report.objectives import RATES as AIMED
+from crysjepa.report.objectives import aims_of, front_figure, rows_of, values_of
 from crysjepa.report.rate_names import RATES
 from crysjepa.report.results import Results, plain, rate_interval, read_results, real, with_controls
 from crysjepa.report.sentences import caveats, change, converged, headline, listed_notes, plainly
@@ -92,7 +94,11 @@ def render(results: Results) -> str:
     listed = shortlist(results)
     missed = [] if listed else near_misses(results)
     shown = missed or [(row, ()) for row in listed[:MAX_ROWS]]
-    cards = [make_card(results, row, texts, f"c{i}") for i, (row, texts) in enumerate(shown)]
+    aims = aims_of(results)
+    cards = [
+        replace(make_card(results, row, texts, f"c{i}"), values=values_of(results, aims, row))
+        for i, (row, texts) in enumerate(shown)
+    ]
     ranker = plain(results.protocol.get("ranker"), 60)
     survived = passed(results.generated)["stable"]
     survivors = int(survived.sum())
@@ -114,6 +120,9 @@ def render(results: Results) -> str:
         funnels=[(part, funnel(results, part)) for part in results.rounds],
         reasons=reasons(results),
         max_reasons=_MAX_REASONS,
+        aims=aims,
+        aimed=rows_of(results.rounds),
+        aimed_names=list(AIMED.values()),
         rates=RATES,
         interval=rate_interval,
         change=change(results.rounds),
@@ -142,6 +151,7 @@ class Figures:
     rates: Markup | None
     hull: Markup | None
     map: Markup | None
+    front: Markup | None
 
 
 def _figures(results: Results, listed: Sequence[int]) -> Figures:
@@ -151,11 +161,13 @@ def _figures(results: Results, listed: Sequence[int]) -> Figures:
         labels[row] = f"{i + 1} {name}".strip()
     rates = rates_figure(with_controls(results.rounds))
     hull = hull_figure(results.frame, results.rounds, results.threshold)
+    front = front_figure(results, aims_of(results), listed)
     plane = map_figure(results.frame, results.rounds, results.reference_map, labels)
     return Figures(
         inline_svg(rates, "rates", "Rates of each round with their intervals; the table has the numbers"),
         inline_svg(hull, "hull", "Histograms of the energy above hull, one for each round"),
         inline_svg(plane, "map", "Map of the embeddings with known crystals, candidates and short list"),
+        inline_svg(front, "front", "Properties that were asked for against the energy above the hull"),
     )
 
 

@@ -25,6 +25,8 @@ FEWEST = 8
 """Crystals of the validation half that a share must have to be judged by."""
 ALWAYS = 0.02
 """Share of the chosen crystals that any element may be in, however rare it is."""
+HOPELESS = 0.05
+"""Worth of a crystal that hardly meets what is asked for."""
 LANTHANIDES = range(57, 72)
 
 
@@ -41,18 +43,22 @@ def worth_relaxing(
     Valid crystals before others, each formula once before any twice; then new formulas before ``known`` ones,
     those where the hull's answer is worth more before others, and then by score. A score further below the
     hull than any discovery is no promise but a sign of a missing competitor: it comes after the others.
+    Where objectives are weighed (columns ``worth`` and ``merit``), what hardly meets them comes after new
+    formulas, and merit comes before score.
     """
     crystals = generated.crystals(generated.ok_ids)
     composition = composition_validity(crystals)
     bad = invalid_structures(crystals) | {i: r for i, r in composition.items() if r is not None}
     formulas = dict(zip(crystals.ids, reduced_formulas(crystals), strict=True))
     first = {}
+    merits = _merits(generated)
     systems = systems_of(formulas.values())
     for (id_, formula), system in zip(formulas.items(), systems, strict=True):
         value = _value(scores.get(id_))
         trust = 0 if support is None else ORDER[support.of(system).verdict]
         is_known = known is not None and known.compound(formula) is not None
-        first[id_] = (id_ in bad, is_known, trust, value < TOO_LOW, value)
+        hopeless, merit = merits.get(id_, (False, 0.0))
+        first[id_] = (id_ in bad, is_known, hopeless, trust, value < TOO_LOW, -merit, value)
     order = sorted(crystals.ids, key=first.__getitem__)
     seen: Counter[object] = Counter()
     keys = {}
@@ -74,6 +80,14 @@ def narrowed(
     reason = f"not among the {len(kept)} of {len(generated)} that {by} would have relaxed"
     table = generated.with_column("screen_score", {i: s.value for i, s in scores.items()}, "Float64")
     return table.decide(STAGE, dict.fromkeys(left, reason), Status.REJECTED)
+
+
+def _merits(generated: CandidateTable) -> dict[str, tuple[bool, float]]:
+    """By id, whether it hardly meets what is asked for, and its merit; nothing where nothing is."""
+    if "merit" not in generated:
+        return {}
+    rows = zip(generated.ids, generated.column("worth"), generated.column("merit"), strict=True)
+    return {i: (worth is None or worth < HOPELESS, merit or 0.0) for i, worth, merit in rows}
 
 
 def _value(score: Score | None) -> float:

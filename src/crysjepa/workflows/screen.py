@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -28,13 +28,16 @@ from crysjepa.datasets.chunks import Chunks, open_chunks
 from crysjepa.energy.support import HullSupport
 from crysjepa.evaluation.run import Known, Protocol, find_references
 from crysjepa.jepa.crys_jepa import CrysJepa
+from crysjepa.properties.aims import Aims
+from crysjepa.properties.base import How
 from crysjepa.ranking.context import labels
 from crysjepa.ranking.embedders import JepaEmbedder
 from crysjepa.ranking.registry import RankerContext, RankerInfo, make_ranker, ranker_info
-from crysjepa.ranking.rows import rank_shards, score_chunks
+from crysjepa.ranking.rows import rank_shards, ranked_schema, score_chunks
 from crysjepa.ranking.shards import chunk_files
 from crysjepa.runtime.execution import Execution, RunOptions
 from crysjepa.runtime.files import as_metadata, replacing, write_parquet
+from crysjepa.runtime.notes import UsageError
 from crysjepa.workflows.inputs import Source, beside, sound
 from crysjepa.workflows.output import Output
 
@@ -53,12 +56,15 @@ _STATE = ("id", "status", "reason")
 
 @dataclass(frozen=True)
 class Screened:
-    """What became of every row: written to ``out``; ``notes`` say what the scores are relative to."""
+    """What became of every row: written to ``out``; ``notes`` say what the scores are relative to, ``more``
+    are columns of objectives.
+    """
 
     out: Path
     num_rows: int
     states: dict[str, int]
     notes: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
 
     def counts(self) -> dict[str, int]:
         """How many rows ended in which state."""
@@ -68,9 +74,9 @@ class Screened:
         """The first rows of the file; of Parquet without reading the others."""
         if self.out.suffix.lower() != ".parquet":
             frame = datasets.load(self.out).frame.head(num)
-            columns = [c for c in _RANKED if c in frame]
+            columns = [c for c in (*_RANKED, *self.more) if c in frame]
             rows = pa.Table.from_pandas(frame[columns], preserve_index=False).to_pylist()
-            return [dict.fromkeys(_RANKED) | row for row in rows]
+            return [dict.fromkeys((*_RANKED, *self.more)) | row for row in rows]
         with pq.ParquetFile(self.out) as file:
             batch = next(file.iter_batches(num), None)
         return [] if batch is None else batch.to_pylist()
@@ -81,12 +87,18 @@ class ScreenOptions(RunOptions, total=False):
 
     index: Source | None
     min_hull_entries: int
+    objectives: Sequence[str]
+    combine: str
+    force_field: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Screening(Execution):
     index: Source | None = None
     min_hull_entries: int = 1
+    objectives: Sequence[str] = ()
+    combine: str = "product"
+    force_field: str = "chgnet"
 
 
 def screen(
@@ -117,11 +129,17 @@ def screen(
     min_hull_entries
         For rankers by energy: compounds that the hull must know in a crystal's chemical system. With none,
         only the elements compete with it, and whatever it is, it would be ranked first: it has no score.
+    objectives
+        What else is wanted, such as ``"bulk_modulus>=200"`` or ``"max:capacity:Li"``
+        (:mod:`crysjepa.properties.objective`): crystals are ranked by merit then, and have the columns of
+        :mod:`crysjepa.properties.aims`. ``combine`` is ``product`` or ``pareto``; ``force_field`` calculates
+        what takes one.
 
     Raises OutputError if ``out`` cannot be written, or is there and was made otherwise; ValueError for an
     unknown ranker, or where it lacks something that it needs.
     """
     run, place, info = _Screening(**how), Output(out), ranker_info(by)
+    aims = _aims(run, info)
     sources = {
         "input": source,
         "reference": reference if info.needs_reference else None,
@@ -129,8 +147,15 @@ def screen(
         "jepa": jepa if by.startswith("jepa") else None,
     }
     settings = {"by": by, "min_hull_entries": run.min_hull_entries, "seed": seed}
+    if aims is not None:
+        settings |= {
+            "objectives": [str(o) for o in aims.objectives],
+            "combine": aims.combine,
+            "key": aims.key,
+        }
+    more = () if aims is None else tuple(n for n in ranked_schema(aims).names if n not in _RANKED)
     if (before := place.found("screen", settings, sources, overwrite=run.overwrite)) is not None:
-        return Screened(place.path, before["rows"], before["states"], tuple(before["notes"]))
+        return Screened(place.path, before["rows"], before["states"], tuple(before["notes"]), more)
     place.check_holds(len(chunks := open_chunks(source)))
     context = RankerContext(
         Crystals.empty(), jepa=jepa, min_hull_entries=run.min_hull_entries, seed=seed,
@@ -142,13 +167,27 @@ def screen(
     support = None if context.hull is None else HullSupport(context.hull)
     paths = score_chunks(
         chunks.of(ranker.chunk_size), ranker, shards,
-        num_rows=len(chunks), support=support, progress=run.stage(f"screen by {by}"),
+        num_rows=len(chunks), support=support, aims=aims, progress=run.stage(f"screen by {by}"),
     )  # fmt: skip
-    rows = rank_shards(paths)
+    rows = rank_shards(paths, aims)
     about = {"ranker": by, "key": ranker.key, "notes": list(ranker.notes), **_origin(info, context)}
+    if aims is not None:
+        about["objectives"] = aims.describe()
     done = _written(rows, place, about, source)
     shutil.rmtree(shards, ignore_errors=True)
-    return replace(done, notes=ranker.notes)
+    return replace(done, notes=ranker.notes, more=more)
+
+
+def _aims(run: _Screening, info: RankerInfo) -> Aims | None:
+    """What else is wanted. Raises PropertyError, and UsageError for a ranker that tells no stability."""
+    how = How(force_field=run.force_field, device=run.found_device)
+    aims = Aims.parse(run.objectives, run.combine, how)
+    if aims is not None and not info.needs_hull:
+        raise UsageError(
+            f"objectives are weighed against stability, and {info.name} tells no energy above the hull: rank "
+            "by jepa-hull, jepa-relaxed, composition or a force field"
+        )
+    return aims
 
 
 def _written(rows: pa.Table, place: Output, about: dict[str, Any], source: Source) -> Screened:
@@ -171,10 +210,10 @@ def with_ranking(rows: pa.Table, table: CandidateTable) -> CandidateTable:
     for kind in (Status.REJECTED, Status.FAILED):
         reasons = {i: r or "" for i, (status, r) in states.items() if status == kind}
         ranked = ranked.decide("screen", reasons, kind)
-    types = {"score": "Float64", "rank": "Int64", "num_references": "Int64", "support_distance": "Float64"}
-    for name in (n for n in rows.column_names if n not in _STATE):
-        values = dict(zip(rows["id"].to_pylist(), rows[name].to_pylist(), strict=True))
-        ranked = ranked.with_column(name, values, types.get(name, "string"))
+    types = {pa.float64(): "Float64", pa.int64(): "Int64", pa.bool_(): "boolean"}
+    for field in (f for f in rows.schema if f.name not in _STATE):
+        values = dict(zip(rows["id"].to_pylist(), rows[field.name].to_pylist(), strict=True))
+        ranked = ranked.with_column(field.name, values, types.get(field.type, "string"))
     return ranked
 
 

@@ -10,9 +10,9 @@ from ase.calculators.emt import EMT
 from ase.eos import EquationOfState
 from ase.optimize import BFGS
 
-from crysjepa.checks.elastic import STEP, Elasticity, elasticity, strained_cells
-from crysjepa.checks.rest import AtRest, at_rest
 from crysjepa.core.crystals import Crystals
+from crysjepa.properties.elastic import STEP, Elasticity, elasticity, strained_cells
+from crysjepa.properties.rest import AtRest, at_rest
 from crysjepa.relaxation.force_fields.base import ForceField, Prediction
 from crysjepa.relaxation.force_fields.registry import AseForceField, get_force_field
 

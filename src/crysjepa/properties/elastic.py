@@ -70,9 +70,17 @@ class Elasticity:
     @property
     def bulk_modulus(self) -> float | None:
         """Voigt–Reuss–Hill mean, GPa; None where the crystal is not stable, for it has no Reuss bound."""
+        return self._mean("k_vrh")
+
+    @property
+    def shear_modulus(self) -> float | None:
+        """The same of shear, GPa."""
+        return self._mean("g_vrh")
+
+    def _mean(self, name: str) -> float | None:
         from pymatgen.analysis.elasticity import ElasticTensor
 
-        return float(ElasticTensor.from_voigt(self.constants).k_vrh) if self.stable else None
+        return float(getattr(ElasticTensor.from_voigt(self.constants), name)) if self.stable else None
 
 
 def elasticity(primitive: Atoms, force_field: ForceField) -> Elasticity | str:

@@ -1,0 +1,82 @@
+"""Objectives in the loop: what of them is known of a run, and the last look at them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from crysjepa.core.candidates import CandidateTable, Status
+from crysjepa.evaluation.columns import set_column
+from crysjepa.evaluation.rates import wilson_interval
+from crysjepa.properties.aims import REASON, Aims
+from crysjepa.stages.measure import first_chances
+
+
+def judged_again(table: CandidateTable, aims: Aims, judges: tuple[str, ...]) -> CandidateTable:
+    """The table after the hull was closed: merits by the chances that there are now.
+
+    Rows that are new, polymorphs in place of others, are measured. Of what was looked into, ``judges`` say
+    theirs of what a force field calculates, in columns ``PROPERTY_JUDGE``.
+    """
+    first = aims.properties[0].column
+    states = zip(table.ids, table.column(first), table.column(REASON), strict=True)
+    new = {i for i, value, reason in states if value is None and reason is None} & set(table.ok_ids)
+    if new:
+        rows = CandidateTable(table.frame[table.frame["id"].isin(new)].reset_index(drop=True))
+        measured = aims.measure(rows, rows.ids)
+        for name, dtype in aims.columns.items():
+            values = dict(zip(measured.ids, measured.column(name), strict=True))
+            table = table.with_column(name, values, dtype)
+    looked = dict(zip(table.ids, table.column("p_stable"), strict=True)) if "p_stable" in table else {}
+    for judge in judges:
+        theirs = aims.by(judge)
+        if not theirs.objectives:
+            continue
+        ids = [i for i in table.ok_ids if looked.get(i) is not None]
+        rows = CandidateTable(table.frame[table.frame["id"].isin(ids)].reset_index(drop=True))
+        measured = theirs.measure(rows, ids)
+        for one in theirs.properties:
+            values = dict(zip(measured.ids, measured.column(one.column), strict=True))
+            table = set_column(table, by_judge(one.column, judge), values, "Float64")
+    before = first_chances(table, aims.how.force_field)
+    return aims.judge(table, {i: p if (p := looked.get(i)) is not None else before[i] for i in table.ids})
+
+
+def by_judge(column: str, judge: str) -> str:
+    """The column of what a further judge says of a property."""
+    return f"{column}_{judge}"
+
+
+def aimed_rates(table: CandidateTable) -> dict[str, Any] | None:
+    """Shares of all rows of a judged table that meet the targets, alone and with more; None without targets.
+
+    Returns
+    -------
+    dict
+        ``num``; ``meets_targets``; ``stable_and_meets``; ``vsun_and_meets``; and their Wilson ``intervals``.
+    """
+    if "meets_targets" not in table or all(m is None for m in table.column("meets_targets")):
+        return None
+    columns = (table.column(c) for c in ("meets_targets", "stable", "status"))
+    rows = [(bool(m), bool(s), status == Status.OK) for m, s, status in zip(*columns, strict=True)]
+    counts = {
+        "meets_targets": sum(m for m, _, _ in rows),
+        "stable_and_meets": sum(m and s for m, s, _ in rows),
+        "vsun_and_meets": sum(m and ok for m, _, ok in rows),
+    }
+    num = len(rows)
+    return {
+        "num": num, **{name: count / num for name, count in counts.items()},
+        "intervals": {name: wilson_interval(count, num) for name, count in counts.items()},
+    }  # fmt: skip
+
+
+def medians(table: CandidateTable, aims: Aims) -> dict[str, float | None]:
+    """The median of each property over the stable rows, by column."""
+    stable = [bool(s) for s in table.column("stable")]
+    found: dict[str, float | None] = {}
+    for one in aims.properties:
+        values = [v for v, s in zip(table.column(one.column), stable, strict=True) if s and v is not None]
+        found[one.column] = float(np.median(values)) if values else None
+    return found

@@ -1,0 +1,167 @@
+"""Objectives put to the crystals of a table: values, what they are worth, and the front.
+
+Columns: each property's (:attr:`Property.column`), with ``…_error`` where a standard error is known;
+``objective_reason``, why one is missing; ``worth``, the product of what the objectives are worth, and
+``merit``, that times the chance of stability (:mod:`crysjepa.properties.objective`); ``meets_targets``, where
+there are targets; ``on_front``, whether no other crystal is better in one respect and as good in the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.properties.base import How, Property, PropertyError
+from crysjepa.properties.objective import Floats, Objective, front, merits, parse_objectives
+from crysjepa.relaxation.force_fields.registry import force_field_info
+
+Combination = Literal["product", "pareto"]
+NOT_STABLE = "not stable, so not calculated"
+JUDGED = {"worth": "Float64", "merit": "Float64", "meets_targets": "boolean", "on_front": "boolean"}
+"""Columns of :meth:`Aims.judge`, and their types."""
+REASON = "objective_reason"
+
+
+@dataclass(frozen=True)
+class Aims:
+    """Objectives, how their properties are measured, and how they are put together.
+
+    ``combine`` is ``product`` (by merit), or ``pareto``: those on the front first, then by merit.
+    """
+
+    objectives: tuple[Objective, ...]
+    how: How = field(default_factory=How)
+    combine: Combination = "product"
+
+    @classmethod
+    def parse(cls, texts: Sequence[str], combine: str = "product", how: How | None = None) -> Aims | None:
+        """From text; None for no objective. Raises PropertyError for what cannot be read."""
+        if combine not in ("product", "pareto"):
+            raise PropertyError(f"no way to combine {combine!r}: choose product or pareto")
+        found = parse_objectives(texts)
+        kept: Combination = "pareto" if combine == "pareto" else "product"
+        return cls(found, how or How(), kept) if found else None
+
+    @property
+    def properties(self) -> tuple[Property, ...]:
+        """Each once, in their order."""
+        return tuple({o.of.name: o.of for o in self.objectives}.values())
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Columns of :meth:`measure`, and their types."""
+        found: dict[str, str] = {}
+        for one in self.properties:
+            found[one.column] = "Float64"
+            if one.error(1.0, self.how.force_field) is not None:
+                found[f"{one.column}_error"] = "Float64"
+        return {**found, REASON: "string"}
+
+    @property
+    def key(self) -> str:
+        """What the values depend on beside the crystals."""
+        names = [p.name for p in self.properties]
+        if any(p.by_force_field for p in self.properties):
+            names.append(force_field_info(self.how.force_field).version)
+        return "; ".join(names)
+
+    def elements_beyond(self) -> frozenset[int]:
+        """Atomic numbers of elements that no crystal that meets the targets has."""
+        return frozenset().union(*(o.elements_beyond() for o in self.objectives))
+
+    def measure(
+        self, table: CandidateTable, ids: Sequence[str], stable: Collection[str] | None = None
+    ) -> CandidateTable:
+        """The table with values of ``ids``, which have valid structures; the others get null.
+
+        ``stable`` are those for which seconds a crystal are worth it (:attr:`Property.at_rest`); by default
+        all.
+        """
+        values: dict[str, dict[str, Any]] = {name: {} for name in self.columns}
+        reasons: dict[str, list[str]] = {}
+        for one in self.properties:
+            chosen = [i for i in ids if stable is None or not one.at_rest or i in stable]
+            found = one.measure(_rows(table, chosen), self.how)
+            values[one.column] = dict(found.values)
+            skipped = dict.fromkeys(set(ids) - set(chosen), NOT_STABLE)
+            for id_, reason in {**found.reasons, **skipped}.items():
+                reasons.setdefault(id_, []).append(f"{one.name}: {reason}")
+            if (name := f"{one.column}_error") in values:
+                errors = {i: one.error(v, self.how.force_field) for i, v in found.values.items()}
+                values[name] = dict(errors)
+        values[REASON] = {i: "; ".join(r) for i, r in reasons.items()}
+        for name, dtype in self.columns.items():
+            table = table.with_column(name, {**dict.fromkeys(table.ids), **values[name]}, dtype)
+        return table
+
+    def judge(self, table: CandidateTable, chances: Mapping[str, float | None]) -> CandidateTable:
+        """The table with the columns of :data:`JUDGED`. ``chances`` are of stability, by id.
+
+        What is to be the largest is compared among the rows with a value and a chance.
+        """
+        ids = table.ids
+        chance = _floats([chances.get(i) for i in ids])
+        values = {p.column: _floats(table.column(p.column)) for p in self.properties}
+        found = self.judged(values, chance)
+        for name, dtype in JUDGED.items():
+            table = table.with_column(name, dict(zip(ids, found[name], strict=True)), dtype)
+        return table
+
+    def judged(self, values: Mapping[str, Floats], chances: Floats) -> dict[str, list[Any]]:
+        """The same of arrays (B,) by column; lists by the names of :data:`JUDGED`, None for null."""
+        there = np.isfinite(chances) & np.all([np.isfinite(v) for v in values.values()], axis=0)
+        kept = {name: np.where(there, v, np.nan) for name, v in values.items()}
+        worth, merit = merits(self.objectives, kept, np.where(there, chances, np.nan), self.how.force_field)
+        signed = [kept[o.of.column] * (1 if o.upward else -1) for o in self.objectives]
+        on = front(np.column_stack([np.where(there, chances, np.nan), *signed]))
+        meets = [self.met({n: v[row] for n, v in kept.items()}) if there[row] else None
+                 for row in range(len(chances))]  # fmt: skip
+        return {
+            "worth": _plain(worth), "merit": _plain(merit), "meets_targets": meets,
+            "on_front": [bool(o) if t else None for o, t in zip(on, there, strict=True)],
+        }  # fmt: skip
+
+    def met(self, values: Mapping[str, float]) -> bool | None:
+        """Whether values by column meet every target; None where there is no target."""
+        verdicts = [o.met(float(values[o.of.column])) for o in self.objectives if o.target is not None]
+        return all(verdicts) if verdicts else None
+
+    @property
+    def before_relaxation(self) -> Aims | None:
+        """Those that can be told of a crystal as it was drawn; None where there are none."""
+        found = tuple(o for o in self.objectives if not o.of.at_rest)
+        return replace(self, objectives=found) if found else None
+
+    def by(self, force_field: str) -> Aims:
+        """Those that a force field calculates, by another one."""
+        found = tuple(o for o in self.objectives if o.of.by_force_field)
+        return replace(self, objectives=found, how=replace(self.how, force_field=force_field))
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Each objective with what its property is: for ``metrics.json``."""
+        return [
+            {
+                "objective": str(o), "column": o.of.column, "sense": o.sense, "target": o.target,
+                "property": o.of.name, "unit": o.of.unit,
+                "description": o.of.description,
+                "source": o.of.source_by(self.how.force_field),
+                "relative_error": o.of.error(1.0, self.how.force_field),
+            }
+            for o in self.objectives
+        ]  # fmt: skip
+
+
+def _rows(table: CandidateTable, ids: Sequence[str]) -> CandidateTable:
+    return CandidateTable(table.frame[table.frame["id"].isin(set(ids))].reset_index(drop=True))
+
+
+def _floats(values: Sequence[Any]) -> Floats:
+    return np.array([np.nan if v is None else v for v in values], dtype=float)
+
+
+def _plain(values: Floats) -> list[float | None]:
+    return [float(v) if np.isfinite(v) else None for v in values]
