@@ -102,10 +102,8 @@ def _hard(elastic: Path, binaries: Path) -> Crystals:
     crystals = Crystals.from_structures(there, [f"hard-{i}" for i in range(len(there))])
     table = CandidateTable.from_crystals(crystals)
     measured = cheap.measure(table, table.ids)
-    values = [
-        {p.column: measured.column(p.column)[row] for p in cheap.properties} for row in range(len(table))
-    ]
-    return crystals[[row for row, v in enumerate(values) if None not in v.values() and cheap.met(v)]]
+    values = zip(*(measured.column(o.of.column) for o in cheap.objectives), strict=True)
+    return crystals[[row for row, v in enumerate(values) if None not in v and cheap.met(v)]]
 
 
 def _above(known: CandidateTable, crystals: Crystals) -> dict[str, float]:

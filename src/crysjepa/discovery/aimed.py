@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.evaluation.columns import set_column
 from crysjepa.evaluation.rates import wilson_interval
-from crysjepa.properties.aims import REASON, Aims
+from crysjepa.properties.aims import REASON, Aims, by_judge
 from crysjepa.stages.measure import first_chances
 
 
@@ -17,7 +15,7 @@ def judged_again(table: CandidateTable, aims: Aims, judges: tuple[str, ...]) -> 
     """The table after the hull was closed: merits by the chances that there are now.
 
     Rows that are new, polymorphs in place of others, are measured. Of what was looked into, ``judges`` say
-    theirs of what a force field calculates, in columns ``PROPERTY_JUDGE``.
+    theirs of what a force field calculates, in columns ``PROPERTY_JUDGE``; the least favourable value counts.
     """
     first = aims.properties[0].column
     states = zip(table.ids, table.column(first), table.column(REASON), strict=True)
@@ -40,12 +38,8 @@ def judged_again(table: CandidateTable, aims: Aims, judges: tuple[str, ...]) -> 
             values = dict(zip(measured.ids, measured.column(one.column), strict=True))
             table = set_column(table, by_judge(one.column, judge), values, "Float64")
     before = first_chances(table, aims.how.force_field)
-    return aims.judge(table, {i: p if (p := looked.get(i)) is not None else before[i] for i in table.ids})
-
-
-def by_judge(column: str, judge: str) -> str:
-    """The column of what a further judge says of a property."""
-    return f"{column}_{judge}"
+    chances = {i: p if (p := looked.get(i)) is not None else before[i] for i in table.ids}
+    return aims.judge(table, chances, judges)
 
 
 def aimed_rates(table: CandidateTable) -> dict[str, Any] | None:
@@ -70,13 +64,3 @@ def aimed_rates(table: CandidateTable) -> dict[str, Any] | None:
         "num": num, **{name: count / num for name, count in counts.items()},
         "intervals": {name: wilson_interval(count, num) for name, count in counts.items()},
     }  # fmt: skip
-
-
-def medians(table: CandidateTable, aims: Aims) -> dict[str, float | None]:
-    """The median of each property over the stable rows, by column."""
-    stable = [bool(s) for s in table.column("stable")]
-    found: dict[str, float | None] = {}
-    for one in aims.properties:
-        values = [v for v, s in zip(table.column(one.column), stable, strict=True) if s and v is not None]
-        found[one.column] = float(np.median(values)) if values else None
-    return found

@@ -98,36 +98,52 @@ class Aims:
             table = table.with_column(name, {**dict.fromkeys(table.ids), **values[name]}, dtype)
         return table
 
-    def judge(self, table: CandidateTable, chances: Mapping[str, float | None]) -> CandidateTable:
+    def judge(
+        self, table: CandidateTable, chances: Mapping[str, float | None], judges: Sequence[str] = ()
+    ) -> CandidateTable:
         """The table with the columns of :data:`JUDGED`. ``chances`` are of stability, by id.
 
-        What is to be the largest is compared among the rows with a value and a chance.
+        What is to be the largest is compared among the rows with a value and a chance. Where further
+        ``judges`` have said theirs (:func:`by_judge`), the least favourable value counts.
         """
         ids = table.ids
-        chance = _floats([chances.get(i) for i in ids])
-        values = {p.column: _floats(table.column(p.column)) for p in self.properties}
-        found = self.judged(values, chance)
+        values = [self._least_favourable(o, table, judges) for o in self.objectives]
+        found = self.judged(values, _floats([chances.get(i) for i in ids]))
         for name, dtype in JUDGED.items():
             table = table.with_column(name, dict(zip(ids, found[name], strict=True)), dtype)
         return table
 
-    def judged(self, values: Mapping[str, Floats], chances: Floats) -> dict[str, list[Any]]:
-        """The same of arrays (B,) by column; lists by the names of :data:`JUDGED`, None for null."""
-        there = np.isfinite(chances) & np.all([np.isfinite(v) for v in values.values()], axis=0)
-        kept = {name: np.where(there, v, np.nan) for name, v in values.items()}
-        worth, merit = merits(self.objectives, kept, np.where(there, chances, np.nan), self.how.force_field)
-        signed = [kept[o.of.column] * (1 if o.upward else -1) for o in self.objectives]
-        on = front(np.column_stack([np.where(there, chances, np.nan), *signed]))
-        meets = [self.met({n: v[row] for n, v in kept.items()}) if there[row] else None
-                 for row in range(len(chances))]  # fmt: skip
+    @staticmethod
+    def _least_favourable(objective: Objective, table: CandidateTable, judges: Sequence[str]) -> Floats:
+        column = objective.of.column
+        own = _floats(table.column(column))
+        for judge in judges if objective.of.by_force_field else ():
+            if (name := by_judge(column, judge)) in table:
+                theirs = _floats(table.column(name))
+                worse = np.fmin(own, theirs) if objective.upward else np.fmax(own, theirs)
+                own = np.where(np.isfinite(own), worse, own)
+        return own
+
+    def judged(self, values: Sequence[Floats], chances: Floats) -> dict[str, list[Any]]:
+        """The same of arrays (B,), one for each objective; lists by the names of :data:`JUDGED`, None for
+        null.
+        """
+        there = np.isfinite(chances) & np.all([np.isfinite(v) for v in values], axis=0)
+        kept = [np.where(there, v, np.nan) for v in values]
+        chance = np.where(there, chances, np.nan)
+        worth, merit = merits(self.objectives, kept, chance, self.how.force_field)
+        signed = [v if o.upward else -v for o, v in zip(self.objectives, kept, strict=True)]
+        on = front(np.column_stack([chance, *signed]))
+        meets = [self.met([v[row] for v in kept]) if ok else None for row, ok in enumerate(there)]
         return {
             "worth": _plain(worth), "merit": _plain(merit), "meets_targets": meets,
-            "on_front": [bool(o) if t else None for o, t in zip(on, there, strict=True)],
+            "on_front": [bool(o) if ok else None for o, ok in zip(on, there, strict=True)],
         }  # fmt: skip
 
-    def met(self, values: Mapping[str, float]) -> bool | None:
-        """Whether values by column meet every target; None where there is no target."""
-        verdicts = [o.met(float(values[o.of.column])) for o in self.objectives if o.target is not None]
+    def met(self, values: Sequence[float]) -> bool | None:
+        """Whether values, one for each objective, meet every target; None where there is no target."""
+        pairs = zip(self.objectives, values, strict=True)
+        verdicts = [o.met(float(v)) for o, v in pairs if o.target is not None]
         return all(verdicts) if verdicts else None
 
     @property
@@ -153,6 +169,11 @@ class Aims:
             }
             for o in self.objectives
         ]  # fmt: skip
+
+
+def by_judge(column: str, judge: str) -> str:
+    """The column of what a further judge says of a property."""
+    return f"{column}_{judge}"
 
 
 def _rows(table: CandidateTable, ids: Sequence[str]) -> CandidateTable:

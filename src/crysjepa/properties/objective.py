@@ -13,7 +13,7 @@ of the chance that it is stable: were they independent, the chance that it is al
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -129,15 +129,15 @@ def parse_objectives(texts: Sequence[str]) -> tuple[Objective, ...]:
 
 
 def merits(
-    objectives: Sequence[Objective], values: Mapping[str, Floats], chances: Floats, force_field: str
+    objectives: Sequence[Objective], values: Sequence[Floats], chances: Floats, force_field: str
 ) -> tuple[Floats, Floats]:
     """The worth of what was asked for (B,), and with the ``chances`` (B,) of stability the merit (B,).
 
-    ``values`` are (B,) by column. NaN where one is missing.
+    ``values`` (B,) are of each objective. NaN where one is missing.
     """
     worth = np.ones(len(chances))
-    for one in objectives:
-        worth = worth * one.worth(values[one.of.column], force_field)
+    for one, own in zip(objectives, values, strict=True):
+        worth = worth * one.worth(own, force_field)
     return worth, worth * chances
 
 

@@ -130,7 +130,7 @@ def rank_shards(paths: Iterable[Path], aims: Aims | None = None) -> pa.Table:
     keys = {"last": pc.invert(rows["placed"])}
     if aims is not None:
         chances = chances_of(credited.to_numpy().astype(float))
-        values = {p.column: rows[p.column].to_numpy().astype(float) for p in aims.properties}
+        values = [rows[o.of.column].to_numpy().astype(float) for o in aims.objectives]
         judged = aims.judged(values, chances)
         for name, kind in JUDGED.items():
             rows = rows.append_column(name, pa.array(judged[name], type=_ARROW[kind]))
