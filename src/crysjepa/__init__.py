@@ -29,14 +29,19 @@ if TYPE_CHECKING:
         read,
         relax,
     )
+    from crysjepa.workflows.measure import measure
 
 __version__ = "0.1.0"
 __all__ = [
-    "CandidateTable", "Crystals", "Evaluation", "compete", "evaluate", "generate", "predict", "rank", "read",
-    "relax",
+    "CandidateTable", "Crystals", "Evaluation", "compete", "evaluate", "generate", "measure", "predict",
+    "rank", "read", "relax",
 ]  # fmt: skip
 
-_HOMES = {"CandidateTable": "crysjepa.core.candidates", "Crystals": "crysjepa.core.crystals"}
+_HOMES = {
+    "CandidateTable": "crysjepa.core.candidates",
+    "Crystals": "crysjepa.core.crystals",
+    "measure": "crysjepa.workflows.measure",
+}
 
 
 def __getattr__(name: str) -> Any:

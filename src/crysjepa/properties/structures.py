@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 from crysjepa.core.candidates import CandidateTable
@@ -70,7 +72,8 @@ def dimensionality() -> Property:
 
         def value(row: int) -> float | str:
             try:
-                with time_limit(BONDING_LIMIT):
+                with time_limit(BONDING_LIMIT), warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of radii that it has no oxidation states for
                     bonded = bonds.get_bonded_structure(structures[row])
                     return float(get_dimensionality_larsen(bonded))
             except TimeLimitExceeded:

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
@@ -130,20 +130,26 @@ def rank(
     by: str = "jepa-hull",
     reference: str | Path = NAME,
     hull: str | Path | None = None,
+    objectives: Sequence[str] = (),
+    combine: str = "product",
+    force_field: str = "chgnet",
     device: str = "auto",
     progress: StageProgress | None = None,
 ) -> CandidateTable:
     """The table best first, as ``crysjepa screen`` ranks it, with the columns that it writes.
 
-    A lower score is better. What cannot be ranked keeps its row, with a reason. See
-    :func:`crysjepa.workflows.screen.screen`.
+    A lower score is better; with ``objectives``, such as ``["bulk_modulus>=200"]``, a higher merit. What
+    cannot be ranked keeps its row, with a reason. See :func:`crysjepa.workflows.screen.screen`.
     """
     _check_names(reference=reference, hull=hull)
     table = read(source)
     with tempfile.TemporaryDirectory() as folder, shown(progress) as report:
         there, out = Path(folder) / "candidates.parquet", Path(folder) / "ranked.parquet"
         table.write(there)
-        screening.screen(there, reference, out, by=by, hull=hull, device=device, progress=report)
+        screening.screen(
+            there, reference, out, by=by, hull=hull, objectives=objectives, combine=combine,
+            force_field=force_field, device=device, progress=report,
+        )  # fmt: skip
         return screening.with_ranking(pq.read_table(out), table)
 
 
