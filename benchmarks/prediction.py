@@ -45,8 +45,8 @@ from crysjepa.runtime.files import write_text
 
 NUM, MAX_SITES = 200, 20
 BEST = (1, 5, 20)
-LOOKED_AT = 40
-"""Compounds, the first, that were looked at while the settings were chosen; the weight of the cost by 11."""
+LOOKED_AT = 75
+"""Compounds, the first, that were looked at while settings and orders were chosen."""
 KEPT = Path(__file__).parent / "judging" / "prediction.jsonl"
 TABLES = ("mp20_bt.parquet", "mpts52.parquet")
 
@@ -124,7 +124,7 @@ def compared(known: Crystals, means: Means, folder: Path) -> dict[str, Any]:
         true, means.references, force_field=means.settings.force_field,
         settings=means.settings.relaxation, processes=1,
     )  # fmt: skip
-    places = places_of(true, proposed, table)
+    places = places_of(true, proposed, table, means.judges)
     lowest = [e for e in table.column("formation_energy_per_atom", table.ok_ids) if e is not None]
     own = relaxed.formation.get(true.ids[0])
     any_known = places_of(known, proposed, table).rank
@@ -141,6 +141,7 @@ def compared(known: Crystals, means: Means, folder: Path) -> dict[str, Any]:
         "true_above_lowest": None if own is None or not lowest else own - min(lowest),
         "counts": summary["counts"],
         "proposals": summary["proposals"],
+        "judges": list(means.judges),
         "seconds": seconds,
         "cpu_seconds": of_cores,
     }
@@ -159,28 +160,27 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
+ORDERS = {
+    "by energy and cost of swaps": "likely_rank",
+    "by energy, of the last judge": "rank",
+    "by energy, of the force field that relaxed": "first_rank",
+    "by the cost of swaps alone": "prototype",
+}
+
+
 def page(rows: Sequence[dict[str, Any]]) -> str:
-    """Rates with their intervals, and where the others were lost."""
+    """Rates of the compounds never looked at, with their intervals, and where the others were lost."""
+    rows = [r for r in rows if r["place"] >= LOOKED_AT]
     lines = ["| the true structure is among the best | n | found | 95 % (Wilson) |", "|---|---|---|---|"]
     for best in BEST:
-        hits = sum(r["ranks"]["true"] is not None and r["ranks"]["true"] <= best for r in rows)
-        lines.append(_rate(str(best), hits, len(rows)))
-    later = [r for r in rows if r["place"] >= LOOKED_AT]
-    for name, part, key in (
-        ("by the cost of swaps alone", rows, "prototype"),
-        ("by energy and cost together", rows, "likely_rank"),
-        ("by energy, of those never looked at before", later, "rank"),
-        ("by the cost of swaps alone, of those never looked at before", later, "prototype"),
-        ("by energy and cost together, of those never looked at before", later, "likely_rank"),
-    ):
-        for best in BEST:
-            places = [r["places"][key] for r in part]
+        for name, key in ORDERS.items():
+            places = [r["places"][key] for r in rows]
             hits = sum(p is not None and p <= best for p in places)
-            lines.append(_rate(f"{best}, {name}", hits, len(part)))
+            lines.append(_rate(f"{best}, {name}", hits, len(rows)))
     small = [r for r in rows if r["num_elements"] <= 3]
     for name, part in (("1, of two or three elements", small),
                        ("1, of four or more", [r for r in rows if r["num_elements"] > 3])):  # fmt: skip
-        hits = sum(r["ranks"]["true"] == 1 for r in part)
+        hits = sum(r["places"]["likely_rank"] == 1 for r in part)
         lines.append(_rate(name, hits, len(part)))
     lines += ["", "| lost, of the best 1 / 5 / 20 | 1 | 5 | 20 |", "|---|---|---|---|"]
     counts = {best: Counter(r["lost"][str(best)] for r in rows) for best in BEST}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crysjepa.core.candidates import CandidateTable
@@ -25,7 +26,8 @@ class Places:
     same space group and orbits, whether or not they match. ``static`` and ``relaxed``: how many of both
     together were evaluated, and relaxed. ``rank``, ``source``: of the first polymorph that matches it.
     ``prototype``: the place of the first filled prototype that matched as it was proposed, by the cost of its
-    swaps alone. ``likely_rank``: as ``rank``, where energy and cost of swaps decide together.
+    swaps alone. ``likely_rank``: as ``rank``, where energy and cost of swaps decide together;
+    ``first_rank``: by the energy of the force field that relaxed.
     """
 
     matching: int
@@ -36,9 +38,12 @@ class Places:
     source: str | None
     prototype: int | None = None
     likely_rank: int | None = None
+    first_rank: int | None = None
 
 
-def places_of(true: Crystals, proposed: CandidateTable, table: CandidateTable) -> Places:
+def places_of(
+    true: Crystals, proposed: CandidateTable, table: CandidateTable, judges: Sequence[str] = ()
+) -> Places:
     """Of one or more true structures, in the table of all candidates (as proposed, and at the end)."""
     started = proposed.crystals(proposed.ok_ids)
     matching = {i for i, match in novel(started, true).matches.items() if match is not None}
@@ -57,11 +62,14 @@ def places_of(true: Crystals, proposed: CandidateTable, table: CandidateTable) -
     sources = dict(zip(table.ids, table.column("source"), strict=True))
     rank, source = (hits[0][0], sources[hits[0][1]]) if hits else (None, None)
     prototypes = [i for i in proposed.ids if i.startswith("prototype-")]
+    energies = dict(zip(table.ids, table.column("formation_energy_per_atom"), strict=True))
+    by_first = sorted(table.ok_ids, key=energies.__getitem__)
     first = next((place for place, i in enumerate(prototypes, start=1) if i in matching), None)
-    likely = likely_ranks(table)
+    likely = likely_ranks(table, judges)
     return Places(
         len(matching), len(alike), len(evaluated), len(relaxed), rank, source, first,
         min((likely[merged[i] or i] for _, i in hits), default=None),
+        min((by_first.index(merged[i] or i) + 1 for _, i in hits), default=None),
     )  # fmt: skip
 
 

@@ -6,7 +6,13 @@ import numpy as np
 
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
-from crysjepa.prediction.polymorphs import COST_WEIGHT, WITHOUT_PROTOTYPE, likely_ranks, swap_costs_of
+from crysjepa.prediction.polymorphs import (
+    COST_WEIGHT,
+    WITHOUT_PROTOTYPE,
+    last_word,
+    likely_ranks,
+    swap_costs_of,
+)
 
 
 def polymorphs() -> CandidateTable:
@@ -43,3 +49,13 @@ def test_a_polymorph_has_the_least_cost_of_what_became_it():
 def test_what_was_rejected_lends_nothing():
     table = polymorphs().decide("static", {"dear": "place 99"}, Status.REJECTED)
     assert swap_costs_of(table.with_column("same_as", {}, "string")) == {"cheap": 1.0}
+
+
+def test_the_last_judge_that_knows_all_has_the_last_word():
+    table = polymorphs().with_column("same_as", {}, "string")
+    theirs = {"flow": -5.0, "cheap": -5.1, "dear": -5.3}
+    table = table.with_column("energy_per_atom_sevennet_l3i5", theirs, "Float64")
+    table = table.with_column("energy_per_atom_mace", {"flow": -9.0}, "Float64")  # not of all
+    assert last_word(table, ("sevennet-l3i5", "mace")) == theirs
+    assert likely_ranks(table, ("sevennet-l3i5",)) == {"dear": 1, "cheap": 2, "flow": 3}
+    assert last_word(table)["flow"] == -1.0

@@ -14,6 +14,7 @@ from crysjepa.core.validity import reduced_formulas
 from crysjepa.energy.elemental_references import ElementalReferences
 from crysjepa.energy.hull import Hull
 from crysjepa.evaluation.evaluator import Evaluator
+from crysjepa.evaluation.judge_names import further_judges, parse_judges
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.evaluation.reference import Known, find_references
 from crysjepa.generators.base import load_generator
@@ -88,7 +89,17 @@ class Means:
             "jepa": self.model.content_hash,
             "force_field": f"{info.name} {info.version}",
             "device": self.device,
+            "judges": ", ".join(f"{n} {force_field_info(n).version}" for n in self.judges),
         }
+
+    @cached_property
+    def judges(self) -> tuple[str, ...]:
+        """Force fields beside the first. Raises as :func:`crysjepa.evaluation.judge_names.further_judges`."""
+        names = self.settings.judges
+        if names in ("", "none"):
+            return ()
+        named = None if names == "auto" else parse_judges(names)
+        return further_judges(named, self.settings.force_field)[0]
 
     @cached_property
     def evaluator(self) -> Evaluator:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from crysjepa.closed_hull.judged import with_closed_hull
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.symmetry import symmetry_of
 from crysjepa.energy.support import warning
+from crysjepa.evaluation.judge_names import energy_column
 from crysjepa.evaluation.trust import Closing
 from crysjepa.prediction.means import Means
 from crysjepa.prediction.proposals import KNOWN, PROTOTYPE
 
 COST_WEIGHT = 0.01
 """eV/atom that a unit of the cost of swaps is worth, where both decide how likely a polymorph is. Chosen on
-the first eleven compounds of ``benchmarks/prediction.py``."""
+the first eleven compounds of ``benchmarks/prediction.py``, by CHGNet's energies."""
 WITHOUT_PROTOTYPE = 8.0
 """The cost of what no filled prototype became."""
 _SYMPREC = 0.1
@@ -23,15 +25,17 @@ _SYMPREC = 0.1
 def ordered(table: CandidateTable, means: Means, closing: Closing | None) -> CandidateTable:
     """The table with the place and the height of each that is left.
 
-    ``rank`` is from 1, by energy, ``likely_rank`` that of :func:`likely_ranks`, with ``swap_cost``;
-    ``e_above_hull`` and ``e_above_lowest`` are in eV/atom. Besides ``hull_warning``, ``space_group`` and
+    ``rank`` is from 1, by the energy of the last judge (:func:`last_word`), ``likely_rank`` that of
+    :func:`likely_ranks`, with ``swap_cost``; ``e_above_hull`` (by the force field that relaxed) and
+    ``e_above_lowest`` (by the last judge) are in eV/atom. Besides ``hull_warning``, ``space_group`` and
     ``num_sites``; and the columns of :func:`crysjepa.closed_hull.judged.with_closed_hull` where the hull was
     closed.
     """
     ids = table.ok_ids
     energies = dict(zip(ids, table.column("formation_energy_per_atom", ids), strict=True))
-    order = sorted(ids, key=energies.__getitem__)
-    composition, lowest = means.target.composition, min(energies.values(), default=0.0)
+    last = last_word(table, means.judges)
+    order = sorted(ids, key=last.__getitem__)
+    composition, lowest = means.target.composition, min(last.values(), default=0.0)
     above = {i: means.hull.e_above_hull(composition, e).e_above_hull for i, e in energies.items()}
     if closing is not None:
         table = with_closed_hull(table, ids, closing.closed, closing.competitors)
@@ -44,22 +48,35 @@ def ordered(table: CandidateTable, means: Means, closing: Closing | None) -> Can
         except ValueError:  # no symmetry can be settled on
             groups[id_] = None
     table = table.with_column("rank", {i: rank for rank, i in enumerate(order, start=1)}, "Int64")
-    table = table.with_column("likely_rank", likely_ranks(table), "Int64")
+    table = table.with_column("likely_rank", likely_ranks(table, means.judges), "Int64")
     table = table.with_column("swap_cost", swap_costs_of(table), "Float64")
     table = table.with_column("e_above_hull", above, "Float64")
-    table = table.with_column("e_above_lowest", {i: e - lowest for i, e in energies.items()}, "Float64")
+    table = table.with_column("e_above_lowest", {i: e - lowest for i, e in last.items()}, "Float64")
     table = table.with_column("hull_warning", {i: warning(a) for i, a in above.items()}, "string")
     table = table.with_column("space_group", groups, "Int64")
     return table.with_column("num_sites", sites, "Int64")
 
 
-def likely_ranks(table: CandidateTable) -> dict[str, int]:
+def last_word(table: CandidateTable, judges: Sequence[str] = ()) -> dict[str, float]:
+    """Energies in eV/atom of what is left, by the last judge that has one of each; on a scale of its own.
+
+    Of one composition only differences count.
+    """
+    ids = table.ok_ids
+    columns = [energy_column(j) for j in reversed(judges) if energy_column(j) in table]
+    for column in columns:
+        energies = dict(zip(ids, table.column(column, ids), strict=True))
+        if all(e is not None for e in energies.values()):
+            return energies
+    return dict(zip(ids, table.column("formation_energy_per_atom", ids), strict=True))
+
+
+def likely_ranks(table: CandidateTable, judges: Sequence[str] = ()) -> dict[str, int]:
     """Places from 1, by id of what is left, by energy plus :data:`COST_WEIGHT` times the cost of swaps.
 
     Of several structures within a force field's error, the one that similar compounds have is the likelier.
     """
-    ids, costs = table.ok_ids, swap_costs_of(table)
-    energies = dict(zip(ids, table.column("formation_energy_per_atom", ids), strict=True))
+    ids, costs, energies = table.ok_ids, swap_costs_of(table), last_word(table, judges)
     scores = {i: energies[i] + COST_WEIGHT * costs.get(i, WITHOUT_PROTOTYPE) for i in ids}
     order = sorted(ids, key=scores.__getitem__)
     return {i: place for place, i in enumerate(order, start=1)}

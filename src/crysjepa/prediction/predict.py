@@ -17,7 +17,7 @@ from crysjepa.evaluation.trust import close_hull, not_closable
 from crysjepa.io import write_cif
 from crysjepa.prediction.means import Means
 from crysjepa.prediction.polymorphs import ordered, polymorphs_of
-from crysjepa.prediction.steps import PROPOSALS, Evaluate, Merge, Propose, Relax, Score
+from crysjepa.prediction.steps import PROPOSALS, Evaluate, Judge, Merge, Propose, Relax, Score
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.runtime.files import read_json, write_json
 from crysjepa.runtime.run_directory import Run
@@ -40,8 +40,8 @@ def predict_structures(means: Means, out: Path, *, overwrite: bool = False) -> d
     run = Run(out, config, means.inputs(), overwrite=overwrite)
     runner = Runner(run, report=means.report)
     table = runner(Propose(means=means))
-    for stage in (Score(means=means), Evaluate(means=means), Relax(means=means), Merge(means=means)):
-        table = runner(stage, table)
+    for stage in (Score, Evaluate, Relax, Merge, Judge):
+        table = runner(stage(means=means), table)
     run.stage("close", ["steps/closed.parquet", "steps/closed.json"], lambda: _close(means, run, table))
     run.stage("conclude", ARTEFACTS, lambda: _conclude(means, run))
     return dict(read_json(run.path("predict.json")))
@@ -90,6 +90,7 @@ def _conclude(means: Means, run: Run) -> None:
         "hull_scale": means.hull.scale,
         "closed_hull": closed or None,
         "force_field": about["energies"],
+        "judges": list(means.judges),
         "notes": means.notes(),
     }
     told = {"formula": means.target.formula, "proposals": proposals, "counts": counts}

@@ -39,6 +39,11 @@ class PredictSettings(BaseModel):
     )
     force_field: str = "chgnet"
     relaxation: RelaxSettings = RelaxSettings(fmax=0.1, max_steps=150, time_limit=120)
+    judges: str = Field(
+        "auto",
+        description="force fields that evaluate the polymorphs as they are, parted by commas; the last has "
+        "the last word; auto: the second judge if installed; or none",
+    )
     elemental_references: str | None = Field(None, description="JSON file; by default shipped, else fitted")
     parents: str = Field(NAME, description="known crystals whose prototypes are filled: a name or a path")
     hull: str | None = Field(None, description="hull that polymorphs are compared with; by default known")

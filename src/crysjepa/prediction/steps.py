@@ -14,6 +14,7 @@ from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import invalid_structures
 from crysjepa.evaluation.given import energy_metadata
+from crysjepa.evaluation.judge_names import energy_column, slug
 from crysjepa.matching.uniqueness import novel, unique
 from crysjepa.prediction.choosing import choose, choose_different, without_repeats
 from crysjepa.prediction.means import Means
@@ -21,7 +22,7 @@ from crysjepa.prediction.proposals import propose
 from crysjepa.ranking.embedders import JepaEmbedder
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.relaxation.formation_energies import Formed, formation_energies
-from crysjepa.relaxation.relax import RelaxSettings
+from crysjepa.relaxation.relax import RelaxSettings, relax_crystals
 from crysjepa.runtime.files import write_json
 from crysjepa.stages.stage import Stage, Workspace
 
@@ -158,6 +159,30 @@ class Merge(Stage):
         if len(known):
             matches |= novel(table.crystals(kept), known).matches
         return table.with_column("matches", matches, "string")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge(Stage):
+    """Further judges' energies of what is left, as the first force field relaxed it."""
+
+    name: ClassVar[str] = "judge"
+    output: str = "steps/judged.parquet"
+    means: Means
+
+    def run(self, table: CandidateTable, work: Workspace) -> CandidateTable:
+        """With a column of total energies per atom in eV for each judge; null where it has none."""
+        still = self.means.settings.relaxation.model_copy(update={"max_steps": 0})
+        for judge in self.means.judges:
+            done = relax_crystals(
+                table.crystals(table.ok_ids), force_field=judge, settings=still, device=self.means.device,
+                processes=self.means.processes, shards=work.folder / f"by-{slug(judge)}",
+                progress=work.progress(f"evaluate polymorphs by {judge}"),
+            )  # fmt: skip
+            energies = {i: record.energy_per_atom for i, record in done.records.items()}
+            table = table.with_column(
+                energy_column(judge), {**dict.fromkeys(table.ids), **energies}, "Float64"
+            )
+        return table
 
 
 def energies_of(

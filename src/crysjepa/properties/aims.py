@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from crysjepa.core.candidates import CandidateTable
-from crysjepa.properties.base import How, Property, PropertyError
+from crysjepa.properties.base import How, Property, PropertyError, column_name
 from crysjepa.properties.objective import Floats, Objective, front, merits, parse_objectives
 from crysjepa.relaxation.force_fields.registry import force_field_info
 
@@ -173,7 +173,7 @@ class Aims:
 
 def by_judge(column: str, judge: str) -> str:
     """The column of what a further judge says of a property."""
-    return f"{column}_{judge}"
+    return f"{column}_{column_name(judge)}"
 
 
 def _rows(table: CandidateTable, ids: Sequence[str]) -> CandidateTable:

@@ -13,6 +13,11 @@ class PropertyError(ValueError):
     """Raised for a property that nothing has, or an objective that cannot be read."""
 
 
+def column_name(name: str) -> str:
+    """``capacity_Li`` of ``capacity:Li``."""
+    return "".join(c if c.isalnum() else "_" for c in name)
+
+
 @dataclass(frozen=True)
 class Measured:
     """Values by id, and reasons of the crystals that have none."""
@@ -91,7 +96,7 @@ class Property:
     @property
     def column(self) -> str:
         """Its column in a table."""
-        return "".join(c if c.isalnum() else "_" for c in self.name)
+        return column_name(self.name)
 
     def error(self, value: float, force_field: str) -> float | None:
         """One standard error of a value; None where it is exact, or nothing is known of it."""

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from crysjepa.properties.aims import by_judge
 from crysjepa.report.results import Results, Round, numbers, plain, real, truths
 from crysjepa.report.style import HIGHLIGHT, INK, MUTED, ROUND_COLOURS, ROUND_MARKERS, in_house_style
 
@@ -108,7 +109,7 @@ def values_of(results: Results, aims: Sequence[Aim], row: int) -> tuple[Value, .
         judges = tuple(
             (name, real(record[column]))
             for name, _ in results.judges
-            if (column := f"{aim.column}_{name}") in results.frame
+            if (column := by_judge(aim.column, name)) in results.frame
         )
         found[aim.column] = Value(
             aim.name, real(record.get(aim.column)), real(record.get(f"{aim.column}_error")), aim.unit, judges
