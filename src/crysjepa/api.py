@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from crysjepa.workflows.diagnose import diagnose
     from crysjepa.workflows.discover import discover, report
     from crysjepa.workflows.doctor import doctor
+    from crysjepa.workflows.embed import embed
     from crysjepa.workflows.evaluate import compare, compete, evaluate, tradeoff
     from crysjepa.workflows.generate import Generated, generate
     from crysjepa.workflows.parts import PartRecord, merge, work_on_part
     from crysjepa.workflows.predict import predict
     from crysjepa.workflows.relax import hull, relax
-    from crysjepa.workflows.screen import Screened, embed, screen
+    from crysjepa.workflows.screen import Screened, screen
     from crysjepa.workflows.train import FINETUNING, finetune, pretrain, train
 
 __all__ = [
@@ -49,7 +50,7 @@ _HOMES = {
     "diagnose": "crysjepa.workflows.diagnose",
     "discover": "crysjepa.workflows.discover",
     "doctor": "crysjepa.workflows.doctor",
-    "embed": "crysjepa.workflows.screen",
+    "embed": "crysjepa.workflows.embed",
     "energies_of": "crysjepa.evaluation.given",
     "evaluate": "crysjepa.workflows.evaluate",
     "executing_on": "crysjepa.runtime.executors",

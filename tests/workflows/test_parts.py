@@ -16,7 +16,7 @@ from crysjepa.generators import sampling
 from crysjepa.relaxation.relax import RelaxSettings
 from crysjepa.runtime.notes import UsageError
 from crysjepa.runtime.parts import Part
-from crysjepa.workflows import screen
+from crysjepa.workflows import embed as embedding
 from crysjepa.workflows.output import OutputError
 
 
@@ -50,7 +50,7 @@ def files(out: Path) -> dict[str, bytes]:
 def test_parts_merge_to_the_bytes_of_one_go(
     verb: str, candidates: Path, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(screen, "EMBEDDED_AT_ONCE", 2)
+    monkeypatch.setattr(embedding, "EMBEDDED_AT_ONCE", 2)
     monkeypatch.setattr(sampling, "BLOCK", 64)
     suffix = "" if verb == "evaluate" else ".parquet"
     whole, shared = tmp_path / f"whole{suffix}", tmp_path / f"shared{suffix}"

@@ -16,6 +16,7 @@ from crysjepa.core.crystals import Crystals
 from crysjepa.ranking import registry
 from crysjepa.ranking.base import ranks
 from crysjepa.ranking.registry import RANKERS
+from crysjepa.workflows import embed as embedding
 from crysjepa.workflows import screen
 
 COLUMNS = ["id", "score", "rank", "status", "reason", "num_references", "support_distance"]
@@ -227,7 +228,7 @@ def test_what_lies_too_far_below_the_hull_does_not_head_the_list(tiny, salts, tm
 
 def test_embed_in_parts(candidates, tiny, tmp_path, monkeypatch):
     api.embed(candidates, tmp_path / "a.parquet", jepa=tiny.jepa, device="cpu")
-    monkeypatch.setattr(screen, "EMBEDDED_AT_ONCE", 5)
+    monkeypatch.setattr(embedding, "EMBEDDED_AT_ONCE", 5)
     done = api.embed(candidates, tmp_path / "b.parquet", jepa=tiny.jepa, device="cpu")
     one, other = (pq.read_table(tmp_path / f"{n}.parquet") for n in "ab")
     assert one.column_names == ["id", "embedding", "status", "reason"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crysjepa.cli.options import (
+    Best,
     ChemicalSystem,
     Combine,
     Config,
@@ -139,6 +140,7 @@ class Ranking:
     jepa: Jepa = None
     index: Index = None
     min_hull_entries: MinHullEntries = 1
+    best: Best = None
 
 
 @dataclass(frozen=True, kw_only=True)

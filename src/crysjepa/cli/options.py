@@ -158,6 +158,12 @@ Objectives = Annotated[
         "min:my_module:my_function",
     ),
 ]
+Best = Annotated[
+    str | None,
+    typer.Option(
+        "--best", help="write only the first so many (500, or 1%), with structures: for crysjepa finetune"
+    ),
+]
 Combine = Annotated[
     str,
     typer.Option(

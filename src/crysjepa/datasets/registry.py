@@ -119,6 +119,18 @@ REGISTRY = {
             "no published checksum: the first download's is kept",
         ),
         Dataset(
+            "mp_20_train",
+            "MP-20's training split alone: what the paper trains on, and measures distances from",
+            (RemoteFile(f"{_CDVAE}/train.csv", name="mp_20_train.csv"),),
+            _MP_LICENCE,
+            f"T. Xie et al., ICLR 2022, arXiv:2110.06197; {_MP_CITATION}",
+            27_136,
+            "csv",
+            "crystals",
+            "some 50 MB",
+            "no published checksum: the first download's is kept",
+        ),
+        Dataset(
             "alex_mp_20",
             "Alex-MP-20: Alexandria and MP-20, at most 20 sites, within 0.1 eV/atom of the hull (MatterGen)",
             (

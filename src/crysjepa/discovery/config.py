@@ -150,7 +150,7 @@ class DiscoverConfig(BaseModel):
 
 _PAPER = DiscoverConfig(
     preset="paper-mp20",
-    reference="mp_20",
+    reference="mp_20_train",
     hull="mp_2023_hull",
     num=400_000,
     num_refined=10_000,

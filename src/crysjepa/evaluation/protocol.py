@@ -116,11 +116,12 @@ PRESETS: dict[str, Protocol] = {
         preset="strict", relaxation=RelaxSettings(), converged_only=True, min_hull_entries=1, prototypes=True
     ),
 }
-"""``paper`` follows section 3 and appendix D.2: MatterSim, FIRE to 0.05 eV/Å in at most 500 steps, uniqueness
-within each batch of 1,000, unconverged relaxations kept. ``strict``: uniqueness over all, converged only, no
+"""``paper`` follows section 3 and appendix D.2: MatterSim, uniqueness within each of ten batches of 1,000.
+How far to relax the paper does not say: FIRE on ASE's ExpCellFilter to 0.05 eV/Å in at most 500 steps is what
+others of the field do; unconverged relaxations are kept. ``strict``: uniqueness over all, converged only, no
 stability without a compound to compare with, and novelty also against what the generator was fine-tuned on.
-It relaxes to the paper's 0.05 eV/Å on ASE's Frechet cell filter, which ends at the same places in a quarter
-of the steps. ``default`` stops relaxing early, for a laptop."""
+It relaxes to 0.05 eV/Å too, on ASE's Frechet cell filter, which ends at the same places in a quarter of the
+steps. ``default`` stops relaxing early, for a laptop."""
 
 
 def preset(name: str) -> Protocol:

@@ -21,7 +21,7 @@ from crysjepa.evaluation.force_field_hull import PHASES
 from crysjepa.runtime.execution import Execution
 from crysjepa.runtime.files import file_hash, read_json, replacing, write_json
 from crysjepa.runtime.parts import Part, PartDone, sharing
-from crysjepa.workflows import evaluate, generate, relax, screen
+from crysjepa.workflows import embed, evaluate, generate, relax, screen
 from crysjepa.workflows.inputs import Source, beside
 from crysjepa.workflows.output import OutputError, differences, hash_of
 
@@ -30,7 +30,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "relax": relax.relax,
     "hull": relax.hull,
     "screen": screen.screen,
-    "embed": screen.embed,
+    "embed": embed.embed,
     "evaluate": evaluate.evaluate,
     "compete": evaluate.compete,
 }

@@ -1,4 +1,4 @@
-"""The verbs that look at crystals through Crys-JEPA and its rivals: ``screen`` and ``embed``.
+"""The verb that ranks crystals: ``screen``.
 
 A ranking's columns are ``id``, ``score`` (lower is better), ``rank``, ``status``, ``reason``,
 ``num_references`` (known crystals in the chemical system and its subsystems), ``support_distance`` (to the
@@ -8,15 +8,16 @@ nearest of them, in the embedding), ``hull_support`` (what the hull's answer is 
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from crysjepa import datasets
@@ -27,21 +28,17 @@ from crysjepa.datasets import cache_folder
 from crysjepa.datasets.chunks import Chunks, open_chunks
 from crysjepa.energy.support import HullSupport
 from crysjepa.evaluation.run import Known, Protocol, find_references
-from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.properties.aims import Aims
 from crysjepa.properties.base import How
 from crysjepa.ranking.context import labels
-from crysjepa.ranking.embedders import JepaEmbedder
 from crysjepa.ranking.registry import RankerContext, RankerInfo, make_ranker, ranker_info
 from crysjepa.ranking.rows import rank_shards, ranked_schema, score_chunks
-from crysjepa.ranking.shards import chunk_files
 from crysjepa.runtime.execution import Execution, RunOptions
-from crysjepa.runtime.files import as_metadata, replacing, write_parquet
+from crysjepa.runtime.files import write_parquet
 from crysjepa.runtime.notes import UsageError
-from crysjepa.workflows.inputs import Source, beside, sound
+from crysjepa.workflows.inputs import Source, beside
 from crysjepa.workflows.output import Output
 
-EMBEDDED_AT_ONCE = 2048
 FEW = 4096
 """Candidates for which only the known crystals of their chemical systems are embedded, and not kept: some
 seconds, where all of them would be a minute."""
@@ -90,6 +87,7 @@ class ScreenOptions(RunOptions, total=False):
     objectives: Sequence[str]
     combine: str
     force_field: str
+    best: str | int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +97,7 @@ class _Screening(Execution):
     objectives: Sequence[str] = ()
     combine: str = "product"
     force_field: str = "chgnet"
+    best: str | int | None = None
 
 
 def screen(
@@ -134,6 +133,9 @@ def screen(
         (:mod:`crysjepa.properties.objective`): crystals are ranked by merit then, and have the columns of
         :mod:`crysjepa.properties.aims`. ``combine`` is ``product`` or ``pareto``; ``force_field`` calculates
         what takes one.
+    best
+        Write only so many of the first, with their structures, as ``crysjepa finetune`` takes them: a number,
+        or a share such as ``"1%"`` of those with a score, rounded up.
 
     Raises OutputError if ``out`` cannot be written, or is there and was made otherwise; ValueError for an
     unknown ranker, or where it lacks something that it needs.
@@ -153,6 +155,9 @@ def screen(
             "combine": aims.combine,
             "key": aims.key,
         }
+    if run.best is not None:
+        settings["best"] = str(run.best)
+        number_of_best(run.best, 1)  # what cannot be read is better said now
     more = () if aims is None else tuple(n for n in ranked_schema(aims).names if n not in _RANKED)
     if (before := place.found("screen", settings, sources, overwrite=run.overwrite)) is not None:
         return Screened(place.path, before["rows"], before["states"], tuple(before["notes"]), more)
@@ -173,7 +178,9 @@ def screen(
     about = {"ranker": by, "key": ranker.key, "notes": list(ranker.notes), **_origin(info, context)}
     if aims is not None:
         about["objectives"] = aims.describe()
-    done = _written(rows, place, about, source)
+    if run.best is not None:
+        rows = first_of(rows, run.best)
+    done = _written(rows, place, about, source, structures=run.best is not None)
     shutil.rmtree(shards, ignore_errors=True)
     return replace(done, notes=ranker.notes, more=more)
 
@@ -190,11 +197,35 @@ def _aims(run: _Screening, info: RankerInfo) -> Aims | None:
     return aims
 
 
-def _written(rows: pa.Table, place: Output, about: dict[str, Any], source: Source) -> Screened:
+def number_of_best(best: str | int, there: int) -> int:
+    """``"1%"`` of ``there``, rounded up, or a number. Raises UsageError for what is neither."""
+    text = str(best).strip()
+    try:
+        if text.endswith("%"):
+            share = float(text[:-1]) / 100
+            if not 0 < share <= 1:
+                raise ValueError
+            return math.ceil(share * there)
+        if (number := int(text)) < 1:
+            raise ValueError
+    except ValueError:
+        raise UsageError(f"--best {best}: give a number such as 500, or a share such as 1%") from None
+    return min(number, there)
+
+
+def first_of(rows: pa.Table, best: str | int) -> pa.Table:
+    """The first rows of a ranking, of those that have a score."""
+    scored = rows.filter(pc.is_valid(rows["score"]))
+    return scored.slice(0, number_of_best(best, len(scored)))
+
+
+def _written(
+    rows: pa.Table, place: Output, about: dict[str, Any], source: Source, *, structures: bool
+) -> Screened:
     """The ranking, alone or (where the format is one of structures) with the crystals, in its file."""
     states = {c["values"]: c["counts"] for c in rows["status"].value_counts().to_pylist()}
     about = {**about, "states": states}
-    if place.has_everything:
+    if place.has_everything and not structures:
         write_parquet(rows, place.path, about | {"made": place.made, "rows": len(rows)})
     else:
         place.write(with_ranking(rows, datasets.load(source)), about)
@@ -215,62 +246,6 @@ def with_ranking(rows: pa.Table, table: CandidateTable) -> CandidateTable:
         values = dict(zip(rows["id"].to_pylist(), rows[field.name].to_pylist(), strict=True))
         ranked = ranked.with_column(field.name, values, types.get(field.type, "string"))
     return ranked
-
-
-def embed(
-    source: Source,
-    out: Source,
-    *,
-    jepa: Source | None = None,
-    **how: Unpack[RunOptions],
-) -> Screened:
-    """Embed crystals: ``id``, ``embedding`` (null where there is none), ``status`` and ``reason``.
-
-    A run that was interrupted goes on from ``OUT.shards``.
-    """
-    run, place = Execution(**how), Output(out, only="embeddings are no structures")
-    read = {"input": source, "jepa": jepa}
-    if (before := place.found("embed", {}, read, overwrite=run.overwrite)) is not None:
-        return Screened(place.path, before["rows"], _states_in(place.path))
-    chunks = open_chunks(source)
-    embedder = JepaEmbedder(CrysJepa.load(jepa), run.found_device)
-    kind = pa.list_(pa.float32(), embedder.model.width)
-    columns = [("id", pa.string()), ("embedding", kind), ("status", pa.string()), ("reason", pa.string())]
-    kept, schema = pa.schema([*columns, ("stage", pa.string())]), pa.schema(columns)
-
-    def embedded(table: CandidateTable) -> pa.Table:
-        found = sound(table)
-        done, ids = embedder.embed(found.crystals), found.crystals.ids
-        failures = {ids[row]: reason for row, reason in done.failures.items()}
-        decided = found.table.decide("embed", failures, Status.FAILED)
-        vectors = {ids[row]: v for row, v in zip(done.rows.tolist(), done.vectors, strict=True)}
-        column = pa.array([vectors.get(i) for i in decided.ids], type=kind)
-        rows = decided.to_arrow().select(["id", "status", "reason", "stage"])
-        return rows.add_column(1, "embedding", column).cast(kept)
-
-    shards = beside(out, ".shards")
-    paths = chunk_files(
-        chunks.of(EMBEDDED_AT_ONCE), embedded, shards, key=embedder.content_hash, schema=kept,
-        num_rows=len(chunks), progress=run.stage("embed"),
-    )  # fmt: skip
-    states: Counter[str] = Counter()
-
-    def parts() -> Iterator[pa.Table]:
-        for path in paths:
-            rows = pq.read_table(path, schema=kept)
-            of = zip(rows["status"].to_pylist(), rows["stage"].to_pylist(), strict=True)
-            states.update(f"{status}: {stage}" if stage else status for status, stage in of)
-            yield rows.select(schema.names)
-
-    about = as_metadata({"made": place.made, "rows": len(chunks)})
-    _write_parts(parts(), schema.with_metadata(about), place.path)
-    shutil.rmtree(shards, ignore_errors=True)
-    return Screened(place.path, len(chunks), dict(states))
-
-
-def _states_in(path: Path) -> dict[str, int]:
-    column = pq.read_table(path, columns=["status"])["status"]
-    return {c["values"]: c["counts"] for c in column.value_counts().to_pylist()}
 
 
 def _with_known(
@@ -321,10 +296,3 @@ def _origin(info: RankerInfo, context: RankerContext) -> dict[str, Any]:
         found |= {"hull": context.hull.source, "scale": context.hull.scale, "unit": "eV/atom"}
         found |= {"scale_stated": context.hull.scale_stated, "hull_left_out": context.hull.left_out}
     return found
-
-
-def _write_parts(parts: Iterator[pa.Table], schema: pa.Schema, out: Path) -> None:
-    """Write Parquet a part at a time, so that ``out`` either holds all of it or is untouched."""
-    with replacing(out) as partial, pq.ParquetWriter(partial, schema) as writer:
-        for part in parts:
-            writer.write_table(part.cast(schema))
