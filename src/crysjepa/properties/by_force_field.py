@@ -27,6 +27,7 @@ SECONDS = 300.0
 """For each task."""
 BULK: Mapping[str, Calibration] = {
     "chgnet": Calibration(1.08, 0.20, 200),
+    "sevennet-l3i5": Calibration(0.99, 0.16, 200),
 }
 BULK_AT_REST: Mapping[str, Calibration] = {
     "chgnet": Calibration(1.11, 0.25, 140),
