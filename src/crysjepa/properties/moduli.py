@@ -43,7 +43,8 @@ def estimated_bulk_moduli(atoms: Sequence[Atoms], force_field: ForceField) -> li
         low, high = (-float(p.stress[:3].mean()) / units.GPa for p in (wide, narrow))
         modulus = (high - low) / (3 * np.log((1 + STRETCH) / (1 - STRETCH)))
         pressure = (high + low) / 2
-        found.append(float(np.clip(modulus - SLOPE * pressure, modulus / 2, modulus * 2)))
+        bounds = sorted((modulus / 2, modulus * 2))  # it may be below 0
+        found.append(float(np.clip(modulus - SLOPE * pressure, *bounds)))
     return found
 
 

@@ -90,7 +90,9 @@ class Objective:
         sure = errors == 0
         nearness = MISSED * (rankdata(beyond) - 0.5) / max(len(beyond), 1)
         exact = np.where(beyond >= 0, 1.0, nearness)
-        found[there] = np.where(sure, exact, ndtr(beyond / np.where(sure, 1.0, errors)))
+        with np.errstate(over="ignore"):  # of a value that is almost 0
+            deviates = beyond / np.where(sure, 1.0, errors)
+        found[there] = np.where(sure, exact, ndtr(deviates))
         return found
 
     def met(self, value: float | None) -> bool | None:
