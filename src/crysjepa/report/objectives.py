@@ -96,10 +96,12 @@ def rows_of(rounds: Sequence[Round]) -> list[Row]:
 
 
 def _cell(aimed: Mapping[str, Any], key: str) -> str:
-    value, interval = real(aimed.get(key)), (aimed.get("intervals") or {}).get(key)
-    if value is None or not isinstance(interval, list | tuple) or len(interval) != 2:
+    value, intervals = real(aimed.get(key)), aimed.get("intervals")
+    interval = intervals.get(key) if isinstance(intervals, Mapping) else None
+    ends = [real(end) for end in interval] if isinstance(interval, list | tuple) else []
+    if value is None or len(ends) != 2 or ends[0] is None or ends[1] is None:
         return "–"
-    return f"{100 * value:.1f} ({100 * float(interval[0]):.0f}–{100 * float(interval[1]):.0f})"
+    return f"{100 * value:.1f} ({100 * ends[0]:.0f}–{100 * ends[1]:.0f})"
 
 
 def values_of(results: Results, aims: Sequence[Aim], row: int) -> tuple[Value, ...]:
