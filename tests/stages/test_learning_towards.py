@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from crysjepa.ranking.selection import LEAST, ranked_vun, select_best, with_shor
 from crysjepa.runtime.run_directory import Run
 from crysjepa.stages.choosing import HOPELESS, narrowed, worth_relaxing
 from crysjepa.stages.measure import Measure, first_chances
+from crysjepa.stages.prescreen import Prescreen
 from crysjepa.stages.stage import Runner
 
 TYPES = {
@@ -189,6 +191,37 @@ def test_what_hardly_meets_it_comes_later_but_before_what_is_known(drawn: Candid
     assert "gen-0" in worth_relaxing(table, scores, 4).ids
     known = KnownFormulas({((3, 1), (9, 1)): "mp-1138"})
     assert "gen-4" not in worth_relaxing(table, scores, 4, known=known).ids
+
+
+@dataclass(frozen=True)
+class Told:
+    """A ranker that was told its scores."""
+
+    scores: Mapping[str, float | None]
+    name: str = "told"
+    key: str = "1"
+    notes: tuple[str, ...] = ()
+    chunk_size: int = 8
+
+    def score(self, crystals: Crystals) -> dict[str, Score]:
+        return {i: Score(self.scores[i]) for i in crystals.ids}
+
+
+def prescreened(table: CandidateTable, aims: Aims | None, folder: Path) -> tuple[list[str], CandidateTable]:
+    told = Told(dict(zip(table.ids, [0.0, 0.01, 0.02, None, 0.04], strict=True)))
+    runner = Runner(Run(folder, {}, {}), report=lambda stage, done, total: None)
+    kept = runner(Prescreen(ranker=told, num=2, by="told", aims=aims), table)
+    return kept.ids, CandidateTable.read(folder / "drawn.parquet")
+
+
+def test_crystals_are_weighed_as_they_were_drawn(drawn: CandidateTable, tmp_path: Path) -> None:
+    """In cells of one size the heavier ones are denser; what has no score has no merit."""
+    kept, whole = prescreened(drawn, Aims.parse(["max:density"]), tmp_path / "a")
+    assert kept == ["gen-1", "gen-2"] and whole.ids == drawn.ids
+    assert whole.column("merit", ["gen-3"]) == [None] == whole.column("density", ["gen-3"])
+    assert whole.column("worth", ["gen-2"]) == [0.875]
+    plain, without = prescreened(drawn, None, tmp_path / "b")
+    assert plain == ["gen-0", "gen-1"] and "merit" not in without
 
 
 # -- measured after relaxation -------------------------------------------------------------------
