@@ -118,6 +118,7 @@ def test_what_the_force_field_does_not_know_has_a_reason() -> None:
     assert measured.values["Cu"] == found["Cu"]["bulk_modulus"], "no factor is known of it"
 
 
+@pytest.mark.slow
 def test_processes_change_nothing() -> None:
     for what in ("estimate", "elastic"):
         one, two = (
@@ -126,6 +127,7 @@ def test_processes_change_nothing() -> None:
         assert one == two, what
 
 
+@pytest.mark.slow
 def test_moduli_at_rest_and_hardness_by_them(modulus: float) -> None:
     how = How(force_field=EMT, processes=1)
     answers = calculated(metals("Cu", "Fe"), how, "elastic")
