@@ -64,7 +64,7 @@ def test_the_file_says_what_was_asked_for(ranked: tuple[Path, str]) -> None:
 
 def test_the_screen_shows_it(ranked: tuple[Path, str]) -> None:
     text = " ".join(ranked[1].split())
-    assert "density price merit meets targets on front" in text and "wrote 7 rows" in text
+    assert "density price merit meets targets status" in text and "wrote 7 rows" in text
 
 
 def test_the_same_again_is_not_done_again_and_another_is_an_error(

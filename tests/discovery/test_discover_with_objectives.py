@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from crysjepa.cli.main import app
 from crysjepa.core.candidates import CandidateTable
-from crysjepa.discovery.aimed import aimed_rates, medians
+from crysjepa.discovery.aimed import aimed_rates
 from crysjepa.discovery.config import DiscoverConfig
 from crysjepa.discovery.controls import OTHER, at_random_vun
 from crysjepa.discovery.loop import discover_crystals
@@ -119,15 +119,12 @@ def test_rates_are_counted_from_the_table(run: Path) -> None:
     table = CandidateTable.read(run / "round-0" / "control-evaluated.parquet")
     assert aimed_rates(table) is None, "before anything was measured"
     table = CandidateTable.read(run / "round-0" / "measured.parquet")
-    found, aims = aimed_rates(table), DiscoverConfig(objectives=(DENSITY,)).aims()
-    assert found is not None and aims is not None
+    found = aimed_rates(table)
+    assert found is not None
     meets, stable = table.column("meets_targets"), table.column("stable")
     assert found["meets_targets"] * len(table) == pytest.approx(meets.count(True))
     both = sum(bool(m and s) for m, s in zip(meets, stable, strict=True))
     assert found["stable_and_meets"] * len(table) == pytest.approx(both)
-    densities = sorted(d for d, s in zip(table.column("density"), stable, strict=True) if s and d)
-    median = medians(table, aims)["density"]
-    assert median is None if not densities else densities[0] <= median <= densities[-1]
     chosen = at_random_vun(table, 2, (0, 1))
     assert set(chosen) <= set(ranked_vun(table)) and chosen == at_random_vun(table, 2, (0, 1))
 

@@ -117,12 +117,14 @@ def test_an_exact_target_is_met_or_missed(listed: list[float], form: str) -> Non
 
 
 def test_an_uncertain_target_has_a_chance() -> None:
-    """Half at the target itself, and 84 % one standard error above."""
+    """Half at the target itself, and 84 % one spread of the logarithm above."""
     one = Objective.parse("bulk_modulus>=200")
-    error = one.of.error(1.0, "chgnet")
-    assert error is not None
-    worth = one.worth(np.array([200.0, 200 / (1 - error), 20.0]), "chgnet")
-    np.testing.assert_allclose(worth, [0.5, 0.8413, 0], atol=1e-3)
+    spread = one.of.spread("chgnet")
+    assert spread is not None
+    worth = one.worth(np.array([200.0, 200 * np.exp(spread), 20.0, -5.0]), "chgnet")
+    np.testing.assert_allclose(worth, [0.5, 0.8413, 0, 0], atol=1e-3)
+    soft = Objective.parse("bulk_modulus<=200").worth(np.array([200 * np.exp(spread), 1e6, -5.0]), "chgnet")
+    np.testing.assert_allclose(soft, [0.1587, 0, 1], atol=1e-3)
     unknown = one.worth(np.array([200.0, 199.0]), "another")
     assert unknown[0] == 1 and unknown[1] < MISSED, "of whom no error is known"
 
@@ -140,11 +142,11 @@ def test_extremes_are_worth_their_place() -> None:
 def test_merits_are_products() -> None:
     asked = parse_objectives(["density>=5", "max:price", "bulk_modulus<=100"])
     rng = np.random.default_rng(0)
-    values = {o.of.column: rng.uniform(0, 10 if o.of.name == EXACT else 200, 50) for o in asked}
-    values["price"][3] = np.nan
+    values = [rng.uniform(0, 10 if o.of.name == EXACT else 200, 50) for o in asked]
+    values[1][3] = np.nan
     chances = rng.random(50)
     worth, merit = merits(asked, values, chances, "chgnet")
-    expected = np.prod([o.worth(values[o.of.column], "chgnet") for o in asked], axis=0)
+    expected = np.prod([o.worth(v, "chgnet") for o, v in zip(asked, values, strict=True)], axis=0)
     np.testing.assert_allclose(worth, expected)
     np.testing.assert_allclose(merit, expected * chances)
     assert np.isnan(merit[3]) and np.isfinite(merit).sum() == 49

@@ -157,19 +157,21 @@ def show_training(training: Training, out: Path) -> None:
     say(f"{training.step} steps in {training.seconds:.0f} s, {last}\nwrote {out}")
 
 
+NOT_SHOWN = ("worth", "on_front")
+"""Columns of objectives that are in the file alone."""
+
+
 def show_ranking(done: Screened, by: str, *, most: int = 20) -> None:
     """The first ``most`` rows of the ranking ``by`` a ranker, and what it is relative to."""
     rows = done.head(most)
-    more = [n for n in done.more if not n.endswith("_error") and n not in ("worth", "objective_reason")]
-    shown = columns(
-        "rank", "id", by, *(n.replace("_", " ") for n in more), "hull", "references", "status", "reason"
-    )
+    values = [n for n in done.more if not n.endswith(("_error", "_reason")) and n not in NOT_SHOWN]
+    others = () if values else ("hull", "references")
+    shown = columns("rank", "id", by, *(n.replace("_", " ") for n in values), *others, "status", "reason")
     for row in rows:
         score = "" if row["score"] is None else f"{row['score']:.4f}"
-        hull = row["hull_support"] or ""
+        hull = () if values else (row["hull_support"] or "", row["num_references"])
         remarks = (row["reason"], row["hull_warning"], row.get("objective_reason"))
-        values = [_short(row[name]) for name in more]
-        cells = (row["rank"], row["id"], score, *values, hull, row["num_references"], row["status"])
+        cells = (row["rank"], row["id"], score, *(_short(row[n]) for n in values), *hull, row["status"])
         shown.add_row(*(text(cell) for cell in (*cells, "; ".join(t for t in remarks if t))))
     output.print(shown)
     doubtful = sum(row["hull_support"] == "blind" or row["hull_warning"] is not None for row in rows)

@@ -133,7 +133,8 @@ def _inputs(means: Means) -> dict[str, str]:
 
 def prepare(means: Means) -> None:
     """Elemental references, fitted if need be. Raises ConstraintError for what no round could draw."""
-    if means.config.constraints is not None and hasattr(generator := means.generator(0), "within"):
+    limited = means.config.constraints is not None or means.config.objectives
+    if limited and hasattr(generator := means.generator(0), "within"):
         generator.within(means.config.wanted)
     write_text(means.folder / "references.json", means.find_references().to_json())
     protocol = means.config.protocol

@@ -64,7 +64,7 @@ class Aims:
     @property
     def key(self) -> str:
         """What the values depend on beside the crystals."""
-        names = [p.name for p in self.properties]
+        names = [" ".join((p.name, p.version)).strip() for p in self.properties]
         if any(p.by_force_field for p in self.properties):
             names.append(force_field_info(self.how.force_field).version)
         return "; ".join(names)

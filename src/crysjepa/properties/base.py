@@ -81,6 +81,8 @@ class Property:
         By force field, how its values stand to DFT's.
     by_element
         Where one element decides the value: what is beyond a target need not be drawn then.
+    version
+        Of what calculates it, where that may change.
     """
 
     name: str
@@ -92,16 +94,22 @@ class Property:
     at_rest: bool = False
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     by_element: ByElement | None = None
+    version: str = ""
 
     @property
     def column(self) -> str:
         """Its column in a table."""
         return column_name(self.name)
 
-    def error(self, value: float, force_field: str) -> float | None:
-        """One standard error of a value; None where it is exact, or nothing is known of it."""
+    def spread(self, force_field: str) -> float | None:
+        """Of the logarithm of a value about DFT's; None where it is exact, or nothing is known of it."""
         known = self.calibrations.get(force_field)
-        return None if known is None else abs(value) * known.spread
+        return None if known is None else known.spread
+
+    def error(self, value: float, force_field: str) -> float | None:
+        """One standard error of a value, in its unit; None as of :meth:`spread`."""
+        spread = self.spread(force_field)
+        return None if spread is None else abs(value) * spread
 
     def source_by(self, force_field: str) -> str:
         """Where its values come from, with the force field's name."""

@@ -136,7 +136,12 @@ def _estimates(crystals: Crystals, force_field: Any) -> list[Answer]:
     fit = [row for row, reason in enumerate(answers) if not reason]
     atoms = crystals[fit].to_atoms() if fit else []
     for row, modulus in zip(fit, estimated_bulk_moduli(atoms, force_field), strict=True):
-        answers[row] = modulus if isinstance(modulus, str) else {"bulk_modulus": modulus}
+        if isinstance(modulus, str):
+            answers[row] = modulus
+        elif not math.isfinite(modulus):
+            answers[row] = "the bulk modulus is not finite"
+        else:
+            answers[row] = {"bulk_modulus": modulus}
     return answers
 
 

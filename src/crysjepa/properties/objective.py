@@ -1,8 +1,8 @@
 """What is wanted of a property: a target, or as much or as little as there is; and how good a crystal is.
 
-With e the standard error of a value against DFT, the chance that a target t is met is
+With s the spread of ln(value) about DFT's, the chance that a target t > 0 is met is
 
-    P(value ≥ t) = Φ((value − t) / e),
+    P(value ≥ t) = Φ(ln(value / t) / s),
 
 and where a value is exact, 1 if it is, and else a thousandth of the share of the crystals at hand that are
 further from it: an order to learn by. What is to be the largest or the smallest is worth the share of the
@@ -86,13 +86,14 @@ class Objective:
             found[there] = (rankdata(signed) - 0.5) / max(len(signed), 1)
             return found
         beyond = signed - (self.target if self.upward else -self.target)
-        errors = np.array([self.of.error(v, force_field) or 0.0 for v in values[there].tolist()])
-        sure = errors == 0
         nearness = MISSED * (rankdata(beyond) - 0.5) / max(len(beyond), 1)
-        exact = np.where(beyond >= 0, 1.0, nearness)
-        with np.errstate(over="ignore"):  # of a value that is almost 0
-            deviates = beyond / np.where(sure, 1.0, errors)
-        found[there] = np.where(sure, exact, ndtr(deviates))
+        worth = np.where(beyond >= 0, 1.0, nearness)
+        spread = self.of.spread(force_field)
+        if spread is not None and self.target > 0:
+            positive = values[there] > 0  # what is not has no logarithm, and misses whatever is above 0
+            logs = np.log(np.where(positive, values[there], 1.0)) - np.log(self.target)
+            worth = np.where(positive, ndtr((logs if self.upward else -logs) / spread), worth)
+        found[there] = worth
         return found
 
     def met(self, value: float | None) -> bool | None:
@@ -114,15 +115,15 @@ def parse_objectives(texts: Sequence[str]) -> tuple[Objective, ...]:
     targets that exclude each other.
     """
     found = tuple(Objective.parse(text) for text in texts)
-    seen = set[tuple[str, bool]]()
+    seen = set[tuple[str, str]]()
     bounds: dict[str, dict[bool, float]] = {}
     for one in found:
-        if (key := (one.of.name, one.upward)) in seen:
+        if (key := (one.of.name, one.sense)) in seen:
             raise PropertyError(f"{one.of.name} is asked for twice")
         seen.add(key)
         if one.target is not None:
             bounds.setdefault(one.of.name, {})[one.upward] = one.target
-        elif (one.of.name, not one.upward) in seen and one.of.name not in bounds:
+        elif (one.of.name, "min" if one.sense == "max" else "max") in seen:
             raise PropertyError(f"{one.of.name} cannot be the largest and the smallest")
     for name, both in bounds.items():
         if len(both) == 2 and both[True] > both[False]:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
@@ -21,6 +22,7 @@ from crysjepa.properties import elements, structures
 from crysjepa.properties.base import How, Measured, Property, PropertyError, for_each
 from crysjepa.properties.by_force_field import bulk_modulus, hardness, shear_modulus
 from crysjepa.runtime.errors import describe_error
+from crysjepa.runtime.files import file_hash
 
 PROPERTIES: dict[str, Callable[[], Property]] = {
     "density": structures.density,
@@ -62,7 +64,8 @@ def find_property(name: str) -> Property:
     if colon and base in elements.ELEMENT_PROPERTIES:
         return elements.ELEMENT_PROPERTIES[base](rest)
     if colon and base and rest:
-        return _of_function(name, _function(base, rest))
+        found = _function(base, rest)
+        return _of_function(name, found, _file_of(found))
     raise PropertyError(
         f"no property {name!r}: choose from {', '.join(property_names())}, or name a function of a table as "
         "module:function"
@@ -82,14 +85,25 @@ def _function(module: str, attribute: str) -> Callable[[CandidateTable], Any]:
     return found
 
 
-def _of_function(name: str, function: Callable[[CandidateTable], Any]) -> Property:
+def _file_of(function: Any) -> str:
+    """A hash of the file that a function is in; "" where it is in none."""
+    try:
+        path = inspect.getsourcefile(function)
+    except TypeError:
+        return ""
+    return file_hash(path) if path else ""
+
+
+def _of_function(name: str, function: Callable[[CandidateTable], Any], version: str) -> Property:
     def measure(table: CandidateTable, how: How) -> Measured:
         try:
             return _numbers(function(table), table.ids)
         except Exception:  # noqa: BLE001 - whatever a user's function raises; asked row by row below
             return for_each(table, lambda row: _single(function, table, row))
 
-    return Property(name=name, unit="", description=f"what {name} says", source=name, measure=measure)
+    return Property(
+        name=name, unit="", description=f"what {name} says", source=name, measure=measure, version=version
+    )
 
 
 def _single(function: Callable[[CandidateTable], Any], table: CandidateTable, row: int) -> float | str:

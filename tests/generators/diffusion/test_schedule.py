@@ -62,3 +62,17 @@ def test_perfect_noise_leads_back_to_the_start():
         signal, level = schedule.levels(torch.tensor([t]))
         x = schedule.step_back(x, (x - signal * x0) / level, t, torch.randn(4, 3))
     torch.testing.assert_close(x, x0, atol=1e-3, rtol=1e-3)
+
+
+def test_what_x0_can_be_holds_errors_of_the_noise():
+    """At t = T an error of a hundredth in the noise would be a crystal of no size."""
+    schedule = Schedule.cosine(64)
+    x0, noise, t = torch.tensor([[-1.0, 0.2, 1.0]]), torch.tensor([[0.3, -0.4, 0.1]]), torch.tensor([64])
+    x, fresh = schedule.diffuse(x0, noise, t), torch.zeros(1, 3)
+    exact = schedule.step_back(x, noise, 64, fresh)
+    torch.testing.assert_close(
+        schedule.step_back(x, noise, 64, fresh, (-1.001, 1.001)), exact, rtol=0, atol=1e-3
+    )
+    off = noise + 0.01
+    wild, held = (schedule.step_back(x, off, 64, fresh, within) for within in (None, (-1.0, 1.0)))
+    assert (wild - exact).abs().max() > 10 * (held - exact).abs().max()

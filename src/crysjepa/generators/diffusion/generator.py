@@ -29,6 +29,8 @@ KIND = "ddpm-generator"
 # Crystals drawn from one random stream: the unit that a resumed or split run repeats. A GPU wants more.
 _SHARD, _GPU_SHARD = 256, 4096
 _BATCH, _GPU_BATCH = 64, 1024
+COORDS, TYPES, LATTICE = (-1.0, 1.0), (0.0, 1.0), (-5.0, 5.0)
+"""What the parts of x_0 can be: 2 X − 1, a one-hot vector, standard deviations of the training lattices."""
 
 
 @dataclass(frozen=True)
@@ -169,9 +171,9 @@ class DiffusionGenerator:
                 predicted, fresh = network(x, steps, mask), _normal(mask, noise)
                 states[g] = (
                     Noisy(
-                        schedule.step_back(x.coords, predicted.coords, t, fresh.coords),
-                        schedule.step_back(x.types, predicted.types, t, fresh.types),
-                        schedule.step_back(x.lattice, predicted.lattice, t, fresh.lattice),
+                        schedule.step_back(x.coords, predicted.coords, t, fresh.coords, COORDS),
+                        schedule.step_back(x.types, predicted.types, t, fresh.types, TYPES),
+                        schedule.step_back(x.lattice, predicted.lattice, t, fresh.lattice, LATTICE),
                     ),
                     mask,
                 )

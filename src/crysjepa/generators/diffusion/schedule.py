@@ -47,10 +47,25 @@ class Schedule:
         signal, level = (v.view(-1, *[1] * (x0.ndim - 1)) for v in self.levels(t))
         return signal * x0 + level * noise
 
-    def step_back(self, x: Tensor, predicted_noise: Tensor, t: int, fresh_noise: Tensor) -> Tensor:
-        """One draw from q(x_{t−1} | x_t, x_0) (Eq. 19, 20); at t = 1 the mean: no noise is added."""
+    def step_back(
+        self,
+        x: Tensor,
+        predicted_noise: Tensor,
+        t: int,
+        fresh_noise: Tensor,
+        within: tuple[float, float] | None = None,
+    ) -> Tensor:
+        """One draw from q(x_{t−1} | x_t, x_0) (Eq. 19, 20); at t = 1 the mean: no noise is added.
+
+        x_0 is what the noise leaves, (x_t − √(1 − ᾱ_t) ε) / √ᾱ_t. Near t = T the divisor is some thousandths,
+        and the smallest error of ε becomes a crystal of no size: ``within``, what x_0 can be is what it is
+        taken for, as Ho et al. did it. Without, this is Eq. 19 as it stands.
+        """
         beta, kept, before = self.beta[t - 1], self.alpha_bar[t - 1], self.alpha_bar_previous[t - 1]
-        mean = (x - beta / (1 - kept).sqrt() * predicted_noise) / (1 - beta).sqrt()
+        clean = (x - (1 - kept).sqrt() * predicted_noise) / kept.sqrt()
+        if within is not None:
+            clean = clean.clamp(*within)
+        mean = (before.sqrt() * beta * clean + (1 - beta).sqrt() * (1 - before) * x) / (1 - kept)
         if t == 1:
             return mean
         return mean + ((1 - before) / (1 - kept) * beta).sqrt() * fresh_noise
