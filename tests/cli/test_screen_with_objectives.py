@@ -64,7 +64,7 @@ def test_the_file_says_what_was_asked_for(ranked: tuple[Path, str]) -> None:
 
 def test_the_screen_shows_it(ranked: tuple[Path, str]) -> None:
     text = " ".join(ranked[1].split())
-    assert "density price merit meets targets status" in text and "wrote 7 rows" in text
+    assert "density price merit meets targets on front status" in text and "wrote 7 rows" in text
 
 
 def test_the_same_again_is_not_done_again_and_another_is_an_error(
@@ -103,7 +103,7 @@ def test_a_format_with_structures_has_the_columns_too(tiny: TinyWorld, tmp_path:
         (objectives("max:capacity:F"), "F leaves no crystal as a cation"),
         (objectives("max:no_such_module:f"), "no_such_module"),
         ([*objectives("min:price"), "--combine", "sum"], "product, pareto"),
-        (["--combine", "pareto"], "--combine has no effect without --objective"),
+        (["--combine", "pareto"], "--combine does nothing without --objective"),
         (["--force-field", "chgnet"], "without --objective"),
     ],
 )

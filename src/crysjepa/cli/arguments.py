@@ -157,14 +157,12 @@ def objectives_of(aimed: Aimed) -> list[str]:
     """Objectives as they were told. Raises UsageError for one that cannot be read."""
     choice("way to combine", aimed.combine, ("product", "pareto"))
     if not aimed.objective:
-        if aimed.combine != "product":
-            raise UsageError("--combine has no effect without --objective")
         return []
+    from crysjepa.properties.aims import Aims
     from crysjepa.properties.base import PropertyError
-    from crysjepa.properties.objective import parse_objectives
 
     try:
-        parse_objectives(aimed.objective)
+        Aims.parse(aimed.objective)
     except PropertyError as error:
         raise UsageError(str(error)) from None
     return aimed.objective

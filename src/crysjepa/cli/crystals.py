@@ -161,7 +161,7 @@ def screen(
     if not by.startswith("jepa"):
         arguments.without_effect(ranks, jepa=ranking.jepa)
     if not aimed.objective:
-        arguments.without_effect("without --objective", force_field=force_field)
+        arguments.without_effect("without --objective", force_field=force_field, combine=aimed.combine)
     arguments.look_at(
         sources=[source, reference], tables=[hull], checkpoints=[ranking.jepa], device=running.device,
         force_field=force_field,
@@ -172,6 +172,7 @@ def screen(
     with console.progress() as report:
         done = carry_out(
             "screen", running, source, reference or "known", out, by=by, hull=hull, objectives=objectives,
-            combine=aimed.combine, force_field=force_field or "chgnet", **vars(ranking), progress=report,
+            combine=aimed.combine or "product", force_field=force_field or "chgnet", **vars(ranking),
+            progress=report,
         )  # fmt: skip
     show.show_ranking(done, by)

@@ -112,7 +112,7 @@ class Aimed:
     """What else is wanted of a crystal than that it is stable."""
 
     objective: Objectives = None
-    combine: Combine = "product"
+    combine: Combine = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,7 +78,7 @@ def discover(
 
     chosen = configuration.read_settings(
         DiscoverConfig, by.config, PRESETS[preset], reference=by.reference, hull=by.hull, **vars(models),
-        num=num, seed=seed, objectives=objectives or None, combine=aimed.combine if objectives else None,
+        num=num, seed=seed, objectives=objectives or None, combine=aimed.combine,
         constraints={k: v for k, v in vars(wanted).items() if v} or None,
         protocol={"force_field": by.force_field} if by.force_field else None,
     )  # fmt: skip

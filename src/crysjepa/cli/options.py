@@ -165,7 +165,7 @@ Best = Annotated[
     ),
 ]
 Combine = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--combine", help="objectives and stability: product (of chances), or pareto: the front first"
     ),

@@ -157,14 +157,18 @@ def show_training(training: Training, out: Path) -> None:
     say(f"{training.step} steps in {training.seconds:.0f} s, {last}\nwrote {out}")
 
 
-NOT_SHOWN = ("worth", "on_front")
+NOT_SHOWN = ("worth", "objective_reason")
 """Columns of objectives that are in the file alone."""
+
+
+def _is_error(name: str, columns: Sequence[str]) -> bool:
+    return name.endswith("_error") and name.removesuffix("_error") in columns
 
 
 def show_ranking(done: Screened, by: str, *, most: int = 20) -> None:
     """The first ``most`` rows of the ranking ``by`` a ranker, and what it is relative to."""
     rows = done.head(most)
-    values = [n for n in done.more if not n.endswith(("_error", "_reason")) and n not in NOT_SHOWN]
+    values = [n for n in done.more if n not in NOT_SHOWN and not _is_error(n, done.more)]
     others = () if values else ("hull", "references")
     shown = columns("rank", "id", by, *(n.replace("_", " ") for n in values), *others, "status", "reason")
     for row in rows:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from crysjepa.core.candidates import CandidateTable
+from crysjepa.discovery.aimed import judged_again
 from crysjepa.discovery.controls import OTHER
 from crysjepa.discovery.means import Means
 from crysjepa.discovery.summary import run_metrics
@@ -32,10 +33,12 @@ def conclude(
     """
     folder, config = means.folder, means.config
     each = [folder / f"round-{r}" for r in range(len(rounds))]
+    best = joined if looked_into is None else looked_into
+    if means.aims is not None and looked_into is None:  # merits of a round are relative to that round
+        best = judged_again(best, means.aims, ())
     table = with_shortlist(
-        joined if looked_into is None else looked_into, config.shortlist,
-        front_first=config.combine == "pareto",
-    )  # fmt: skip
+        best, config.shortlist, aimed=means.aims is not None, front_first=config.combine == "pareto"
+    )
     table = _with_map(table, means, each)
     counts = [CandidateTable.read(f / "drawn.parquet").counts() for f in each]
     at_random = (f / "control.parquet" for f in each)

@@ -139,6 +139,13 @@ class DiscoverConfig(BaseModel):
     @model_validator(mode="after")
     def _objectives_make_sense(self) -> DiscoverConfig:
         _ = self.wanted
+        if not self.objectives and self.combine != "product":
+            raise ValueError("combine has no effect without objectives")
+        if self.objectives and self.oversample > 1 and not ranker_info(self.screen_by).needs_hull:
+            raise ValueError(
+                f"objectives are weighed against stability, and {self.screen_by} tells no energy above the "
+                "hull: set screen_by to jepa-relaxed, jepa-hull, composition or a force field"
+            )
         return self
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ import numpy as np
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.discovery.means import Means
 from crysjepa.generators.base import Generator, load_generator
-from crysjepa.ranking.selection import ranked_vun
+from crysjepa.ranking.selection import vun_ids
 from crysjepa.stages.choosing import at_random
 from crysjepa.stages.evaluate import Evaluate
 from crysjepa.stages.finetune import Finetune
@@ -38,7 +38,8 @@ def learnt_at_random(
     """What a generator draws that learnt from as many V.U.N. crystals of the round before, at random.
 
     ``finetune`` and ``generate`` are the round's own; the generator goes on from the one that learnt at
-    random in the round before.
+    random in the round before. What it learns from was drawn, and chosen to be relaxed, by the run itself:
+    that makes it a strong control, from the second refinement on too strong.
     """
     config, folder = means.config, f"{at.folder}/{OTHER}"
     own = at.within(folder, f"{at.label}, learnt at random")
@@ -58,8 +59,8 @@ def learnt_at_random(
 
 
 def at_random_vun(judged: CandidateTable, num: int, seed: tuple[int, ...]) -> list[str]:
-    """Ids of ``num`` V.U.N. crystals with a score, at random."""
-    ids = sorted(ranked_vun(judged))
+    """Ids of ``num`` V.U.N. crystals, at random."""
+    ids = sorted(vun_ids(judged))
     rows = np.sort(np.random.default_rng(seed).permutation(len(ids))[:num])
     return [ids[row] for row in rows.tolist()]
 

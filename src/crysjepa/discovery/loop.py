@@ -128,7 +128,8 @@ def _inputs(means: Means) -> dict[str, str]:
     """Hashes of all that decides the results, beside the configuration."""
     models = {"generator": file_hash(means.generator_path), "jepa": file_hash(means.jepa_path)}
     protocol = means.config.protocol
-    return protocol_inputs(protocol, means.known, means.hull, means.device) | models | trust_inputs(protocol)
+    found = protocol_inputs(protocol, means.known, means.hull, means.device) | models | trust_inputs(protocol)
+    return found if means.aims is None else found | {"objectives": means.aims.key}
 
 
 def prepare(means: Means) -> None:
@@ -151,7 +152,7 @@ def _looked_into(run: Run, means: Means, joined: CandidateTable) -> CandidateTab
     def work() -> None:
         looked = last_look(
             joined, means.evaluator, means.known, trust,
-            model=means.jepa, work=run.path("close"), progress=means.report,
+            model=means.jepa, work=run.path("close"), aimed=means.aims is not None, progress=means.report,
         )  # fmt: skip
         rivals = looked.competitors or CandidateTable.from_crystals(Crystals.empty())
         how = protocol.relaxation if trust.close is None else trust.close.relaxation

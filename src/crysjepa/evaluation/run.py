@@ -39,6 +39,7 @@ from crysjepa.evaluation.result_files import citation, judge_name, scored, with_
 from crysjepa.evaluation.shortlist import shortlist_again
 from crysjepa.evaluation.trust import close_hull, is_of_trust, promising_ids, with_trust
 from crysjepa.matching.uniqueness import FormulaIndex
+from crysjepa.properties.aims import JUDGED
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.relaxation.relax import relax_crystals
 from crysjepa.report.evaluation import write_evaluation
@@ -204,7 +205,7 @@ def _relax_part(
 
 def _fresh(table: CandidateTable) -> CandidateTable:
     """Without what an earlier judgement said."""
-    stale = [c for c in table.frame if c in _OPTIONAL or is_of_trust(c)]
+    stale = [c for c in table.frame if c in _OPTIONAL or c in JUDGED or is_of_trust(c)]
     return CandidateTable(table.frame.drop(columns=stale))
 
 

@@ -233,17 +233,18 @@ def is_of_trust(column: str) -> bool:
     }
 
 
-def promising_ids(judged: CandidateTable, trust: Trust) -> list[str]:
+def promising_ids(judged: CandidateTable, trust: Trust, *, aimed: bool = False) -> list[str]:
     """Ids of the crystals to look into: all that did not fail, or V.S.U.N. ones, the most promising first.
 
-    What lies too far below the known hull is among them: that is what closing the hull is for.
+    What lies too far below the known hull is among them: that is what closing the hull is for. ``aimed``: the
+    most promising have the highest merit.
     """
     if trust.which == "all":
         states = zip(judged.ids, judged.column("status"), strict=True)
         return [i for i, status in states if status != Status.FAILED][: trust.most]
     stale = [c for c in ("shortlist_rank", "hull_warning", *OPTIONAL) if c in judged]
     fresh = CandidateTable(judged.frame.drop(columns=stale))
-    listed = with_shortlist(fresh, len(fresh) if trust.most is None else trust.most)
+    listed = with_shortlist(fresh, len(fresh) if trust.most is None else trust.most, aimed=aimed)
     ranks = zip(listed.ids, listed.column("shortlist_rank"), strict=True)
     return [i for _, i in sorted((rank, i) for i, rank in ranks if rank is not None)]
 

@@ -57,18 +57,23 @@ def ordered(table: CandidateTable, means: Means, closing: Closing | None) -> Can
     return table.with_column("num_sites", sites, "Int64")
 
 
+def ordered_by(table: CandidateTable, judges: Sequence[str] = ()) -> str | None:
+    """The last of the judges that has an energy of all that is left; None: the force field that relaxed."""
+    ids = table.ok_ids
+    for judge in reversed(judges):
+        if (name := energy_column(judge)) in table and None not in table.column(name, ids):
+            return judge
+    return None
+
+
 def last_word(table: CandidateTable, judges: Sequence[str] = ()) -> dict[str, float]:
-    """Energies in eV/atom of what is left, by the last judge that has one of each; on a scale of its own.
+    """Energies in eV/atom of what is left, by whom :func:`ordered_by` says; on a scale of its own.
 
     Of one composition only differences count.
     """
-    ids = table.ok_ids
-    columns = [energy_column(j) for j in reversed(judges) if energy_column(j) in table]
-    for column in columns:
-        energies = dict(zip(ids, table.column(column, ids), strict=True))
-        if all(e is not None for e in energies.values()):
-            return energies
-    return dict(zip(ids, table.column("formation_energy_per_atom", ids), strict=True))
+    ids, judge = table.ok_ids, ordered_by(table, judges)
+    column = "formation_energy_per_atom" if judge is None else energy_column(judge)
+    return dict(zip(ids, table.column(column, ids), strict=True))
 
 
 def likely_ranks(table: CandidateTable, judges: Sequence[str] = ()) -> dict[str, int]:

@@ -16,7 +16,7 @@ from crysjepa.evaluation.given import energy_metadata
 from crysjepa.evaluation.trust import close_hull, not_closable
 from crysjepa.io import write_cif
 from crysjepa.prediction.means import Means
-from crysjepa.prediction.polymorphs import ordered, polymorphs_of
+from crysjepa.prediction.polymorphs import ordered, ordered_by, polymorphs_of
 from crysjepa.prediction.steps import PROPOSALS, Evaluate, Judge, Merge, Propose, Relax, Score
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.runtime.files import read_json, write_json
@@ -91,12 +91,20 @@ def _conclude(means: Means, run: Run) -> None:
         "closed_hull": closed or None,
         "force_field": about["energies"],
         "judges": list(means.judges),
-        "notes": means.notes(),
+        "ordered_by": ordered_by(table, means.judges) or settings.force_field,
+        "notes": [*means.notes(), *_fallen_away(table, means)],
     }
     told = {"formula": means.target.formula, "proposals": proposals, "counts": counts}
     table.write(run.path("candidates.parquet"), about | told)
     best.write(run.path("polymorphs.parquet"), about | told)
     write_json(run.path("predict.json"), summary)
+
+
+def _fallen_away(table: CandidateTable, means: Means) -> list[str]:
+    """A note where the last judge does not have the last word."""
+    if not means.judges or ordered_by(table, means.judges) == means.judges[-1]:
+        return []
+    return [f"{means.judges[-1]} has no energy of some polymorphs, and no word in the order"]
 
 
 def step_counts(table: CandidateTable) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.properties.base import How, Property, PropertyError, column_name
@@ -36,6 +37,12 @@ class Aims:
     objectives: tuple[Objective, ...]
     how: How = field(default_factory=How)
     combine: Combination = "product"
+
+    def __post_init__(self) -> None:
+        names = dict[str, str]()
+        for one in self.properties:
+            if (other := names.setdefault(one.column, one.name)) != one.name:
+                raise PropertyError(f"{other} and {one.name} would have the same column, {one.column}")
 
     @classmethod
     def parse(cls, texts: Sequence[str], combine: str = "product", how: How | None = None) -> Aims | None:
@@ -99,41 +106,52 @@ class Aims:
         return table
 
     def judge(
-        self, table: CandidateTable, chances: Mapping[str, float | None], judges: Sequence[str] = ()
+        self,
+        table: CandidateTable,
+        chances: Mapping[str, float | None],
+        judges: Sequence[str] = (),
+        looked: Collection[str] = (),
     ) -> CandidateTable:
         """The table with the columns of :data:`JUDGED`. ``chances`` are of stability, by id.
 
-        What is to be the largest is compared among the rows with a value and a chance. Where further
-        ``judges`` have said theirs (:func:`by_judge`), the least favourable value counts.
+        What is to be the largest is compared among the rows with a value and a chance; on the front are rows
+        that are ``ok``. Of the rows that further ``judges`` have ``looked`` at, the least favourable value
+        counts; one that a judge has no value of counts as unknown.
         """
         ids = table.ids
-        values = [self._least_favourable(o, table, judges) for o in self.objectives]
-        found = self.judged(values, _floats([chances.get(i) for i in ids]))
+        seen = np.array([i in set(looked) for i in ids], dtype=bool)
+        values = [self._least_favourable(o, table, judges, seen) for o in self.objectives]
+        ok = np.isin(np.array(ids, dtype=object), np.array(table.ok_ids, dtype=object))
+        found = self.judged(values, _floats([chances.get(i) for i in ids]), ok)
         for name, dtype in JUDGED.items():
             table = table.with_column(name, dict(zip(ids, found[name], strict=True)), dtype)
         return table
 
     @staticmethod
-    def _least_favourable(objective: Objective, table: CandidateTable, judges: Sequence[str]) -> Floats:
+    def _least_favourable(
+        objective: Objective, table: CandidateTable, judges: Sequence[str], seen: NDArray[np.bool_]
+    ) -> Floats:
         column = objective.of.column
         own = _floats(table.column(column))
         for judge in judges if objective.of.by_force_field else ():
-            if (name := by_judge(column, judge)) in table:
-                theirs = _floats(table.column(name))
-                worse = np.fmin(own, theirs) if objective.upward else np.fmax(own, theirs)
-                own = np.where(np.isfinite(own), worse, own)
+            theirs = _floats(table.column(by_judge(column, judge)))
+            worse = np.minimum(own, theirs) if objective.upward else np.maximum(own, theirs)
+            own = np.where(seen, worse, own)
         return own
 
-    def judged(self, values: Sequence[Floats], chances: Floats) -> dict[str, list[Any]]:
+    def judged(
+        self, values: Sequence[Floats], chances: Floats, among: NDArray[np.bool_] | None = None
+    ) -> dict[str, list[Any]]:
         """The same of arrays (B,), one for each objective; lists by the names of :data:`JUDGED`, None for
-        null.
+        null. Only rows ``among`` (B,) may be on the front.
         """
         there = np.isfinite(chances) & np.all([np.isfinite(v) for v in values], axis=0)
         kept = [np.where(there, v, np.nan) for v in values]
         chance = np.where(there, chances, np.nan)
         worth, merit = merits(self.objectives, kept, chance, self.how.force_field)
-        signed = [v if o.upward else -v for o, v in zip(self.objectives, kept, strict=True)]
-        on = front(np.column_stack([chance, *signed]))
+        goods = [o.good(v) for o, v in zip(self.objectives, kept, strict=True)]
+        in_race = there if among is None else there & among
+        on = front(np.where(in_race[:, None], np.column_stack([chance, *goods]), np.nan))
         meets = [self.met([v[row] for v in kept]) if ok else None for row, ok in enumerate(there)]
         return {
             "worth": _plain(worth), "merit": _plain(merit), "meets_targets": meets,
@@ -173,7 +191,7 @@ class Aims:
 
 def by_judge(column: str, judge: str) -> str:
     """The column of what a further judge says of a property."""
-    return f"{column}_{column_name(judge)}"
+    return f"{column}_{column_name(judge).lower()}"
 
 
 def _rows(table: CandidateTable, ids: Sequence[str]) -> CandidateTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ class PropertyError(ValueError):
 
 def column_name(name: str) -> str:
     """``capacity_Li`` of ``capacity:Li``."""
-    return "".join(c if c.isalnum() else "_" for c in name)
+    return re.sub(r"\W+", "_", name).strip("_")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class How:
 @dataclass(frozen=True)
 class Calibration:
     """How a force field's values stand to DFT's: ``factor`` times them, the logarithm then spreads by
-    ``spread`` (root mean square), over ``num`` crystals.
+    ``spread`` (root mean square), over ``num`` crystals; 0 where the spread was worked out from others.
     """
 
     factor: float
@@ -81,6 +82,10 @@ class Property:
         By force field, how its values stand to DFT's.
     by_element
         Where one element decides the value: what is beyond a target need not be drawn then.
+    offset
+        The logarithm whose spread is known is that of the value and this.
+    own
+        Whether it is somebody's function: its column begins with ``own_`` then, which no other does.
     version
         Of what calculates it, where that may change.
     """
@@ -94,12 +99,14 @@ class Property:
     at_rest: bool = False
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     by_element: ByElement | None = None
+    offset: float = 0.0
+    own: bool = False
     version: str = ""
 
     @property
     def column(self) -> str:
         """Its column in a table."""
-        return column_name(self.name)
+        return column_name(f"own_{self.name}" if self.own else self.name)
 
     def spread(self, force_field: str) -> float | None:
         """Of the logarithm of a value about DFT's; None where it is exact, or nothing is known of it."""
@@ -109,14 +116,16 @@ class Property:
     def error(self, value: float, force_field: str) -> float | None:
         """One standard error of a value, in its unit; None as of :meth:`spread`."""
         spread = self.spread(force_field)
-        return None if spread is None else abs(value) * spread
+        return None if spread is None else abs(value + self.offset) * spread
 
     def source_by(self, force_field: str) -> str:
         """Where its values come from, with the force field's name."""
         if not self.by_force_field:
             return self.source
         scaled, known = "its error is not known", self.calibrations.get(force_field)
-        if known is not None:
+        if known is not None and not known.num:
+            scaled = "its error follows from those of both moduli"
+        elif known is not None:
             scaled = f"times {known.factor:.2f}, the median of DFT's over it for {known.num} crystals; the "
             scaled += f"logarithm spreads by {known.spread:.2f} about that"
         return f"{force_field}: {self.source}; {scaled}"

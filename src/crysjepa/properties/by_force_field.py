@@ -11,7 +11,7 @@ from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
 from crysjepa.properties.base import Calibration, How, Measured, Property
 from crysjepa.properties.elastic import elasticity
-from crysjepa.properties.moduli import chen_hardness, estimated_bulk_moduli
+from crysjepa.properties.moduli import CHEN_OFFSET, chen_hardness, estimated_bulk_moduli
 from crysjepa.properties.rest import at_rest
 from crysjepa.relaxation.checks import unfit
 from crysjepa.relaxation.force_fields.registry import get_force_field
@@ -74,10 +74,11 @@ def hardness() -> Property:
         return Measured({i: chen_hardness(k, shear[i]) for i, k in bulk.values.items()}, bulk.reasons)
 
     return Property(
-        name="hardness", unit="GPa", source=f"{AT_REST}, brought to DFT's, by Chen's correlation",
+        name="hardness", unit="GPa", source=f"{AT_REST}, scaled as the moduli are, by Chen's correlation",
         description="Vickers hardness by its correlation with both moduli (Chen et al., Intermetallics 19, "
         "1275 (2011)): an estimate of polycrystals",
         measure=measure, by_force_field=True, at_rest=True, calibrations=_spread_of_hardness(),
+        offset=CHEN_OFFSET,
     )  # fmt: skip
 
 
@@ -87,7 +88,7 @@ def _spread_of_hardness() -> dict[str, Calibration]:
     for name in BULK_AT_REST.keys() & SHEAR.keys():
         bulk, shear = BULK_AT_REST[name], SHEAR[name]
         spread = 0.585 * math.hypot(3 * shear.spread, 2 * bulk.spread)
-        found[name] = Calibration(1.0, spread, min(bulk.num, shear.num))
+        found[name] = Calibration(1.0, spread, 0)
     return found
 
 
@@ -134,7 +135,9 @@ def _set_up(name: str, device: str, what: str) -> Callable[[Crystals], list[Answ
 def _estimates(crystals: Crystals, force_field: Any) -> list[Answer]:
     answers: list[Answer] = [unfit(c, force_field.max_atomic_number) or "" for c in crystals]
     fit = [row for row, reason in enumerate(answers) if not reason]
-    atoms = crystals[fit].to_atoms() if fit else []
+    if not fit:
+        return answers
+    atoms = crystals[fit].to_atoms()
     for row, modulus in zip(fit, estimated_bulk_moduli(atoms, force_field), strict=True):
         if isinstance(modulus, str):
             answers[row] = modulus

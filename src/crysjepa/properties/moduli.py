@@ -27,6 +27,10 @@ SLOPE = 4.0
 """K', dK/dP: 3 to 6 for most solids."""
 
 
+CHEN_OFFSET = 3.0
+"""GPa, in Chen's correlation."""
+
+
 def estimated_bulk_moduli(atoms: Sequence[Atoms], force_field: ForceField) -> list[float | str]:
     """K of each crystal in GPa with its ions held and its pressure corrected for, or why there is none.
 
@@ -53,7 +57,7 @@ def chen_hardness(bulk_modulus: float, shear_modulus: float) -> float:
 
     Chen, Niu, Li and Li, Intermetallics 19, 1275 (2011). A correlation over polycrystals, not a calculation.
     """
-    return float(max(2.0 * (shear_modulus**3 / bulk_modulus**2) ** 0.585 - 3.0, 0.0))
+    return float(max(2.0 * (shear_modulus**3 / bulk_modulus**2) ** 0.585 - CHEN_OFFSET, 0.0))
 
 
 def _stretched(atoms: Atoms, strain: float) -> Atoms:

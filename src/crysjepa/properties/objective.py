@@ -89,12 +89,21 @@ class Objective:
         nearness = MISSED * (rankdata(beyond) - 0.5) / max(len(beyond), 1)
         worth = np.where(beyond >= 0, 1.0, nearness)
         spread = self.of.spread(force_field)
-        if spread is not None and self.target > 0:
-            positive = values[there] > 0  # what is not has no logarithm, and misses whatever is above 0
-            logs = np.log(np.where(positive, values[there], 1.0)) - np.log(self.target)
+        offset, target = self.of.offset, self.target + self.of.offset
+        if spread is not None and target > 0:
+            shifted = values[there] + offset
+            positive = shifted > 0  # what is not has no logarithm, and misses whatever is above 0
+            logs = np.log(np.where(positive, shifted, 1.0)) - np.log(target)
             worth = np.where(positive, ndtr((logs if self.upward else -logs) / spread), worth)
         found[there] = worth
         return found
+
+    def good(self, values: Floats) -> Floats:
+        """(B,) the more the better, of values (B,): what meets a target is as good as any that does."""
+        signed = values if self.upward else -values
+        if self.target is None:
+            return signed
+        return np.minimum(signed, self.target if self.upward else -self.target)
 
     def met(self, value: float | None) -> bool | None:
         """Whether a value meets the target; None without a value, or without a target."""

@@ -27,13 +27,17 @@ def select_best(judged: CandidateTable, keep: float) -> list[str]:
     Where objectives are weighed (a column ``merit``) the share is of those that are stable and meet the
     targets; of the best quarter, where there is no target; and of :data:`LEAST` at least.
     """
-    vun = _vun(judged)
-    return ranked_vun(judged)[: math.ceil(keep * _num_to_learn_from(judged, [i for _, i in vun]))]
+    return ranked_vun(judged)[: _num_to_learn_from(judged, vun_ids(judged), keep)]
 
 
 def ranked_vun(judged: CandidateTable) -> list[str]:
     """Ids of V.U.N. crystals that did not fail and have a score, best first: by merit, if there is one."""
     return [id_ for _, id_ in sorted((score, id_) for score, id_ in _vun(judged) if score is not None)]
+
+
+def vun_ids(judged: CandidateTable) -> list[str]:
+    """Ids of V.U.N. crystals that did not fail, with a score or without, in the order of the table."""
+    return [id_ for _, id_ in _vun(judged)]
 
 
 def _vun(judged: CandidateTable) -> list[tuple[float | None, str]]:
@@ -49,15 +53,15 @@ def _to_learn_by(judged: CandidateTable) -> list[float | None]:
     return [None if m is None else -m for m in judged.column("merit")]
 
 
-def _num_to_learn_from(judged: CandidateTable, vun: list[str]) -> int:
+def _num_to_learn_from(judged: CandidateTable, vun: list[str], keep: float) -> int:
     if "merit" not in judged:
-        return len(vun)
+        return math.ceil(keep * len(vun))
     meets, stable = judged.column("meets_targets", vun), judged.column("stable", vun)
     if all(m is None for m in meets):
         best = math.ceil(len(vun) / 4)
     else:
         best = sum(bool(m and s) for m, s in zip(meets, stable, strict=True))
-    return min(max(best, LEAST), len(vun))
+    return min(max(math.ceil(keep * best), LEAST), len(vun))
 
 
 def with_nearest(
@@ -95,7 +99,9 @@ def mark_repeats(table: CandidateTable) -> CandidateTable:
     return table.decide("uniqueness", repeats, Status.REJECTED)
 
 
-def with_shortlist(table: CandidateTable, longest: int, *, front_first: bool = False) -> CandidateTable:
+def with_shortlist(
+    table: CandidateTable, longest: int, *, aimed: bool = False, front_first: bool = False
+) -> CandidateTable:
     """Column ``shortlist_rank`` of what is still ``ok``, ordered by what missing competitors cannot inflate.
 
     First those without a warning (by the closed hull, where there is one), then new formulas before known
@@ -104,10 +110,9 @@ def with_shortlist(table: CandidateTable, longest: int, *, front_first: bool = F
     above hull, where all that lies below the hull counts as on it, then where the hull has more compounds.
     Crystals with a warning come last, and are no more than the others: they never are in the first half.
 
-    Where objectives are weighed, ``merit`` stands for the chance, and what misses a target is not listed;
-    with ``front_first`` those on the Pareto front come before others.
+    Where objectives are weighed (``aimed``), ``merit`` stands for the chance, and what misses a target is not
+    listed; with ``front_first`` those on the Pareto front come before others of their kind.
     """
-    aimed = "merit" in table
     meeting = _meeting(table) if aimed else set()
     ids = [i for i in table.ok_ids if not aimed or i in meeting]
     columns = (

@@ -36,6 +36,7 @@ def last_look(
     *,
     model: CrysJepa,
     work: Path,
+    aimed: bool = False,
     progress: StageProgress | None = None,
 ) -> LastLook:
     """:func:`~crysjepa.evaluation.trust.with_trust` for the most promising crystals of a run.
@@ -44,7 +45,7 @@ def last_look(
     rejected, and says by whom; the polymorph is a new row with ``in_place_of`` and no round. Rates count what
     was drawn, so it is in none. A hull that cannot be closed is no failure: ``closed_hull_note`` says why.
     """
-    ids, closing, metrics = promising_ids(table, trust), None, dict[str, Any]()
+    ids, closing, metrics = promising_ids(table, trust, aimed=aimed), None, dict[str, Any]()
     if trust.close is not None and (reason := not_closable(evaluator.hull, model)):
         metrics["closed_hull_note"] = f"the hull was not closed: {reason}"
     elif trust.close is not None:

@@ -28,7 +28,7 @@ from crysjepa.datasets import cache_folder
 from crysjepa.datasets.chunks import Chunks, open_chunks
 from crysjepa.energy.support import HullSupport
 from crysjepa.evaluation.run import Known, Protocol, find_references
-from crysjepa.properties.aims import Aims
+from crysjepa.properties.aims import JUDGED, REASON, Aims
 from crysjepa.properties.base import How
 from crysjepa.ranking.context import labels
 from crysjepa.ranking.registry import RankerContext, RankerInfo, make_ranker, ranker_info
@@ -187,7 +187,7 @@ def screen(
 
 def _aims(run: _Screening, info: RankerInfo) -> Aims | None:
     """What else is wanted. Raises PropertyError, and UsageError for a ranker that tells no stability."""
-    how = How(force_field=run.force_field, device=run.found_device)
+    how = How(force_field=run.force_field, device=run.found_device, progress=run.progress)
     aims = Aims.parse(run.objectives, run.combine, how)
     if aims is not None and not info.needs_hull:
         raise UsageError(
@@ -235,7 +235,8 @@ def _written(
 def with_ranking(rows: pa.Table, table: CandidateTable) -> CandidateTable:
     """The source's rows in the order of the ranking, with its columns in place of theirs."""
     frame = table.frame.set_index("id", drop=False).loc[rows["id"].to_pylist()].reset_index(drop=True)
-    ranked = CandidateTable(frame.drop(columns=[c for c in _RANKED if c in frame and c not in _STATE]))
+    stale = (*_RANKED, *JUDGED, REASON)
+    ranked = CandidateTable(frame.drop(columns=[c for c in stale if c in frame and c not in _STATE]))
     decided = zip(*(rows[c].to_pylist() for c in _STATE), strict=True)
     states = {id_: (status, reason) for id_, status, reason in decided}
     for kind in (Status.REJECTED, Status.FAILED):
