@@ -128,9 +128,7 @@ def _rounded(compound: Fractions) -> tuple[tuple[str, float], ...]:
 
 def write(table: CandidateTable, ids: list[str], path: Path) -> None:
     """Some rows of a table."""
-    CandidateTable(table.frame[table.frame["id"].isin(set(ids))].reset_index(drop=True)).write(
-        path, table.metadata
-    )
+    table.only(ids).write(path, table.metadata)
 
 
 def hard(out: Path, num: int, seed: int) -> None:

@@ -40,9 +40,10 @@ FEWEST = 20
 DFT = {"bulk_modulus": "K_VRH", "shear_modulus": "G_VRH"}
 
 
-def run(elastic: Path, force_field: str, out: Path, num: int, at_rest: int, seed: int) -> None:
-    """A line a crystal; what has its line is not calculated again. Only the first ``at_rest`` are strained at
-    rest.
+def run(elastic: Path, force_field: str, out: Path, num: int, strained: int, seed: int) -> None:
+    """A line a crystal; what has its line is not calculated again.
+
+    Only the first ``strained`` are strained at rest.
     """
     table = pd.read_csv(elastic, comment="#")
     chosen = np.random.default_rng(seed).permutation(len(table))[:num]
@@ -54,13 +55,13 @@ def run(elastic: Path, force_field: str, out: Path, num: int, at_rest: int, seed
         record = table.iloc[place]
         if record["material_id"] in done:
             continue
-        row = compared(record, loaded, strained=count < at_rest) | {"force_field": force_field}
+        row = compared(record, loaded, with_strain=count < strained) | {"force_field": force_field}
         with out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         say(f"{count + 1} of {num}: {row}")
 
 
-def compared(record: pd.Series, force_field: ForceField, *, strained: bool) -> dict[str, Any]:
+def compared(record: pd.Series, force_field: ForceField, *, with_strain: bool) -> dict[str, Any]:
     """Moduli by DFT, estimated, and from elastic constants at rest, in GPa, with the seconds of the two."""
     crystal = Crystals.from_structures(
         [Structure.from_str(record["poscar"], fmt="poscar")], [record["material_id"]]
@@ -72,7 +73,7 @@ def compared(record: pd.Series, force_field: ForceField, *, strained: bool) -> d
     start = time.monotonic()
     (row["estimate"],) = estimated_bulk_moduli(crystal.to_atoms(), force_field)
     row["seconds_estimate"], start = round(time.monotonic() - start, 3), time.monotonic()
-    if not strained:
+    if not with_strain:
         return row
     try:
         with time_limit(SECONDS):

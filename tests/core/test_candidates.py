@@ -90,3 +90,9 @@ def test_nobody(tmp_path):
     none = CandidateTable.from_crystals(Crystals.empty())
     none.write(tmp_path / "none.parquet")
     assert len(CandidateTable.read(tmp_path / "none.parquet")) == 0
+
+
+def test_only_some_rows_in_their_order(table):
+    some = table.only(["KCl", "torn", "NaCl", "nobody"])
+    assert some.ids == ["torn", "NaCl", "KCl"] and some.counts() == {"failed: read": 1, "ok": 2}
+    assert len(table.only([])) == 0 and len(table) == 8

@@ -115,6 +115,8 @@ def show_predicted(found: Mapping[str, Any], out: Path) -> None:
     console.output.print(shown)
     if len(table) > SHOWN:
         console.say(f"and {len(table) - SHOWN} more in polymorphs.parquet")
+    if found["ordered_by"] != found["force_field"].get("name"):
+        console.say(f"ordered by {found['ordered_by']}", soft_wrap=True)
     for note in found["notes"]:
         console.say(f"note: {note}", soft_wrap=True)
     console.say(

@@ -21,7 +21,7 @@ def judged_again(table: CandidateTable, aims: Aims, judges: tuple[str, ...]) -> 
     states = zip(table.ids, table.column(first), table.column(REASON), strict=True)
     new = {i for i, value, reason in states if value is None and reason is None} & set(table.ok_ids)
     if new:
-        rows = CandidateTable(table.frame[table.frame["id"].isin(new)].reset_index(drop=True))
+        rows = table.only(new)
         measured = aims.measure(rows, rows.ids)
         for name, dtype in aims.columns.items():
             values = dict(zip(measured.ids, measured.column(name), strict=True))
@@ -32,7 +32,7 @@ def judged_again(table: CandidateTable, aims: Aims, judges: tuple[str, ...]) -> 
         theirs = aims.by(judge)
         if not theirs.objectives:
             continue
-        rows = CandidateTable(table.frame[table.frame["id"].isin(seen)].reset_index(drop=True))
+        rows = table.only(seen)
         measured = theirs.measure(rows, seen)
         for one in theirs.properties:
             values = dict(zip(measured.ids, measured.column(one.column), strict=True))

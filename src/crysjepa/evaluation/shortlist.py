@@ -51,8 +51,7 @@ def _shares(
     table: CandidateTable, ids: Sequence[str]
 ) -> tuple[dict[str, float | None], dict[str, list[float] | None]]:
     """Shares of some rows and their intervals; None for what was not judged."""
-    chosen = table.frame[table.frame["id"].isin(ids)].reset_index(drop=True)
-    rates = crystal_metrics(CandidateTable(chosen))
+    rates = crystal_metrics(table.only(ids))
     grades = rates["novelty_grades"]
     new = None if grades is None else grades.get(Grade.NEW_FORMULA, 0)
     shares = {"stable": rates["stable"], "new_formula": None if new is None else new / len(ids)}

@@ -265,7 +265,7 @@ def _near(competitors: CandidateTable) -> CandidateTable | None:
 
 def _likely(table: CandidateTable, fit: Sequence[str], first: str, column: str) -> CandidateTable:
     """Chances of those that were looked into, by the closed hull where it was closed."""
-    part = CandidateTable(table.frame[table.frame["id"].isin(set(fit))].reset_index(drop=True))
+    part = table.only(fit)
     if column != "e_above_hull":  # of an element, the hull is 0 whatever competes
         heights = zip(part.ids, part.column(column), part.column("e_above_hull"), strict=True)
         part = part.with_column(column, {i: h if own is None else own for i, own, h in heights}, "Float64")

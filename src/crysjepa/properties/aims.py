@@ -92,7 +92,7 @@ class Aims:
         reasons: dict[str, list[str]] = {}
         for one in self.properties:
             chosen = [i for i in ids if stable is None or not one.at_rest or i in stable]
-            found = one.measure(_rows(table, chosen), self.how)
+            found = one.measure(table.only(chosen), self.how)
             values[one.column] = dict(found.values)
             skipped = dict.fromkeys(set(ids) - set(chosen), NOT_STABLE)
             for id_, reason in {**found.reasons, **skipped}.items():
@@ -192,10 +192,6 @@ class Aims:
 def by_judge(column: str, judge: str) -> str:
     """The column of what a further judge says of a property."""
     return f"{column}_{column_name(judge).lower()}"
-
-
-def _rows(table: CandidateTable, ids: Sequence[str]) -> CandidateTable:
-    return CandidateTable(table.frame[table.frame["id"].isin(set(ids))].reset_index(drop=True))
 
 
 def _floats(values: Sequence[Any]) -> Floats:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crysjepa.core.candidates import CandidateTable
-from crysjepa.core.chemical_systems import NUM_ELEMENTS, element_fractions
+from crysjepa.core.chemical_systems import NUM_ELEMENTS, element_fractions, element_symbols
 from crysjepa.properties.base import ByElement, How, Measured, Property, PropertyError
 
 FARADAY = 26801.4814
@@ -75,7 +75,7 @@ def mass_fraction(symbol: str) -> Property:
     )  # fmt: skip
 
 
-def volume_fraction(symbol: str) -> Property:
+def number_density(symbol: str) -> Property:
     """Atoms of one element in a volume."""
     z = _number(symbol)
 
@@ -151,7 +151,10 @@ def _without_gaps(
 ) -> Measured:  # fmt: skip
     """The values, but for crystals with an element that the table does not have."""
     gaps = held & np.isnan(table_of)
-    reasons = {ids[row]: f"{name} of {_symbol(int(z))} is not known" for row, z in np.argwhere(gaps)[::-1]}
+    symbols = element_symbols()
+    reasons = {
+        ids[row]: f"{name} of {symbols[z]} is not known" for row, z in np.argwhere(gaps)[::-1].tolist()
+    }
     return Measured({i: float(v) for i, v in zip(ids, values, strict=True) if i not in reasons}, reasons)
 
 
@@ -194,7 +197,7 @@ def _of_smact(attribute: str) -> dict[int, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # smact warns of elements that it has no data of
         for z in range(1, 104):
-            value = getattr(smact.Element(_symbol(z)), attribute)
+            value = getattr(smact.Element(element_symbols()[z]), attribute)
             if value is not None:
                 found[z] = float(value)
     return found
@@ -206,12 +209,6 @@ def _number(symbol: str) -> int:
     if not Element.is_valid_symbol(symbol):
         raise PropertyError(f"no element {symbol!r}")
     return int(Element(symbol).Z)
-
-
-def _symbol(z: int) -> str:
-    from pymatgen.core import Element
-
-    return str(Element.from_Z(z).symbol)
 
 
 def _charge(symbol: str) -> int:
@@ -227,7 +224,7 @@ def _charge(symbol: str) -> int:
 
 ELEMENT_PROPERTIES: dict[str, Callable[[str], Property]] = {
     "mass_fraction": mass_fraction,
-    "number_density": volume_fraction,
+    "number_density": number_density,
     "capacity": capacity,
     "volumetric_capacity": lambda symbol: capacity(symbol, volumetric=True),
 }

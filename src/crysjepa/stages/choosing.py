@@ -69,7 +69,7 @@ def worth_relaxing(
     spare = [i for i in generated.ids if i not in formulas][
         : num - len(best)
     ]  # those without a crystal, if need be
-    return CandidateTable(generated.frame[generated.frame["id"].isin([*best, *spare])].reset_index(drop=True))
+    return generated.only([*best, *spare])
 
 
 def narrowed(

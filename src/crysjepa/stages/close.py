@@ -87,7 +87,7 @@ def _with_polymorphs(
     added = sorted({p for p in replaced.values() if judged is not None and p in judged.ids})
     if judged is not None and added:
         first = {p: i for i, p in reversed(replaced.items())}
-        rows = CandidateTable(judged.frame[judged.frame["id"].isin(added)].reset_index(drop=True))
+        rows = judged.only(added)
         rows = rows.with_column("in_place_of", {p: first[p] for p in added}, "string")
         table = CandidateTable.concatenate([table, rows])
     return table, list(dict.fromkeys([*ids, *replaced.values()]))
@@ -99,7 +99,7 @@ def _judged(
     """Competitors judged like the crystals of the run, and which of these they are, where they are one."""
     if not new:
         return None, {}
-    rows = CandidateTable(rivals.frame[rivals.frame["id"].isin(new)].reset_index(drop=True))
+    rows = rivals.only(new)
     judged = evaluator.evaluate(rows)
     there = novel(judged.crystals(judged.ok_ids), table.crystals(table.ok_ids))
     return judged, {p: i for p, i in there.matches.items() if i is not None}
