@@ -49,8 +49,7 @@ def test_the_best_have_structures_and_can_be_learnt_from(
     table = CandidateTable.read(best)
     assert table.ids == first and done.num_rows == 3, "40 % of the 7 that have a score"
     assert table.crystals().select(first).content_hash() == salts.select(first).content_hash()
-    api.finetune(
-        best, tmp_path / "tuned.safetensors", generator=tiny.generator,
-        settings=TrainSettings(steps=2, batch_size=2, warmup=1, record_every=1, checkpoint_every=2), device="cpu",
-    )  # fmt: skip
-    assert (tmp_path / "tuned.safetensors").stat().st_size > 1000
+    few = TrainSettings(steps=2, batch_size=2, warmup=1, record_every=1, checkpoint_every=2)
+    tuned = tmp_path / "tuned.safetensors"
+    api.finetune(best, tuned, generator=tiny.generator, settings=few, device="cpu")
+    assert tuned.stat().st_size > 1000
