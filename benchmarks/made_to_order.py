@@ -3,6 +3,7 @@
     python benchmarks/made_to_order.py hide --out FOLDER --elastic elastic_tensor.csv \\
         --binaries mp-binary-pbe-elasticity-2025.1.json.gz
     python benchmarks/made_to_order.py hard --out FOLDER        # half an hour on two cores
+    python benchmarks/made_to_order.py hard --out FOLDER --max-elements 2
     python benchmarks/made_to_order.py refine --out FOLDER --seeds 0 1
     python benchmarks/made_to_order.py table --out FOLDER
 
@@ -15,7 +16,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from crysjepa.closed_hull.settings import EFFORTS
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import Formula, reduced_formulas
-from crysjepa.discovery.config import DiscoverConfig
+from crysjepa.discovery.config import DiscoverConfig, Wanted
 from crysjepa.discovery.loop import discover_crystals
 from crysjepa.energy.compositions import Fractions
 from crysjepa.energy.hull import Hull
@@ -51,6 +51,7 @@ MOST = 600.0
 """GPa: beyond, a calculation went wrong."""
 NEAR = 0.1
 """eV/atom above the hull: what lies higher is no known phase that one could find."""
+DFT = "dft_bulk_modulus"
 LEARNT = ("bulk_modulus>=200", f"element_price<={PRICE:g}")
 """What the loop learns towards: the base meets it often enough to be counted."""
 RELAXATION = RelaxSettings(fmax=0.1, max_steps=60, time_limit=120)
@@ -64,7 +65,9 @@ def hide(out: Path, elastic: Path, binaries: Path) -> None:
     """
     out.mkdir(parents=True, exist_ok=True)
     known, hull = datasets.load("known"), known_hull()
-    phases = _hard(elastic, binaries)
+    table = _hard(elastic, binaries)
+    table.write(out / "hard.parquet")
+    phases = table.crystals()
     crystals = known.crystals(known.ok_ids)
     formulas = dict(zip(crystals.ids, reduced_formulas(crystals), strict=True))
     asked = set(reduced_formulas(phases))
@@ -84,26 +87,26 @@ def hide(out: Path, elastic: Path, binaries: Path) -> None:
     )
 
 
-def _hard(elastic: Path, binaries: Path) -> Crystals:
-    """Phases that meet :data:`OBJECTIVES` by DFT's bulk modulus."""
+def _hard(elastic: Path, binaries: Path) -> CandidateTable:
+    """Phases that meet :data:`OBJECTIVES` by DFT's bulk modulus, which is a column."""
     cheap = Aims.parse(OBJECTIVES[1:])
     assert cheap is not None
     csv = pd.read_csv(elastic, comment="#")
     there = [
-        Structure.from_str(poscar, fmt="poscar")
+        (Structure.from_str(poscar, fmt="poscar"), float(modulus))
         for poscar, modulus in zip(csv["poscar"], csv["K_VRH"], strict=True)
-        if modulus >= BULK
     ]
     there += [
-        Structure.from_dict(row["structure"])
+        (Structure.from_dict(row["structure"]), float(row["bulk_modulus_vrh"] or "nan"))
         for row in json.loads(gzip.decompress(binaries.read_bytes()))
-        if BULK <= float(row["bulk_modulus_vrh"] or "nan") <= MOST
     ]
-    crystals = Crystals.from_structures(there, [f"hard-{i}" for i in range(len(there))])
-    table = CandidateTable.from_crystals(crystals)
+    hard = [(structure, modulus) for structure, modulus in there if BULK <= modulus <= MOST]
+    ids = [f"hard-{i}" for i in range(len(hard))]
+    table = CandidateTable.from_crystals(Crystals.from_structures([s for s, _ in hard], ids))
+    table = table.with_column(DFT, {i: m for i, (_, m) in zip(ids, hard, strict=True)}, "Float64")
     measured = cheap.measure(table, table.ids)
-    values = zip(*(measured.column(o.of.column) for o in cheap.objectives), strict=True)
-    return crystals[[row for row, v in enumerate(values) if None not in v and cheap.met(v)]]
+    values = zip(ids, *(measured.column(o.of.column) for o in cheap.objectives), strict=True)
+    return table.only(i for i, *v in values if None not in v and cheap.met(v))
 
 
 def _above(known: CandidateTable, crystals: Crystals) -> dict[str, float]:
@@ -131,7 +134,7 @@ def write(table: CandidateTable, ids: list[str], path: Path) -> None:
     table.only(ids).write(path, table.metadata)
 
 
-def hard(out: Path, num: int, seed: int) -> None:
+def hard(out: Path, num: int, seed: int, max_elements: int | None) -> None:
     """Run towards :data:`OBJECTIVES`; what :func:`hide` took away is not there."""
     hidden = read_json(out / "hidden.json")
     for formula in hidden["formulas"]:
@@ -140,10 +143,12 @@ def hard(out: Path, num: int, seed: int) -> None:
     close = EFFORTS["quick"].model_copy(update={"parents": reference})
     config = DiscoverConfig(
         reference=reference, hull=hull, source="substitution", objectives=OBJECTIVES,
+        constraints=None if max_elements is None else Wanted(max_elements=max_elements),
         num=num, num_refined=num // 2, oversample=30, control=60, seed=seed,
         protocol=Protocol(relaxation=RELAXATION, min_hull_entries=1, trust=Trust(close=close, most=40)),
     )  # fmt: skip
-    _run(config, out / f"hard-{seed}")
+    of = "" if max_elements is None else f"-of-{max_elements}"
+    _run(config, out / f"hard{of}-{seed}")
 
 
 def refine(out: Path, seeds: list[int]) -> None:
@@ -195,14 +200,12 @@ def _cells(aimed: Mapping[str, Any]) -> str:
 
 
 def found_again(out: Path, run: Path) -> str:
-    """How many hidden phases were drawn, relaxed, and listed, by StructureMatcher."""
-    hidden = CandidateTable.read(out / "hidden.parquet")
-    phases = hidden.crystals(hidden.ok_ids)
+    """How many hidden phases were drawn, relaxed, listed, by StructureMatcher; and what DFT has of others."""
+    phases = CandidateTable.read(out / "hidden.parquet").crystals()
     drawn = [CandidateTable.read(p) for p in sorted(run.glob("round-*/drawn.parquet"))]
     candidates = CandidateTable.read(run / "candidates.parquet")
-    listed = [
-        i for i, r in zip(candidates.ids, candidates.column("shortlist_rank"), strict=True) if r is not None
-    ]
+    ranks = zip(candidates.ids, candidates.column("shortlist_rank"), strict=True)
+    listed = [i for i, rank in ranks if rank is not None]
     parts = {
         "drawn": Crystals.concatenate([t.crystals() for t in drawn]),
         "relaxed": candidates.crystals(),
@@ -210,15 +213,33 @@ def found_again(out: Path, run: Path) -> str:
     }
     said = []
     for name, crystals in parts.items():
-        formulas = set(reduced_formulas(phases))
-        own = crystals[[row for row, f in enumerate(reduced_formulas(crystals)) if f in formulas]]
-        again = {i for i, m in novel(phases, own).matches.items() if m is not None}
-        share = len(again) / len(phases)
+        again = [i for i, m in novel(phases, _like(crystals, phases)).matches.items() if m is not None]
         low, high = wilson_interval(len(again), len(phases))
-        names = re.sub(r"[\[\]']", "", str(sorted({phases.select([i]).reduced_formulas()[0] for i in again})))
-        interval = f"{100 * share:.0f} %, {100 * low:.0f}–{100 * high:.0f}"
-        said.append(f"{name} {len(again)} of {len(phases)} ({interval}): {names}")
-    return "Of the hidden phases: " + "; ".join(said)
+        names = ", ".join(phases.select(again).reduced_formulas())
+        share = f"{100 * len(again) / len(phases):.0f} %, {100 * low:.0f}–{100 * high:.0f}"
+        said.append(f"{name} {len(again)} of {len(phases)} ({share}: {names or 'none'})")
+    return f"Of the hidden phases: {'; '.join(said)}.\n\n{_by_dft(out, candidates, listed)}"
+
+
+def _like(crystals: Crystals, others: Crystals) -> Crystals:
+    """Those with a formula of the others."""
+    formulas = set(reduced_formulas(others))
+    return crystals[[row for row, f in enumerate(reduced_formulas(crystals)) if f in formulas]]
+
+
+def _by_dft(out: Path, candidates: CandidateTable, listed: list[str]) -> str:
+    """What DFT's lists have of the crystals that were relaxed, with both bulk moduli."""
+    hard = CandidateTable.read(out / "hard.parquet")
+    dft = dict(zip(hard.ids, hard.column(DFT), strict=True))
+    ours = dict(zip(candidates.ids, candidates.column("bulk_modulus"), strict=True))
+    own = _like(candidates.crystals(), hard.crystals())
+    matches = {i: m for i, m in novel(own, hard.crystals()).matches.items() if m is not None}
+    lines = []
+    for id_, formula in zip(own.ids, own.reduced_formulas(), strict=True):
+        if id_ in matches:
+            name = f"{formula}, listed" if id_ in listed else formula
+            lines.append(f"{name}: {ours[id_] or float('nan'):.0f} ({dft[matches[id_]]:.0f} by DFT)")
+    return f"Hard by DFT, whether hidden or never in the lists: {'; '.join(lines) or 'none'} (GPa)."
 
 
 def main() -> None:
@@ -235,13 +256,14 @@ def main() -> None:
         if name == "hard":
             verb.add_argument("--num", type=int, default=160)
             verb.add_argument("--seed", type=int, default=0)
+            verb.add_argument("--max-elements", type=int, help="2: binaries, as all that is hidden")
         if name == "refine":
             verb.add_argument("--seeds", type=int, nargs="+", default=[0])
     asked = parser.parse_args()
     if asked.verb == "hide":
         hide(asked.out, asked.elastic, asked.binaries)
     elif asked.verb == "hard":
-        hard(asked.out, asked.num, asked.seed)
+        hard(asked.out, asked.num, asked.seed, asked.max_elements)
     elif asked.verb == "refine":
         refine(asked.out, asked.seeds)
     else:
