@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from crysjepa.data.bundle import NAME
 from crysjepa.datasets.registry import REGISTRY
@@ -20,7 +20,7 @@ from crysjepa.runtime.notes import UsageError
 
 if TYPE_CHECKING:
     from crysjepa.cli.groups import Aimed, Judged, Wanted
-    from crysjepa.generators.constraints import Constraints
+    from crysjepa.generators.constraints import ConstraintOptions, Constraints
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 FORCE_FIELDS = (
@@ -182,9 +182,16 @@ def constraints_of(wanted: Wanted) -> Constraints:
     from crysjepa.generators.constraints import ConstraintError, Constraints
 
     try:
-        return Constraints.parse(**vars(wanted))
+        return Constraints.parse(**told(wanted))
     except ConstraintError as error:
         raise UsageError(str(error)) from None
+
+
+def told(wanted: Wanted) -> ConstraintOptions:
+    """Constraints as they were told, None for those that were not."""
+    from crysjepa.generators.constraints import ConstraintOptions
+
+    return cast("ConstraintOptions", {n: getattr(wanted, n) for n in ConstraintOptions.__annotations__})
 
 
 def _known(source: str | Path | None, *, of_kind: bool = False) -> None:

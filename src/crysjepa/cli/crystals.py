@@ -140,9 +140,8 @@ def screen(
     reference: options.ReferenceIfAny = None,
     by: options.By = "jepa-hull",
     hull: options.HullSource = None,
-    force_field: options.ForceField = None,
     *,
-    aimed: groups.Aimed,
+    aimed: groups.AimedBy,
     ranking: groups.Ranking,
     running: groups.InParts,
 ) -> None:
@@ -161,10 +160,10 @@ def screen(
     if not by.startswith("jepa"):
         arguments.without_effect(ranks, jepa=ranking.jepa)
     if not aimed.objective:
-        arguments.without_effect("without --objective", force_field=force_field, combine=aimed.combine)
+        arguments.without_effect("without --objective", force_field=aimed.force_field, combine=aimed.combine)
     arguments.look_at(
         sources=[source, reference], tables=[hull], checkpoints=[ranking.jepa], device=running.device,
-        force_field=force_field,
+        force_field=aimed.force_field,
     )  # fmt: skip
     objectives = arguments.objectives_of(aimed)
     Output(out)
@@ -172,7 +171,7 @@ def screen(
     with console.progress() as report:
         done = carry_out(
             "screen", running, source, reference or "known", out, by=by, hull=hull, objectives=objectives,
-            combine=aimed.combine or "product", force_field=force_field or "chgnet", **vars(ranking),
+            combine=aimed.combine or "product", force_field=aimed.force_field or "chgnet", **vars(ranking),
             progress=report,
         )  # fmt: skip
     show.show_ranking(done, by)

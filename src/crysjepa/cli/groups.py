@@ -116,6 +116,18 @@ class Aimed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AimedBy(Aimed):
+    """The same, and who calculates what takes a force field."""
+
+    force_field: ForceField = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order(Aimed, Wanted):
+    """What a crystal may be, and what else is wanted of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ForGenerator:
     """What one kind of generator may be told."""
 

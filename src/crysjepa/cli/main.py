@@ -54,8 +54,7 @@ def discover(
     num: options.NumBase = None,
     seed: options.SeedIfAny = None,
     *,
-    wanted: groups.Wanted,
-    aimed: groups.Aimed,
+    order: groups.Order,
     by: groups.JudgedBy,
     models: groups.Models,
     running: groups.Anywhere,
@@ -65,8 +64,8 @@ def discover(
     Example: crysjepa discover --chemical-system Li-Na-O --out run
     """
     arguments.choice("preset", preset, arguments.RUNS)
-    arguments.constraints_of(wanted)
-    objectives = arguments.objectives_of(aimed)
+    arguments.constraints_of(order)
+    objectives = arguments.objectives_of(order)
     arguments.look_at(
         tables=[by.reference, by.hull], checkpoints=[models.generator, models.jepa],
         force_field=by.force_field, device=running.device, config=by.config,
@@ -78,8 +77,8 @@ def discover(
 
     chosen = configuration.read_settings(
         DiscoverConfig, by.config, PRESETS[preset], reference=by.reference, hull=by.hull, **vars(models),
-        num=num, seed=seed, objectives=objectives or None, combine=aimed.combine,
-        constraints={k: v for k, v in vars(wanted).items() if v} or None,
+        num=num, seed=seed, objectives=objectives or None, combine=order.combine,
+        constraints={k: v for k, v in arguments.told(order).items() if v} or None,
         protocol={"force_field": by.force_field} if by.force_field else None,
     )  # fmt: skip
     with console.progress(out) as report:

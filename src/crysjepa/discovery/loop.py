@@ -88,10 +88,12 @@ def round_of(means: Means, number: int) -> Round:
             generator=partial(means.generator, number - 1), select=select, settings=config.finetune,
             beside=replay if config.replay else None, seed=seed, device=means.device,
         )  # fmt: skip
+    aims = None if means.aims is None else means.aims.before_relaxation
     prescreen = Prescreen(
-        ranker=means.screener, num=_num(config, number), by=config.screen_by,
+        ranker=means.screener, num=_num(config, number),
+        by=config.screen_by if aims is None else f"{config.screen_by} and what was asked for",
         known=means.evaluator.known, support=HullSupport(means.hull),
-        aims=None if means.aims is None else means.aims.before_relaxation,
+        aims=aims,
     )  # fmt: skip
     judge: tuple[Stage, ...] = (Relax(evaluator=means.evaluator), Evaluate(evaluator=means.evaluator))
     if means.aims is not None:

@@ -113,13 +113,14 @@ def _notes(
         f"{relaxation.fmax} eV/Å or after {relaxation.max_steps} steps; those that stopped early count too."
     ]
     if config.oversample > 1:
+        asked = ", and that are likely to meet what was asked for" if config.objectives else ""
         notes.insert(
             0,
             f"{config.oversample} crystals were drawn for each that was relaxed. Rates are of those "
             "relaxed, but for those at random. Relaxed are, each formula once while there are others, valid "
             "crystals of formulas not known where the hull is supported, as long as there are some; of these "
-            f"those that {config.screen_by} expects most of. That they are valid, unique and novel was seen "
-            "to before, and is no result.",
+            f"those that {config.screen_by} expects most of{asked}. That they are valid, unique and novel "
+            "was seen to before, and is no result.",
         )
     diverged = sum(counts.get("failed: generate", 0) for counts in generated)
     if diverged and config.oversample > 1:

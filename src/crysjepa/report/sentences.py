@@ -11,6 +11,7 @@ import pandas as pd
 
 from crysjepa.energy.limits import within
 from crysjepa.report.funnel import oversample
+from crysjepa.report.objectives import aims_of, rows_of
 from crysjepa.report.results import Results, Round, numbers, plain, real, truths
 from crysjepa.report.wording import number, percent, rate_with_interval
 
@@ -24,9 +25,9 @@ def headline(results: Results, survivors: int, listed: int, new: int | None = No
     crystals = "1 crystal was" if generated == 1 else f"{generated:,} crystals were"
     field = plain(results.protocol.get("force_field"))
     start = f"{crystals} generated" + (f" in {rounds} rounds" if rounds > 1 else "")
-    start += f", the best {total:,} of them by {plain(results.protocol.get('screen_by'))} chosen" * (
-        generated > total
-    )
+    if generated > total:
+        asked = " and by what was asked for" * bool(aims_of(results))
+        start += f", the best {total:,} of them by {plain(results.protocol.get('screen_by'))}{asked} chosen"
     relaxed = results.protocol.get("relax") is not False
     start += f", {'relaxed' if relaxed else 'judged'} with {field} and screened" if field else " and screened"
     if not survivors:
@@ -46,7 +47,7 @@ def headline(results: Results, survivors: int, listed: int, new: int | None = No
 def plainly(results: Results, listed: Sequence[int]) -> list[str]:
     """Whose numbers these are, rates beside their control, and what the short list is worth."""
     judge, hull = (plain(results.metrics.get(k)) for k in ("judge", "hull"))
-    lines = _asked(results)
+    lines = [*_asked(results), *_aimed(results)]
     if judge and hull:
         known, protocol = plain(results.metrics.get("novelty_set")), results.protocol
         teacher = ", and the first teacher of the ranker that ships" if judge.startswith("chgnet") else ""
@@ -109,6 +110,16 @@ def _asked(results: Results) -> list[str]:
     if again:
         line += f" Drawn again: {', '.join(f'{n:,} × {reason}' for reason, n in again.most_common())}."
     return [line]
+
+
+def _aimed(results: Results) -> list[str]:
+    """What was asked for beyond stability, and how often it was met, chosen and at random."""
+    aims = aims_of(results)
+    if not aims:
+        return []
+    rows = [f"{row.name} {row.cells[-1]} % of {row.num:,}" for row in rows_of(results.rounds)]
+    met = f" V.S.U.N. and all of it: {'; '.join(rows)}." if rows else ""
+    return [f"Asked for: {', '.join(aim.text for aim in aims)}.{met}"]
 
 
 def _of_trust(results: Results, listed: pd.DataFrame) -> list[str]:

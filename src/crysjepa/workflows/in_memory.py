@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -124,17 +124,23 @@ def predict(
         return CandidateTable.read(out / "polymorphs.parquet")
 
 
+class Asked(TypedDict, total=False):
+    """What :func:`rank` may be asked for beside stability."""
+
+    objectives: Sequence[str]
+    combine: str
+    force_field: str
+
+
 def rank(
     source: Readable,
     *,
     by: str = "jepa-hull",
     reference: str | Path = NAME,
     hull: str | Path | None = None,
-    objectives: Sequence[str] = (),
-    combine: str = "product",
-    force_field: str = "chgnet",
     device: str = "auto",
     progress: StageProgress | None = None,
+    **asked: Unpack[Asked],
 ) -> CandidateTable:
     """The table best first, as ``crysjepa screen`` ranks it, with the columns that it writes.
 
@@ -146,10 +152,7 @@ def rank(
     with tempfile.TemporaryDirectory() as folder, shown(progress) as report:
         there, out = Path(folder) / "candidates.parquet", Path(folder) / "ranked.parquet"
         table.write(there)
-        screening.screen(
-            there, reference, out, by=by, hull=hull, objectives=objectives, combine=combine,
-            force_field=force_field, device=device, progress=report,
-        )  # fmt: skip
+        screening.screen(there, reference, out, by=by, hull=hull, device=device, progress=report, **asked)
         return screening.with_ranking(pq.read_table(out), table)
 
 
