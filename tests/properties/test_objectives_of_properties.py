@@ -126,7 +126,7 @@ def test_an_uncertain_target_has_a_chance() -> None:
     soft = Objective.parse("bulk_modulus<=200").worth(np.array([200 * np.exp(spread), 1e6, -5.0]), "chgnet")
     np.testing.assert_allclose(soft, [0.1587, 0, 1], atol=1e-3)
     unknown = one.worth(np.array([200.0, 199.0]), "another")
-    assert unknown[0] == 1 and unknown[1] < MISSED, "of whom no error is known"
+    np.testing.assert_allclose(unknown, [0.5, 0.49], atol=1e-2)  # who was not compared with DFT errs, too
 
 
 def test_extremes_are_worth_their_place() -> None:

@@ -109,9 +109,13 @@ class Property:
         return column_name(f"own_{self.name}" if self.own else self.name)
 
     def spread(self, force_field: str) -> float | None:
-        """Of the logarithm of a value about DFT's; None where it is exact, or nothing is known of it."""
+        """Of the logarithm of a value about DFT's; None where it is exact.
+
+        Of a force field that was not compared with DFT it is taken to be the largest of those that were.
+        """
         known = self.calibrations.get(force_field)
-        return None if known is None else known.spread
+        others = (c.spread for c in self.calibrations.values())
+        return max(others, default=None) if known is None else known.spread
 
     def error(self, value: float, force_field: str) -> float | None:
         """One standard error of a value, in its unit; None as of :meth:`spread`."""
@@ -122,7 +126,8 @@ class Property:
         """Where its values come from, with the force field's name."""
         if not self.by_force_field:
             return self.source
-        scaled, known = "its error is not known", self.calibrations.get(force_field)
+        known = self.calibrations.get(force_field)
+        scaled = "never compared with DFT: its error is taken to be that of the worst that was"
         if known is not None and not known.num:
             scaled = "its error follows from those of both moduli"
         elif known is not None:
