@@ -162,15 +162,12 @@ def front(goods: Floats) -> NDArray[np.bool_]:
     there = np.flatnonzero(np.isfinite(goods).all(axis=1))
     if not len(there):
         return on
-    rows = goods[there]
-    order = np.lexsort([-column for column in rows.T[::-1]])
+    rows, same = np.unique(-goods[there], axis=0, return_inverse=True)  # the best first, equal ones once
     best = np.zeros((0, goods.shape[1]))
-    members = list[int]()
-    for row in order.tolist():  # what dominates a row has come before it
-        one = rows[row]
-        beaten = (best >= one).all(axis=1) & (best > one).any(axis=1)
-        if not beaten.any():
-            members.append(row)
+    first = np.zeros(len(rows), dtype=bool)
+    for place, one in enumerate(-rows):  # what dominates a row has come before it
+        if not (best >= one).all(axis=1).any():
+            first[place] = True
             best = np.vstack([best, one])
-    on[there[members]] = True
+    on[there] = first[same.reshape(-1)]
     return on
