@@ -42,7 +42,10 @@ def read_settings(
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        named = (
+            (".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in error.errors()
+        )
+        lines = [f"{name}: {message}" if name else message for name, message in named]
         raise UsageError(f"settings: {'; '.join(lines)}") from error
 
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 import sys
@@ -66,8 +67,10 @@ def find_property(name: str) -> Property:
     if colon and base and rest:
         found = _function(base, rest)
         return _of_function(name, found, _file_of(found))
+    near = difflib.get_close_matches(base, [*PROPERTIES, *elements.ELEMENT_PROPERTIES], n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
     raise PropertyError(
-        f"no property {name!r}: choose from {', '.join(property_names())}, or name a function of a table as "
+        f"no property {name!r}{hint}: choose from {', '.join(property_names())}, or name a function of a table as "
         "module:function"
     )
 
