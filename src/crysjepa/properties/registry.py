@@ -70,8 +70,8 @@ def find_property(name: str) -> Property:
     near = difflib.get_close_matches(base, [*PROPERTIES, *elements.ELEMENT_PROPERTIES], n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     raise PropertyError(
-        f"no property {name!r}{hint}: choose from {', '.join(property_names())}, or name a function of a table as "
-        "module:function"
+        f"no property {name!r}{hint}: choose from {', '.join(property_names())}, or name a function of a "
+        "table as module:function"
     )
 
 
