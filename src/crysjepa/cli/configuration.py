@@ -44,16 +44,6 @@ def read_settings(
     except ValidationError as error:
         found = [(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
         lines = [f"{name}: {text}" if name else text.removeprefix("Value error, ") for name, text in found]
-        raise UsageError(f"settings: {name} in {config} is not a finite number")
-        values = merged(values, given)
-    values = merged(values, {k: v for k, v in changes.items() if v is not None})
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        named = (
-            (".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in error.errors()
-        )
-        lines = [f"{name}: {message}" if name else message for name, message in named]
         raise UsageError(f"settings: {'; '.join(lines)}") from error
 
 
