@@ -171,6 +171,8 @@ ORDERS = {
 def page(rows: Sequence[dict[str, Any]]) -> str:
     """Rates of the compounds never looked at, with their intervals, and where the others were lost."""
     rows = [r for r in rows if r["place"] >= LOOKED_AT]
+    if not rows:
+        return f"There is no compound yet beyond the first {LOOKED_AT}, which were looked at."
     lines = ["| the true structure is among the best | n | found | 95 % (Wilson) |", "|---|---|---|---|"]
     for best in BEST:
         for name, key in ORDERS.items():

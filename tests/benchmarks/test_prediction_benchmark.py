@@ -20,7 +20,7 @@ from conftest import make_salts, rock_salt
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 from crysjepa.generators.base import load_generator
-from prediction import compounds, page
+from prediction import LOOKED_AT, compounds, page
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def candidates() -> tuple[CandidateTable, CandidateTable]:
 def test_the_true_structure_is_looked_for_at_every_step():
     proposed, ended = candidates()
     salt = Crystals(*_one(*rock_salt(19, 9, 5.4)), ("true",))
-    assert places_of(salt, proposed, ended) == Places(2, 2, 2, 2, 2, "flow", None, 2)
+    assert places_of(salt, proposed, ended) == Places(2, 2, 2, 2, 2, "flow", None, 2, 2)
     chloride = Crystals(*_one([19, 9], [[0.0] * 3, [0.5] * 3], 3.3 * np.eye(3)), ("true",))
-    assert places_of(chloride, proposed, ended) == Places(1, 1, 1, 1, 1, "flow", None, 1)
+    assert places_of(chloride, proposed, ended) == Places(1, 1, 1, 1, 1, "flow", None, 1, 1)
     lost = Crystals(*_one([19, 9], [[0.0] * 3, [0.5, 0.2, 0.1]], np.diag([2.5, 4, 7.0])), ("true",))
     assert places_of(lost, proposed, ended) == Places(1, 1, 0, 0, None, None)
 
@@ -96,16 +96,22 @@ def test_compounds_are_of_the_test_part_and_none_was_trained_on(tiny, tmp_path):
     assert [c.ids for c in compounds(tmp_path, flow, num=1)] == [found[0].ids]
 
 
+def row(place: int, rank: int | None) -> dict[str, object]:
+    return {
+        "ranks": {"true": rank}, "num_elements": 3, "place": place, "true_above_lowest": 0.01,
+        "places": {"prototype": 2, "likely_rank": rank, "rank": rank, "first_rank": 7}, "cpu_seconds": 40.0,
+        "lost": {str(b): lost_at(Places(1, 1, 1, 1, rank, "flow"), b) for b in (1, 5, 20)},
+    }  # fmt: skip
+
+
 def test_the_page_counts():
-    rows = [
-        {
-            "ranks": {"true": rank}, "num_elements": 3, "places": {"prototype": 2, "likely_rank": rank},
-            "place": 0, "true_above_lowest": 0.01, "cpu_seconds": 40.0,
-            "lost": {str(b): lost_at(Places(1, 1, 1, 1, rank, "flow"), b) for b in (1, 5, 20)},
-        }
-        for rank in (1, 1, 4, None)
-    ]  # fmt: skip
-    text = page(rows)
-    assert "| 1 | 4 | 2, 50 % | 15–85 % |" in text and "| 5 | 4 | 3, 75 % |" in text
+    text = page([row(LOOKED_AT, rank) for rank in (1, 1, 4, None)] + [row(LOOKED_AT - 1, 1)])
+    assert "| 1, by energy, of the last judge | 4 | 2, 50 % | 15–85 % |" in text
+    assert "| 5, by energy and cost of swaps | 4 | 3, 75 % |" in text
+    assert "| 5, by energy, of the force field that relaxed | 4 | 0, 0 % |" in text
     assert "| 5, by the cost of swaps alone | 4 | 4, 100 % |" in text
     assert f"| {OUTRANKED} | 1 | 0 | 0 |" in text and f"| {IN_RELAXATION} | 1 | 1 | 1 |" in text
+
+
+def test_what_was_looked_at_is_no_test():
+    assert "no compound" in page([row(LOOKED_AT - 1, 1)])
