@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from plain_crystals import table_of_formulas
+from plain_crystals import Told, table_of_formulas
 
 from crysjepa.core.candidates import CandidateTable, Status
-from crysjepa.core.crystals import Crystals
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.support import HullSupport
 from crysjepa.properties.aims import JUDGED, Aims
-from crysjepa.ranking.base import Score, chances_of
+from crysjepa.ranking.base import chances_of
 from crysjepa.ranking.rows import rank_shards, ranked_schema, score_chunks, score_table
 
 SCORES = {"Cu": 0.02, "Fe": 0.05, "Al": 0.0, "Au": -0.02, "Zn": 0.3, "Es": -0.05, "Pb": None, "Mg": -0.9}
 """eV/atom above the hull. Es has no price; Pb could not be scored; Mg lies further below than any should."""
-
-
-@dataclass(frozen=True)
-class Told:
-    """Scores by id."""
-
-    scores: Mapping[str, float | None]
-    name: str = "told"
-    key: str = "1"
-    notes: tuple[str, ...] = ()
-    chunk_size: int = 3
-    seen: list[str] = field(default_factory=list)
-
-    def score(self, crystals: Crystals) -> dict[str, Score]:
-        self.seen.extend(crystals.ids)
-        values = {i: self.scores[i] for i in crystals.ids}
-        return {i: Score(v, reason=None if v is not None else "not told") for i, v in values.items()}
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_crystals import Told
 
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
@@ -191,20 +191,6 @@ def test_what_hardly_meets_it_comes_later_but_before_what_is_known(drawn: Candid
     assert "gen-0" in worth_relaxing(table, scores, 4).ids
     known = KnownFormulas({((3, 1), (9, 1)): "mp-1138"})
     assert "gen-4" not in worth_relaxing(table, scores, 4, known=known).ids
-
-
-@dataclass(frozen=True)
-class Told:
-    """A ranker that was told its scores."""
-
-    scores: Mapping[str, float | None]
-    name: str = "told"
-    key: str = "1"
-    notes: tuple[str, ...] = ()
-    chunk_size: int = 8
-
-    def score(self, crystals: Crystals) -> dict[str, Score]:
-        return {i: Score(self.scores[i]) for i in crystals.ids}
 
 
 def prescreened(table: CandidateTable, aims: Aims | None, folder: Path) -> tuple[list[str], CandidateTable]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Unpack
@@ -17,13 +16,13 @@ from crysjepa.evaluation.columns import set_column
 from crysjepa.properties.elastic import elasticity
 from crysjepa.properties.rest import AtRest, at_rest
 from crysjepa.relaxation.force_fields.base import ForceField
-from crysjepa.relaxation.force_fields.registry import force_field_info, get_force_field
-from crysjepa.relaxation.force_fields.self_test import probe
+from crysjepa.relaxation.force_fields.registry import force_field_info, get_for_worker
 from crysjepa.relaxation.relax import default_workers
 from crysjepa.runtime.errors import describe_error
 from crysjepa.runtime.execution import Execution, ExecutionOptions
 from crysjepa.runtime.executors import device_for, open_pool
 from crysjepa.runtime.progress import StageProgress
+from crysjepa.runtime.threads import ONE_THREAD
 from crysjepa.runtime.time_limit import TimeLimitExceeded, time_limit
 from crysjepa.runtime.worker_pool import Done
 
@@ -42,7 +41,6 @@ COLUMNS = {
 """What :func:`check_crystals` adds, and the types."""
 MATCHING_LIMIT = 60.0
 """Seconds to look for known crystals of which one is an ordered version."""
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
 @dataclass
@@ -134,7 +132,7 @@ def _by_force_field(
     if not len(crystals):
         return
     largest_first = sorted(range(len(crystals)), key=lambda i: (-int(crystals.num_atoms[i]), i))
-    with open_pool("check", _set_up, asked, min(processes, len(crystals)), _ONE_THREAD) as pool:
+    with open_pool("check", _set_up, asked, min(processes, len(crystals)), ONE_THREAD) as pool:
         for i in largest_first:
             pool.submit(i, crystals[i], seconds, tries=2)
         for count, (i, done) in enumerate(pool.results(), start=1):
@@ -148,11 +146,7 @@ def _trouble(done: Done) -> str:
 
 def _set_up(name: str, device: str, want_phonons: bool, want_elastic: bool) -> Callable[[Crystals], Found]:
     """In a worker: load a force field and look at it once; then check crystals with it, on one thread."""
-    loaded = get_force_field(name, device)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
-    if trouble := probe(loaded, must_know_any=False):
-        raise RuntimeError(f"the force field {name!r} cannot be trusted: {trouble}")
+    loaded = get_for_worker(name, device)
     return lambda crystal: examine(crystal, loaded, want_phonons=want_phonons, want_elastic=want_elastic)
 
 

@@ -14,6 +14,7 @@ from crysjepa.generators.base import ConstrainedSampler, Draws, NarrowedSampler,
 from crysjepa.generators.constraints import ConstraintError, Constraints, element_shares, symbols
 from crysjepa.runtime.executors import device_for, on_executor, open_pool
 from crysjepa.runtime.progress import Progress
+from crysjepa.runtime.threads import ONE_THREAD
 
 BLOCK, GPU_BLOCK = 128, 2048
 """Crystals drawn with one seed: the unit of work of a process. A GPU is only busy with many."""
@@ -21,7 +22,6 @@ MAX_ROUNDS = 30
 """How often what did not obey is drawn again before it is given up."""
 _HOPELESS = 1000
 """Draws of which not one obeyed, after which no more are made."""
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
 Task = tuple[int, int, str]
 """How many, with which seed, under which prefix."""
@@ -168,7 +168,7 @@ def run_blocks(
             before += task[0]
         return
     finished: dict[int, Samples] = {}
-    with open_pool("generate", _set_up, (generator, device), min(processes, len(tasks)), _ONE_THREAD) as pool:
+    with open_pool("generate", _set_up, (generator, device), min(processes, len(tasks)), ONE_THREAD) as pool:
         for k, task in enumerate(tasks):
             pool.submit(k, task, tries=2)
         for k, done in pool.results():

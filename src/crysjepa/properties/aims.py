@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.properties.base import How, Property, PropertyError, column_name
 from crysjepa.properties.objective import Floats, Objective, front, merits, parse_objectives
 from crysjepa.relaxation.force_fields.registry import force_field_info
@@ -118,10 +118,10 @@ class Aims:
         that are ``ok``. Of the rows that further ``judges`` have ``looked`` at, the least favourable value
         counts; one that a judge has no value of counts as unknown.
         """
-        ids = table.ids
-        seen = np.array([i in set(looked) for i in ids], dtype=bool)
+        ids, looked_at = table.ids, set(looked)
+        seen = np.array([i in looked_at for i in ids], dtype=bool)
         values = [self._least_favourable(o, table, judges, seen) for o in self.objectives]
-        ok = np.isin(np.array(ids, dtype=object), np.array(table.ok_ids, dtype=object))
+        ok = np.array([status == Status.OK for status in table.column("status")], dtype=bool)
         found = self.judged(values, _floats([chances.get(i) for i in ids]), ok)
         for name, dtype in JUDGED.items():
             table = table.with_column(name, dict(zip(ids, found[name], strict=True)), dtype)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,12 +13,11 @@ from crysjepa.properties.elastic import elasticity
 from crysjepa.properties.moduli import CHEN_OFFSET, chen_hardness, estimated_bulk_moduli
 from crysjepa.properties.rest import at_rest
 from crysjepa.relaxation.checks import unfit
-from crysjepa.relaxation.force_fields.registry import get_force_field
-from crysjepa.relaxation.force_fields.self_test import probe
+from crysjepa.relaxation.force_fields.registry import get_for_worker
 from crysjepa.relaxation.relax import default_workers
 from crysjepa.runtime.executors import device_for, open_pool
+from crysjepa.runtime.threads import ONE_THREAD
 
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 AT_ONCE = 32
 """Crystals whose bulk modulus is estimated in one task."""
 AT_REST = "elastic constants of the crystal at rest, its ions relaxed (Voigt–Reuss–Hill)"
@@ -123,11 +121,7 @@ def calculated(table: CandidateTable, how: How, what: str) -> dict[str, Answer]:
 
 def _set_up(name: str, device: str, what: str) -> Callable[[Crystals], list[Answer]]:
     """In a worker: load a force field and look at it once."""
-    loaded = get_force_field(name, device)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
-    if trouble := probe(loaded, must_know_any=False):
-        raise RuntimeError(f"the force field {name!r} cannot be trusted: {trouble}")
+    loaded = get_for_worker(name, device)
     work = _estimates if what == "estimate" else _elastic
     return lambda crystals: work(crystals, loaded)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,8 +20,7 @@ from crysjepa.relaxation.cell_filters import make_cell_filter
 from crysjepa.relaxation.checks import diverged, shortest_distance
 from crysjepa.relaxation.energy_bounds import EnergyBounds, energy_bounds
 from crysjepa.relaxation.force_fields.base import ForceField, Prediction, check
-from crysjepa.relaxation.force_fields.registry import get_force_field
-from crysjepa.relaxation.force_fields.self_test import probe
+from crysjepa.relaxation.force_fields.registry import get_for_worker
 from crysjepa.runtime.errors import describe_error
 
 if TYPE_CHECKING:
@@ -274,11 +272,7 @@ def relax_together(crystals: Crystals, force_field: ForceField, settings: RelaxS
 
 def set_up_worker(name: str, device: str, settings: RelaxSettings) -> Callable[[Crystals], list[Outcome]]:
     """In a worker: load a force field and look at it once; then relax chunks with it, on one thread."""
-    loaded = get_force_field(name, device)
-    if "torch" in sys.modules:  # not worth its import for a force field without it
-        sys.modules["torch"].set_num_threads(1)
-    if trouble := probe(loaded, must_know_any=False):
-        raise RuntimeError(f"the force field {name!r} cannot be trusted: {trouble}")
+    loaded = get_for_worker(name, device)
     return lambda chunk: relax_together(chunk, loaded, settings)
 
 

@@ -29,14 +29,13 @@ from crysjepa.relaxation.job import Job
 from crysjepa.runtime.executors import Kind, device_for, on_executor, open_pool
 from crysjepa.runtime.parts import PartDone
 from crysjepa.runtime.progress import Progress
-from crysjepa.runtime.threads import default_processes
+from crysjepa.runtime.threads import ONE_THREAD, default_processes
 
 __all__ = ["PAPER", "QUICK", "RelaxRecord", "RelaxSettings", "Relaxation", "relax_crystals"]
 
 STAGE = "relax"
 MEMORY_OF_WORKER = 6_000_000_000
 """Bytes on a GPU. Thirteen that relaxed 5,000 crystals with CHGNet took 4.6e9 each."""
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 """For the workers: OpenBLAS wakes its threads for each of the cell filter's 3×3 solves, for milliseconds."""
 _COLUMNS = {
     "energy_per_atom_initial": ("energy_per_atom_initial", "Float64"),
@@ -144,7 +143,7 @@ def relax_crystals(
     report(len(unfits) + job.done, len(crystals))
     if job.todo:
         workers = min(processes or default_workers(device), len(job.todo))
-        with open_pool("relax", set_up_worker, (force_field, device, settings), workers, _ONE_THREAD) as pool:
+        with open_pool("relax", set_up_worker, (force_field, device, settings), workers, ONE_THREAD) as pool:
             job.submit_to(pool)
             for (number, position), done in pool.results():
                 job.take(number, position, done, pool)

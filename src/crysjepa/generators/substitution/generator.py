@@ -28,13 +28,13 @@ from crysjepa.generators.substitution.volumes import best_scales, element_sizes,
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.runtime.executors import open_pool
 from crysjepa.runtime.progress import Progress
+from crysjepa.runtime.threads import ONE_THREAD
 
 _EXHAUSTED = "no draw gave something new that obeys: the parents hold too few different crystals for it"
 _BLOCK = 64
 _TRIES = 5
 """How often a crystal is drawn whose space group is not the parent's once it has its volume."""
 _VOLUME_FACTORS = (0.94, 0.97, 1.0, 1.03, 1.06)
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
 @dataclass(eq=False)
@@ -177,7 +177,7 @@ def _choose_volumes(
         choose = _set_up(jepa, device)
         yield from ((k, choose(block)) for k, block in enumerate(blocks))
         return
-    with open_pool("generate", _set_up, (jepa, device), min(processes, len(blocks)), _ONE_THREAD) as pool:
+    with open_pool("generate", _set_up, (jepa, device), min(processes, len(blocks)), ONE_THREAD) as pool:
         for number, block in enumerate(blocks):
             pool.submit(number, block, tries=2)
         for number, done in pool.results():

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import io
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -178,6 +179,20 @@ def get_force_field(name: str, device: str = "cpu") -> ForceField:
         max_atomic_number=info.max_atomic_number,
         cutoff=_cutoff(calculator, entry, checkpoint),
     )
+
+
+def get_for_worker(name: str, device: str) -> ForceField:
+    """A force field for a worker process, which it sets to one thread: loaded, and looked at once.
+
+    Raises as :func:`get_force_field` does, and RuntimeError for one that cannot be trusted
+    (:func:`~crysjepa.relaxation.force_fields.self_test.probe`).
+    """
+    loaded = get_force_field(name, device)
+    if "torch" in sys.modules:  # not worth its import for a force field without it
+        sys.modules["torch"].set_num_threads(1)
+    if trouble := probe(loaded, must_know_any=False):
+        raise RuntimeError(f"the force field {name!r} cannot be trusted: {trouble}")
+    return loaded
 
 
 def _cutoff(calculator: Any, entry: _Entry | None, checkpoint: Path | None) -> float | None:
