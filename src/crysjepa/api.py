@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from crysjepa.dft.vasp.collect import dft_collect
     from crysjepa.dft.vasp.export import dft_export
     from crysjepa.evaluation.given import energies_of
+    from crysjepa.reproduction.run import reproduce
     from crysjepa.runtime.executors import executing_on
     from crysjepa.workflows.check import check
     from crysjepa.workflows.diagnose import diagnose
@@ -37,7 +38,7 @@ __all__ = [
     "FINETUNING", "Generated", "PartRecord", "Screened", "check", "compare", "compete", "dft_collect",
     "dft_export", "dft_run", "diagnose", "discover", "doctor", "embed", "energies_of", "evaluate",
     "executing_on", "finetune", "generate", "hull", "merge", "predict", "pretrain", "relax", "report",
-    "screen", "tradeoff", "train", "work_on_part",
+    "reproduce", "screen", "tradeoff", "train", "work_on_part",
 ]  # fmt: skip
 
 _HOMES = {
@@ -65,6 +66,7 @@ _HOMES = {
     "pretrain": "crysjepa.workflows.train",
     "relax": "crysjepa.workflows.relax",
     "report": "crysjepa.workflows.discover",
+    "reproduce": "crysjepa.reproduction.run",
     "screen": "crysjepa.workflows.screen",
     "Screened": "crysjepa.workflows.screen",
     "tradeoff": "crysjepa.workflows.evaluate",

@@ -109,15 +109,6 @@ def judging_folder(source: str, out: Path | None, hull: str | None, phases: str 
     return Path(source) / f"judged-by-{'-'.join(names)}"
 
 
-def known_size(size: str) -> Literal["small", "paper"]:
-    """``size``, where there is such a size; raises ValueError otherwise."""
-    if size == "small":
-        return "small"
-    if size == "paper":
-        return "paper"
-    raise UsageError(f"no size {size!r}: choose small or paper")
-
-
 def generator_options(own: ForGenerator) -> GeneratorOptions:
     """What a generator is told. Raises ValueError for a value that is not allowed."""
     from crysjepa.generators.registry import GeneratorOptions

@@ -22,6 +22,7 @@ from crysjepa.cli import (
     options,
     parts,
     predicting,
+    reproducing,
     show,
     training,
 )
@@ -40,7 +41,8 @@ app = console.Verbs(
 for verb in (
     training.pretrain, training.train, training.finetune, crystals.generate, predicting.predict,
     crystals.relax, crystals.hull, crystals.embed, crystals.screen, training.diagnose, judging.evaluate,
-    judging.compete, judging.check, judging.compare, judging.tradeoff, convert.convert, parts.merge,
+    judging.compete, judging.check, judging.compare, judging.tradeoff, reproducing.reproduce, convert.convert,
+    parts.merge,
 ):  # fmt: skip
     app.command()(verb)
 app.add_typer(data_app, name="data")

@@ -32,7 +32,9 @@ Config = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file w
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="same seed, same result")]
 SeedIfAny = Annotated[int | None, typer.Option("--seed", min=0, help="same seed, same result")]
-Size = Annotated[str, typer.Option("--size", help="small (a laptop's) or paper")]
+Size = Annotated[
+    str, typer.Option("--size", help="small (a laptop's), paper, or paper/64 with a 64th of its parameters")
+]
 Objective = Annotated[
     str | None, typer.Option("--objective", help="energy, info-nce, info-nce-unweighted or sigreg")
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from crysjepa.cli import arguments, configuration, console, groups, options, show
+from crysjepa.nn.sizes import paper_part
 from crysjepa.workflows.output import Output, check_folder
 
 
@@ -20,7 +21,8 @@ def pretrain(
 
     Example: crysjepa pretrain flla --out jepa.safetensors --steps 2000
     """
-    known, minimised = configuration.known_size(size), configuration.known_objective(objective)
+    paper_part(size)
+    minimised = configuration.known_objective(objective)
     arguments.look_at(sources=source, checkpoints=[init], device=running.device, config=training.config)
     Output(out, model=True)
 
@@ -29,7 +31,7 @@ def pretrain(
     settings = configuration.train_settings(training.config, training.steps)
     with console.progress() as report:
         done = api.pretrain(
-            source, out, size=known, objective=minimised, init=init, settings=settings, seed=training.seed,
+            source, out, size=size, objective=minimised, init=init, settings=settings, seed=training.seed,
             **vars(running), progress=report,
         )  # fmt: skip
     show.show_training(done, out)
@@ -48,9 +50,8 @@ def train(
 
     Example: crysjepa train flla --out generator.safetensors --steps 5000
     """
-    known = configuration.known_size(size)
-    if known == "paper":
-        arguments.without_effect("with --size paper, which starts from random weights", init=init)
+    if paper_part(size) is not None:
+        arguments.without_effect(f"with --size {size}, which starts from random weights", init=init)
     arguments.look_at(sources=[source], checkpoints=[init], device=running.device, config=training.config)
     Output(out, model=True)
 
@@ -59,7 +60,7 @@ def train(
     settings = configuration.train_settings(training.config, training.steps)
     with console.progress() as report:
         done = api.train(
-            source, out, size=known, init=init, settings=settings, seed=training.seed,
+            source, out, size=size, init=init, settings=settings, seed=training.seed,
             **vars(running), progress=report,
         )  # fmt: skip
     show.show_training(done, out)

@@ -7,7 +7,7 @@ Two encoders: the paper's Transformer with a CLS token, and the invariant one of
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -65,6 +65,13 @@ class JepaConfig:
 
 PAPER = JepaConfig(TransformerConfig(layers=8, width=512, heads=16))
 """The 25 M parameters of appendix B.3."""
+
+
+def paper_config(part: int) -> JepaConfig:
+    """The paper's network with about one ``part``-th of its parameters."""
+    assert isinstance(PAPER.network, TransformerConfig)
+    return replace(PAPER, network=PAPER.network.divided(part))
+
 
 SMALL = JepaConfig(InvariantConfig(), "energy")
 """What a laptop can train; the shipped weights are of this kind."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,17 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+
+    def divided(self, by: int) -> TransformerConfig:
+        """About one ``by``-th of the parameters, which go as layers × width².
+
+        Depth goes as by^(-1/6) and width as by^(-5/12), so that neither becomes extreme; heads have 32
+        dimensions, as those of the paper's encoder.
+        """
+        if by == 1:
+            return self
+        heads = max(1, round(self.width / by ** (5 / 12) / 32))
+        return replace(self, layers=max(1, round(self.layers / by ** (1 / 6))), width=32 * heads, heads=heads)
 
 
 class Transformer(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +23,13 @@ from crysjepa.generators.flow.paths import FlowConfig
 from crysjepa.generators.registry import generator_names
 from crysjepa.jepa import network as jepa_model
 from crysjepa.jepa.crys_jepa import CrysJepa
+from crysjepa.nn.sizes import paper_part
 from crysjepa.nn.training import Training, TrainSettings
 from crysjepa.runtime.execution import Execution, RunOptions
 from crysjepa.runtime.notes import UsageError
 from crysjepa.weights import shipped
 from crysjepa.workflows.inputs import Source, beside, canonical, sound
 from crysjepa.workflows.output import Output
-
-Size = Literal["small", "paper"]
 
 ENERGY = "formation_energy_per_atom"
 RELAXED, SITES = "relaxed_formation_energy_per_atom", "site_energies"
@@ -43,7 +42,7 @@ def pretrain(
     source: Source | Sequence[Source],
     out: Source,
     *,
-    size: Size = "small",
+    size: str = "small",
     objective: jepa_model.Objective | None = None,
     init: Source | None = None,
     settings: TrainSettings | None = None,
@@ -54,11 +53,11 @@ def pretrain(
 
     ``source`` is one data set or several, such as the paper's ``mptrj`` and ``mp_2022``.
     ``size`` is the network: ``small``, the invariant encoder, or ``paper``, the Transformer of appendix B;
-    ``objective`` is what it minimises (by default energies, and Eq. 9 for the paper's). Optional columns:
-    ``relaxed_formation_energy_per_atom`` and ``site_energies``, a list for each crystal whose mean is the
-    energy. ``init`` is a model to go on from. A training that was interrupted goes on from ``OUT.state``;
-    the loss curve is ``OUT.curve.json``. An ``out`` that is there and was made just so is kept, and read; one
-    that was made otherwise is refused unless ``overwrite``.
+    ``paper/64`` has a 64th of its parameters. ``objective`` is what it minimises (by default energies, and
+    Eq. 9 for the paper's). Optional columns: ``relaxed_formation_energy_per_atom`` and ``site_energies``, a
+    list for each crystal whose mean is the energy. ``init`` is a model to go on from. A training that was
+    interrupted goes on from ``OUT.state``; the loss curve is ``OUT.curve.json``. An ``out`` that is there and
+    was made just so is kept, and read; one that was made otherwise is refused unless ``overwrite``.
 
     Raises
     ------
@@ -73,7 +72,8 @@ def pretrain(
     if (before := place.found("pretrain", recipe, read, overwrite=run.overwrite)) is not None:
         return _before(CrysJepa.load(out).model, before)
     table, scale = _together(sources)
-    config = jepa_model.PAPER if size == "paper" else jepa_model.SMALL
+    part = paper_part(size)
+    config = jepa_model.SMALL if part is None else jepa_model.paper_config(part)
     config = replace(config, objective=objective or config.objective)
     crystals = (sound(table) if config.invariant else canonical(table, run)).crystals
     energies = dict(zip(table.ids, table.column(ENERGY), strict=True))
@@ -116,7 +116,7 @@ def train(
     source: Source,
     out: Source,
     *,
-    size: Size = "small",
+    size: str = "small",
     init: Source | None = None,
     settings: TrainSettings | None = None,
     seed: int = 0,
@@ -124,15 +124,17 @@ def train(
 ) -> Training:
     """Train a generator on the crystals of ``source`` and write it to ``out``.
 
-    ``size`` is the kind: ``small``, the flow, or ``paper``, the diffusion model of appendix B. The flow
-    starts from what a Crys-JEPA with the invariant encoder has learnt: ``init``, by default the shipped one.
+    ``size`` is the kind: ``small``, the flow, or ``paper``, the diffusion model of appendix B; ``paper/64``
+    has a 64th of its parameters. The flow starts from what a Crys-JEPA with the invariant encoder has learnt:
+    ``init``, by default the shipped one.
 
     Raises
     ------
     ValueError
         If the network cannot start from ``init``, or ``init`` is given for the paper's.
     """
-    if size == "paper" and init is not None:
+    part = paper_part(size)
+    if part is not None and init is not None:
         raise UsageError("the paper's diffusion model starts from random weights: leave init out")
     run, place, chosen = Execution(**how), Output(out, model=True), settings or TrainSettings()
     recipe = {"size": size, "seed": seed, "training": chosen.model_dump(mode="json")}
@@ -147,8 +149,8 @@ def train(
         "progress": run.stage("train"),
     }
     generator: Generator
-    if size == "paper":
-        generator, training = DiffusionGenerator.train(crystals, PAPER, chosen, **options)
+    if part is not None:
+        generator, training = DiffusionGenerator.train(crystals, PAPER.divided(part), chosen, **options)
     else:
         jepa = CrysJepa.load(init or shipped("jepa"))
         generator, training = FlowGenerator.train(crystals, FlowConfig(), chosen, init=jepa, **options)

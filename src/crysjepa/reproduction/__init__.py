@@ -1,0 +1,1 @@
+"""The paper's experiments from one end to the other: ``crysjepa reproduce``."""
