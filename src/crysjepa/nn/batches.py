@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crysjepa.core.chemical_systems import element_fractions, system_keys
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.lattice import polar_decompose
 
@@ -82,6 +83,12 @@ class PackedCrystals:
         own = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor) and k != "num_atoms"}
         vars(moved).update(own)
         return moved
+
+    @cached_property
+    def systems(self) -> NDArray[np.int64]:
+        """(B,) a number for the chemical system of each."""
+        keys = system_keys(element_fractions(self._crystals))
+        return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
 
     @cached_property
     def content_hash(self) -> str:

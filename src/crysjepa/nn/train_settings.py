@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -28,12 +29,28 @@ class TrainSettings(BaseModel):
     compiled: bool = Field(False, description="compile Transformer blocks: for long trainings on a GPU")
     checkpoint_every: int = Field(500, ge=1)
     record_every: int = Field(50, ge=1)
+    validation: float = Field(
+        0.0, ge=0, lt=1, description="share of the crystals, in whole chemical systems, that is held out"
+    )
+    patience: int | None = Field(
+        None, ge=1,
+        description="stop after so many records without a lower validation loss, with the best weights",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _patience_for_something(self) -> TrainSettings:
+        if self.patience is not None and not self.validation:
+            raise ValueError("patience looks at the validation loss: set validation, such as 0.05")
+        return self
 
     @model_validator(mode="after")
     def _whole_records(self) -> TrainSettings:
         if self.checkpoint_every % self.record_every:
             raise ValueError("checkpoint_every must be a multiple of record_every")
         return self
+
+
+Recorded = Callable[[Mapping[str, float]], None]
 
 
 class TrainOptions(TypedDict, total=False):
@@ -44,6 +61,7 @@ class TrainOptions(TypedDict, total=False):
     devices: int
     state: Path | None
     progress: Progress | None
+    recorded: Recorded | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +80,8 @@ class TrainRun:
         with a ValueError.
     progress
         Called as ``progress(step, steps)``.
+    recorded
+        Called with each row of the loss curve.
     """
 
     seed: int = 0
@@ -69,3 +89,4 @@ class TrainRun:
     devices: int = 1
     state: Path | None = None
     progress: Progress | None = None
+    recorded: Recorded | None = None

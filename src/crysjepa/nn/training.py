@@ -24,6 +24,7 @@ from crysjepa.nn.batches import epoch_batches
 from crysjepa.nn.train_settings import TrainOptions, TrainRun, TrainSettings
 from crysjepa.nn.training_state import Training, identity_of, keep, restore
 from crysjepa.nn.transformer import Block
+from crysjepa.nn.validation import Validation
 
 if TYPE_CHECKING:  # two seconds, which whoever reads a checkpoint need not wait
     from lightning_fabric import Fabric
@@ -37,11 +38,14 @@ class TrainingData(Protocol):
     """Crystals to train on, such as :class:`crysjepa.nn.batches.PackedCrystals`.
 
     ``batch(rows)`` is a dataclass of tensors with a method ``to(device)``; ``num_atoms`` (B,) is how long
-    each crystal is in a batch; the hashes say what the crystals and their energies are. ``to(device)`` is the
-    same data, whose batches are on that device.
+    each crystal is in a batch, ``systems`` (B,) numbers their chemical systems; the hashes say what the
+    crystals and their energies are. ``to(device)`` is the same data, whose batches are on that device.
     """
 
     num_atoms: Tensor
+
+    @property
+    def systems(self) -> NDArray[np.int64]: ...
 
     @property
     def content_hash(self) -> str: ...
@@ -89,8 +93,11 @@ def train_model(
 ) -> Training:
     """Minimise ``loss`` over ``data`` for ``settings.steps`` steps.
 
-    Returns the model, its exponential moving average (use this one), and the loss curve. For ``how`` see
-    :class:`TrainRun`. Raises ValueError without crystals, and for a state of another training.
+    Returns the model, its exponential moving average (use this one), and the loss curve. With ``validation``
+    the curve has losses of crystals that are held out; with ``patience`` it stops when these no longer fall,
+    and the average is that of the best record. For ``how`` see :class:`TrainRun`.
+
+    Raises ValueError without crystals, where all would be held out, and for a state of another training.
     """
     run = TrainRun(**how)
     seed, state = run.seed, run.state
@@ -103,6 +110,7 @@ def train_model(
     training = Training(model, copy.deepcopy(model).requires_grad_(False))
     optimizer = _optimizer(model, settings, fabric.device)
     data = data.to(fabric.device)
+    rows, validation = Validation.of(data, loss, settings, seed)
     if state is not None and state.exists():
         restore(training, optimizer, state, identity)
     if settings.compiled:
@@ -111,8 +119,10 @@ def train_model(
     wrapped.train()
     started = time.monotonic() - training.seconds
     recent = _RecentLosses()
+    ended = validation is not None and bool(training.curve) and validation.look_at(training)
     with _own_randomness(fabric.device) as reseed:
-        for batch in _batches(data, settings, seed, training.step, fabric):
+        batches = _batches(data, rows, settings, seed, training.step, fabric)
+        for batch in () if ended else batches:
             noise = torch.Generator(fabric.device).manual_seed(_mix(seed, training.step, fabric.global_rank))
             reseed(_mix(seed, training.step, fabric.global_rank, 1))  # for dropout
             losses = wrapped(partial(batch.to, fabric.device), noise)
@@ -121,14 +131,21 @@ def train_model(
             _update_ema(training, settings.ema_decay)
             recent.add(losses)
             if training.step % settings.record_every == 0 or training.step == settings.steps:
-                training.curve.append({"step": training.step, **recent.means()})
+                held = {} if validation is None else validation.losses(training, data, fabric)
+                training.curve.append({"step": training.step, **recent.means(), **held})
+                ended = validation is not None and validation.look_at(training)
+                if run.recorded is not None:
+                    run.recorded(training.curve[-1])
             training.seconds = time.monotonic() - started
             if state is not None and training.step % settings.checkpoint_every == 0 and fabric.is_global_zero:
                 keep(training, optimizer, state, identity)
             if run.progress is not None:
                 run.progress(training.step, settings.steps)
+            if ended:
+                break
     if state is not None and fabric.is_global_zero:
         keep(training, optimizer, state, identity)
+    training.ema = training.best or training.ema
     training.ema.eval()
     return training
 
@@ -204,11 +221,18 @@ def _precision(settings: TrainSettings, device: str) -> Any:
     return "32-true" if device in ("cpu", "mps") else "bf16-mixed"
 
 
-def _batches(data: TrainingData, settings: TrainSettings, seed: int, done: int, fabric: Fabric) -> Any:
-    """Batches from step ``done`` to the last; each process of several takes every n-th batch."""
-    step, epoch = 0, 0
+def _batches(
+    data: TrainingData,
+    of: NDArray[np.int64],
+    settings: TrainSettings,
+    seed: int,
+    done: int,
+    fabric: Fabric,
+) -> Any:
+    """Batches of the rows ``of`` from step ``done`` to the last; each process of several takes every n-th."""
+    step, epoch, num_atoms = 0, 0, data.num_atoms[torch.from_numpy(of)]
     while step < settings.steps:
-        rows = list(epoch_batches(data.num_atoms, settings.batch_size, (seed, epoch)))
+        rows = [of[b] for b in epoch_batches(num_atoms, settings.batch_size, (seed, epoch))]
         usable = max(len(rows) // fabric.world_size, 1)
         for i in range(usable):
             if step == settings.steps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -21,13 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass
 class Training:
-    """Where a training stands: ``curve`` has a row of mean losses for every ``record_every`` steps."""
+    """Where a training stands: ``curve`` has a row of mean losses for every ``record_every`` steps.
+
+    ``best`` are the averaged weights with the lowest validation loss so far, where these were asked for.
+    """
 
     model: nn.Module
     ema: nn.Module
     step: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
+    best: nn.Module | None = None
 
 
 def identity_of(
@@ -68,6 +73,8 @@ def keep(training: Training, optimizer: Any, state: Path, identity: Mapping[str,
     """Write a training to the file ``state``, with whose it is."""
     tensors = {f"model.{k}": v for k, v in training.model.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in training.ema.state_dict().items()}
+    if training.best is not None:
+        tensors |= {f"best.{k}": v for k, v in training.best.state_dict().items()}
     for i, slot in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{k}": v for k, v in slot.items()}
     header = {"kind": "training-state", "step": training.step, "curve": training.curve}
@@ -87,6 +94,9 @@ def restore(training: Training, optimizer: Any, state: Path, identity: Mapping[s
         )
     training.model.load_state_dict(_under("model.", tensors))
     training.ema.load_state_dict(_under("ema.", tensors))
+    if best := _under("best.", tensors):
+        training.best = copy.deepcopy(training.ema)
+        training.best.load_state_dict(best)
     slots: dict[int, dict[str, Tensor]] = {}
     for name, value in _under("optimizer.", tensors).items():
         index, key = name.split(".", 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,8 +91,9 @@ def headline(found: Mapping[str, Any]) -> str:
 
 def _lines(found: Mapping[str, Any]) -> list[str]:
     plan = found["plan"]
+    scale = Fraction(plan["scale"]).limit_denominator(4096)
     return [
-        f"{plan['preset']} at scale {plan['scale']:g}: {plan['num']:,} crystals drawn, {plan['size']}.",
+        f"{plan['preset']} at scale {scale}: {plan['num']:,} crystals drawn, networks of size {plan['size']}.",
         f"Relaxed and judged by {plan['force_field']}, against {Path(plan['hull']).name}; known are the "
         f"crystals of {Path(plan['reference']).name}.",
     ]

@@ -43,6 +43,7 @@ class Plan(BaseModel):
     reference: str = Field(description="known crystals: what matches one is not novel")
     hull: str = Field(description="what crystals are judged against")
     force_field: str = Field("mattersim", description="relaxes and judges")
+    elemental_references: str | None = Field(None, description="of the force field: a JSON file")
     size: str = Field(description="of both networks: paper, or paper/N for an Nth of its parameters")
     generator: str | None = Field(
         None, description="a checkpoint of the base model; by default it is trained"

@@ -237,11 +237,9 @@ class Reproduction:
         """By what all generators are judged."""
         plan = self.plan
         return Protocol(
-            preset="paper",
-            force_field=plan.force_field,
-            relaxation=plan.relaxation,
-            batch_size=plan.batch_size,
-        )
+            preset="paper", force_field=plan.force_field, relaxation=plan.relaxation,
+            batch_size=plan.batch_size, elemental_references=plan.elemental_references,
+        )  # fmt: skip
 
     def source(self, name: str) -> str:
         """A path as it is, or a data set's file in the folder of the data. Raises DatasetError."""

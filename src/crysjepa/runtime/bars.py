@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from crysjepa.runtime.progress import StageProgress
+from crysjepa.runtime.progress import StageProgress, stage_name
 
 
 @contextmanager
@@ -34,9 +34,10 @@ def bars(console: Console) -> Iterator[StageProgress]:
         tasks: dict[str, Any] = {}
 
         def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = shown.add_task(stage, total=total)
-            shown.update(tasks[stage], completed=done, total=total)
+            name = stage_name(stage)
+            if name not in tasks:
+                tasks[name] = shown.add_task(stage, total=total)
+            shown.update(tasks[name], completed=done, total=total, description=stage)
 
         yield report
 

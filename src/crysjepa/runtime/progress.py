@@ -18,6 +18,11 @@ def of_stage(progress: StageProgress | None, name: str) -> Progress | None:
     return None if progress is None else lambda done, total: progress(name, done, total)
 
 
+def stage_name(stage: str) -> str:
+    """A stage without the remark after " · ", which may change while the stage is the same."""
+    return stage.partition(" · ")[0]
+
+
 LOG = "log.txt"
 FIRST, EVERY = 4.0, 10.0
 """Seconds until the first line, and between two."""
@@ -58,7 +63,7 @@ class Lines:
     def report(self, stage: str, done: int, total: int) -> None:
         """Where the work stands; a total of 0 is not known."""
         with self._lock:
-            if self._stage is None or self._stage[0] != stage:
+            if self._stage is None or stage_name(self._stage[0]) != stage_name(stage):
                 self._from = (time.monotonic(), done)
             self._stage = (stage, done, total)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,15 +24,26 @@ from crysjepa.generators.registry import generator_names
 from crysjepa.jepa import network as jepa_model
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.nn.sizes import paper_part
+from crysjepa.nn.train_settings import Recorded
 from crysjepa.nn.training import Training, TrainSettings
+from crysjepa.nn.validation import KEY as VALIDATION
 from crysjepa.runtime.execution import Execution, RunOptions
 from crysjepa.runtime.notes import UsageError
+from crysjepa.runtime.progress import Progress
 from crysjepa.weights import shipped
 from crysjepa.workflows.inputs import Source, beside, canonical, sound
 from crysjepa.workflows.output import Output
 
 ENERGY = "formation_energy_per_atom"
 RELAXED, SITES = "relaxed_formation_energy_per_atom", "site_energies"
+
+
+class Told(TypedDict, total=False):
+    """What a training calls."""
+
+    progress: Progress
+    recorded: Recorded
+
 
 FINETUNING = TrainSettings(steps=200, learning_rate=1e-4, batch_size=64, warmup=10, ema_decay=0.98)
 """Short and gentle: what ``finetune`` does unless told otherwise."""
@@ -90,7 +101,7 @@ def pretrain(
         seed=seed,
         device=run.found_device,
         state=beside(out, ".state"),
-        progress=run.stage("pretrain"),
+        **told(run, "pretrain"),
     )
     return _kept(jepa, training, place)
 
@@ -146,7 +157,7 @@ def train(
         "seed": seed,
         "device": run.found_device,
         "state": beside(out, ".state"),
-        "progress": run.stage("train"),
+        **told(run, "train"),
     }
     generator: Generator
     if part is not None:
@@ -184,6 +195,22 @@ def finetune(
         progress=run.stage("finetune"),
     )
     return _kept(tuned, training, place)
+
+
+def told(run: Execution, name: str) -> Told:
+    """Progress of a training, with the last losses beside it."""
+    if run.progress is None:
+        return {}
+    report, last = run.progress, [""]
+
+    def recorded(row: Mapping[str, float]) -> None:
+        shown = {"loss": row.get("loss"), "validation": row.get(VALIDATION)}
+        last[0] = ", ".join(f"{k} {v:.4g}" for k, v in shown.items() if v is not None)
+
+    def progress(done: int, total: int) -> None:
+        report(f"{name} · {last[0]}" if last[0] else name, done, total)
+
+    return {"progress": progress, "recorded": recorded}
 
 
 def _numbers(table: CandidateTable, crystals: Crystals, column: str) -> NDArray[np.float64] | None:

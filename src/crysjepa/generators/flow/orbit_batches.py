@@ -144,6 +144,9 @@ class PackedOrbits:
             "_orbits": torch.cumsum(self.num_atoms, 0) - self.num_atoms,
             "_sites": torch.cumsum(self._num_sites, 0) - self._num_sites,
         }
+        numbers: dict[frozenset[int], int] = {}
+        elements = [frozenset(c.atomic_numbers.tolist()) for c in crystals]
+        self.systems = np.array([numbers.setdefault(e, len(numbers)) for e in elements], dtype=np.int64)
         self._equivalents = _EquivalentSites(orbits)
         self._most_choices = self._equivalents.most(self.num_atoms)
 

@@ -1,0 +1,27 @@
+"""What is put together over seeds."""
+
+import numpy as np
+import pytest
+
+from crysjepa.reproduction.results import ratio_interval
+
+
+def test_with_many_crystals_the_interval_is_that_of_the_logarithm():
+    hits = [np.arange(4000) < 1600]
+    ratio, low, high = ratio_interval(hits, 0.2, 5000, draws=20_000)
+    error = np.sqrt(0.6 / (4000 * 0.4) + 0.8 / (5000 * 0.2))
+    assert ratio == pytest.approx(2.0)
+    assert low == pytest.approx(2 * np.exp(-1.96 * error), rel=0.02)
+    assert high == pytest.approx(2 * np.exp(1.96 * error), rel=0.02)
+
+
+def test_seeds_that_differ_widen_it():
+    alike = [np.arange(300) < 90] * 3
+    apart = [np.arange(300) < n for n in (30, 90, 150)]
+    ratio, low, high = ratio_interval(alike, 0.3, 5000)
+    other, lower, higher = ratio_interval(apart, 0.3, 5000)
+    assert ratio == pytest.approx(other) and lower < low - 0.2 and higher > high + 0.2
+
+
+def test_nothing_to_compare_with():
+    assert ratio_interval([np.ones(3, dtype=bool)], 0.0, 10) is None
