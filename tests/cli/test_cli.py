@@ -34,6 +34,7 @@ VERBS = [
     "compare",
     "tradeoff",
     "discover",
+    "reproduce",
     "report",
     "doctor",
 ]

@@ -68,12 +68,17 @@ def look_at(
         known_force_field(force_field)
     choice("device", device, DEVICES)
     if config is not None:
-        try:
-            _look_at_settings(tomllib.loads(config.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise UsageError(f"the settings {config} cannot be read: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{config} is not valid TOML: {error}") from None
+        _look_at_settings(settings_in(config))
+
+
+def settings_in(config: Path) -> dict[str, Any]:
+    """What a TOML file holds. Raises UsageError where it cannot be read, or is none."""
+    try:
+        return tomllib.loads(config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"the settings {config} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{config} is not valid TOML: {error}") from None
 
 
 def judged_by(by: Judged, others: Iterable[str | Path | None], device: str) -> None:

@@ -63,9 +63,10 @@ def reproduce(
     arguments.choice("preset", preset, PAPERS)
     share = read_scale(scale)
     arguments.look_at(
-        checkpoints=[means.generator, means.jepa], force_field=means.force_field, device=running.device,
-        config=config,
-    )  # fmt: skip
+        checkpoints=[means.generator, means.jepa], force_field=means.force_field, device=running.device
+    )
+    if config is not None:
+        arguments.settings_in(config)  # what it names may lie in the folder of the data
     check_folder(out)
 
     from crysjepa.reproduction.plan import Plan, plan_for

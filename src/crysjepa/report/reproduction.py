@@ -93,7 +93,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     plan = found["plan"]
     scale = Fraction(plan["scale"]).limit_denominator(4096)
     return [
-        f"{plan['preset']} at scale {scale}: {plan['num']:,} crystals drawn, networks of size {plan['size']}.",
+        f"{plan['preset']} at scale {scale}: {plan['num']:,} crystals drawn, networks {plan['size']}.",
         f"Relaxed and judged by {plan['force_field']}, against {Path(plan['hull']).name}; known are the "
         f"crystals of {Path(plan['reference']).name}.",
     ]

@@ -248,6 +248,8 @@ class Reproduction:
         if self.data is not None and (self.data / name).exists():
             return str(self.data / name)
         try:
+            if datasets.info(name).bundled:
+                return name
             return str(datasets.fetch(name, folder=self.data, report=self.progress))
         except DatasetError as error:
             raise DatasetError(
