@@ -1,0 +1,164 @@
+"""Published samples of other generators through one protocol: the paper's Table 1 and Fig. 1(a).
+
+    python benchmarks/baselines.py run --data FOLDER --out FOLDER [--num 300] [--only DiffCSP FlowMM]
+    python benchmarks/baselines.py table [--out FOLDER]
+
+``run`` judges the first crystals of each set in FOLDER/peers by ``crysjepa evaluate`` (CHGNet, the bundled
+hull and known crystals), a hundred at a time, puts them together, and keeps a row for each crystal in
+``judging/baselines.parquet``. A run that was stopped goes on. ``table`` writes ``baselines.md`` and
+``baselines.svg`` of the rows that are kept; it needs no data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from crysjepa import api, datasets
+from crysjepa.core.candidates import CandidateTable
+from crysjepa.evaluation.given import energy_metadata
+from crysjepa.evaluation.protocol import Protocol
+from crysjepa.evaluation.rates import crystal_metrics
+from crysjepa.relaxation.force_fields.registry import force_field_info
+from crysjepa.report.evaluation import points
+from crysjepa.report.evaluation_figures import plane_figure
+from crysjepa.report.style import save_figure
+from crysjepa.report.wording import rate_with_interval
+from crysjepa.runtime.files import write_text
+
+KEPT = Path(__file__).parent / "judging" / "baselines.parquet"
+BLOCK = 100
+PROTOCOL = Protocol()
+COLUMNS = (
+    "id", "status", "stage", "valid", "stable", "unique", "novel", "e_above_hull", "novelty_grade",
+    "hull_support", "hull_warning", "hull_entries", "converged",
+)  # fmt: skip
+SHOWN = ("valid", "stable", "novel", "sun", "vsun", "vsun_new_formula", "vsun_supported")
+
+
+class Set(NamedTuple):
+    """A published sample, and the paper's S, N, S.U.N. and V.S.U.N. of that generator, if it has them."""
+
+    path: str
+    paper: tuple[float, float, float, float] | None = None
+
+
+_PUBLISHED = "peers/as_published"
+SETS = {
+    "CDVAE": Set(f"{_PUBLISHED}/crystal-text-llm_cdvae_first300.csv", (29.9, 96.5, 27.0, 22.8)),
+    "DiffCSP": Set("peers/diffcsp_mp20_first2000.parquet", (45.9, 83.6, 30.9, 25.6)),
+    "DiffCSP++": Set(f"{_PUBLISHED}/DiffCSPpp_mp20_first1000.pt", (39.7, 82.8, 23.8, 20.3)),
+    "FlowMM": Set(f"{_PUBLISHED}/flowmm_mp20_first300.csv", (40.8, 83.1, 25.3, 21.0)),
+    "CrystalFormer": Set(f"{_PUBLISHED}/CrystalFormer_mp_20_first300.csv.gz"),
+    "LLaMA-2 70B": Set(f"{_PUBLISHED}/crystal-text-llm_llama2-70b_first300.csv"),
+    "WyckoffTransformer + DiffCSP++": Set(f"{_PUBLISHED}/WyckoffTransformer_DiffCSPpp_first300.json.gz"),
+}
+
+
+def run(data: Path, out: Path, num: int, only: list[str]) -> None:
+    """Judge the first ``num`` of each set, and keep the rows."""
+    for name, known in SETS.items():
+        if only and name not in only:
+            continue
+        table = datasets.load(data / known.path)
+        table = CandidateTable(table.frame.iloc[:num].reset_index(drop=True))
+        keep(name, judged(table, out / _folder(name)))
+        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {name}\n")
+
+
+def judged(table: CandidateTable, folder: Path) -> CandidateTable:
+    """Every verdict: relaxed in blocks, so that more crystals can be added, and judged as one set."""
+    parts = []
+    for start in range(0, len(table), BLOCK):
+        block, place = table.frame.iloc[start : start + BLOCK], folder / f"block-{start // BLOCK}"
+        path = place.with_suffix(".parquet")
+        if not path.exists():
+            CandidateTable(block.reset_index(drop=True)).write(path)
+        api.evaluate(path, place, protocol=PROTOCOL, progress=tell)
+        parts.append(CandidateTable.read(place / "crystals.parquet"))
+    joined = folder / f"relaxed-{len(table)}.parquet"
+    about = energy_metadata(force_field_info(PROTOCOL.force_field), PROTOCOL.relaxation)
+    CandidateTable.concatenate(parts).write(joined, about)
+    place = folder / f"all-{len(table)}"
+    api.evaluate(joined, place, protocol=PROTOCOL, progress=tell)
+    return CandidateTable.read(place / "crystals.parquet")
+
+
+def keep(name: str, table: CandidateTable) -> None:
+    """The set's rows in place of those that were kept of it."""
+    rows = table.frame[[c for c in COLUMNS if c in table.frame]].assign(set=name)
+    before = pd.read_parquet(KEPT) if KEPT.exists() else pd.DataFrame()
+    others = before[before["set"] != name] if len(before) else before
+    pd.concat([others, rows], ignore_index=True).to_parquet(KEPT, index=False)
+
+
+def table(out: Path) -> str:
+    """The table in Markdown; the figure goes beside it."""
+    kept = pd.read_parquet(KEPT)
+    measured: dict[str, dict[str, Any]] = {}
+    for name in SETS:
+        rows = kept[kept["set"] == name].drop(columns="set").reset_index(drop=True)
+        if len(rows):
+            measured[name] = crystal_metrics(CandidateTable(rows))
+    heads = (
+        "",
+        "n",
+        "V",
+        "S",
+        "N",
+        "S.U.N.",
+        "V.S.U.N.",
+        "new formula",
+        "and supported",
+        "the paper: S, N, S.U.N., V.S.U.N.",
+    )
+    lines = [heads, ("---",) * len(heads)]
+    for name, metrics in sorted(measured.items(), key=lambda item: -item[1]["vsun"]):
+        paper = SETS[name].paper
+        theirs = "–" if paper is None else ", ".join(f"{v:.1f}" for v in paper)
+        rates = (rate_with_interval(metrics, key) for key in SHOWN)
+        lines.append((name, f"{metrics['num_crystals']:,}", *rates, theirs))
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    figure = plane_figure(points(list(measured.items())))
+    if figure is not None:
+        save_figure(figure, out / "baselines.svg")
+    write_text(out / "baselines.md", text)
+    return text
+
+
+def _folder(name: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in name)
+
+
+def tell(stage: str, done: int, total: int) -> None:
+    """Progress, now and then."""
+    if done == total:
+        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {stage} {done} of {total}\n")
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    running, tabling = verbs.add_parser("run"), verbs.add_parser("table")
+    running.add_argument("--data", type=Path, required=True)
+    running.add_argument("--num", type=int, default=300)
+    running.add_argument("--only", nargs="*", default=[], choices=list(SETS))
+    running.add_argument("--out", type=Path, required=True)
+    tabling.add_argument("--out", type=Path, default=Path())
+    chosen = parser.parse_args()
+    if chosen.verb == "run":
+        run(chosen.data, chosen.out, chosen.num, chosen.only)
+    else:
+        sys.stdout.write(table(chosen.out))
+
+
+if __name__ == "__main__":
+    main()
