@@ -67,5 +67,5 @@ def test_every_departure_is_named_with_its_reason():
         update={"force_field": "chgnet", "training": "mine.cif"}
     )
     text = " ".join(" ".join(d) for d in deviations(small))
-    for word in ("paper/64", "6,250", "mine.cif", "flattered", "MatterSim"):
+    for word in ("paper/64", "6,250", "mine.cif", "too favourable", "MatterSim"):
         assert word in text

@@ -25,3 +25,9 @@ def test_seeds_that_differ_widen_it():
 
 def test_nothing_to_compare_with():
     assert ratio_interval([np.ones(3, dtype=bool)], 0.0, 10) is None
+
+
+@pytest.mark.parametrize("rare", [1, 2, 3])
+def test_a_rare_base_leaves_the_upper_end_open(rare):
+    ratio, low, high = ratio_interval([np.arange(200) < 20], rare / 6250, 6250)
+    assert ratio == pytest.approx(0.1 * 6250 / rare) and 0 < low < ratio and high is None

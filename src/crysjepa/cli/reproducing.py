@@ -75,6 +75,8 @@ def reproduce(
         Plan, config, plan_for(cast("Preset", preset), share), force_field=means.force_field,
         generator=means.generator, jepa=means.jepa, ablations=ablations,
     )  # fmt: skip
+    if (plan.preset, plan.scale) != (preset, share):
+        raise UsageError(f"preset and scale are said on the command line, not in {config}")
     with console.progress(out) as report:
         page = carry_out("reproduce", running, plan, out, data=means.data, progress=report)
     console.say(f"read {page}; the same as text is in {page.with_suffix('.md').name}")

@@ -134,6 +134,7 @@ def train_model(
                 held = {} if validation is None else validation.losses(training, data, fabric)
                 training.curve.append({"step": training.step, **recent.means(), **held})
                 ended = validation is not None and validation.look_at(training)
+                ended = fabric.broadcast(ended)  # rounding differs between devices
                 if run.recorded is not None:
                     run.recorded(training.curve[-1])
             training.seconds = time.monotonic() - started

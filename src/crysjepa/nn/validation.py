@@ -52,6 +52,7 @@ class Validation:
                 f"{len(np.unique(data.systems))} chemical systems"
             )
         rows, kept = rows[~held], rows[held]
+        kept = np.random.default_rng((seed, 2)).permutation(kept)  # what lies side by side is alike
         parts = [kept[b] for b in sorted_batches(data.num_atoms.numpy()[kept], settings.batch_size)]
         return rows, cls(parts, loss, seed, settings.patience)
 
@@ -74,8 +75,8 @@ class Validation:
         """Whether patience is at its end. The best weights are kept, where they are asked for."""
         if self.patience is None:
             return False
-        values = [row[KEY] for row in training.curve]
-        best = int(np.argmin(values))
+        values = np.array([row[KEY] for row in training.curve])
+        best = int(np.argmin(np.where(np.isnan(values), np.inf, values)))
         if best == len(values) - 1:
             training.best = copy.deepcopy(training.ema)
         return len(values) - 1 - best >= self.patience

@@ -20,8 +20,8 @@ from crysjepa.runtime.files import read_json, write_text
 
 NAMES = {
     None: "base model", "jepa-distance": "D_C (the paper's)", "random": "random choice",
-    "chgnet": "CHGNet, above the training set's hull", "fingerprint": "fingerprints, the nearest of all",
-    "jepa-hull": "jepa-hull (crysjepa's)",
+    "chgnet": "CHGNet, above the training set's hull", "jepa-hull": "jepa-hull (crysjepa's)",
+    "fingerprint": "fingerprints, to the nearest training crystal",
 }  # fmt: skip
 _SHOWN = {"valid": "V", "stable": "S", "novel": "N", "sun": "S.U.N.", "vsun": "V.S.U.N."}
 
@@ -94,8 +94,8 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     scale = Fraction(plan["scale"]).limit_denominator(4096)
     return [
         f"{plan['preset']} at scale {scale}: {plan['num']:,} crystals drawn, networks {plan['size']}.",
-        f"Relaxed and judged by {plan['force_field']}, against {Path(plan['hull']).name}; known are the "
-        f"crystals of {Path(plan['reference']).name}.",
+        f"Relaxed and judged by {plan['force_field']}, against {Path(plan['hull']).name}; novelty is "
+        f"judged against {Path(plan['reference']).name}.",
     ]
 
 
@@ -108,26 +108,34 @@ def refinement(found: Mapping[str, Any]) -> Table:
         )
         for row in found["rows"]
     ]  # fmt: skip
-    note = (
-        "Percent of all that was drawn, with Wilson intervals of 95 %. In the first V.S.U.N. nothing is "
-        "novel that matches what the generator learnt from; the second counts it as novel, like the paper. "
-        "The ratio's interval is over seeds of fine-tuning and over crystals; all share one base model."
+    seeds = len(found["plan"]["seeds"])
+    over = (
+        f"over the {seeds} seeds of fine-tuning and over crystals; all share one base model"
+        if seeds > 1
+        else "over crystals alone: with one seed it does not say what another fine-tuning would give"
     )
-    columns = ("", *_SHOWN.values(), "V.S.U.N., the paper's N", "times the base", "of each seed", "n")
-    return Table("What the generator becomes", columns, rows, note)
+    note = (
+        "Percent of all that was drawn, with Wilson intervals of 95 %, which know of no difference between "
+        "seeds. In the first V.S.U.N. nothing is novel that matches what the generator learnt from; the "
+        f"second counts it as novel, like the paper. The ratio's interval is {over}."
+    )
+    more = ("V.S.U.N., novelty as in the paper", "times the base", "of each seed", "n")
+    return Table("What the generator becomes", ("", *_SHOWN.values(), *more), rows, note)
 
 
 def choices(found: Mapping[str, Any]) -> Table:
     """What each ranker chose of the pool."""
     rows = [
-        (_name(row), f"{row['chosen']:,}", percent(row["chosen_stable"] / max(row["chosen"], 1)))
+        (
+            _name(row),
+            f"{row['chosen']:,} of {row['chosen_of']:,}",
+            percent(row["chosen_stable"] / max(row["chosen"], 1)),
+        )
         for row in found["rows"]
         if row["chosen"] is not None
     ]
-    note = (
-        "Stable by the judge and its hull, which the rankers do not see. A random choice with the first seed."
-    )
-    return Table("What was learnt from", ("", "crystals", "stable"), rows, note)
+    note = "Stable by the judge and its hull. A random choice with the first seed."
+    return Table("What was learnt from", ("", "of the V.U.N. crystals", "stable"), rows, note)
 
 
 def beside_the_paper(found: Mapping[str, Any]) -> Table:
@@ -141,8 +149,9 @@ def beside_the_paper(found: Mapping[str, Any]) -> Table:
         rows.append((_name(row), *(_mean(row["spread"].get(key)) for key in _SHOWN)))
         rows.append((f"{_name(row)}, the paper", *(_plain(getattr(theirs, key)) for key in _SHOWN)))
     note = (
-        "Percent, mean ± standard deviation over batches. The paper's models are larger, its judge and hull "
-        "are others: see below. The ratio of two rows is what can be compared."
+        "Percent, mean ± standard deviation over batches; what was learnt from may count as novel, like in "
+        "the paper. The paper's models, its judge and its hull are others: see below. So compare the ratio of "
+        "two rows, not the rows."
     )
     return Table("Beside the paper", ("", *_SHOWN.values()), rows, note)
 
@@ -174,10 +183,11 @@ def sweep_figure(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
     panels = figure.subplots(1, 2, sharey=True)
     main = next(r for r in ours if not r["swept"])
     for panel, key, other, label in (
-        (panels[0], "keep", "share", "k, share of the V.U.N. crystals, %"),
-        (panels[1], "share", "keep", "𝒩, % of all that were drawn"),
+        (panels[0], "learnt", "share", "k, share of the V.U.N. crystals, %"),
+        (panels[1], "share", "keep", "N, % of all that were drawn"),
     ):
-        line = sorted((r for r in ours if r[other] == main[other]), key=lambda r: r[key])
+        line = [{**r, "learnt": r["chosen"] / r["chosen_of"]} for r in ours if r[other] == main[other]]
+        line.sort(key=lambda r: r[key])
         rates = [r["rates"]["vsun"] for r in line]
         panel.errorbar(
             [100 * r[key] for r in line], [100 * v for v in rates],
@@ -185,9 +195,9 @@ def sweep_figure(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
             fmt="o-", color=ROUND_COLOURS[0], capsize=2,
         )  # fmt: skip
         panel.set_xscale("log")
-        panel.set_xticks([100 * r[key] for r in line], [f"{100 * r[key]:g}" for r in line])
+        panel.set_xticks([100 * r[key] for r in line], [f"{100 * r[key]:.3g}" for r in line])
         panel.set_xticks([], minor=True)
-        panel.set_xlabel(label.replace("𝒩", "N"))
+        panel.set_xlabel(label)
     panels[0].set_ylabel("V.S.U.N. of the refined model, %")
     return figure
 
@@ -207,7 +217,11 @@ def _with_interval(row: Mapping[str, Any], key: str) -> str:
 
 
 def _ratio(row: Mapping[str, Any]) -> str:
-    return "–" if row["ratio"] is None else "{:.2f} ({:.2f}–{:.2f})".format(*row["ratio"])
+    if row["ratio"] is None:
+        return "–"
+    value, *ends = row["ratio"]
+    low, high = ("∞" if end is None else f"{end:.2f}" for end in ends)
+    return f"{value:.2f} ({low}–{high})"
 
 
 def _seeds(row: Mapping[str, Any]) -> str:

@@ -56,6 +56,9 @@ def deviations(plan: Plan) -> list[Deviation]:
     """Every one that is known, in the order of the paper."""
     full = plan_for(plan.preset)
     found = list(_OF_THE_MODELS)
+    for name, words in (("generator", "the base model is trained"), ("jepa", "Crys-JEPA is pretrained")):
+        if getattr(plan, name) is not None:
+            found.append(Deviation(words, f"the checkpoint {getattr(plan, name)}", "as named"))
     if plan.size != full.size:
         found.append(
             Deviation(
@@ -73,19 +76,28 @@ def deviations(plan: Plan) -> list[Deviation]:
         found.append(
             Deviation(
                 "rankers that are not the judge", f"{plan.force_field} ranks and judges",
-                "its row is flattered: it is judged by its own energies",
+                "its row is too favourable: it is judged by its own energies",
             )
         )  # fmt: skip
     for name, words in (("num", "crystals drawn, 𝒩"), ("batch_size", "crystals in a batch")):
         if getattr(plan, name) != getattr(full, name):
             asked, there = getattr(full, name), getattr(plan, name)
             found.append(Deviation(f"{asked:,} {words}", f"{there:,}", "the scale asked for"))
-    if plan.at_least > 1:
+    if plan.batches != full.batches:
+        found.append(Deviation(f"{full.batches} batches", f"{plan.batches}", "as set"))
+    if missing := [n for n in full.rankers if n not in plan.rankers]:
+        found.append(Deviation("every ranker of Table 2", f"not {', '.join(missing)}", "as set"))
+    found.append(
+        Deviation(
+            "the map of the embedding shows both data sets (Fig. 3)", "the first of them", "one is read"
+        )
+    )
+    if plan.at_least > 1 or plan.keep != full.keep:
         found.append(
             Deviation(
                 f"the best {full.keep:.0%} of the V.U.N. crystals are learnt from",
                 f"the best {plan.keep:.0%}, and {plan.at_least} at least",
-                "fewer teach nothing",
+                "fewer teach nothing" if plan.keep == full.keep else "as set",
             )
         )  # fmt: skip
     if plan.preset == "paper-alex-mp20":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.evaluation.rates import flag_columns, wilson_interval
-from crysjepa.runtime.files import read_json
 
 RATES = ("valid", "stable", "novel", "unique", "sun", "vsun", "vsun_new_formula")
+PAPERS_RATES = {
+    "valid": ("valid",), "stable": ("stable",), "novel": ("novel",), "sun": ("stable", "unique", "novel"),
+    "vsun": ("valid", "stable", "unique", "novel"),
+}  # fmt: skip
 AS_THE_PAPER = "vsun_as_the_paper"
 """V.S.U.N. where novelty is against the known crystals alone, and what was learnt from may be drawn again."""
 _DRAWS = 4000
@@ -51,8 +54,8 @@ class Row:
     ----------
     ranker
         None for the base model.
-    chosen, chosen_stable
-        Crystals learnt from, and how many of them the judge calls stable.
+    chosen, chosen_of, chosen_stable
+        Crystals learnt from, of how many V.U.N. ones, and how many of them the judge calls stable.
     rates, intervals
         By name, with Wilson's 95 % intervals.
     by_seed
@@ -77,48 +80,61 @@ class Row:
     share: float = 1.0
     swept: bool = False
     chosen: int | None = None
+    chosen_of: int | None = None
     chosen_stable: int | None = None
-    ratio: list[float] | None = None
+    ratio: list[float | None] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         return {**asdict(self), "folders": [str(f) for f in self.folders]}
 
 
-def base_row(folder: Path, metrics: Mapping[str, Any]) -> Row:
+def base_row(folder: Path, batch_size: int) -> Row:
     """The pool, judged by the yardstick of all."""
     table = CandidateTable.read(folder / "crystals.parquet")
     rates, intervals = _pooled([table])
     return Row(
         ranker=None, label="base model", num_crystals=len(table), rates=rates, intervals=intervals,
-        by_seed=[rates["vsun"] or 0.0], spread=_spread([metrics]), folders=[Path(folder.name)],
+        by_seed=[rates["vsun"] or 0.0], spread=_spread([table], batch_size), folders=[Path(folder.name)],
     )  # fmt: skip
 
 
-def refined_row(arm: Arm, base: Row, chosen: CandidateTable, folders: Sequence[Path], judged: Path) -> Row:
-    """What the generators drew that learnt from one arm's choice, one generator a seed."""
+def refined_row(
+    arm: Arm,
+    base: Row,
+    chosen: CandidateTable,
+    of: int,
+    folders: Sequence[Path],
+    judged: Path,
+    batch_size: int,
+) -> Row:
+    """What the generators drew that learnt from one arm's choice, one generator a seed.
+
+    ``of`` is how many V.U.N. crystals there were to choose from, ``judged`` the folder of the base.
+    """
     tables = [CandidateTable.read(f / "crystals.parquet") for f in folders]
     rates, intervals = _pooled(tables)
     verdicts = CandidateTable.read(judged / "crystals.parquet")
-    stable = verdicts.column("stable", [i for i in chosen.ids if i in set(verdicts.ids)])
+    stable = dict(zip(verdicts.ids, verdicts.column("stable"), strict=True))
     out = judged.parent
     hits = [_vsun(t) for t in tables]
     return Row(
         ranker=arm.ranker, label=arm.label, num_crystals=sum(map(len, tables)), rates=rates,
         intervals=intervals, by_seed=[float(h.mean()) for h in hits],
-        spread=_spread([read_json(f / "metrics.json") for f in folders]),
+        spread=_spread(tables, batch_size),
         folders=[f.relative_to(out) for f in folders], keep=arm.keep, share=arm.share, swept=arm.swept,
-        chosen=len(chosen), chosen_stable=sum(bool(s) for s in stable),
+        chosen=len(chosen), chosen_of=of, chosen_stable=sum(bool(stable.get(i)) for i in chosen.ids),
         ratio=ratio_interval(hits, base.rates["vsun"] or 0.0, base.num_crystals),
     )  # fmt: skip
 
 
 def ratio_interval(
     hits: Sequence[NDArray[np.bool_]], base: float, num_base: int, *, draws: int = _DRAWS
-) -> list[float] | None:
+) -> list[float | None] | None:
     """Ratio of rates with the ends of a 95 % bootstrap interval, over seeds and then over crystals.
 
-    With one seed it says nothing of what another training would give. None where the base has no hit.
+    With one seed it says nothing of what another fine-tuning would give. An end that is not bounded is None.
+    None where the base has no hit.
     """
     if not base:
         return None
@@ -127,11 +143,11 @@ def ratio_interval(
     seeds = rng.integers(len(hits), size=(draws, len(hits)))
     ours = (rng.binomial(sizes[seeds], rates[seeds]) / sizes[seeds]).mean(axis=1)
     theirs = rng.binomial(num_base, base, size=draws) / num_base
-    with np.errstate(divide="ignore"):
-        low, high = np.quantile(
-            np.where(theirs > 0, ours / np.maximum(theirs, 1e-12), np.inf), [0.025, 0.975]
-        )
-    return [float(rates.mean() / base), float(low), float(high)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.where(theirs > 0, ours / theirs, np.inf)
+    # of draws, not between them: where the base is rare, some are infinite
+    ends = np.quantile(ratios, [0.025, 0.975], method="inverted_cdf")
+    return [float(rates.mean() / base), *(float(e) if np.isfinite(e) else None for e in ends)]
 
 
 def _pooled(
@@ -154,27 +170,32 @@ def _pooled(
 
 def _vsun(table: CandidateTable, *, learnt_may_return: bool = False) -> NDArray[np.bool_]:
     """(B,) whether each is V.S.U.N."""
-    columns = [np.array([bool(v) for v in table.column(c)]) for c in ("valid", "stable", "unique", "novel")]
+    columns = [np.array([bool(v) for v in table.column(c)]) for c in ("valid", "stable", "unique")]
+    return np.logical_and.reduce([*columns, _novel(table, learnt_may_return=learnt_may_return)])
+
+
+def _novel(table: CandidateTable, *, learnt_may_return: bool) -> NDArray[np.bool_]:
+    """(B,) whether each is novel; or may be, if it matches nothing but what was learnt from."""
+    novel = np.array([bool(v) for v in table.column("novel")])
     if learnt_may_return and "matches_finetuning" in table:
         known = table.column("matches") if "matches" in table else [None] * len(table)
-        again = [
-            t is not None and m is None
-            for t, m in zip(table.column("matches_finetuning"), known, strict=True)
-        ]
-        columns[3] |= np.array(again, dtype=bool)
-    return np.logical_and.reduce(columns)
+        pairs = zip(table.column("matches_finetuning"), known, strict=True)
+        novel |= np.array([tuned is not None and match is None for tuned, match in pairs], dtype=bool)
+    return novel
 
 
-def _spread(metrics: Sequence[Mapping[str, Any]]) -> dict[str, list[float | None]]:
-    """Mean and standard deviation of each rate over all batches of all seeds."""
-    found: dict[str, list[float | None]] = {}
-    for name in RATES:
-        values = [
-            v
-            for m in metrics
-            if m.get("batches") and (e := m["batches"]["rates"].get(name))
-            for v in e["values"]
-        ]
-        if values:
-            found[name] = [fmean(values), stdev(values) if len(values) > 1 else None]
-    return found
+def _spread(tables: Sequence[CandidateTable], size: int) -> dict[str, list[float | None]]:
+    """Mean and standard deviation of each rate over whole batches of all seeds, novelty as in the paper."""
+    values: dict[str, list[float]] = {name: [] for name in PAPERS_RATES}
+    for table in tables:
+        flags = {c: np.array([bool(v) for v in table.column(c)]) for c in ("valid", "stable", "unique")}
+        flags["novel"] = _novel(table, learnt_may_return=True)
+        batch = np.array(table.column("batch"), dtype=np.int64)
+        for number in np.unique(batch):
+            rows = batch == number
+            if rows.sum() == size:
+                for name, columns in PAPERS_RATES.items():
+                    values[name].append(
+                        float(np.logical_and.reduce([flags[c][rows] for c in columns]).mean())
+                    )
+    return {n: [fmean(v), stdev(v) if len(v) > 1 else None] for n, v in values.items() if v}

@@ -5,23 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable
-from crysjepa.datasets import DatasetError
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.jepa.network import Objective
+from crysjepa.ranking.registry import ranker_info
 from crysjepa.report.reproduction import write_reproduction
 from crysjepa.reproduction.deviations import deviations
+from crysjepa.reproduction.inputs import Inputs
 from crysjepa.reproduction.plan import DISTANCE, FINGERPRINT, RANDOM, Plan
 from crysjepa.reproduction.results import Arm, Row, base_row, refined_row
 from crysjepa.runtime.files import write_json
 from crysjepa.runtime.notes import note
 from crysjepa.runtime.progress import StageProgress
-from crysjepa.runtime.run_directory import versions
+from crysjepa.runtime.run_directory import locked, versions
 from crysjepa.workflows.diagnose import diagnose
 from crysjepa.workflows.evaluate import evaluate, tradeoff
 from crysjepa.workflows.generate import generate
@@ -51,26 +51,38 @@ class Reproduction:
     processes: int | None = None
     overwrite: bool = False
     progress: StageProgress | None = None
-    _chosen: set[Path] = field(default_factory=set, init=False, repr=False)
+    _made: dict[Path, None] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """What is read."""
+        return Inputs(self.data, self.progress)
 
     def run(self) -> Path:
         """All of it; the page's path. What was done by an earlier call is kept."""
         plan = self.plan
-        self.out.mkdir(parents=True, exist_ok=True)
+        self.inputs.check(plan)
+        _held = locked(self.out)
         write_json(self.out / "plan.json", plan.model_dump(mode="json"))
-        for name in (plan.training, plan.reference, plan.hull):
-            self.source(name)  # what is missing is better said now than in a day
         self.pool()
-        rows: list[Row] = [base_row(self.out / "base", self.judged())]
+        self.judge_pool()
+        rows: list[Row] = [base_row(self.out / "base", plan.batch_size)]
         self.write(rows)
+        sizes: set[tuple[str, float, int]] = set()
         for arm in self.arms():
+            vun, best = self.num_best(arm)
+            if arm.swept and (arm.ranker, arm.share, best) in sizes:
+                continue  # another share comes to as many
+            sizes.add((arm.ranker, arm.share, best))
+            if best >= vun:
+                note(f"{arm.label}: all of {vun} V.U.N. crystals are learnt from, there is nothing to choose")
             chosen = self.chosen(arm, plan.seeds[0])
             if chosen is None:
                 note(f"{arm.label} chose nothing: no V.U.N. crystal has a score")
                 continue
             folders = [self.refined(arm, seed) for seed in plan.seeds]
             learnt = CandidateTable.read(chosen)
-            rows.append(refined_row(arm, rows[0], learnt, folders, self.out / "base"))
+            rows.append(refined_row(arm, rows[0], learnt, vun, folders, self.out / "base", plan.batch_size))
             self.write(rows)
         self.figures(rows)
         return self.write(rows)
@@ -91,71 +103,82 @@ class Reproduction:
         if self.plan.jepa is not None and objective == PAPERS_LOSS:
             return Path(self.plan.jepa)
         name = "jepa" if objective == PAPERS_LOSS else f"jepa-{objective}"
-        path, sources = self.out / f"{name}.safetensors", [self.source(s) for s in self.plan.pretraining]
-        pretrain(
-            sources, path, size=self.plan.size, objective=objective, settings=self.plan.pretrain,
-            **self.how(f"Crys-JEPA, {objective}"),
-        )  # fmt: skip
-        return path
+        path = self.out / f"{name}.safetensors"
+
+        def work() -> None:
+            sources = [self.inputs.small(s, self.out / "pretraining") for s in self.plan.pretraining]
+            pretrain(
+                sources, path, size=self.plan.size, objective=objective, settings=self.plan.pretrain,
+                **self.how(f"Crys-JEPA, {objective}"),
+            )  # fmt: skip
+
+        return self.once(path, work)
 
     def base(self) -> Path:
         """The base model, trained on the training crystals."""
         if self.plan.generator is not None:
             return Path(self.plan.generator)
         path = self.out / "base.safetensors"
-        train(
-            self.source(self.plan.training), path, size=self.plan.size, settings=self.plan.train,
-            **self.how("the base model"),
+        work = partial(
+            train, self.inputs.source(self.plan.training), path, size=self.plan.size,
+            settings=self.plan.train, **self.how("the base model"),
         )  # fmt: skip
-        return path
+        return self.once(path, work)
 
-    def pool(self) -> Path:
+    def pool(self) -> None:
         """𝒩 crystals, relaxed; V.U.N. against the training crystals. Their stability plays no part."""
         path, folder = self.out / "pool.parquet", self.out / "pool"
         generate(self.plan.num, path, generator=self.base(), processes=self.processes, **self.how("the pool"))
         anything = self.protocol().model_copy(update={"e_above_hull_max": ANY_HEIGHT, "batch_size": None})
-        training = self.source(self.plan.training)
+        training = self.inputs.source(self.plan.training)
         evaluate(path, folder, reference=training, protocol=anything, **self.comparing("the pool"))
-        return folder
 
-    def judged(self) -> dict[str, Any]:
+    def judge_pool(self) -> None:
         """The pool again, by the yardstick that all generators are judged by."""
-        return evaluate(
-            self.out / "pool", self.out / "base", reference=self.source(self.plan.reference),
-            hull=self.source(self.plan.hull), protocol=self.protocol(), **self.comparing("the base model"),
+        evaluate(
+            self.out / "pool", self.out / "base", reference=self.inputs.source(self.plan.reference),
+            hull=self.inputs.source(self.plan.hull), protocol=self.protocol(),
+            **self.comparing("the base model"),
         )  # fmt: skip
 
+    def part_of_pool(self, arm: Arm) -> CandidateTable:
+        """What an arm may choose from; its V.U.N. crystals are those with status ok."""
+        pool = CandidateTable.read(self.out / "pool" / "crystals.parquet")
+        return CandidateTable(pool.frame.iloc[: math.ceil(arm.share * len(pool))].reset_index(drop=True))
+
+    def num_best(self, arm: Arm) -> tuple[int, int]:
+        """How many V.U.N. crystals there are, and how many of them an arm chooses."""
+        vun = len(self.part_of_pool(arm).ok_ids)
+        return vun, max(self.plan.at_least, math.ceil(arm.keep * vun))
+
     def chosen(self, arm: Arm, seed: int) -> Path | None:
-        """The best of the V.U.N. crystals by the arm's ranker, with structures; None where none has a score.
+        """The best V.U.N. crystals by the arm's ranker, with structures; None where none has a score.
 
         Only a random choice depends on the seed.
         """
         seed = seed if arm.ranker == RANDOM else self.plan.seeds[0]
         path = self.out / "refined" / arm.folder / f"choice-{seed}" / "chosen.parquet"
-        if path in self._chosen:
-            return path
-        pool = CandidateTable.read(self.out / "pool" / "crystals.parquet")
-        pool = CandidateTable(pool.frame.iloc[: math.ceil(arm.share * len(pool))].reset_index(drop=True))
-        best = max(self.plan.at_least, math.ceil(arm.keep * len(pool.ok_ids)))
+        found = self.once(path, lambda: self.choose(arm, seed, path))
+        return found if len(CandidateTable.read(found)) else None
+
+    def choose(self, arm: Arm, seed: int, path: Path) -> None:
+        """Rank a part of the pool, and write the best."""
+        pool, (_, best) = self.part_of_pool(arm), self.num_best(arm)
         part = path.with_name("pool.parquet")
-        part.parent.mkdir(parents=True, exist_ok=True)
-        if not part.exists():
-            pool.write(part)
+        pool.write(part)
         if arm.ranker == FINGERPRINT:
             self.nearest(pool, best, path)
-        else:
-            screen(
-                part, self.source(self.plan.training), path, by=arm.ranker, hull=self.hull_of_rankers(),
-                jepa=self.jepa() if arm.ranker == DISTANCE else None, seed=seed, best=best,
-                **self.how(f"choice by {arm.label}"),
-            )  # fmt: skip
-        if not len(CandidateTable.read(path)):
-            return None
-        self._chosen.add(path)
-        return path
+            return
+        training = self.inputs.source(self.plan.training)
+        screen(
+            part, training, path, by=arm.ranker, seed=seed, best=best,
+            hull=training if ranker_info(arm.ranker).needs_hull else None,
+            jepa=self.jepa() if arm.ranker == DISTANCE else None,
+            **self.how(f"choice by {arm.label}"),
+        )  # fmt: skip
 
     def nearest(self, pool: CandidateTable, best: int, path: Path) -> None:
-        """The nearest to any training crystal by 𝒟 of appendix D.4, of all that were drawn."""
+        """The V.U.N. crystals nearest to any training crystal by 𝒟 of appendix D.4."""
         self.trend(self.out / "base")
         found = CandidateTable.read(self.out / "base" / "tradeoff.parquet")
         distance = dict(zip(found.ids, found.column("fingerprint_distance"), strict=True))
@@ -165,11 +188,8 @@ class Reproduction:
     def refined(self, arm: Arm, seed: int) -> Path:
         """The base model fine-tuned on what was chosen, what it draws, and the verdict: the folder of it."""
         folder, label = self.out / "refined" / arm.folder / f"seed-{seed}", f"{arm.label}, seed {seed}"
-        model, drawn, learnt = (
-            folder / "generator.safetensors",
-            folder / "drawn.parquet",
-            self.chosen(arm, seed),
-        )
+        model, drawn, judged = folder / "generator.safetensors", folder / "drawn.parquet", folder / "judged"
+        learnt = self.chosen(arm, seed)
         assert learnt is not None  # there was something to choose from
         folder.mkdir(parents=True, exist_ok=True)
         finetune(
@@ -180,10 +200,10 @@ class Reproduction:
             **self.how(label),
         )  # fmt: skip
         evaluate(
-            drawn, folder / "judged", reference=self.source(self.plan.reference), finetuned_on=learnt,
-            hull=self.source(self.plan.hull), protocol=self.protocol(), **self.comparing(label),
+            drawn, judged, reference=self.inputs.source(self.plan.reference), finetuned_on=learnt,
+            hull=self.inputs.source(self.plan.hull), protocol=self.protocol(), **self.comparing(label),
         )  # fmt: skip
-        return folder / "judged"
+        return judged
 
     # -- tables and figures ----------------------------------------------------------------
 
@@ -210,28 +230,35 @@ class Reproduction:
     def map(self, name: str, objective: Objective) -> None:
         """The embedding that was trained by an objective, as numbers and figures."""
         diagnose(
-            self.jepa(objective), self.source(self.plan.pretraining[0]), self.out / name,
+            self.jepa(objective), self.inputs.source(self.plan.pretraining[0]), self.out / name,
             max_crystals=max(500, round(MAP_CRYSTALS * self.plan.scale)), device=self.device,
             progress=self.labelled(name),
         )  # fmt: skip
 
     def trend(self, folder: Path) -> Path:
-        """Rates along 𝒟 from the training crystals; what is there is kept."""
-        if (folder / "tradeoff.html").exists():
-            return folder / "tradeoff.html"
-        training = self.source(self.plan.training)
-        return tradeoff(
-            folder, reference=training, processes=self.processes or 1, progress=self.labelled("trends")
-        )
+        """Rates along 𝒟 from the training crystals; kept as long as no crystal is judged anew."""
+        page, crystals = folder / "tradeoff.html", folder / "crystals.parquet"
+        if page.exists() and page.stat().st_mtime_ns >= crystals.stat().st_mtime_ns:
+            return page
+        training, report = self.inputs.source(self.plan.training), self.labelled("trends")
+        return tradeoff(folder, reference=training, processes=self.processes or 1, progress=report)
 
     def optional(self, what: str, work: Callable[[], object]) -> None:
-        """A figure, or a note of the package that it lacks."""
+        """A figure, or a note of what it lacks."""
         try:
             work()
-        except ImportError as error:
+        except (ImportError, ValueError) as error:
             note(f"no {what}: {error}")
 
     # -- what steps share ------------------------------------------------------------------
+
+    def once(self, path: Path, work: Callable[[], object]) -> Path:
+        """What ``work`` writes, made or found once in a call: with ``overwrite`` it is made anew once."""
+        if path not in self._made:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            work()
+            self._made[path] = None
+        return path
 
     def protocol(self) -> Protocol:
         """By what all generators are judged."""
@@ -240,30 +267,6 @@ class Reproduction:
             preset="paper", force_field=plan.force_field, relaxation=plan.relaxation,
             batch_size=plan.batch_size, elemental_references=plan.elemental_references,
         )  # fmt: skip
-
-    def source(self, name: str) -> str:
-        """A path as it is, or a data set's file in the folder of the data. Raises DatasetError."""
-        if Path(name).exists():
-            return name
-        if self.data is not None and (self.data / name).exists():
-            return str(self.data / name)
-        try:
-            if datasets.info(name).bundled:
-                return name
-            return str(datasets.fetch(name, folder=self.data, report=self.progress))
-        except DatasetError as error:
-            raise DatasetError(
-                f"{error}. Or name crystals of your own: training, pretraining, reference and hull are "
-                "settings of --config"
-            ) from error
-
-    def hull_of_rankers(self) -> str:
-        """Rankers know the training crystals alone (Table 2), where these have energies."""
-        training = self.source(self.plan.training)
-        known = datasets.load(training)
-        if "formation_energy_per_atom" in known:
-            return training
-        return self.source(self.plan.hull)
 
     def labelled(self, label: str) -> StageProgress | None:
         """Progress that says of which step it is."""
@@ -294,5 +297,12 @@ def reproduce(plan: Plan, out: str | Path, **how: Any) -> Path:
         See :func:`~crysjepa.reproduction.plan.plan_for`.
     how
         See :class:`Reproduction`: ``data`` is the folder of the named data sets.
+
+    Raises
+    ------
+    UsageError, DatasetError, ImportError
+        Before any work, for what is missing.
+    OutputError, RunError
+        For an ``out`` that was made by another plan, unless ``overwrite``, or with another process at work.
     """
     return Reproduction(plan=plan, out=Path(out), **how).run()
