@@ -184,16 +184,14 @@ def readme_words(run: Path) -> str:
     for r in metrics["rounds"]:
         rate, chance = (rate_with_interval(m, "vsun_new_formula") for m in (r, r["control"]))
         parts.append(
-            f"of {r['num_crystals']} that it chooses to relax ({r['name']}) {rate} % are V.S.U.N. with a formula that is not "
-            f"known, of {r['control']['num_crystals']} drawn at random {chance} %"
+            f"{rate} % of {r['num_crystals']} chosen ({r['name']}), {chance} % of {r['control']['num_crystals']} at random"
         )
     return (
-        f"What to expect, with 95 % intervals: {'; '.join(parts)}. Its short list of {len(listed)} has "
-        f"energies above the {closed}hull from {span(above)} eV/atom; {supported} stand where the hull is supported, {new} "
-        f"have a new formula{second_judge(metrics, table, listed)}. Judge: {metrics['judge']}, a force field that also labelled most of what the ranker learnt from; "
-        f"hull and novelty: `{metrics['hull']}`. A formula that is new to its lists may be in the literature: look it up before "
-        f"you spend DFT time on it ([all numbers](docs/results.md#the-quick-run), [what the words "
-        "mean](docs/evaluate.md#how-new-it-is))."
+        f"- **A quick run**, V.S.U.N. with a new formula: {'; '.join(parts)}. Its short list of {len(listed)} lies "
+        f"{span(above)} eV/atom above the {closed}hull; {supported} stand where the hull is supported, {new} have a new "
+        f"formula{second_judge(metrics, table, listed)}. Judge: {metrics['judge']}, which also labelled most of what the "
+        f"ranker learnt from; hull and novelty: `{metrics['hull']}`. A formula that is new here may be in the literature: look "
+        "it up before you spend DFT time on it ([all numbers](docs/results.md#the-quick-run))."
     )
 
 
@@ -214,7 +212,11 @@ def write_readme(readme: Path, name: str, text: str) -> None:
     begin, end = f"<!-- {name}: written by reproduce/write_results.py -->", "<!-- end -->"
     before, rest = page.split(begin)
     after = rest.split(end, 1)[1]
-    lines = "\n".join(textwrap.wrap(text, 118, break_long_words=False, break_on_hyphens=False))
+    indent = "  " if text.startswith("- ") else ""
+    wrapped = textwrap.wrap(
+        text, 118, break_long_words=False, break_on_hyphens=False, subsequent_indent=indent
+    )
+    lines = "\n".join(wrapped)
     readme.write_text(f"{before}{begin}\n{lines}\n{end}{after}", encoding="utf-8")
 
 
@@ -230,29 +232,27 @@ def dft_words(found: dict[str, Any]) -> str:
     names = ("short list", "control")
     left = [groups[n]["waiting"] + groups[n]["hull_incomplete"] for n in names]
     text = (
-        "**What DFT says of it.** At most 0.1 eV/atom above the hull by DFT (GPAW, PBE; the phases that the closed hull names "
-        f"are calculated too; 95 % intervals): {rate('short list')} of a short list, {rate('control')} at random from the same "
-        "draw, which is a list of formulas that balance and that the flow has not learnt. "
+        "- **DFT agrees.** At most 0.1 eV/atom above the hull by DFT (GPAW, PBE, competing phases calculated too): "
+        f"{rate('short list')} of a short list, {rate('control')} at random from the same draw"
     )
     if any(left):
         text += (
-            f"Of {groups[names[0]]['asked']} and {groups[names[1]]['asked']}, {left[0]} and {left[1]} are not in it yet: they, "
-            "or a phase that competes, are still to be calculated, and are the larger ones. "
+            f"; {left[0]} and {left[1]} of {groups[names[0]]['asked']} and {groups[names[1]]['asked']} are still to be "
+            "calculated, the larger ones"
         )
-    return f"{text}[Each crystal, and what every judge said](docs/results.md#dft-has-the-last-word)."
+    return f"{text} ([each crystal](docs/results.md#dft-has-the-last-word))."
 
 
 def search_words(found: dict[str, Any]) -> str:
     """What the README says of the search for competitors, from ``hide_and_seek.json``."""
     before, after = found["hull"], found["closed_judge"]
     return (
-        f"**The search for competitors, put to the test.** All compounds of {after['systems']} chemical systems were taken away, "
-        f"and searched for, in {after['seconds']:.0f} s a system. SevenNet having the last word, {100 * after['found']:.0f} % of "
-        f"the {after['deep']} compounds that left a gap of more than 20 meV/atom give back at least 0.8 of it (median "
-        f"{after['median_share']:.2f}), and at {100 * after['too_deep']:.0f} % of all {after['hidden']} the hull comes out too "
-        f"deep by more than 20 meV/atom; without a search it is {1000 * before['mean_error']:.0f} meV/atom too high on average, "
-        f"with it {1000 * after['mean_error']:.0f}. Both force fields have seen these compounds in training; the prototypes have "
-        "not ([hide and seek](docs/results.md#hide-and-seek))."
+        f"- **The search for competitors finds what is there.** All compounds of {after['systems']} chemical systems were "
+        f"hidden, and searched for, {after['seconds']:.0f} s a system: of the {after['deep']} that left a gap, "
+        f"{100 * after['found']:.0f} % give back at least 0.8 of it. The hull's mean error falls from "
+        f"{1000 * before['mean_error']:.0f} to {1000 * after['mean_error']:.0f} meV/atom; at {100 * after['too_deep']:.0f} % of "
+        f"{after['hidden']} it comes out too deep by more than 20. Judge: SevenNet, which has seen these compounds in "
+        "training, as CHGNet has ([hide and seek](docs/results.md#hide-and-seek))."
     )
 
 
