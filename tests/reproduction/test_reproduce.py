@@ -155,3 +155,23 @@ def test_data_that_is_not_there_is_told_with_what_to_do(
     )  # fmt: skip
     words = " ".join(text.split())
     assert "mp_20_train" in words and "settings of --config" in words
+
+
+@pytest.mark.slow
+def test_training_crystals_need_no_energies(arguments: list[object], tmp_path: Path) -> None:
+    """As those of Alex-MP-20, which come without."""
+    data, settings = Path(str(arguments[3])), Path(str(arguments[9])).read_text(encoding="utf-8")
+    elements = CandidateTable.read(data / "elements.parquet")
+    CandidateTable(elements.frame.drop(columns="formation_energy_per_atom")).write(tmp_path / "bare.parquet")
+    changed = settings.replace('training = "elements', f'training = "{tmp_path}/bare').replace(
+        "[0, 1]", "[0]"
+    )
+    (tmp_path / "plan.toml").write_text(changed, encoding="utf-8")
+    call(
+        "reproduce", "paper-alex-mp20", "--data", data, "--out", tmp_path / "out", "--scale", "1/1024",
+        "--config", tmp_path / "plan.toml", "--force-field", LENNARD_JONES, "--processes", 1,
+    )  # fmt: skip
+    text = (tmp_path / "out" / "reproduction.md").read_text()
+    assert "28.8" in text and "Alex-MP-20 comes without" in text, "Table 3, and a departure"
+    rows = json.loads((tmp_path / "out" / "reproduction.json").read_text())["rows"]
+    assert [r["ranker"] for r in rows] == [None, "jepa-distance", "random"]

@@ -150,7 +150,7 @@ def beside_the_paper(found: Mapping[str, Any]) -> Table:
         rows.append((f"{_name(row)}, the paper", *(_plain(getattr(theirs, key)) for key in _SHOWN)))
     note = (
         "Percent, mean ± standard deviation over batches; what was learnt from may count as novel, like in "
-        "the paper. The paper's models, its judge and its hull are others: see below. So compare the ratio of "
+        "the paper. The paper's models, its judge and its hull are others (see below): compare the ratio of "
         "two rows, not the rows."
     )
     return Table("Beside the paper", ("", *_SHOWN.values()), rows, note)
