@@ -602,3 +602,18 @@ def test_where_no_row_can_be_used_the_results_are_there_and_the_status_is_1(tmp_
         text = " ".join(call(verb, tmp_path / "bad", *more, tmp_path / out, status=1).split())
         assert "not one of 2 crystals could be used" in text, verb
         assert (tmp_path / out).exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--lattice-noise", "atom"], "choose crystal or site"),
+        (["--lattice-noise", "site"], "leave lattice_noise out"),
+        (["--size", "paper/0"], "choose small, paper"),
+        (["--size", "paper/64", "--init", "JEPA"], "starts from random weights"),
+    ],
+)
+def test_what_the_kind_of_generator_does_not_have_is_told(tiny, tmp_path, options, words):
+    named = [str(tiny.jepa) if o == "JEPA" else o for o in options]
+    text = call("train", tiny.reference, "--out", tmp_path / "model.safetensors", *named, status=2)
+    assert words in " ".join(text.split()) and not (tmp_path / "model.safetensors").exists()

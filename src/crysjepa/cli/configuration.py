@@ -14,6 +14,7 @@ from crysjepa.runtime.notes import UsageError
 if TYPE_CHECKING:
     from crysjepa.cli.groups import ForGenerator, Judged
     from crysjepa.evaluation.protocol import Protocol
+    from crysjepa.generators.diffusion.generator import LatticeNoise
     from crysjepa.generators.registry import GeneratorOptions
     from crysjepa.jepa.network import Objective as ObjectiveName
     from crysjepa.nn.training import TrainSettings
@@ -119,6 +120,16 @@ def generator_options(own: ForGenerator) -> GeneratorOptions:
     )
     pick: Literal["first", "random"] = "random" if own.pick == "random" else "first"
     return GeneratorOptions(parents=own.parents or "known", pick=pick, substitution=config)
+
+
+def known_noise(name: str | None) -> LatticeNoise | None:
+    """``name``, where there is such a kind of lattice noise; raises ValueError otherwise."""
+    for known in ("crystal", "site"):
+        if name == known:
+            return known
+    if name is None:
+        return None
+    raise UsageError(f"no lattice noise {name!r}: choose crystal or site")
 
 
 def known_objective(name: str | None) -> ObjectiveName | None:

@@ -35,6 +35,12 @@ SeedIfAny = Annotated[int | None, typer.Option("--seed", min=0, help="same seed,
 Size = Annotated[
     str, typer.Option("--size", help="small (a laptop's), paper, or paper/64 with a 64th of its parameters")
 ]
+LatticeNoise = Annotated[
+    str | None,
+    typer.Option(
+        "--lattice-noise", help="of the diffusion model: crystal (default), or site, as Eq. 3 reads"
+    ),
+]
 Objective = Annotated[
     str | None, typer.Option("--objective", help="energy, info-nce, info-nce-unweighted or sigreg")
 ]

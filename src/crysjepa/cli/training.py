@@ -42,6 +42,7 @@ def train(
     out: options.Out,
     size: options.Size = "small",
     init: options.Init = None,
+    lattice_noise: options.LatticeNoise = None,
     *,
     training: groups.Training,
     running: groups.Running,
@@ -52,6 +53,7 @@ def train(
     """
     if paper_part(size) is not None:
         arguments.without_effect(f"with --size {size}, which starts from random weights", init=init)
+    noise = configuration.known_noise(lattice_noise)
     arguments.look_at(sources=[source], checkpoints=[init], device=running.device, config=training.config)
     Output(out, model=True)
 
@@ -60,7 +62,7 @@ def train(
     settings = configuration.train_settings(training.config, training.steps)
     with console.progress() as report:
         done = api.train(
-            source, out, size=size, init=init, settings=settings, seed=training.seed,
+            source, out, size=size, init=init, lattice_noise=noise, settings=settings, seed=training.seed,
             **vars(running), progress=report,
         )  # fmt: skip
     show.show_training(done, out)

@@ -22,11 +22,6 @@ _OF_THE_MODELS = (
         "the augmentation turns the lattice, and a turned one is no longer symmetric",
     ),
     Deviation(
-        "lattice noise repeated on every atom (Eq. 3)",
-        "drawn once a crystal",
-        "copies with different noise are no lattice, and the text does not say which to take",
-    ),
-    Deviation(
         "Eq. 19 while it samples",
         "x_0 held within what it can be, as Ho et al. do",
         "in the first steps Eq. 19 divides by some thousandths, and the network's errors grow by as much",
@@ -37,6 +32,11 @@ _OF_THE_MODELS = (
         "choices of ours",
     ),
     Deviation("how far to relax is not given", "settings below", "a choice of ours"),
+)
+_LATTICE_NOISE = Deviation(
+    "lattice noise on every atom (Eq. 3)",
+    "drawn once a crystal",
+    "the text does not say what becomes of the copies; lattice_noise is a setting",
 )
 _LEFT_OUT = (
     Deviation(
@@ -56,6 +56,7 @@ def deviations(plan: Plan) -> list[Deviation]:
     """Every one that is known, in the order of the paper."""
     full = plan_for(plan.preset)
     found = list(_OF_THE_MODELS)
+    found += [_LATTICE_NOISE] if plan.lattice_noise == "crystal" else []
     for name, words in (("generator", "the base model is trained"), ("jepa", "Crys-JEPA is pretrained")):
         if getattr(plan, name) is not None:
             found.append(Deviation(words, f"the checkpoint {getattr(plan, name)}", "as named"))

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from crysjepa.generators.diffusion.generator import LatticeNoise
 from crysjepa.nn.sizes import LARGEST_PART, paper_part
 from crysjepa.nn.training import TrainSettings
 from crysjepa.ranking.registry import ranker_info
@@ -45,6 +46,9 @@ class Plan(BaseModel):
     force_field: str = Field("mattersim", description="relaxes and judges")
     elemental_references: str | None = Field(None, description="of the force field: a JSON file")
     size: str = Field(description="of both networks: paper, or paper/N for an Nth of its parameters")
+    lattice_noise: LatticeNoise = Field(
+        "crystal", description="drawn once a crystal, or for each site (Eq. 3)"
+    )
     generator: str | None = Field(
         None, description="a checkpoint of the base model; by default it is trained"
     )

@@ -121,7 +121,7 @@ class Reproduction:
         path = self.out / "base.safetensors"
         work = partial(
             train, self.inputs.source(self.plan.training), path, size=self.plan.size,
-            settings=self.plan.train, **self.how("the base model"),
+            lattice_noise=self.plan.lattice_noise, settings=self.plan.train, **self.how("the base model"),
         )  # fmt: skip
         return self.once(path, work)
 

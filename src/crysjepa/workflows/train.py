@@ -17,7 +17,7 @@ from crysjepa.core.crystals import Crystals
 from crysjepa.energy.hull import ASSUMED_SCALE
 from crysjepa.evaluation.metrics import scale_of
 from crysjepa.generators.base import Generator, load_generator
-from crysjepa.generators.diffusion.generator import PAPER, DiffusionGenerator
+from crysjepa.generators.diffusion.generator import PAPER, DiffusionGenerator, LatticeNoise
 from crysjepa.generators.flow.generator import FlowGenerator
 from crysjepa.generators.flow.paths import FlowConfig
 from crysjepa.generators.registry import generator_names
@@ -129,6 +129,7 @@ def train(
     *,
     size: str = "small",
     init: Source | None = None,
+    lattice_noise: LatticeNoise | None = None,
     settings: TrainSettings | None = None,
     seed: int = 0,
     **how: Unpack[RunOptions],
@@ -137,18 +138,22 @@ def train(
 
     ``size`` is the kind: ``small``, the flow, or ``paper``, the diffusion model of appendix B; ``paper/64``
     has a 64th of its parameters. The flow starts from what a Crys-JEPA with the invariant encoder has learnt:
-    ``init``, by default the shipped one.
+    ``init``, by default the shipped one. ``lattice_noise`` of the diffusion model is drawn once a ``crystal``
+    (the default) or for each ``site``, see :class:`~crysjepa.generators.diffusion.generator.DiffusionConfig`.
 
     Raises
     ------
     ValueError
-        If the network cannot start from ``init``, or ``init`` is given for the paper's.
+        If the network cannot start from ``init``, or an option is given that its kind does not have.
     """
     part = paper_part(size)
+    if part is None and lattice_noise is not None:
+        raise UsageError("the flow has no lattice noise of this kind: leave lattice_noise out")
     if part is not None and init is not None:
         raise UsageError("the paper's diffusion model starts from random weights: leave init out")
     run, place, chosen = Execution(**how), Output(out, model=True), settings or TrainSettings()
     recipe = {"size": size, "seed": seed, "training": chosen.model_dump(mode="json")}
+    recipe |= {} if lattice_noise is None else {"lattice_noise": lattice_noise}
     read = {"input": source, "init": init}
     if (before := place.found("train", recipe, read, overwrite=run.overwrite)) is not None:
         return _before(_network(load_generator(out)), before)
@@ -161,7 +166,8 @@ def train(
     }
     generator: Generator
     if part is not None:
-        generator, training = DiffusionGenerator.train(crystals, PAPER.divided(part), chosen, **options)
+        config = replace(PAPER.divided(part), lattice_noise=lattice_noise or "crystal")
+        generator, training = DiffusionGenerator.train(crystals, config, chosen, **options)
     else:
         jepa = CrysJepa.load(init or shipped("jepa"))
         generator, training = FlowGenerator.train(crystals, FlowConfig(), chosen, init=jepa, **options)

@@ -1,3 +1,5 @@
+from dataclasses import asdict, replace
+
 import numpy as np
 import pytest
 import torch
@@ -33,9 +35,14 @@ def canonical(salts):
     return canonicalise(salts)[0]
 
 
+@pytest.fixture(params=["crystal", "site"])
+def config(request):
+    return replace(CONFIG, lattice_noise=request.param)
+
+
 @pytest.fixture
-def trained(canonical):
-    return DiffusionGenerator.train(canonical, CONFIG, SETTINGS, seed=3)
+def trained(canonical, config):
+    return DiffusionGenerator.train(canonical, config, SETTINGS, seed=3)
 
 
 def test_training_lowers_the_loss_and_sampling_gives_crystals(trained):
@@ -90,19 +97,23 @@ def test_finetuning_moves_towards_the_chosen_and_leaves_the_base_alone(trained, 
     assert loss(tuned) < loss(base)
 
 
-def test_the_loss_of_a_perfect_guess_is_zero(canonical):
+def test_the_loss_of_a_perfect_guess_is_zero(canonical, config):
     """Eq. 18 against a network that is told the noise."""
     packed, scaler = PackedCrystals(canonical), Scaler((0.0,) * 6, (1.0,) * 6)
     batch = packed.batch(np.arange(7))
-    loss = DiffusionLoss(CONFIG, scaler)
+    loss = DiffusionLoss(config, scaler)
     clean, schedule = loss.encode(batch), Schedule.cosine(16)
 
     def oracle(x, t, mask):
         signal, level = (v[:, None, None] for v in schedule.levels(t))
+        lattice = clean.lattice[:, None].expand(-1, mask.shape[1], -1)  # Eq. 3: the same on every atom
+        found = (
+            x.lattice.reshape(lattice.shape[0], -1, 6) - signal * lattice[:, : x.lattice[0].numel() // 6]
+        ) / level
         return Noisy(
             (x.coords - signal * clean.coords) / level,
             (x.types - signal * clean.types) / level,
-            (x.lattice - signal[:, 0] * clean.lattice) / level[:, 0],
+            found.reshape(x.lattice.shape),
         )
 
     assert float(loss(oracle, batch, torch.Generator().manual_seed(0))["loss"]) == pytest.approx(0, abs=1e-6)
@@ -125,6 +136,23 @@ def test_the_denoiser_follows_the_order_of_sites_and_ignores_padding():
     padded = network(more, t, torch.arange(6)[None] < 4)
     torch.testing.assert_close(padded.types[:, :4], plain.types, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(padded.lattice, plain.lattice, atol=1e-5, rtol=1e-4)
+
+
+def test_where_each_site_has_noise_of_its_own_each_has_a_guess():
+    torch.manual_seed(0)
+    network, mask = Denoiser(TINY).eval(), torch.arange(4)[None] < 3
+    x = Noisy(torch.randn(1, 4, 3), torch.randn(1, 4, 100), torch.randn(1, 4, 6))
+    found = network(x, torch.tensor([3]), mask).lattice
+    assert found.shape == (1, 4, 6) and not torch.allclose(found[0, 0], found[0, 1])
+    other = Noisy(x.coords, x.types, x.lattice.clone())
+    other.lattice[0, 3] += 5.0  # padding
+    torch.testing.assert_close(network(other, torch.tensor([3]), mask).lattice[:, :3], found[:, :3])
+
+
+def test_a_file_of_before_has_noise_of_the_crystal():
+    values = {"denoiser": asdict(TINY), "timesteps": 16}
+    assert DiffusionConfig.from_dict(values) == CONFIG and CONFIG.lattice_noise == "crystal"
+    assert DiffusionConfig.from_dict({**values, "lattice_noise": "site"}).lattice_noise == "site"
 
 
 def test_settings_of_the_paper():

@@ -16,8 +16,9 @@ NUM_ELEMENTS = 100
 class Noisy:
     """The three parts of x_t, or of the noise in it.
 
-    ``coords`` (B, M, 3); ``types`` (B, M, 100); ``lattice`` (B, 6). Eq. 2 repeats the lattice on every
-    atom; it is held once, and what the network says of it is averaged over atoms.
+    ``coords`` (B, M, 3); ``types`` (B, M, 100); ``lattice`` (B, 6), or (B, M, 6) where every atom has noise
+    of its own. Eq. 2 repeats the lattice on every atom. Where it is held once, what the network says of it is
+    averaged over atoms.
     """
 
     coords: Tensor
@@ -53,10 +54,14 @@ class Denoiser(nn.Module):
         mask
             (B, M) True for real sites.
         """
-        parts = [x.coords, x.types, x.lattice[:, None, :].expand(-1, x.coords.shape[1], -1)]
+        of_sites = x.lattice.dim() == 3
+        repeated = x.lattice if of_sites else x.lattice[:, None, :].expand(-1, x.coords.shape[1], -1)
+        parts = [x.coords, x.types, repeated]
         condition = self.time(sinusoidal(t, self.width).to(x.coords.dtype))
         padded = None if bool(mask.all()) else mask
         out = self.read_out(self.trunk(self.embed(torch.cat(parts, dim=-1)), padded, condition))
         coords, types, lattice = out.split([3, NUM_ELEMENTS, 6], dim=-1)
+        if of_sites:
+            return Noisy(coords, types, lattice)
         weight = mask[..., None] / mask.sum(dim=1)[:, None, None]
         return Noisy(coords, types, (lattice * weight).sum(dim=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import torch
@@ -29,16 +29,22 @@ KIND = "ddpm-generator"
 # Crystals drawn from one random stream: the unit that a resumed or split run repeats. A GPU wants more.
 _SHARD, _GPU_SHARD = 256, 4096
 _BATCH, _GPU_BATCH = 64, 1024
+LatticeNoise = Literal["crystal", "site"]
 COORDS, TYPES, LATTICE = (-1.0, 1.0), (0.0, 1.0), (-5.0, 5.0)
 """What the parts of x_0 can be: 2 X − 1, a one-hot vector, standard deviations of the training lattices."""
 
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """Network and number of timesteps T."""
+    """Network, number of timesteps T, and what has lattice noise of its own.
+
+    With ``site`` all of V in Eq. 3 has independent noise, the lattice's copy on each atom too, and the copies
+    are averaged in the end; with ``crystal`` the lattice's noise is drawn once.
+    """
 
     denoiser: TransformerConfig = field(default_factory=TransformerConfig)
     timesteps: int = 256
+    lattice_noise: LatticeNoise = "crystal"
 
     def divided(self, by: int) -> DiffusionConfig:
         """The same with about one ``by``-th of the parameters."""
@@ -47,7 +53,8 @@ class DiffusionConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DiffusionConfig:
         """Inverse of ``dataclasses.asdict``. Raises TypeError or KeyError for other fields."""
-        return cls(TransformerConfig(**values["denoiser"]), values["timesteps"])
+        network = TransformerConfig(**values["denoiser"])
+        return cls(network, values["timesteps"], values.get("lattice_noise", "crystal"))
 
 
 PAPER = DiffusionConfig(TransformerConfig(layers=12, width=1024, heads=8, dropout=0.01))
@@ -168,11 +175,12 @@ class DiffusionGenerator:
         for rows in groups:
             slots = torch.arange(int(counts[rows].max()), device=device)
             mask = slots[None, :] < torch.as_tensor(counts[rows], device=device)[:, None]
-            states.append((_normal(mask, noise), mask))
+            states.append((_normal(mask, noise, self.config.lattice_noise), mask))
         for t in range(self.config.timesteps, 0, -1):
             for g, (x, mask) in enumerate(states):
                 steps = torch.full((len(mask),), t, device=device)
-                predicted, fresh = network(x, steps, mask), _normal(mask, noise)
+                predicted = network(x, steps, mask)
+                fresh = _normal(mask, noise, self.config.lattice_noise)
                 states[g] = (
                     Noisy(
                         schedule.step_back(x.coords, predicted.coords, t, fresh.coords, COORDS),
@@ -194,7 +202,8 @@ class DiffusionGenerator:
     ) -> None:
         coords = ((x.coords[i, mask[i]].double().cpu().numpy() + 1) / 2) % 1.0
         numbers = x.types[i, mask[i]].argmax(dim=-1).cpu().numpy() + 1
-        cell = lattice.from_vector(self.scaler.inverse(x.lattice[i].double().cpu().numpy()))
+        vector = x.lattice[i] if self.config.lattice_noise == "crystal" else x.lattice[i, mask[i]].mean(dim=0)
+        cell = lattice.from_vector(self.scaler.inverse(vector.double().cpu().numpy()))
         if not (np.isfinite(coords).all() and np.isfinite(cell).all()):
             failures[id_] = "the generator returned numbers that are not finite"
         elif (np.linalg.eigvalsh(cell) <= 0).any():
@@ -243,17 +252,22 @@ class DiffusionLoss:
         device = batch.mask.device
         schedule = Schedule.cosine(self.config.timesteps).to(device)
         t = torch.randint(1, len(schedule) + 1, (len(batch),), generator=noise, device=device)
-        epsilon = _normal(batch.mask, noise)
+        of_sites = self.config.lattice_noise == "site"
+        if of_sites:
+            repeated = clean.lattice[:, None, :].expand(-1, batch.mask.shape[1], -1)
+            clean = Noisy(clean.coords, clean.types, repeated)
+        epsilon = _normal(batch.mask, noise, self.config.lattice_noise)
         x = Noisy(
             schedule.diffuse(clean.coords, epsilon.coords, t),
             schedule.diffuse(clean.types, epsilon.types, t),
             schedule.diffuse(clean.lattice, epsilon.lattice, t),
         )
         output = model(x, t, batch.mask)
+        errors = (output.lattice - epsilon.lattice) ** 2
         parts = {
             "coords": _per_site((output.coords - epsilon.coords) ** 2, batch.mask),
             "types": _per_site((output.types - epsilon.types) ** 2, batch.mask),
-            "lattice": ((output.lattice - epsilon.lattice) ** 2).mean(),
+            "lattice": _per_site(errors, batch.mask) if of_sites else errors.mean(),
         }
         return {"loss": 3 * parts["coords"] + NUM_ELEMENTS * parts["types"] + 6 * parts["lattice"], **parts}
 
@@ -272,11 +286,12 @@ def _per_site(errors: Tensor, mask: Tensor) -> Tensor:
     return (errors * mask[..., None]).sum() / (mask.sum() * errors.shape[-1])
 
 
-def _normal(mask: Tensor, generator: torch.Generator) -> Noisy:
+def _normal(mask: Tensor, generator: torch.Generator, lattice_noise: LatticeNoise) -> Noisy:
     """Standard normal noise for crystals whose sites are in ``mask`` (B, M)."""
     batch, sites = mask.shape
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, device=generator.device)
 
-    return Noisy(draw(batch, sites, 3), draw(batch, sites, NUM_ELEMENTS), draw(batch, 6))
+    of_lattice = (batch, 6) if lattice_noise == "crystal" else (batch, sites, 6)
+    return Noisy(draw(batch, sites, 3), draw(batch, sites, NUM_ELEMENTS), draw(*of_lattice))
