@@ -38,9 +38,8 @@ def leaving(target: str, page: str, docs: Path) -> str | None:
     if not path or path.startswith("/") or re.match(r"[a-z][a-z0-9+.-]*:", path):
         return None
     inside = posixpath.normpath(posixpath.join(docs.name, posixpath.dirname(page), path))
-    if inside.startswith(f"{docs.name}/") and not (docs.parent / inside).is_dir():
-        return None
-    return inside
+    stays = inside.startswith(f"{docs.name}/") and not (docs.parent / inside).is_dir()
+    return None if stays else inside
 
 
 def rewritten(markdown: str, page: str, docs: Path, repo_url: str | None) -> str:
