@@ -70,9 +70,17 @@ def generate(
         See :class:`~crysjepa.runtime.execution.Execution`. The crystals are the same for any number of
         processes.
 
-    What is returned is also in the file's metadata, under ``crysjepa``. Raises OutputError if ``out`` cannot
-    be written, or is there and was made otherwise; ValueError if ``num`` < 1, for an unknown generator, or
-    for constraints that nothing obeys.
+    Returns
+    -------
+    Generated
+        It is also in the file's metadata, under ``crysjepa``.
+
+    Raises
+    ------
+    OutputError
+        If ``out`` cannot be written, or is there and was made otherwise.
+    ValueError
+        If ``num`` < 1, for an unknown generator, or for constraints that nothing obeys.
     """
     run, place = Execution(**how), Output(out)
     if num < 1:

@@ -137,8 +137,12 @@ def screen(
         Write only so many of the first, with their structures, as ``crysjepa finetune`` takes them: a number,
         or a share such as ``"1%"`` of those with a score, rounded up.
 
-    Raises OutputError if ``out`` cannot be written, or is there and was made otherwise; ValueError for an
-    unknown ranker, or where it lacks something that it needs.
+    Raises
+    ------
+    OutputError
+        If ``out`` cannot be written, or is there and was made otherwise.
+    ValueError
+        For an unknown ranker, or where it lacks something that it needs.
     """
     run, place, info = _Screening(**how), Output(out), ranker_info(by)
     aims = _aims(run, info)

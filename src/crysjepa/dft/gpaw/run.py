@@ -103,8 +103,12 @@ def dft_run(
     options
         See :class:`Extent`.
 
-    Raises ValueError if there is nothing to calculate, or the reference has no formation energies;
-    GpawMissing where GPAW is not installed.
+    Raises
+    ------
+    ValueError
+        If there is nothing to calculate, or the reference has no formation energies.
+    GpawMissing
+        Where GPAW is not installed.
     """
     extent, settings = Extent(**options), settings or GpawSettings()
     max_sites, progress = extent.max_sites, extent.progress

@@ -68,8 +68,12 @@ def dft_collect(
     protocol
         How to judge; nothing of it about relaxation is used.
 
-    Raises ValueError if a folder is none of ours, or a retry is of other candidates; ScaleMismatch if the
-    hull is on another scale than the Materials Project's of today, unless the protocol allows it.
+    Raises
+    ------
+    ValueError
+        If a folder is none of ours, or a retry is of other candidates.
+    ScaleMismatch
+        If the hull is on another scale than the Materials Project's of today, unless the protocol allows it.
     """
     protocol = (protocol or Protocol()).model_copy(update={"relax": False})
     manifests = [Manifest.read(f) for f in folders]
