@@ -54,7 +54,7 @@ _LEFT_OUT = (
 
 def deviations(plan: Plan) -> list[Deviation]:
     """Every one that is known, in the order of the paper."""
-    full = plan_for(plan.preset)
+    full, scaled = plan_for(plan.preset), plan_for(plan.preset, plan.scale)
     found = list(_OF_THE_MODELS)
     found += [_LATTICE_NOISE] if plan.lattice_noise == "crystal" else []
     for name, words in (("generator", "the base model is trained"), ("jepa", "Crys-JEPA is pretrained")):
@@ -83,7 +83,8 @@ def deviations(plan: Plan) -> list[Deviation]:
     for name, words in (("num", "crystals drawn, 𝒩"), ("batch_size", "crystals in a batch")):
         if getattr(plan, name) != getattr(full, name):
             asked, there = getattr(full, name), getattr(plan, name)
-            found.append(Deviation(f"{asked:,} {words}", f"{there:,}", "the scale asked for"))
+            reason = "the scale asked for" if there == getattr(scaled, name) else "as set"
+            found.append(Deviation(f"{asked:,} {words}", f"{there:,}", reason))
     if plan.batches != full.batches:
         found.append(Deviation(f"{full.batches} batches", f"{plan.batches}", "as set"))
     if missing := [n for n in full.rankers if n not in plan.rankers]:
