@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from crysjepa.evaluation.protocol import Protocol
 from crysjepa.generators.diffusion.generator import LatticeNoise
 from crysjepa.nn.sizes import LARGEST_PART, paper_part
 from crysjepa.nn.training import TrainSettings
@@ -79,6 +80,14 @@ class Plan(BaseModel):
         if paper_part(size) is None:
             raise ValueError("the paper's networks are asked for: paper, or a part such as paper/64")
         return size
+
+    @property
+    def protocol(self) -> Protocol:
+        """By what all generators are judged."""
+        return Protocol(
+            preset="paper", force_field=self.force_field, relaxation=self.relaxation,
+            batch_size=self.batch_size, elemental_references=self.elemental_references,
+        )  # fmt: skip
 
     @property
     def num_refined(self) -> int:

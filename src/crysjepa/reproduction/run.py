@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from crysjepa.core.candidates import CandidateTable
-from crysjepa.evaluation.protocol import Protocol
 from crysjepa.jepa.network import Objective
 from crysjepa.ranking.registry import ranker_info
 from crysjepa.report.reproduction import write_reproduction
@@ -129,7 +128,7 @@ class Reproduction:
         """𝒩 crystals, relaxed; V.U.N. against the training crystals. Their stability plays no part."""
         path, folder = self.out / "pool.parquet", self.out / "pool"
         generate(self.plan.num, path, generator=self.base(), processes=self.processes, **self.how("the pool"))
-        anything = self.protocol().model_copy(update={"e_above_hull_max": ANY_HEIGHT, "batch_size": None})
+        anything = self.plan.protocol.model_copy(update={"e_above_hull_max": ANY_HEIGHT, "batch_size": None})
         training = self.inputs.source(self.plan.training)
         evaluate(path, folder, reference=training, protocol=anything, **self.comparing("the pool"))
 
@@ -137,7 +136,7 @@ class Reproduction:
         """The pool again, by the yardstick that all generators are judged by."""
         evaluate(
             self.out / "pool", self.out / "base", reference=self.inputs.source(self.plan.reference),
-            hull=self.inputs.source(self.plan.hull), protocol=self.protocol(),
+            hull=self.inputs.source(self.plan.hull), protocol=self.plan.protocol,
             **self.comparing("the base model"),
         )  # fmt: skip
 
@@ -201,7 +200,7 @@ class Reproduction:
         )  # fmt: skip
         evaluate(
             drawn, judged, reference=self.inputs.source(self.plan.reference), finetuned_on=learnt,
-            hull=self.inputs.source(self.plan.hull), protocol=self.protocol(), **self.comparing(label),
+            hull=self.inputs.source(self.plan.hull), protocol=self.plan.protocol, **self.comparing(label),
         )  # fmt: skip
         return judged
 
@@ -259,14 +258,6 @@ class Reproduction:
             work()
             self._made[path] = None
         return path
-
-    def protocol(self) -> Protocol:
-        """By what all generators are judged."""
-        plan = self.plan
-        return Protocol(
-            preset="paper", force_field=plan.force_field, relaxation=plan.relaxation,
-            batch_size=plan.batch_size, elemental_references=plan.elemental_references,
-        )  # fmt: skip
 
     def labelled(self, label: str) -> StageProgress | None:
         """Progress that says of which step it is."""
