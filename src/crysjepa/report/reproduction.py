@@ -110,7 +110,7 @@ def refinement(found: Mapping[str, Any]) -> Table:
     ]  # fmt: skip
     seeds = len(found["plan"]["seeds"])
     over = (
-        f"over the {seeds} seeds of fine-tuning and over crystals; all share one base model"
+        f"over the {seeds} seeds of fine-tuning, which are few, and over crystals; all share one base model"
         if seeds > 1
         else "over crystals alone: with one seed it does not say what another fine-tuning would give"
     )
@@ -219,9 +219,7 @@ def _with_interval(row: Mapping[str, Any], key: str) -> str:
 def _ratio(row: Mapping[str, Any]) -> str:
     if row["ratio"] is None:
         return "–"
-    value, *ends = row["ratio"]
-    low, high = ("∞" if end is None else f"{end:.2f}" for end in ends)
-    return f"{value:.2f} ({low}–{high})"
+    return "{:.2f} ({:.2f}–{:.2f})".format(*row["ratio"])
 
 
 def _seeds(row: Mapping[str, Any]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from crysjepa.nn.train_settings import TrainSettings
+from crysjepa.relaxation.relax import RelaxSettings
 from crysjepa.reproduction.plan import Plan, plan_for
 
 
@@ -26,12 +28,7 @@ _OF_THE_MODELS = (
         "x_0 held within what it can be, as Ho et al. do",
         "in the first steps Eq. 19 divides by some thousandths, and the network's errors grow by as much",
     ),
-    Deviation(
-        "temperature τ, rates and lengths of training are not given",
-        "0.1; settings below",
-        "choices of ours",
-    ),
-    Deviation("how far to relax is not given", "settings below", "a choice of ours"),
+    Deviation("temperature τ is not given", "0.1", "a choice of ours"),
 )
 _LATTICE_NOISE = Deviation(
     "lattice noise on every atom (Eq. 3)",
@@ -53,21 +50,21 @@ _LEFT_OUT = (
 
 
 def deviations(plan: Plan) -> list[Deviation]:
-    """Every one that is known, in the order of the paper."""
-    full, scaled = plan_for(plan.preset), plan_for(plan.preset, plan.scale)
+    """Every one that is known: of the models, what was named, how much there is, and what is left out."""
     found = list(_OF_THE_MODELS)
-    found += [_LATTICE_NOISE] if plan.lattice_noise == "crystal" else []
+    if plan.lattice_noise == "crystal" and plan.generator is None:
+        found.append(_LATTICE_NOISE)
+    return [*found, *_as_named(plan), *_as_set(plan), *_left_out(plan)]
+
+
+def _as_named(plan: Plan) -> list[Deviation]:
+    """Models, data and judges that are others."""
+    full, found = plan_for(plan.preset), list[Deviation]()
     for name, words in (("generator", "the base model is trained"), ("jepa", "Crys-JEPA is pretrained")):
         if getattr(plan, name) is not None:
             found.append(Deviation(words, f"the checkpoint {getattr(plan, name)}", "as named"))
-    if plan.size != full.size:
-        found.append(
-            Deviation(
-                "networks of 25 and 151 million parameters", f"{plan.size} of each", "the scale asked for"
-            )
-        )
     for name in ("training", "pretraining", "reference", "hull"):
-        if getattr(plan, name) != getattr(full, name):
+        if getattr(plan, name) != getattr(full, name) and not (name == "pretraining" and plan.jepa):
             found.append(
                 Deviation(_text(getattr(full, name)), _text(getattr(plan, name)), f"{name} as named")
             )
@@ -80,38 +77,51 @@ def deviations(plan: Plan) -> list[Deviation]:
                 "its row is too favourable: it is judged by its own energies",
             )
         )  # fmt: skip
-    for name, words in (("num", "crystals drawn, 𝒩"), ("batch_size", "crystals in a batch")):
+    return found
+
+
+def _as_set(plan: Plan) -> list[Deviation]:
+    """How much there is of everything."""
+    full, scaled, found = plan_for(plan.preset), plan_for(plan.preset, plan.scale), list[Deviation]()
+
+    def differs(name: str, paper: str, here: str) -> None:
+        asked = getattr(plan, name) == getattr(scaled, name)
         if getattr(plan, name) != getattr(full, name):
-            asked, there = getattr(full, name), getattr(plan, name)
-            reason = "the scale asked for" if there == getattr(scaled, name) else "as set"
-            found.append(Deviation(f"{asked:,} {words}", f"{there:,}", reason))
-    if plan.batches != full.batches:
-        found.append(Deviation(f"{full.batches} batches", f"{plan.batches}", "as set"))
-    if missing := [n for n in full.rankers if n not in plan.rankers]:
-        found.append(Deviation("every ranker of Table 2", f"not {', '.join(missing)}", "as set"))
-    found.append(
-        Deviation(
-            "the map of the embedding shows both data sets (Fig. 3)", "the first of them", "one is read"
-        )
-    )
-    if plan.at_least > 1 or plan.keep != full.keep:
-        found.append(
-            Deviation(
-                f"the best {full.keep:.0%} of the V.U.N. crystals are learnt from",
-                f"the best {plan.keep:.0%}, and {plan.at_least} at least",
-                "fewer teach nothing" if plan.keep == full.keep else "as set",
-            )
-        )  # fmt: skip
-    if plan.preset == "paper-alex-mp20":
-        found.append(
-            Deviation(
-                "CHGNet as a ranker", "left out", "Alex-MP-20 comes without the energies of its crystals"
-            )
-        )  # fmt: skip
+            found.append(Deviation(paper, here, "the scale asked for" if asked else "as set"))
+
+    if plan.generator is None or plan.jepa is None:
+        differs("size", "networks of 25 and 151 million parameters", f"{plan.size} of each that is trained")
+    differs("num", f"{full.num:,} crystals drawn, 𝒩", f"{plan.num:,}")
+    differs("batches", f"{full.batches} batches", f"{plan.batches}")
+    differs("batch_size", f"{full.batch_size:,} crystals in a batch", f"{plan.batch_size:,}")
+    best = f"the best {full.keep:.0%} of the V.U.N. crystals are learnt from"
+    if plan.keep != full.keep:
+        differs("keep", best, f"the best {plan.keep:.3g} of them")
+    differs("at_least", best, f"{plan.at_least} at least, for fewer teach nothing")
+    for name in ("relaxation", "pretrain", "train", "finetune"):
+        at_full_scale = f"{name}: not given; at full scale {_briefly(getattr(full, name))}"
+        differs(name, at_full_scale, _briefly(getattr(plan, name)))
+    return found
+
+
+def _briefly(settings: TrainSettings | RelaxSettings) -> str:
+    """What decides most."""
+    if isinstance(settings, RelaxSettings):
+        return f"to {settings.fmax:g} eV/Å in at most {settings.max_steps} steps"
+    return f"{settings.steps:,} steps of {settings.batch_size} at {settings.learning_rate:g}"
+
+
+def _left_out(plan: Plan) -> list[Deviation]:
+    """What of the paper is not done."""
+    found = list[Deviation]()
+    for name, words in (("fingerprint", "fingerprints rank"), ("chgnet", "CHGNet ranks")):
+        if name not in plan.rankers and plan.preset == "paper-mp20":
+            found.append(Deviation(f"{words}, too (Table 2)", "left out", "rankers as set"))
+    map_of = "the map of the embedding shows both data sets (Fig. 3)"
+    found.append(Deviation(map_of, "the first of them", "one file is read"))
     if not plan.ablations:
-        found.append(
-            Deviation("other k and 𝒩, other losses (appendix C)", "left out", "ask with --ablations")
-        )
+        others = "other k and 𝒩, other losses (appendix C)"
+        found.append(Deviation(others, "left out", "ask with --ablations"))
     return [*found, *_LEFT_OUT]
 
 

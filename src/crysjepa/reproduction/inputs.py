@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.datasets import DatasetError
+from crysjepa.evaluation.metrics import scale_of
+from crysjepa.generators.base import load_generator
+from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.ranking.fingerprints.ranker import Fingerprints
 from crysjepa.ranking.registry import ranker_info
 from crysjepa.relaxation.force_fields.registry import (
@@ -53,7 +58,10 @@ class Inputs:
         Raises
         ------
         UsageError
-            For a ranker that needs energies which the training crystals lack, and a file that is not there.
+            For energies that the pretraining crystals lack, or the training crystals where a ranker needs
+            them; for a file that is not there.
+        CheckpointError
+            For a model that cannot be read.
         DatasetError
             For data that are not there and cannot be downloaded.
         ImportError
@@ -61,6 +69,13 @@ class Inputs:
         """
         for name in (plan.training, plan.reference, plan.hull, *(() if plan.jepa else plan.pretraining)):
             self.source(name)
+        for name in () if plan.jepa else plan.pretraining:
+            if not has_energies(self.source(name)):
+                raise UsageError(f"Crys-JEPA learns from the column {ENERGY}, which {name} has not")
+        if plan.jepa:
+            CrysJepa.load(plan.jepa)
+        if plan.generator:
+            load_generator(plan.generator)
         force_fields = [plan.force_field, *(n for n in plan.rankers if ranker_info(n).force_field)]
         for name in force_fields:
             force_field_info(name)
@@ -71,22 +86,28 @@ class Inputs:
         if plan.elemental_references and not Path(plan.elemental_references).is_file():
             raise UsageError(f"no such file: {plan.elemental_references}")
         needy = [name for name in plan.rankers if ranker_info(name).needs_hull]
-        if needy and ENERGY not in datasets.load(self.source(plan.training)):
+        if needy and not has_energies(self.source(plan.training)):
             raise UsageError(
                 f"{needy[0]} ranks by the energies of the training crystals, and {plan.training} has none: "
                 "leave it out of rankers"
             )
 
-    def small(self, name: str, folder: Path) -> str:
-        """The crystals of a data set with at most :data:`MAX_SITES`, in a file in ``folder`` if need be."""
+    def small(self, name: str, path: Path) -> str:
+        """Crystals of a data set with at most :data:`MAX_SITES`: in the file ``path``, if some have more."""
         source = self.source(name)
         table = datasets.load(source)
         crystals = table.crystals(table.ok_ids)
         fit = {i for i, n in zip(crystals.ids, crystals.num_atoms, strict=True) if n <= MAX_SITES}
         if len(fit) == len(crystals):
             return source
-        path = folder / f"{Path(source).stem}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = table.frame[table.frame["id"].isin(fit)].reset_index(drop=True)
-        CandidateTable(kept).write(path)
+        scale, kept = scale_of(source), table.frame[table.frame["id"].isin(fit)].reset_index(drop=True)
+        CandidateTable(kept).write(path, None if scale is None else {"scale": scale})
         return str(path)
+
+
+def has_energies(source: str) -> bool:
+    """Whether crystals come with formation energies; of Parquet without reading them."""
+    if Path(source).suffix.lower() == ".parquet":
+        return ENERGY in pq.read_schema(source).names
+    return ENERGY in datasets.load(source)

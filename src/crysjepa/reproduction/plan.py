@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -18,6 +19,8 @@ Preset = Literal["paper-mp20", "paper-alex-mp20"]
 DISTANCE, RANDOM, FINGERPRINT = "jepa-distance", "random", "fingerprint"
 """D_C of Eq. 11, which the paper ranks by; the control; and 𝒟 of appendix D.4, the nearest of all."""
 
+SWEEP, SHARES = (0.25, 0.5, 2.0, 4.0), (0.25, 0.5)
+"""Of Fig. 7: k, as multiples of the plan's, and parts of 𝒩."""
 _PRESETS: dict[Preset, dict[str, object]] = {
     "paper-mp20": {
         "training": "mp_20_train", "reference": "mp_2022", "hull": "mp_2023_hull", "num": 400_000,
@@ -31,6 +34,27 @@ _PRESETS: dict[Preset, dict[str, object]] = {
 _FULL = {"pretrain": 128_000, "train": 320_000, "finetune": 20_000}
 """Steps at full scale. The paper does not say: choices of ours."""
 _FEW = {"pretrain": 20, "train": 20, "finetune": 10}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A ranker, the share ``keep`` of the V.U.N. crystals that it chooses, and the share of the pool."""
+
+    ranker: str
+    keep: float
+    share: float = 1.0
+    swept: bool = False
+
+    @property
+    def folder(self) -> str:
+        """Its name among the files."""
+        return f"{self.ranker}-k{self.keep:g}" + ("" if self.share == 1 else f"-of-{self.share:g}")
+
+    @property
+    def label(self) -> str:
+        """Its name in progress and notes."""
+        own = f"{self.ranker}, k = {self.keep:.2%}" if self.swept else self.ranker
+        return own if self.share == 1 else f"{own}, {self.share:.0%} of the pool"
 
 
 class Plan(BaseModel):
@@ -80,6 +104,15 @@ class Plan(BaseModel):
         if paper_part(size) is None:
             raise ValueError("the paper's networks are asked for: paper, or a part such as paper/64")
         return size
+
+    @property
+    def arms(self) -> list[Arm]:
+        """What chooses, and how much: the rankers, and for Fig. 7 other shares and pools."""
+        found = [Arm(name, self.keep) for name in self.rankers]
+        if self.ablations and DISTANCE in self.rankers:
+            found += [Arm(DISTANCE, min(1.0, self.keep * times), swept=True) for times in SWEEP]
+            found += [Arm(DISTANCE, self.keep, share, swept=True) for share in SHARES]
+        return found
 
     @property
     def protocol(self) -> Protocol:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.evaluation.rates import flag_columns, wilson_interval
+from crysjepa.reproduction.plan import Arm
 
 RATES = ("valid", "stable", "novel", "unique", "sun", "vsun", "vsun_new_formula")
 PAPERS_RATES = {
@@ -23,27 +24,6 @@ PAPERS_RATES = {
 AS_THE_PAPER = "vsun_as_the_paper"
 """V.S.U.N. where novelty is against the known crystals alone, and what was learnt from may be drawn again."""
 _DRAWS = 4000
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A ranker, the share ``keep`` of the V.U.N. crystals that it chooses, and the share of the pool."""
-
-    ranker: str
-    keep: float
-    share: float = 1.0
-    swept: bool = False
-
-    @property
-    def folder(self) -> str:
-        """Its name among the files."""
-        return f"{self.ranker}-k{self.keep:g}" + ("" if self.share == 1 else f"-of-{self.share:g}")
-
-    @property
-    def label(self) -> str:
-        """Its name in progress and notes."""
-        own = f"{self.ranker}, k = {self.keep:.2%}" if self.swept else self.ranker
-        return own if self.share == 1 else f"{own}, {self.share:.0%} of the pool"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +43,7 @@ class Row:
     spread
         Mean and standard deviation over batches, as the paper reports.
     ratio
-        V.S.U.N. over the base's, with a 95 % bootstrap interval over seeds and crystals.
+        V.S.U.N. over the base's, with a 95 % interval over seeds and crystals.
     folders
         Of the judged crystals.
     """
@@ -82,7 +62,7 @@ class Row:
     chosen: int | None = None
     chosen_of: int | None = None
     chosen_stable: int | None = None
-    ratio: list[float | None] | None = None
+    ratio: list[float] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -130,24 +110,25 @@ def refined_row(
 
 def ratio_interval(
     hits: Sequence[NDArray[np.bool_]], base: float, num_base: int, *, draws: int = _DRAWS
-) -> list[float | None] | None:
-    """Ratio of rates with the ends of a 95 % bootstrap interval, over seeds and then over crystals.
+) -> list[float] | None:
+    """Ratio of rates and the ends of a 95 % interval: seeds drawn again, rates from Jeffreys' posteriors.
 
-    With one seed it says nothing of what another fine-tuning would give. An end that is not bounded is None.
-    None where the base has no hit.
+    With one seed it says nothing of what another fine-tuning would give, and with few too little: of n seeds
+    drawn again the variance is (n − 1) / n of theirs. None where the base has no hit.
     """
     if not base:
         return None
-    rates, sizes = np.array([h.mean() for h in hits]), np.array([len(h) for h in hits])
+    hit, sizes = np.array([h.sum() for h in hits]), np.array([len(h) for h in hits])
     rng = np.random.default_rng(zlib.crc32(b"ratio"))
     seeds = rng.integers(len(hits), size=(draws, len(hits)))
-    ours = (rng.binomial(sizes[seeds], rates[seeds]) / sizes[seeds]).mean(axis=1)
-    theirs = rng.binomial(num_base, base, size=draws) / num_base
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.where(theirs > 0, ours / theirs, np.inf)
-    # of draws, not between them: where the base is rare, some are infinite
-    ends = np.quantile(ratios, [0.025, 0.975], method="inverted_cdf")
-    return [float(rates.mean() / base), *(float(e) if np.isfinite(e) else None for e in ends)]
+
+    def rates(num: NDArray[np.int64], of: NDArray[np.int64]) -> NDArray[np.float64]:
+        return rng.beta(num + 0.5, of - num + 0.5)
+
+    ours = rates(hit[seeds], sizes[seeds]).mean(axis=1)
+    theirs = rates(np.full(draws, round(base * num_base)), np.full(draws, num_base))
+    low, high = np.quantile(ours / theirs, [0.025, 0.975])
+    return [float((hit / sizes).mean() / base), float(low), float(high)]
 
 
 def _pooled(

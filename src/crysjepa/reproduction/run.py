@@ -15,8 +15,8 @@ from crysjepa.ranking.registry import ranker_info
 from crysjepa.report.reproduction import write_reproduction
 from crysjepa.reproduction.deviations import deviations
 from crysjepa.reproduction.inputs import Inputs
-from crysjepa.reproduction.plan import DISTANCE, FINGERPRINT, RANDOM, Plan
-from crysjepa.reproduction.results import Arm, Row, base_row, refined_row
+from crysjepa.reproduction.plan import DISTANCE, FINGERPRINT, RANDOM, Arm, Plan
+from crysjepa.reproduction.results import Row, base_row, refined_row
 from crysjepa.runtime.files import write_json
 from crysjepa.runtime.notes import note
 from crysjepa.runtime.progress import StageProgress
@@ -31,10 +31,6 @@ MAP_CRYSTALS = 100_000
 """Of Fig. 3, at full scale."""
 ANY_HEIGHT = 1000.0
 """eV/atom above the hull, which nothing is: energies beyond 20 eV/atom fail before."""
-SWEEP = (0.25, 0.5, 2.0, 4.0)
-"""Shares k of Fig. 7, as multiples of the plan's."""
-SHARES = (0.25, 0.5)
-"""Of 𝒩, as far as Fig. 7 goes below the plan's."""
 PAPERS_LOSS: Objective = "info-nce"
 OTHER_LOSSES: dict[str, Objective] = {"fig-8": "info-nce-unweighted", "fig-9": "sigreg"}
 
@@ -62,13 +58,12 @@ class Reproduction:
         plan = self.plan
         self.inputs.check(plan)
         _held = locked(self.out)
-        write_json(self.out / "plan.json", plan.model_dump(mode="json"))
         self.pool()
         self.judge_pool()
         rows: list[Row] = [base_row(self.out / "base", plan.batch_size)]
         self.write(rows)
         sizes: set[tuple[str, float, int]] = set()
-        for arm in self.arms():
+        for arm in plan.arms:
             vun, best = self.num_best(arm)
             if arm.swept and (arm.ranker, arm.share, best) in sizes:
                 continue  # another share comes to as many
@@ -86,15 +81,6 @@ class Reproduction:
         self.figures(rows)
         return self.write(rows)
 
-    def arms(self) -> list[Arm]:
-        """What chooses, and how much: the rankers, and for Fig. 7 other shares and pools."""
-        plan = self.plan
-        found = [Arm(name, plan.keep) for name in plan.rankers]
-        if plan.ablations and DISTANCE in plan.rankers:
-            found += [Arm(DISTANCE, min(1.0, plan.keep * times), swept=True) for times in SWEEP]
-            found += [Arm(DISTANCE, plan.keep, share, swept=True) for share in SHARES]
-        return found
-
     # -- the steps -------------------------------------------------------------------------
 
     def jepa(self, objective: Objective = PAPERS_LOSS) -> Path:
@@ -105,7 +91,8 @@ class Reproduction:
         path = self.out / f"{name}.safetensors"
 
         def work() -> None:
-            sources = [self.inputs.small(s, self.out / "pretraining") for s in self.plan.pretraining]
+            small, folder = self.inputs.small, self.out / "pretraining"
+            sources = [small(s, folder / f"{n}.parquet") for n, s in enumerate(self.plan.pretraining)]
             pretrain(
                 sources, path, size=self.plan.size, objective=objective, settings=self.plan.pretrain,
                 **self.how(f"Crys-JEPA, {objective}"),
@@ -125,7 +112,7 @@ class Reproduction:
         return self.once(path, work)
 
     def pool(self) -> None:
-        """𝒩 crystals, relaxed; V.U.N. against the training crystals. Their stability plays no part."""
+        """𝒩 crystals, relaxed; V.U.N. against the training crystals, however high they lie above its hull."""
         path, folder = self.out / "pool.parquet", self.out / "pool"
         generate(self.plan.num, path, generator=self.base(), processes=self.processes, **self.how("the pool"))
         anything = self.plan.protocol.model_copy(update={"e_above_hull_max": ANY_HEIGHT, "batch_size": None})
@@ -227,9 +214,12 @@ class Reproduction:
             self.optional(f"map of {name}", partial(self.map, name, objective))
 
     def map(self, name: str, objective: Objective) -> None:
-        """The embedding that was trained by an objective, as numbers and figures."""
+        """The embedding that was trained by an objective, as numbers and figures; kept with its model."""
+        model, page = self.jepa(objective), self.out / name / "diagnosis.html"
+        if page.exists() and page.stat().st_mtime_ns >= model.stat().st_mtime_ns:
+            return
         diagnose(
-            self.jepa(objective), self.inputs.source(self.plan.pretraining[0]), self.out / name,
+            model, self.inputs.source(self.plan.pretraining[0]), self.out / name,
             max_crystals=max(500, round(MAP_CRYSTALS * self.plan.scale)), device=self.device,
             progress=self.labelled(name),
         )  # fmt: skip
@@ -294,6 +284,7 @@ def reproduce(plan: Plan, out: str | Path, **how: Any) -> Path:
     UsageError, DatasetError, ImportError
         Before any work, for what is missing.
     OutputError, RunError
-        For an ``out`` that was made by another plan, unless ``overwrite``, or with another process at work.
+        For what is in ``out`` and was made otherwise, unless ``overwrite``, or with another process at work.
+        A changed reference or hull is no reason: what is there is judged anew.
     """
     return Reproduction(plan=plan, out=Path(out), **how).run()

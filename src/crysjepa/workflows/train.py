@@ -153,7 +153,7 @@ def train(
         raise UsageError("the paper's diffusion model starts from random weights: leave init out")
     run, place, chosen = Execution(**how), Output(out, model=True), settings or TrainSettings()
     recipe = {"size": size, "seed": seed, "training": chosen.model_dump(mode="json")}
-    recipe |= {} if lattice_noise is None else {"lattice_noise": lattice_noise}
+    recipe |= {"lattice_noise": lattice_noise} if lattice_noise == "site" else {}
     read = {"input": source, "init": init}
     if (before := place.found("train", recipe, read, overwrite=run.overwrite)) is not None:
         return _before(_network(load_generator(out)), before)
