@@ -31,7 +31,7 @@ def main(folder: Path, out: Path) -> None:
     parents = set(training.ids)
     rattled = labelled[(labelled["kind"] == "rattle") & labelled["parent"].isin(parents)]
     path = out / "rattled-as-labelled.parquet"
-    rattled[KEPT].to_parquet(path)
+    rattled[KEPT].to_parquet(path, index=False)
     datasets.load(path).write(out / "rattled.parquet")
     path.unlink()
 
