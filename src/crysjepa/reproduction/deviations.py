@@ -117,6 +117,8 @@ def _left_out(plan: Plan) -> list[Deviation]:
     for name, words in (("fingerprint", "fingerprints rank"), ("chgnet", "CHGNet ranks")):
         if name not in plan.rankers and plan.preset == "paper-mp20":
             found.append(Deviation(f"{words}, too (Table 2)", "left out", "rankers as set"))
+    if not plan.figures:
+        found.append(Deviation("trends (Fig. 1b, 5a), map (Fig. 3)", "left out", "figures as set"))
     map_of = "the map of the embedding shows both data sets (Fig. 3)"
     found.append(Deviation(map_of, "the first of them", "one file is read"))
     if not plan.ablations:

@@ -89,6 +89,7 @@ class Plan(BaseModel):
     rankers: tuple[str, ...] = Field(description="that choose what is learnt from, each for itself")
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="of fine-tuning and of what is drawn then")
     ablations: bool = Field(False, description="other k and 𝒩 (Fig. 7), and other losses (Fig. 8, 9)")
+    figures: bool = Field(True, description="trends along the distance (Fig. 1b, 5a) and the map (Fig. 3)")
     relaxation: RelaxSettings = PAPER_RELAXATION
 
     @field_validator("rankers")

@@ -78,7 +78,8 @@ class Reproduction:
             learnt = CandidateTable.read(chosen)
             rows.append(refined_row(arm, rows[0], learnt, vun, folders, self.out / "base", plan.batch_size))
             self.write(rows)
-        self.figures(rows)
+        if plan.figures:
+            self.figures(rows)
         return self.write(rows)
 
     # -- the steps -------------------------------------------------------------------------
