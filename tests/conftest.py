@@ -76,6 +76,18 @@ def salts() -> Crystals:
 TINY_INVARIANT = InvariantConfig(layers=2, width=32, channels=8, degrees=(16, 8, 8, 4), hidden=32)
 """An invariant encoder of a few thousand weights."""
 
+
+def crystals_of(cells, prefix):
+    """Crystals of (atomic numbers, coordinates, lattice), named by the prefix and their number."""
+    return Crystals(
+        np.concatenate([z for z, _, _ in cells]),
+        np.concatenate([x for _, x, _ in cells]),
+        np.stack([c for _, _, c in cells]),
+        np.array([len(z) for z, _, _ in cells]),
+        tuple(f"{prefix}-{i}" for i in range(len(cells))),
+    )
+
+
 LENNARD_JONES = "ase.calculators.lj:LennardJones"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import LENNARD_JONES, TinyWorld, rock_salt
+from conftest import LENNARD_JONES, TinyWorld, crystals_of, rock_salt
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.canonical import canonicalise
 from crysjepa.core.crystals import Crystals
@@ -31,13 +31,7 @@ def phases() -> Crystals:
     cells = [rock_salt(11, 17, a) for a in (5.3, 5.64, 6.0)]
     cells += [([11, 17], [[0.0, 0, 0], [0.5, 0.5, 0.5]], a * np.eye(3)) for a in (3.3, 3.6)]
     cells += [([11, 17], [[0.0, 0, 0], [0.25, 0.25, 0.25]], rock_salt(11, 17, a)[2]) for a in (5.5, 6.0)]
-    return Crystals(
-        np.concatenate([z for z, _, _ in cells]),
-        np.concatenate([x for _, x, _ in cells]),
-        np.stack([c for _, _, c in cells]),
-        np.full(len(cells), 2),
-        tuple(f"phase-{i}" for i in range(len(cells))),
-    )
+    return crystals_of(cells, "phase")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from conftest import LENNARD_JONES, TinyWorld, rock_salt
+from conftest import LENNARD_JONES, TinyWorld, crystals_of, rock_salt
 from crysjepa.cli.main import app
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
@@ -15,14 +15,7 @@ from crysjepa.core.crystals import Crystals
 
 def salts() -> Crystals:
     """NaCl at six volumes."""
-    cells = [rock_salt(11, 17, a) for a in (5.2, 5.4, 5.6, 5.8, 6.0, 6.2)]
-    return Crystals(
-        np.concatenate([z for z, _, _ in cells]),
-        np.concatenate([x for _, x, _ in cells]),
-        np.stack([c for _, _, c in cells]),
-        np.full(len(cells), 2),
-        tuple(f"phase-{i}" for i in range(len(cells))),
-    )
+    return crystals_of([rock_salt(11, 17, a) for a in (5.2, 5.4, 5.6, 5.8, 6.0, 6.2)], "phase")
 
 
 def call(*args: object, status: int = 0) -> str:

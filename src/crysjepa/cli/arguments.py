@@ -30,7 +30,8 @@ RANKERS = ("jepa-distance", "jepa-hull", "jepa-relaxed", "fingerprint", "composi
 """Beside the force fields."""
 GENERATORS = ("flow", "diffusion", "substitution", "file")
 """Those that come with crysjepa."""
-RUNS = ("quick", "paper-mp20", "paper-alex-mp20")
+PAPERS = ("paper-mp20", "paper-alex-mp20")
+RUNS = ("quick", *PAPERS)
 JUDGINGS = ("default", "paper", "strict")
 
 

@@ -17,7 +17,6 @@ from crysjepa.workflows.output import check_folder
 if TYPE_CHECKING:
     from crysjepa.reproduction.plan import Preset
 
-PAPERS = ("paper-mp20", "paper-alex-mp20")
 Headline = Annotated[str, typer.Argument(metavar="PRESET", help="paper-mp20 or paper-alex-mp20")]
 DataFolder = Annotated[
     Path | None, typer.Option("--data", help="folder of the data sets; what is missing is downloaded into it")
@@ -60,7 +59,7 @@ def reproduce(
 
     Example: crysjepa reproduce paper-mp20 --data data --out reproduction --scale 1/64 --force-field chgnet
     """
-    arguments.choice("preset", preset, PAPERS)
+    arguments.choice("preset", preset, arguments.PAPERS)
     share = read_scale(scale)
     arguments.look_at(
         checkpoints=[means.generator, means.jepa], force_field=means.force_field, device=running.device

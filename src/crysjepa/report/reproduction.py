@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from crysjepa.report.embedding import Table
-from crysjepa.report.evaluation import page, points
+from crysjepa.report.evaluation import mean_std, page, points
 from crysjepa.report.evaluation_figures import plane_figure
 from crysjepa.report.page import save_figures
 from crysjepa.report.rate_bars import whiskers
 from crysjepa.report.style import ROUND_COLOURS, in_house_style
-from crysjepa.report.wording import flat, percent
+from crysjepa.report.wording import flat, percent, rate_with_interval
 from crysjepa.runtime.files import read_json, write_text
 
 NAMES = {
@@ -62,9 +62,7 @@ def write_reproduction(out: str | Path) -> Path:
     tables = [refinement(found), choices(found), beside_the_paper(found), departures(found)]
     rows = [r for r in found["rows"] if not r["swept"]]
     figures = {
-        "plane": plane_figure(
-            points([(_name(r), {**r["rates"], "intervals": r["intervals"]}) for r in rows])
-        ),
+        "plane": plane_figure(points([(_name(r), _metrics(r)) for r in rows])),
         "sweep": sweep_figure(found["rows"]),
     }
     inline = save_figures(figures, out, CAPTIONS)
@@ -146,7 +144,7 @@ def beside_the_paper(found: Mapping[str, Any]) -> Table:
         theirs = published.get(row["ranker"])
         if row["swept"] or theirs is None:
             continue
-        rows.append((_name(row), *(_mean(row["spread"].get(key)) for key in _SHOWN)))
+        rows.append((_name(row), *(mean_std(row["spread"].get(key)) for key in _SHOWN)))
         rows.append((f"{_name(row)}, the paper", *(_plain(getattr(theirs, key)) for key in _SHOWN)))
     note = (
         "Percent, mean ± standard deviation over batches; what was learnt from may count as novel, like in "
@@ -209,11 +207,13 @@ def _name(row: Mapping[str, Any]) -> str:
     return f"{name}, k = {100 * row['keep']:g} %, {100 * row['share']:g} % of the pool"
 
 
+def _metrics(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's rates as ``metrics.json`` has them."""
+    return {**row["rates"], "intervals": row["intervals"]}
+
+
 def _with_interval(row: Mapping[str, Any], key: str) -> str:
-    rate, interval = row["rates"].get(key), row["intervals"].get(key)
-    if rate is None or interval is None:
-        return "–"
-    return f"{100 * rate:.1f} ({100 * interval[0]:.0f}–{100 * interval[1]:.0f})"
+    return rate_with_interval(_metrics(row), key)
 
 
 def _ratio(row: Mapping[str, Any]) -> str:
@@ -224,12 +224,6 @@ def _ratio(row: Mapping[str, Any]) -> str:
 
 def _seeds(row: Mapping[str, Any]) -> str:
     return "–" if row["ranker"] is None else ", ".join(f"{100 * v:.1f}" for v in row["by_seed"])
-
-
-def _mean(entry: Sequence[float | None] | None) -> str:
-    if not entry or entry[0] is None:
-        return "–"
-    return f"{100 * entry[0]:.1f}" + ("" if entry[1] is None else f" ± {100 * entry[1]:.1f}")
 
 
 def _plain(value: float | None) -> str:

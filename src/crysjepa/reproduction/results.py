@@ -13,14 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crysjepa.core.candidates import CandidateTable
-from crysjepa.evaluation.rates import flag_columns, wilson_interval
+from crysjepa.evaluation.rates import METRICS, flag_columns, wilson_interval
 from crysjepa.reproduction.plan import Arm
 
 RATES = ("valid", "stable", "novel", "unique", "sun", "vsun", "vsun_new_formula")
-PAPERS_RATES = {
-    "valid": ("valid",), "stable": ("stable",), "novel": ("novel",), "sun": ("stable", "unique", "novel"),
-    "vsun": ("valid", "stable", "unique", "novel"),
-}  # fmt: skip
+PAPERS_RATES = {name: METRICS[name].columns for name in ("valid", "stable", "novel", "sun", "vsun")}
 AS_THE_PAPER = "vsun_as_the_paper"
 """V.S.U.N. where novelty is against the known crystals alone, and what was learnt from may be drawn again."""
 _DRAWS = 4000
@@ -54,7 +51,7 @@ class Row:
     rates: dict[str, float | None]
     intervals: dict[str, list[float] | None]
     by_seed: list[float]
-    spread: dict[str, list[float | None]]
+    spread: dict[str, dict[str, float | None]]
     folders: list[Path]
     keep: float | None = None
     share: float = 1.0
@@ -165,7 +162,7 @@ def _novel(table: CandidateTable, *, learnt_may_return: bool) -> NDArray[np.bool
     return novel
 
 
-def _spread(tables: Sequence[CandidateTable], size: int) -> dict[str, list[float | None]]:
+def _spread(tables: Sequence[CandidateTable], size: int) -> dict[str, dict[str, float | None]]:
     """Mean and standard deviation of each rate over whole batches of all seeds, novelty as in the paper."""
     values: dict[str, list[float]] = {name: [] for name in PAPERS_RATES}
     for table in tables:
@@ -179,4 +176,4 @@ def _spread(tables: Sequence[CandidateTable], size: int) -> dict[str, list[float
                     values[name].append(
                         float(np.logical_and.reduce([flags[c][rows] for c in columns]).mean())
                     )
-    return {n: [fmean(v), stdev(v) if len(v) > 1 else None] for n, v in values.items() if v}
+    return {n: {"mean": fmean(v), "std": stdev(v) if len(v) > 1 else None} for n, v in values.items() if v}

@@ -1,0 +1,18 @@
+"""The page beside the paper says what the kept run has."""
+
+import json
+from pathlib import Path
+
+from crysjepa.report.reproduction import refinement
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_documented_rates_are_those_of_the_run():
+    page = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
+    found = json.loads((ROOT / "reproduce" / "paper64.json").read_text(encoding="utf-8"))
+    section = page.split("## At a 64th")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    for name, valid, stable, novel, _, vsun, _, ratio, seeds, _ in refinement(found).rows:
+        own = " | ".join((valid, stable, novel, vsun, *(() if ratio == "–" else (ratio, seeds))))
+        assert sum(own in line for line in lines) == 1, name
