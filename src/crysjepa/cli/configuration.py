@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from crysjepa.cli.arguments import settings_in
 from crysjepa.runtime.notes import UsageError
 
 if TYPE_CHECKING:
@@ -32,10 +32,7 @@ def read_settings(
     """
     values = base.model_dump() if base is not None else {}
     if config is not None:
-        try:
-            given = tomllib.loads(config.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{config} is not valid TOML: {error}") from error
+        given = settings_in(config)
         if name := _not_finite(given):
             raise UsageError(f"settings: {name} in {config} is not a finite number")
         values = merged(values, given)
