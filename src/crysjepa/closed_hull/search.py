@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +25,12 @@ from crysjepa.energy.compositions import fractions_of
 from crysjepa.energy.elemental_references import ElementalReferences
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.support import System
-from crysjepa.jepa.crys_jepa import CrysJepa
-from crysjepa.ranking.embedders import JepaEmbedder
 from crysjepa.relaxation.formation_energies import Formed, formation_energies
 from crysjepa.relaxation.relax import RelaxSettings
 from crysjepa.runtime.progress import StageProgress, of_stage
+
+if TYPE_CHECKING:
+    from crysjepa.jepa.crys_jepa import CrysJepa
 
 
 @dataclass(eq=False)
@@ -71,6 +73,8 @@ class Search:
 
     def pool(self, crystals: Crystals) -> Pool:
         """Crystals with the energies they are predicted to relax to; without those that have none."""
+        from crysjepa.ranking.embedders import JepaEmbedder  # with torch
+
         embedded = JepaEmbedder(self.model, self.device).embed(crystals)
         kept = crystals[embedded.rows]
         if not len(kept):

@@ -13,8 +13,7 @@ from crysjepa.evaluation.evaluator import Evaluator
 from crysjepa.evaluation.given import EnergyOrigin, Given, check_formation_energies
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.evaluation.reference import Known, find_references, model_of
-from crysjepa.evaluation.trust import not_closable, trust_inputs, usable_judges
-from crysjepa.jepa.crys_jepa import CrysJepa
+from crysjepa.evaluation.trust import closable, trust_inputs, usable_judges
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.runtime.files import file_hash
 from crysjepa.runtime.progress import StageProgress
@@ -44,8 +43,8 @@ class Plan:
             check_scales(references.scale, hull.scale, allow_mixed=protocol.allow_mixed_scales)
             if (trust := protocol.trust) is not None:
                 usable_judges(trust, protocol, hull, self.known, device)
-                if trust.close is not None and (reason := not_closable(hull, CrysJepa.load())):
-                    raise ValueError(f"the hull cannot be closed: {reason}")
+                if trust.close is not None:
+                    closable(hull)
         return Evaluator.prepare(
             protocol, self.known, hull, references,
             device=device, finetuned_on=self.tuned, processes=processes,

@@ -145,8 +145,10 @@ def evaluate_crystals(
     given = crystals if isinstance(crystals, Given) else Given(crystals, None)
     table, execution = given.table, Judging(**how)
     given = replace(given, origin=None) if execution.anew else given
-    device, progress = resolve_device(execution.device), execution.progress
-    plan = plan_of(given, reference, hull, protocol or Protocol(), finetuned_on, device)
+    protocol, progress = protocol or Protocol(), execution.progress
+    # to look for a device takes torch, which comparing does without
+    device = resolve_device(execution.device) if protocol.relax else "cpu"
+    plan = plan_of(given, reference, hull, protocol, finetuned_on, device)
     settings = plan.protocol.model_dump(mode="json")
     prepare = partial(plan.evaluator, device=device, processes=execution.processes or 1, progress=progress)
     shards = Path(execution.shards or out / "relax")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,10 +32,12 @@ from crysjepa.evaluation.probability import expected_confirmations, with_probabi
 from crysjepa.evaluation.protocol import Protocol, Trust
 from crysjepa.evaluation.reference import Known
 from crysjepa.generators.substitution.parents import Parents
-from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.ranking.selection import with_shortlist
 from crysjepa.relaxation.force_fields.registry import force_field_info, force_field_names
 from crysjepa.runtime.progress import StageProgress
+
+if TYPE_CHECKING:
+    from crysjepa.jepa.crys_jepa import CrysJepa
 
 NEAR = 0.05
 """eV/atom above the closed hull: competitors that lie higher are not put to further judges, for they bound no
@@ -82,9 +84,7 @@ def close_hull(
     """
     if evaluator.hull is None or evaluator.references is None:
         raise ValueError("without relaxation and a hull there is nothing to close: relax the crystals")
-    chosen = model or CrysJepa.load(None)
-    if reason := not_closable(evaluator.hull, chosen):
-        raise ValueError(f"the hull cannot be closed: {reason}")
+    chosen = closable(evaluator.hull, model)
     systems = systems_to_close(table.crystals(_with_energy(table, ids)))
     search = Search(
         Prototypes.of(
@@ -210,6 +210,16 @@ def trust_inputs(protocol: Protocol) -> dict[str, str]:
     if trust.close is not None:
         found["prototypes"] = datasets.load(trust.close.parents).content_hash()
     return found
+
+
+def closable(hull: Hull | None, model: CrysJepa | None = None) -> CrysJepa:
+    """The model that ranks competitors, by default the one that ships; ValueError says why it cannot."""
+    from crysjepa.jepa.crys_jepa import CrysJepa  # with torch, which most evaluations do without
+
+    chosen = model or CrysJepa.load()
+    if reason := not_closable(hull, chosen):
+        raise ValueError(f"the hull cannot be closed: {reason}")
+    return chosen
 
 
 def not_closable(hull: Hull | None, model: CrysJepa) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from crysjepa.core.canonical import MAX_ATOMIC_NUMBER, canonicalise
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import reduced_cell
-from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.nn.geometry import CUTOFF, MAX_IMAGES, num_images
 from crysjepa.runtime.progress import Progress
+
+if TYPE_CHECKING:
+    from crysjepa.jepa.crys_jepa import CrysJepa
 
 SKEWED = 5_000
 """Periodic images within reach beyond which a cell is reduced first, if only to save time."""

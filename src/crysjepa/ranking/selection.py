@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,9 @@ from crysjepa.core.crystals import Crystals
 from crysjepa.energy.support import ORDER
 from crysjepa.matching.grades import Grade
 from crysjepa.matching.uniqueness import unique
-from crysjepa.ranking.reference_index import ReferenceIndex
+
+if TYPE_CHECKING:
+    from crysjepa.ranking.reference_index import ReferenceIndex
 
 LEAST = 32
 """Crystals to learn from when objectives are weighed, as long as there are some."""

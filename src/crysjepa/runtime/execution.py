@@ -55,11 +55,13 @@ class Execution:
 
 def resolve_device(device: str) -> str:
     """``auto`` becomes ``cuda`` where there is one, else ``cpu``; ValueError for one that is not here."""
+    if device == "cpu":
+        return device
     import torch
 
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in ("cpu", "cuda", "mps"):
+    if device not in ("cuda", "mps"):
         raise ValueError(f"no device {device!r}: choose auto, cpu, cuda or mps")
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("no CUDA device works here (crysjepa doctor tells more): use --device cpu")

@@ -16,7 +16,6 @@ from crysjepa.evaluation.online.phases import fetch_phases
 from crysjepa.evaluation.protocol import Trust, as_protocol
 from crysjepa.evaluation.reference import Known
 from crysjepa.evaluation.run import JudgingOptions, Protocol, evaluate_crystals
-from crysjepa.evaluation.tradeoff import tradeoff_of_result
 from crysjepa.runtime.progress import StageProgress, of_stage
 from crysjepa.workflows.inputs import Source
 from crysjepa.workflows.output import check_folder
@@ -137,4 +136,6 @@ def tradeoff(
 
     See :func:`crysjepa.evaluation.tradeoff.tradeoff_of_result`.
     """
+    from crysjepa.evaluation.tradeoff import tradeoff_of_result  # with torch
+
     return tradeoff_of_result(result, reference=reference, by=by, processes=processes, progress=progress)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crysjepa.core.crystals import Crystals
-from crysjepa.jepa.crys_jepa import CrysJepa
+
+if TYPE_CHECKING:
+    from crysjepa.jepa.crys_jepa import CrysJepa
 
 NUM_ELEMENTS = 119
 _PRIOR = 0.3
