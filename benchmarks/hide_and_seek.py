@@ -253,7 +253,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def page(rows: Sequence[dict[str, Any]], about: dict[str, Any]) -> str:
-    """The section of ``docs/results.md``."""
+    """The section of ``docs/results_closed_hull.md``."""
     search, systems = about["settings"], {r["system"] for r in rows}
     first = list({r["system"]: r for r in rows}.values())
     tried, relaxed = (np.mean([r[c] for r in first]) for c in ("num_competitors", "num_relaxed"))

@@ -1,4 +1,4 @@
-"""Write docs/results.md from saved runs, so that no figure in it is typed in by hand.
+"""Write docs/results.md and its pages from saved runs, so that no figure in them is typed in by hand.
 
 crysjepa discover --out run
 crysjepa compete run/round-0/control.parquet --effort quick --out control
@@ -14,9 +14,9 @@ python benchmarks/screen_million.py > million.txt
 crysjepa dft run docs/examples/mg-si --out mg-si --processes 2
 crysjepa evaluate docs/examples/mg-si --out ff
 python reproduce/write_results.py --dft mg-si ff --discover run --control control --evaluate judged --screening S/screening.json --million million.txt \
-    --include reproduce/dft/table.md K/hide_and_seek.md P/probability.md Y/yardstick.md H/held_out_hull.md E/evaluation.md --out docs/results.md
+    --include reproduce/dft/table.md K/hide_and_seek.md P/probability.md Y/yardstick.md H/held_out_hull.md E/evaluation.md --out docs
 
-A section whose run is not named stays as it is in --out.
+A section whose run is not named stays as it is. Which section stands on which page: `results_pages.py`.
 """
 
 from __future__ import annotations
@@ -28,16 +28,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from results_pages import link, sections_in, write_pages
+
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.energy.limits import within
 from crysjepa.report.rate_names import RATE_LETTERS
 from crysjepa.report.wording import number, rate_with_interval
 from crysjepa.weights import shipped
-
-FIRST = (
-    "DFT has the last word", "The quick run", "Hide and seek", "How likely DFT is to agree", "Before and after", "Sources side by side", "A third of the hull held out",
-)  # fmt: skip
-"""Sections that come first, in this order; the others stand as they stood."""
 
 
 def rates(rows: list[dict[str, Any]]) -> list[str]:
@@ -191,7 +188,7 @@ def readme_words(run: Path) -> str:
         f"{span(above)} eV/atom above the {closed}hull; {supported} stand where the hull is supported, {new} have a new "
         f"formula{second_judge(metrics, table, listed)}. Judge: {metrics['judge']}, which also labelled most of what the "
         f"ranker learnt from; hull and novelty: `{metrics['hull']}`. A formula that is new here may be in the literature: look "
-        "it up before you spend DFT time on it ([all numbers](docs/results.md#the-quick-run))."
+        f"it up before you spend DFT time on it ([all numbers]({link('The quick run')}))."
     )
 
 
@@ -240,7 +237,7 @@ def dft_words(found: dict[str, Any]) -> str:
             f"; {left[0]} and {left[1]} of {groups[names[0]]['asked']} and {groups[names[1]]['asked']} are still to be "
             "calculated, the larger ones"
         )
-    return f"{text} ([each crystal](docs/results.md#dft-has-the-last-word))."
+    return f"{text} ([more]({link('DFT has the last word')}))."
 
 
 def search_words(found: dict[str, Any]) -> str:
@@ -252,7 +249,7 @@ def search_words(found: dict[str, Any]) -> str:
         f"{100 * after['found']:.0f} % give back at least 0.8 of it. The hull's mean error falls from "
         f"{1000 * before['mean_error']:.0f} to {1000 * after['mean_error']:.0f} meV/atom; at {100 * after['too_deep']:.0f} % of "
         f"{after['hidden']} it comes out too deep by more than 20. Judge: SevenNet, which has seen these compounds in "
-        "training, as CHGNet has ([hide and seek](docs/results.md#hide-and-seek))."
+        f"training, as CHGNet has ([hide and seek]({link('Hide and seek')}))."
     )
 
 
@@ -435,7 +432,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--discover", type=Path)
-    parser.add_argument("--readme", type=Path, help="whose words about the quick run are written anew")
+    parser.add_argument(
+        "--readme", type=Path, default=Path("README.md"), help="whose headlines are written anew"
+    )
     parser.add_argument("--control", type=Path, help="what compete made of the base's control")
     parser.add_argument("--remark", help="what a reader must know of the quick run")
     parser.add_argument("--evaluate", type=Path)
@@ -445,7 +444,7 @@ def main() -> None:
         "--dft", type=Path, nargs=2, help="folders of dft run, and of evaluate on the same crystals"
     )
     parser.add_argument("--include", type=Path, nargs="*", default=[], help="pages that benchmarks wrote")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the pages")
     chosen = parser.parse_args()
     made = [
         *([discover_section(chosen.discover, chosen.control)] if chosen.discover else []),
@@ -458,31 +457,24 @@ def main() -> None:
     ]
     if chosen.discover and chosen.remark:
         made[0] += ["", chosen.remark]
-    sections = sections_of(chosen.out) if chosen.out.exists() else {}
-    sections |= {part[0]: "\n".join(part).rstrip() for part in made}
-    last = curves_section()[0]
-    sections[last] = sections.pop(last)
-    head = (
-        "# Results\n\nWritten by `reproduce/write_results.py` from saved runs. Every rate of stability and novelty here is by the "
-        "bundled data set [`known`](../src/crysjepa/data/known.md) ([what grades and support mean](evaluate.md)). What was "
-        "measured by a poorer hull and a smaller novelty set, and not again since, is in [earlier.md](earlier.md)."
-    )
-    first = [f"## {name}" for name in FIRST if f"## {name}" in sections]
-    sections = {name: sections[name] for name in (*first, *(s for s in sections if s not in first))}
-    if chosen.readme and chosen.discover:
+    sections = sections_in(chosen.out) | {
+        part[0].removeprefix("## "): "\n".join(part).rstrip() for part in made
+    }
+    if chosen.discover:
         write_readme(chosen.readme, "quick run", readme_words(chosen.discover))
-    for path in chosen.include if chosen.readme else ():
+    for path in chosen.include:
         if path.stem in WORDS:
             name, words = WORDS[path.stem]
             told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
             write_readme(chosen.readme, name, words(told))
-    chosen.out.write_text("\n\n".join([head, *sections.values()]) + "\n", encoding="utf-8")
+    write_pages(chosen.out, sections, headlines(chosen.readme))
 
 
-def sections_of(page: Path) -> dict[str, str]:
-    """What a page that was written earlier says, by heading."""
-    parts = page.read_text(encoding="utf-8").split("\n## ")[1:]
-    return {f"## {part.splitlines()[0]}": f"## {part.rstrip()}" for part in parts}
+def headlines(readme: Path) -> list[str]:
+    """What the README says it is worth, with links as a page in ``docs/`` has them."""
+    part = readme.read_text(encoding="utf-8").split("\n## What it is worth\n")[1].split("\n## ")[0]
+    items = [line for line in part.splitlines() if not line.startswith("<!--")]
+    return ["\n".join(items).strip().replace("](docs/", "](").split("\n\n", 1)[1]]
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def _rounded(value: Any) -> Any:
 
 
 def page(found: dict[str, Any]) -> str:
-    """The section of ``docs/results.md``."""
+    """The sections of ``docs/results_dft.md`` and ``docs/results_dft_crystals.md``."""
     waiting = sum(s["waiting"] for s in found["groups"].values())
     lines = [
         "# DFT has the last word",
@@ -125,7 +125,13 @@ def page(found: dict[str, Any]) -> str:
                 ]
                 differences = [_number(a.get(c)) for c in ("mean_absolute_difference", "mean_difference")]
                 lines.append(_line([name, group, *counts, *differences]))
-    lines += [""]
+    lines += [
+        "",
+        "# Crystal by crystal",
+        "",
+        "In the order of DFT's energies above the hull, which [the summary](results_dft.md#dft-has-the-last-word) counts.",
+        "",
+    ]
     for group, rows in found["crystals"].items():
         judges = [j for j in JUDGES if any(r.get(j) is not None for r in rows)]
         lines += [f"{group}: eV/atom above hull", "", _line(["formula", "DFT", *judges, "p_stable", "state"])]
