@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from crysjepa.workflows.measure import measure
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "CandidateTable", "Crystals", "Evaluation", "compete", "evaluate", "generate", "measure", "predict",
     "rank", "read", "relax",
