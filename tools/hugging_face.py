@@ -18,7 +18,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import yaml
@@ -55,8 +55,8 @@ def write(out: Path) -> list[Path]:
         "(`pip install crysjepa`), which finds new inorganic crystals that are stable and novel.\n\n"
     )
     known = (DATA / "known.md").read_text(encoding="utf-8")
-    copy([*weights, WEIGHTS / "p_stable.json", ROOT / "LICENSE"], model)
-    copy(tables, data)
+    _copy([*weights, WEIGHTS / "p_stable.json", ROOT / "LICENSE"], model)
+    _copy(tables, data)
     _card(model, MODEL_CARD, intro + "\n".join(re.sub(r"^#", "##", c, flags=re.MULTILINE) for c in cards))
     _card(data, DATA_CARD, known)
     for folder in (model, data):
@@ -65,13 +65,13 @@ def write(out: Path) -> list[Path]:
     return sorted([*model.iterdir(), *data.iterdir()])
 
 
-def copy(files: Iterable[Path], folder: Path) -> None:
+def _copy(files: Iterable[Path], folder: Path) -> None:
     """Copies with the same names."""
     for path in files:
         shutil.copyfile(path, folder / path.name)
 
 
-def _card(folder: Path, header: dict[str, object], text: str) -> None:
+def _card(folder: Path, header: Mapping[str, object], text: str) -> None:
     """README.md with its header; links into the repository of the code are plain text there."""
     plain = re.sub(r"\[([^\]]+)\]\((?!https?://)[^)]+\)", r"\1", text)
     head = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
