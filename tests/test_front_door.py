@@ -80,7 +80,8 @@ def test_relax_and_evaluate_are_the_verbs(tiny, made, tmp_path):
         result.write(tmp_path / "written")
     with pytest.raises(ValueError, match="no preset 'strickt': choose from default, paper, strict"):
         cj.evaluate(relaxed, reference=tiny.reference, protocol="strickt")
-    assert "12 crystals" in repr(result) and "vsun" in result._repr_html_()
+    shown = result._repr_html_()
+    assert "12 crystals" in repr(result) and "vsun" in shown and "<svg" in shown
 
 
 def test_structures_and_atoms_each_alone():

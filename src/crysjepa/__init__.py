@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from crysjepa.core.candidates import CandidateTable
     from crysjepa.core.crystals import Crystals
     from crysjepa.workflows.in_memory import (
-        Evaluation,
         compete,
         evaluate,
         generate,
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
         read,
         relax,
     )
+    from crysjepa.workflows.judged import Evaluation
     from crysjepa.workflows.measure import measure
 
 __version__ = "0.2.0"
@@ -40,6 +40,7 @@ __all__ = [
 _HOMES = {
     "CandidateTable": "crysjepa.core.candidates",
     "Crystals": "crysjepa.core.crystals",
+    "Evaluation": "crysjepa.workflows.judged",
     "measure": "crysjepa.workflows.measure",
 }
 

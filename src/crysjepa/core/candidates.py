@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from crysjepa.core.crystals import ARROW_SCHEMA, Crystals
 from crysjepa.core.moments import COLUMN, of_same_sites
+from crysjepa.core.showing import table_html
 from crysjepa.runtime.files import metadata_of, write_parquet
 
 
@@ -88,8 +89,8 @@ class CandidateTable:
                 "status": str(Status.OK),
                 "stage": None,
                 "reason": None,
-                "atomic_numbers": [crystals.atomic_numbers[a:b] for a, b in _spans(sites)],
-                "frac_coords": [crystals.frac_coords[a:b].reshape(-1) for a, b in _spans(sites)],
+                "atomic_numbers": [crystals.atomic_numbers[a:b] for a, b in pairwise(sites)],
+                "frac_coords": [crystals.frac_coords[a:b].reshape(-1) for a, b in pairwise(sites)],
                 "lattice": list(crystals.lattices.reshape(len(crystals), 9)),
             }
         )
@@ -118,6 +119,9 @@ class CandidateTable:
         return cls(pd.concat(full, ignore_index=True))
 
     # -- looking ---------------------------------------------------------------------------
+
+    def _repr_html_(self) -> str:
+        return table_html(self)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -273,10 +277,6 @@ class CandidateTable:
     def from_arrow(cls, table: pa.Table) -> CandidateTable:
         """From an Arrow table that has the columns of a candidate table."""
         return cls(table.to_pandas(types_mapper=_nullable), metadata_of(table.schema) or None)
-
-
-def _spans(offsets: np.ndarray) -> list[tuple[int, int]]:
-    return [(int(a), int(b)) for a, b in pairwise(offsets)]
 
 
 def _is_null(value: Any) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +36,7 @@ from crysjepa.workflows import predict as predicting
 from crysjepa.workflows import relax as relaxing
 from crysjepa.workflows import screen as screening
 from crysjepa.workflows.from_objects import from_objects
+from crysjepa.workflows.judged import Evaluation
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -174,53 +174,6 @@ def relax(
         read(source).write(there)
         relaxing.relax(there, out, force_field=force_field, settings=settings, device=device, progress=report)
         return CandidateTable.read(out)
-
-
-class Evaluation:
-    """What :func:`evaluate` and :func:`compete` found.
-
-    Attributes
-    ----------
-    metrics
-        Rates with their intervals, and what they are relative to: ``metrics.json``.
-    crystals
-        Every crystal with its verdicts: ``crystals.parquet``.
-    """
-
-    def __init__(self, folder: Path, metrics: dict[str, Any]) -> None:
-        self.metrics = metrics
-        self.crystals = CandidateTable.read(folder / "crystals.parquet")
-        self._folder = folder
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """Every crystal with its verdicts, by id, without the columns of the structure."""
-        structure = ["atomic_numbers", "frac_coords", "lattice"]
-        return self.crystals.frame.drop(columns=structure).set_index("id")
-
-    def write(self, out: str | Path) -> Path:
-        """All files of ``crysjepa evaluate`` into a new folder; the page's path is returned.
-
-        Raises FileExistsError if the folder is there.
-        """
-        shutil.copytree(self._folder, out, ignore=shutil.ignore_patterns(".lock", "relax", "trust"))
-        return Path(out) / "evaluation.html"
-
-    def rates(self) -> pd.DataFrame:
-        """Each rate with its 95 % interval (Wilson), of all crystals."""
-        intervals = self.metrics["intervals"]
-        rows = {name: (self.metrics.get(name), *(intervals[name] or (None, None))) for name in intervals}
-        return pd.DataFrame.from_dict(rows, orient="index", columns=["rate", "low", "high"])
-
-    def __repr__(self) -> str:
-        metrics, vsun = self.metrics, self.metrics.get("vsun")
-        found = "stability not judged" if vsun is None else f"{100 * vsun:.1f} % V.S.U.N."
-        relative = f"hull {metrics['hull']}, judge {metrics['judge']}, novelty set {metrics['novelty_set']}"
-        return f"<Evaluation of {metrics['num_crystals']} crystals: {found}; {relative}>"
-
-    def _repr_html_(self) -> str:
-        return self.rates().to_html(float_format=lambda x: f"{100 * x:.1f} %")
 
 
 def evaluate(
