@@ -12,7 +12,10 @@ import yaml
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
-GENERATED = {docs_reference.COMMAND_LINE, docs_reference.PYTHON}
+NOTEBOOKS = sorted((DOCS / "tutorials").glob("*.ipynb"))
+GENERATED = {
+    docs_reference.COMMAND_LINE, docs_reference.PYTHON, *(f"tutorials/{n.stem}.md" for n in NOTEBOOKS),
+}  # fmt: skip
 LINK = re.compile(r"\[[^\]\[]*\]\(([^)\s]+)\)")
 
 
