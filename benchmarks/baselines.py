@@ -41,20 +41,21 @@ COLUMNS = (
 SHOWN = ("valid", "stable", "novel", "sun", "vsun", "vsun_new_formula", "vsun_supported")
 INTRO = """# Published samples
 
-`python benchmarks/baselines.py run --data FOLDER --out OUT`, then `table`: the first crystals of each set as it
-was published, by the protocol of all results, with Wilson intervals of 95 %, in percent of all crystals. *Lowered*
-is the median of what relaxation gains, in meV/atom: a set near 0 was relaxed before it was published.
+`python benchmarks/baselines.py run --data FOLDER --out OUT`, then `table`: the first crystals of each
+set as it was published, by the protocol of all results, with Wilson intervals of 95 %, in percent of all
+crystals. *Lowered* is the median of what relaxation gains, in meV/atom: a set near 0 was relaxed before
+it was published.
 """
 BESIDE = """
-The paper's Table 1 has some of these generators, judged by MatterSim, with MP-2023 as hull and as novelty set. Its
-percentages, and what the published samples give here:
+The paper's Table 1 has some of these generators, judged by MatterSim, with MP-2023 as hull and as
+novelty set. Its percentages, and what the published samples give here:
 """
 WHY = """
 They differ for four reasons. CHGNet puts crystals some 40 meV/atom lower than DFT does
-([measured](results_dft.md)). The bundled hull and novelty set are smaller than MP-2023: generators that learnt from
-MP-20 repeat crystals whose structures are not in it, so N is too high, and the new formulas are what to look at. The
-paper drew samples of its own. CDVAE's and FlowMM's files hold relaxed crystals, and CDVAE's seem to be a selection:
-nearly all are valid.
+([measured](results_dft.md)). The bundled hull and novelty set are smaller than MP-2023: generators that
+learnt from MP-20 repeat crystals whose structures are not in it, so N is too high, and the new formulas
+are what to look at. The paper drew samples of its own. CDVAE's and FlowMM's files hold relaxed crystals,
+and CDVAE's seem to be a selection: nearly all are valid.
 """
 
 
