@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from pymatgen.core import Element
 
 from crysjepa.core.candidates import CandidateTable
@@ -21,6 +22,9 @@ from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.jepa.invariant import InvariantConfig
 from crysjepa.jepa.network import JepaConfig
 from crysjepa.nn.training import TrainSettings
+
+settings.register_profile("no deadlines", deadline=None)  # no test asserts a time
+settings.load_profile("no deadlines")
 
 
 @pytest.fixture(autouse=True, scope="session")

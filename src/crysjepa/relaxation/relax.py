@@ -24,7 +24,7 @@ from crysjepa.relaxation.batch_optimizer import (
 )
 from crysjepa.relaxation.checks import unfit
 from crysjepa.relaxation.force_fields.base import free_device_memory
-from crysjepa.relaxation.force_fields.registry import ForceFieldInfo, force_field_info
+from crysjepa.relaxation.force_fields.registry import ForceFieldInfo, force_field_info, imports_of
 from crysjepa.relaxation.job import Job
 from crysjepa.runtime.executors import Kind, device_for, on_executor, open_pool
 from crysjepa.runtime.parts import PartDone
@@ -143,7 +143,8 @@ def relax_crystals(
     report(len(unfits) + job.done, len(crystals))
     if job.todo:
         workers = min(processes or default_workers(device), len(job.todo))
-        with open_pool("relax", set_up_worker, (force_field, device, settings), workers, ONE_THREAD) as pool:
+        arguments, shared = (force_field, device, settings), imports_of(force_field)
+        with open_pool("relax", set_up_worker, arguments, workers, ONE_THREAD, shared) as pool:
             job.submit_to(pool)
             for (number, position), done in pool.results():
                 job.take(number, position, done, pool)

@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -201,11 +201,12 @@ def open_pool(
     arguments: tuple[Any, ...],
     processes: int,
     environment: Mapping[str, str] | None = None,
+    preload: Sequence[str] = ("torch",),
 ) -> WorkerPool | ExecutorPool:
     """Workers for tasks of a kind: on the executor of :func:`executing_on`, else ``processes`` here."""
     if (executor := _executor_for(kind)) is not None:
         return ExecutorPool(executor, setup, arguments, environment)
-    return WorkerPool(setup, arguments, processes, environment)
+    return WorkerPool(setup, arguments, processes, environment, preload)
 
 
 def _executor_for(kind: Kind) -> Executor | None:

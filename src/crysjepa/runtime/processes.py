@@ -25,7 +25,7 @@ def in_processes(work: Callable[..., T], tasks: Sequence[tuple[Any, ...]], proce
     starts = range(0, len(tasks), size)
     found: dict[int, T] = {}
     next_index = 0
-    with WorkerPool(_set_up, (work,), min(processes, len(starts))) as pool:
+    with WorkerPool(_set_up, (work,), min(processes, len(starts)), preload=[work.__module__]) as pool:
         for start in starts:
             pool.submit((start, False), tasks[start : start + size])
         for (start, alone), done in pool.results():

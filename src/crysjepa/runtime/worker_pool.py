@@ -2,28 +2,27 @@
 
 A task that takes its process with it, or that outlasts its time limit, costs that one process; the pool
 says what happened and goes on. Workers end with their parent, however it ends.
+
+On Linux they are forked from a server process, which has imported what they need once and has one thread;
+elsewhere each begins from nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
-import pickle
 import signal
-import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Literal
 
 from crysjepa.runtime.errors import describe_error, is_device_fault
+from crysjepa.runtime.worker_start import CONTEXT, end_with_parent, environment_of, main_hidden, start_server
 
-_CONTEXT = multiprocessing.get_context("spawn")
 START_LIMIT = 900.0
 """Seconds in which a worker must have loaded what it needs."""
 START_TRIES = 2
@@ -51,10 +50,18 @@ class _Task:
 
 
 class _Worker:
-    def __init__(self, setup: Callable[..., Callable[[Any], Any]], arguments: tuple[Any, ...]) -> None:
-        self.connection, theirs = _CONTEXT.Pipe()
-        self.process = _CONTEXT.Process(target=_work, args=(theirs, setup, arguments), daemon=True)
-        with main_hidden(setup, arguments):
+    def __init__(
+        self,
+        setup: Callable[..., Callable[[Any], Any]],
+        arguments: tuple[Any, ...],
+        environment: Mapping[str, str],
+        preload: Sequence[str],
+    ) -> None:
+        self.connection, theirs = CONTEXT.Pipe()
+        told = (theirs, setup, arguments, {**os.environ, **environment})
+        self.process = CONTEXT.Process(target=_work, args=told, daemon=True)
+        with main_hidden(setup, arguments), environment_of(environment):
+            start_server([setup.__module__, *preload])
             self.process.start()
         theirs.close()  # so that the worker's death closes the pipe
         self.ready = False
@@ -97,6 +104,8 @@ class WorkerPool:
         Workers at most; they are started when there is work for them.
     environment
         Environment variables of the workers, besides the parent's.
+    preload
+        Modules that the workers import anyway: the first pool of a process has them imported once for all.
     """
 
     def __init__(
@@ -105,9 +114,10 @@ class WorkerPool:
         arguments: tuple[Any, ...],
         processes: int,
         environment: Mapping[str, str] | None = None,
+        preload: Sequence[str] = (),
     ) -> None:
         self._setup, self._arguments, self._processes = setup, arguments, processes
-        self._environment = dict(environment or {})
+        self._environment, self._preload = dict(environment or {}), preload
         self._workers: list[_Worker] = []
         self._waiting: deque[_Task] = deque()
         self._failed_starts = 0
@@ -166,14 +176,13 @@ class WorkerPool:
         starting = sum(not w.ready for w in self._workers)
         wanted = min(self._processes - len(self._workers), len(self._waiting) - starting)
         for _ in range(wanted):
-            with _environment(self._environment):
-                self._workers.append(_Worker(self._setup, self._arguments))
+            self._workers.append(_Worker(self._setup, self._arguments, self._environment, self._preload))
 
     def _wait(self) -> list[_Worker]:
         by_connection = {w.connection: w for w in self._workers}
         deadlines = [w.deadline for w in self._workers if w.deadline is not None]
         timeout = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
-        return [by_connection[c] for c in wait(list(by_connection), timeout)]  # type: ignore[index]
+        return [by_connection[c] for c in wait(list(by_connection), timeout)]
 
     def _read(self, worker: _Worker) -> Iterator[tuple[Any, Done]]:
         try:
@@ -222,49 +231,15 @@ class WorkerPool:
         yield worker.task.key, Done("late", trouble=f"took longer than {limit:g} s")
 
 
-_HIDING = threading.RLock()
-
-
-@contextlib.contextmanager
-def main_hidden(*sent: Any) -> Iterator[None]:
-    """Processes spawned here do not import the script that is running, which would run it anew in each.
-
-    Unless what is ``sent`` to them is defined in that script: then they need it.
-    """
-    main = sys.modules.get("__main__")
-    if main is None or b"__main__" in pickle.dumps(sent):
-        yield
-        return
-    with _HIDING:
-        file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
-        main.__spec__ = None
-        if file is not None:
-            del main.__file__
-        try:
-            yield
-        finally:
-            main.__spec__ = spec
-            if file is not None:
-                main.__file__ = file
-
-
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Children started here inherit ``variables``; multiprocessing has no other way to pass them."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _work(connection: Connection, setup: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _work(
+    connection: Connection,
+    setup: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    environment: Mapping[str, str],
+) -> None:
     """What a worker does: set up once, then answer tasks until the parent is gone."""
+    os.environ.clear()  # the server's, as it was when the first worker was started
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it ends the workers
     end_with_parent()
     try:
@@ -285,15 +260,3 @@ def _work(connection: Connection, setup: Callable[..., Any], arguments: tuple[An
         connection.send(reply)
         if reply[0] == "fault":
             return
-
-
-def end_with_parent() -> None:
-    """Called in a worker: end it when its parent does, however that ends, rather than finish its task."""
-    threading.Thread(target=_wait_for_parent, daemon=True).start()
-
-
-def _wait_for_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -99,6 +99,14 @@ class ForceFieldInfo:
     functional: str = "unknown"
 
 
+def imports_of(name: str) -> tuple[str, ...]:
+    """Modules that every worker with this force field imports; of a calculator by path nothing is known."""
+    entry, _ = _entry(name)
+    if entry is None:
+        return ()
+    return ("torch", "chgnet.model") if entry.adapter is None else ("torch",)
+
+
 def force_field_names() -> list[str]:
     """The names that :func:`get_force_field` knows."""
     return list(_ENTRIES)

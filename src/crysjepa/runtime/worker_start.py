@@ -1,0 +1,79 @@
+"""How worker processes begin, and that they end with their parent."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing import forkserver
+from typing import Any
+
+from crysjepa.runtime.threads import ONE_THREAD
+
+FORKED = sys.platform == "linux"
+"""Whether workers are forked from a server process of one thread. Elsewhere that is not safe."""
+CONTEXT: Any = multiprocessing.get_context("forkserver" if FORKED else "spawn")
+_HIDING = threading.RLock()
+
+
+@contextlib.contextmanager
+def main_hidden(*sent: Any) -> Iterator[None]:
+    """Processes spawned here do not import the script that is running, which would run it anew in each.
+
+    Unless what is ``sent`` to them is defined in that script: then they need it.
+    """
+    main = sys.modules.get("__main__")
+    if main is None or b"__main__" in pickle.dumps(sent):
+        yield
+        return
+    with _HIDING:
+        file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
+        main.__spec__ = None
+        if file is not None:
+            del main.__file__
+        try:
+            yield
+        finally:
+            main.__spec__ = spec
+            if file is not None:
+                main.__file__ = file
+
+
+def start_server(preload: Sequence[str]) -> None:
+    """The process that workers are forked from, if there is none yet; libraries have one thread in it."""
+    if FORKED:
+        # the script that runs is for the workers that need it, not for the server
+        CONTEXT.set_forkserver_preload([m for m in preload if m != "__main__"])
+        with environment_of(ONE_THREAD):
+            forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def environment_of(variables: Mapping[str, str]) -> Iterator[None]:
+    """Children started here inherit ``variables``; multiprocessing has no other way to pass them."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def end_with_parent() -> None:
+    """Called in a worker: end it when its parent does, however that ends, rather than finish its task."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
