@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parents[1] / "docs" / "tutorials"
 MAX_LINES = 40
+_RICH = '<pre style="white-space:pre'
+"""What the library rich shows in a notebook: the bars."""
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -100,7 +102,7 @@ def run(names: Iterable[str]) -> Iterator[Path]:
         for cell in notebook.cells:
             cell.metadata = {}
             if cell.cell_type == "code":
-                cell.outputs = [o for o in cell.outputs if _lasts(o)]
+                cell.outputs = [o for o in map(_without_bars, cell.outputs) if o is not None]
         notebook.metadata = {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}
         }
@@ -108,13 +110,14 @@ def run(names: Iterable[str]) -> Iterator[Path]:
         yield path
 
 
-def _lasts(output: Mapping[str, Any]) -> bool:
-    """Whether an output is worth keeping: bars of progress and what goes to stderr are not."""
-    if output["output_type"] == "stream":
-        return bool(output["name"] != "stderr")
-    data = output.get("data", {})
-    bars = "━" in _text(data.get("text/html", "")) or "━" in _text(data.get("text/plain", ""))
-    return not bars and "application/vnd.jupyter.widget-view+json" not in data
+def _without_bars(output: Any) -> Any | None:
+    """An output without bars of progress; None if nothing is left, as of what goes to stderr."""
+    if output["output_type"] != "stream":
+        data = output.get("data", {})
+        return None if _RICH in _text(data.get("text/html", "")) else output
+    lines = _ANSI.sub("", _text(output["text"])).splitlines(keepends=True)
+    output["text"] = "".join(line for line in lines if line.strip("\r\n") and "━" not in line)
+    return output if output["name"] != "stderr" and output["text"] else None
 
 
 if __name__ == "__main__":
