@@ -103,9 +103,7 @@ def test_distorted_crystals_keep_their_composition() -> None:
 def test_the_page_has_every_number() -> None:
     row = {name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in NUMBERS}
     numbers = dict.fromkeys(NUMBERS, 0.5)
-    curves = {
-        j: {f"{s:g}": numbers for s in (0, 0.05, 0.1, 0.2, 0.5, 1)} for j in ("chgnet", "sevennet-l3i5")
-    }
+    curves = {judge: {f"{share:g}": numbers for share in SHARES} for judge in JUDGES}
     judged = {"rows": {"jepa-hull": row}, "thresholds": [0.001, -0.002], "curves": curves}
     found = {
         "num": 10,
