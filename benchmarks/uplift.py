@@ -3,8 +3,8 @@
     python benchmarks/uplift.py rows --data FOLDER --judged FOLDER [--only DiffCSP DiffCSP++]
     python benchmarks/uplift.py table [--out FOLDER] [--figure FILE.svg]
 
-``rows`` scores the unrelaxed crystals of sets that ``benchmarks/baselines.py run`` has relaxed and judged, all
-of them, into the folder ``--judged``; the scores know nothing of that. A row for each crystal is kept in
+``rows`` scores the unrelaxed crystals of sets that ``benchmarks/baselines.py run`` has relaxed and judged,
+all of them, into the folder ``--judged``; the scores know nothing of that. A row for each crystal is kept in
 ``judging/uplift.parquet``. ``table`` writes ``uplift.md`` and ``uplift.svg`` of these; it needs no data.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
