@@ -34,6 +34,7 @@ from judging.board import (
 from judging.probability_rows import JUDGES, LABELS, WBM, sample, static_energies, write_rows
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from ranking.data import SCALE, as_array, read_hull, read_known, read_wbm
 from ranking.metrics import Estimate
 from ranking.page import table_head, table_row
@@ -49,11 +50,13 @@ from crysjepa.report.style import MUTED, ROUND_COLOURS, ROUND_MARKERS, in_house_
 from crysjepa.runtime.files import write_json, write_text
 
 REST = LABELS.with_name("wbm_judges_rest.parquet")
-"""Judges' energies of the crystals that :data:`LABELS` does not have."""
+"""Judges' energies of 1,500 crystals that :data:`LABELS` does not have: the next 1,000 in the order of
+chemical systems, then those that ``jepa-hull`` puts nearest to the hull."""
 RANKERS = ("jepa-hull", "jepa-relaxed")
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Of all crystals, that a force field evaluates."""
 UNDECIDED = 0.1
+NEXT, NEAREST = 1000, 500
 STRAIN, DISPLACEMENT = 0.03, 0.1
 """Of the distorted crystals: standard deviations of the strain of all lengths, and of coordinates in Å."""
 PUBLISHED = {
@@ -71,25 +74,34 @@ WITH_INTERVAL = ("F1", "DAF", "precision", "recall")
 
 @dataclass(frozen=True)
 class Sample:
-    """Crystals (B) of WBM, what is predicted of them, and two kinds of truth: eV/atom above the hull (B,)."""
+    """Crystals (B) of WBM, what is predicted of them, and two kinds of truth: eV/atom above the hull (B,).
+
+    ``evaluated``: the first chemical systems of :func:`~judging.probability_rows.sample`, in which both force
+    fields have evaluated every crystal. They are drawn at random; which others were evaluated is not.
+    """
 
     crystals: Crystals
     predictions: dict[str, Floats]
     truths: dict[str, Floats]
+    evaluated: NDArray[np.bool_]
 
 
 def read_sample(data: Path) -> Sample:
     """Score the crystals by Crys-JEPA, and read what the force fields say of them."""
-    known, hull, wbm = read_known(data), read_hull(data), read_wbm(data)
-    context = RankerContext(known.crystals, known.formation_energies, scale=SCALE, hull=hull)
+    hull, wbm, context = read_hull(data), read_wbm(data), _context(data)
     predictions = {}
     for name in RANKERS:
         ranker = make_ranker(name, context)
         for what, crystals in (("", wbm.crystals), (", distorted", distorted(wbm.crystals))):
             scored = ranker.score(crystals)
             predictions[name + what] = as_array([scored[i].value for i in crystals.ids])
+    kept = kept_energies()
+    table = datasets.load(str(data / WBM))
+    order = sample(table, len(table))
+    first = set(order[: next((n for n, i in enumerate(order) if i not in kept.index), len(order))])
+    evaluated = np.array([i in first for i in wbm.crystals.ids])
     heights = LowerHull(hull).heights(element_fractions(wbm.crystals))[0]
-    kept = kept_energies().reindex(list(wbm.crystals.ids))
+    kept = kept.reindex(list(wbm.crystals.ids))
     for judge in JUDGES:
         formation = kept[f"formation_{energy_column(judge)}"].to_numpy(dtype=float)
         predictions[judge] = formation - heights
@@ -97,7 +109,7 @@ def read_sample(data: Path) -> Sample:
         "on the hull's scale": wbm.e_above_hull + scheme_shift(wbm.crystals),
         "as published": wbm.e_above_hull,
     }
-    return Sample(wbm.crystals, predictions, truths)
+    return Sample(wbm.crystals, predictions, truths, evaluated)
 
 
 def kept_energies() -> pd.DataFrame:
@@ -119,35 +131,54 @@ def distorted(crystals: Crystals, seed: int = 0) -> Crystals:
 
 
 def measure(sampled: Sample, rounds: int) -> dict[str, Any]:
-    """What ``wbm.json`` holds."""
-    half = halves(sampled.crystals.chemical_systems())
-    jepa = sampled.predictions["jepa-hull"]
-    found: dict[str, Any] = {"num": len(jepa), "board_prevalence": PREVALENCE, "labels": {}}
-    found["without"] = {n: int((~np.isfinite(v)).sum()) for n, v in sampled.predictions.items()}
+    """What ``wbm.json`` holds: all crystals, and those that every force field has evaluated."""
+    found: dict[str, Any] = {"board_prevalence": PREVALENCE, "labels": {}}
+    found |= {"num": len(sampled.crystals), "num_evaluated": int(sampled.evaluated.sum())}
+    undecided = cascade(sampled.predictions["jepa-hull"], np.full(found["num"], -99.0), UNDECIDED) == -99.0
+    found["undecided"] = int(undecided.sum())
+    found["undecided_without"] = {
+        j: int((undecided & ~np.isfinite(sampled.predictions[j])).sum()) for j in JUDGES
+    }
     for label, truth in sampled.truths.items():
-        rows: dict[str, Any] = {"prevalence": float(np.mean(truth <= 0)), "tables": {}}
+        tables = {}
         for weighting, prevalence in (("as it is", None), ("at the board's prevalence", PREVALENCE)):
-            moved, thresholds = with_threshold_of_the_other_half(jepa, truth, half, prevalence)
-            predictions = {**sampled.predictions, "jepa-hull, threshold of the other half": moved}
-            for judge in JUDGES:
-                predictions[cascade_name(judge)] = cascade(jepa, sampled.predictions[judge], UNDECIDED)
-            judged = judged_by_board(predictions, truth, prevalence, rounds=rounds)
-            curves = {
-                judge: {
-                    f"{share:g}": numbers(cascade(jepa, sampled.predictions[judge], share), truth, prevalence)
-                    for share in SHARES
-                }
-                for judge in JUDGES
+            tables[weighting] = {
+                "all": _judged(sampled, truth, prevalence, rounds),
+                "evaluated": _evaluated(sampled, truth, prevalence, rounds),
             }
-            rows["tables"][weighting] = {
-                "rows": {
-                    n: {k: e.to_dict() for k, e in estimates.items()} for n, estimates in judged.items()
-                },
-                "thresholds": list(thresholds),
-                "curves": curves,
-            }
-        found["labels"][label] = rows
+        found["labels"][label] = {"prevalence": float(np.mean(truth <= 0)), "tables": tables}
     return found
+
+
+def _judged(sampled: Sample, truth: Floats, prevalence: float | None, rounds: int) -> dict[str, Any]:
+    jepa = sampled.predictions["jepa-hull"]
+    half = halves(sampled.crystals.chemical_systems())
+    moved, thresholds = with_threshold_of_the_other_half(jepa, truth, half, prevalence)
+    predictions = {n: v for n, v in sampled.predictions.items() if n not in JUDGES}
+    predictions["jepa-hull, threshold of the other half"] = moved
+    predictions |= {cascade_name(j): cascade(jepa, sampled.predictions[j], UNDECIDED) for j in JUDGES}
+    return {"rows": _rows(predictions, truth, prevalence, rounds), "thresholds": list(thresholds)}
+
+
+def _evaluated(sampled: Sample, truth: Floats, prevalence: float | None, rounds: int) -> dict[str, Any]:
+    there = sampled.evaluated
+    some = {n: v[there] for n, v in sampled.predictions.items() if n == "jepa-hull" or n in JUDGES}
+    jepa, labels = some["jepa-hull"], truth[there]
+    predictions = some | {cascade_name(j): cascade(jepa, some[j], UNDECIDED) for j in JUDGES}
+    curves = {
+        judge: {
+            f"{share:g}": numbers(cascade(jepa, some[judge], share), labels, prevalence) for share in SHARES
+        }
+        for judge in JUDGES
+    }
+    return {"rows": _rows(predictions, labels, prevalence, rounds), "curves": curves}
+
+
+def _rows(
+    predictions: Mapping[str, Floats], truth: Floats, prevalence: float | None, rounds: int
+) -> dict[str, Any]:
+    judged = judged_by_board(predictions, truth, prevalence, rounds=rounds)
+    return {name: {k: e.to_dict() for k, e in row.items()} for name, row in judged.items()}
 
 
 def numbers(predicted: Floats, truth: Floats, prevalence: float | None) -> dict[str, float]:
@@ -170,13 +201,15 @@ def page(found: Mapping[str, Any]) -> str:
         for weighting, judged in rows["tables"].items():
             prevalence = rows["prevalence"] if weighting == "as it is" else found["board_prevalence"]
             lines += [f"## Labels {label}, {weighting}: {100 * prevalence:.1f} % stable", ""]
-            lines += [*board_table(judged["rows"]), ""]
-            first, second = (1000 * t for t in judged["thresholds"])
+            lines += [f"All {found['num']:,} crystals:", "", *board_table(judged["all"]["rows"]), ""]
+            first, second = (1000 * t for t in judged["all"]["thresholds"])
             lines += [f"Thresholds of the other halves: {first:+.0f} and {second:+.0f} meV/atom.", ""]
+            lines += [f"The {found['num_evaluated']:,} crystals that both force fields evaluated:", ""]
+            lines += [*board_table(judged["evaluated"]["rows"]), ""]
     lines += ["## Published, of the whole of WBM", "", *published_table(), ""]
     lines += ["## The cascade", "", *cascade_table(found), ""]
-    missing = ", ".join(f"{name} {num}" for name, num in found["without"].items() if num)
-    lines += [f"{found['num']:,} crystals. Without a prediction: {missing or 'none'}.", ""]
+    missing = ", ".join(f"{num} without {name}" for name, num in found["undecided_without"].items())
+    lines += [f"Of {found['undecided']:,} undecided of all: {missing}.", ""]
     return "\n".join(lines)
 
 
@@ -211,9 +244,11 @@ def cascade_table(found: Mapping[str, Any]) -> list[str]:
     label, rows = next(iter(found["labels"].items()))
     weightings = list(rows["tables"])
     heads = [f"{judge}, {w}: {n}" for judge in JUDGES for w in weightings for n in ("F1", "DAF")]
-    lines = [f"Labels {label}.", "", *table_head("evaluated", *heads)]
+    said = f"Labels {label}; {found['num_evaluated']:,} crystals."
+    lines = [said, "", *table_head("evaluated", *heads)]
     for share in SHARES:
-        curves = [rows["tables"][w]["curves"][judge][f"{share:g}"] for judge in JUDGES for w in weightings]
+        parts = [(judge, rows["tables"][w]["evaluated"]["curves"]) for judge in JUDGES for w in weightings]
+        curves = [curve[judge][f"{share:g}"] for judge, curve in parts]
         cells = [f"{numbers[n]:.3f}" for numbers in curves for n in ("F1", "DAF")]
         lines.append(table_row([f"{100 * share:.0f} %", *cells]))
     return lines
@@ -226,7 +261,7 @@ def draw(found: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(9.2, 3.9), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for panel, (weighting, judged) in zip(panels, rows["tables"].items(), strict=True):
-        _panel(panel, judged["curves"])
+        _panel(panel, judged["evaluated"]["curves"])
         prevalence = rows["prevalence"] if weighting == "as it is" else found["board_prevalence"]
         panel.set(
             title=f"{weighting}: {100 * prevalence:.1f} % stable", xlabel="% evaluated by the force field"
@@ -255,7 +290,15 @@ def label(data: Path, work: Path, processes: int | None) -> None:
     table = datasets.load(str(data / WBM))
     there = set(pd.read_parquet(LABELS).query("geometry == 'dft'")["id"])
     rest = [i for i in sample(table, len(table)) if i not in there]
-    write_rows(static_energies(table, rest, work, processes), REST)
+    wbm, context = read_wbm(data), _context(data)
+    scored = make_ranker("jepa-hull", context).score(wbm.crystals)
+    nearest = sorted(rest[NEXT:], key=lambda i: abs(scored[i].value or 0.0))[:NEAREST]
+    write_rows(static_energies(table, rest[:NEXT] + nearest, work, processes), REST)
+
+
+def _context(data: Path) -> RankerContext:
+    known = read_known(data)
+    return RankerContext(known.crystals, known.formation_energies, scale=SCALE, hull=read_hull(data))
 
 
 def main() -> None:

@@ -104,14 +104,19 @@ def test_the_page_has_every_number() -> None:
     row = {name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in NUMBERS}
     numbers = dict.fromkeys(NUMBERS, 0.5)
     curves = {judge: {f"{share:g}": numbers for share in SHARES} for judge in JUDGES}
-    judged = {"rows": {"jepa-hull": row}, "thresholds": [0.001, -0.002], "curves": curves}
+    judged = {
+        "all": {"rows": {"jepa-hull": row}, "thresholds": [0.001, -0.002]},
+        "evaluated": {"rows": {"chgnet": row}, "curves": curves},
+    }
     found = {
         "num": 10,
+        "num_evaluated": 7,
+        "undecided": 1,
         "board_prevalence": 0.155,
-        "without": {"jepa-hull": 0, "chgnet": 2},
+        "undecided_without": {"chgnet": 2},
         "labels": {"as published": {"prevalence": 0.2, "tables": {"as it is": judged}}},
     }
     text = page(found)
     assert "| jepa-hull | 0.500 (0.400–0.600) |" in text
-    assert "chgnet 2" in text and "+1 and -2 meV/atom" in text
+    assert "2 without chgnet" in text and "+1 and -2 meV/atom" in text
     assert all(line in text for line in published_table())
