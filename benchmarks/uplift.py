@@ -44,6 +44,8 @@ HITS = {"stable": "S", "sun": "S.U.N.", "vsun_new_formula": "V.S.U.N., new formu
 ORDERS = ("jepa-hull", "jepa-relaxed", "jepa-relaxed, new formulas first")
 SHARES = (0.1, 0.2, 0.5)
 DECILES = 10
+POINTS = 120
+"""Of each curve; it begins at ten relaxations."""
 
 
 def make_rows(data: Path, judged: Path, only: list[str]) -> pd.DataFrame:
@@ -153,15 +155,13 @@ def draw(kept: pd.DataFrame) -> Figure:
 
 
 def _panel(panel: Axes, rows: pd.DataFrame, hit: str) -> None:
-    k = np.arange(1, len(rows) + 1)
-    low, high = by_chance(len(rows), int(rows[hit].sum()))
-    panel.fill_between(
-        k, 100 * low / k, 100 * high / k, color=MUTED, alpha=0.18, linewidth=0, label="random, 95 %"
-    )
+    shown = np.unique(np.linspace(10, len(rows), POINTS).astype(int))
+    low, high = (100 * ends[shown - 1] / shown for ends in by_chance(len(rows), int(rows[hit].sum())))
+    panel.fill_between(shown, low, high, color=MUTED, alpha=0.18, linewidth=0, label="random, 95 %")
     panel.axhline(100 * rows[hit].mean(), color=INK, linewidth=0.8, linestyle=":")
     for name, colour, style in zip(ORDERS, ROUND_COLOURS, ("-", "--", "-."), strict=False):
-        found = hits_by(rows, order_of(rows, name), hit)
-        panel.plot(k[9:], 100 * found[9:] / k[9:], color=colour, linestyle=style, linewidth=1.5, label=name)
+        found = 100 * hits_by(rows, order_of(rows, name), hit)[shown - 1] / shown
+        panel.plot(shown, found, color=colour, linestyle=style, linewidth=1.5, label=name)
     panel.grid(True)
 
 
