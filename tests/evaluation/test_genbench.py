@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+from pathlib import Path
+
 import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
@@ -11,7 +14,8 @@ from crysjepa.core.crystals import Crystals
 from crysjepa.energy.hull import Hull
 from crysjepa.evaluation.criteria import evaluate_table
 from crysjepa.evaluation.genbench import distances_between, diversity_of, genbench_metrics
-from crysjepa.evaluation.protocol import preset
+from crysjepa.evaluation.protocol import Protocol, preset
+from crysjepa.evaluation.run import evaluate_crystals
 from crysjepa.report.genbench import genbench_tables
 
 HULL = Hull.from_entries(["NaCl", "KCl", "NaCl3"], [-1.0, -1.2, -0.5], scale="test", source="test")
@@ -103,3 +107,16 @@ def test_a_set_has_no_distance_from_itself_and_all_from_another() -> None:
     for name in ("space_group", "crystal_system", "composition_counts", "composition"):
         assert apart["js_distance"][name] == pytest.approx(far)
     assert apart["mmd"]["volume"] == pytest.approx(2.0)
+
+
+def test_the_preset_writes_the_metrics_and_the_page(tmp_path: Path) -> None:
+    known = tmp_path / "known.parquet"
+    CandidateTable.from_crystals(Crystals.from_structures([rocksalt("Cs", 7.0)], ["c"])).write(known)
+    protocol = preset("genbench").model_copy(update={"relax": False})
+    metrics = evaluate_crystals(sample(), tmp_path / "out", reference=known, protocol=protocol)
+    rates = metrics["genbench"]["rates"]
+    assert rates["overall_valid"]["share"] == 0.5 and rates["stable"] is None
+    assert metrics["genbench"]["distribution"]["reference_size"] == 1
+    assert "GenBench's rates" in html.unescape((tmp_path / "out" / "evaluation.html").read_text("utf-8"))
+    plain = evaluate_crystals(sample(), tmp_path / "plain", reference=known, protocol=Protocol(relax=False))
+    assert "genbench" not in plain
