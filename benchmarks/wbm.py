@@ -56,6 +56,8 @@ RANKERS = ("jepa-hull", "jepa-relaxed")
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Of all crystals, that a force field evaluates."""
 UNDECIDED = 0.1
+ON_SCALE = "on the hull's scale"
+"""The labels that the cascade is shown for."""
 NEXT, NEAREST = 1000, 500
 STRAIN, DISPLACEMENT = 0.03, 0.1
 """Of the distorted crystals: standard deviations of the strain of all lengths, and of coordinates in Å."""
@@ -106,7 +108,7 @@ def read_sample(data: Path) -> Sample:
         formation = kept[f"formation_{energy_column(judge)}"].to_numpy(dtype=float)
         predictions[judge] = formation - heights
     truths = {
-        "on the hull's scale": wbm.e_above_hull + scheme_shift(wbm.crystals),
+        ON_SCALE: wbm.e_above_hull + scheme_shift(wbm.crystals),
         "as published": wbm.e_above_hull,
     }
     return Sample(wbm.crystals, predictions, truths, evaluated)
@@ -240,11 +242,11 @@ def published_table() -> list[str]:
 
 
 def cascade_table(found: Mapping[str, Any]) -> list[str]:
-    """F1 and DAF by the share that a force field evaluates, of the first kind of labels."""
-    label, rows = next(iter(found["labels"].items()))
+    """F1 and DAF by the share that a force field evaluates, of the labels on the hull's scale."""
+    rows = found["labels"][ON_SCALE]
     weightings = list(rows["tables"])
     heads = [f"{judge}, {w}: {n}" for judge in JUDGES for w in weightings for n in ("F1", "DAF")]
-    said = f"Labels {label}; {found['num_evaluated']:,} crystals."
+    said = f"Labels {ON_SCALE}; {found['num_evaluated']:,} crystals."
     lines = [said, "", *table_head("evaluated", *heads)]
     for share in SHARES:
         parts = [(judge, rows["tables"][w]["evaluated"]["curves"]) for judge in JUDGES for w in weightings]
@@ -257,7 +259,7 @@ def cascade_table(found: Mapping[str, Any]) -> list[str]:
 @in_house_style
 def draw(found: Mapping[str, Any]) -> Figure:
     """F1 by the share evaluated, at both prevalences."""
-    rows = next(iter(found["labels"].values()))
+    rows = found["labels"][ON_SCALE]
     figure = Figure(figsize=(9.2, 3.9), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for panel, (weighting, judged) in zip(panels, rows["tables"].items(), strict=True):

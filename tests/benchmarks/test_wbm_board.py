@@ -13,7 +13,7 @@ from judging.board import (
     with_threshold_of_the_other_half,
 )
 from sklearn import metrics
-from wbm import JUDGES, SHARES, distorted, page, published_table
+from wbm import JUDGES, ON_SCALE, SHARES, distorted, page, published_table
 
 from crysjepa.core.crystals import Crystals
 
@@ -114,7 +114,7 @@ def test_the_page_has_every_number() -> None:
         "undecided": 1,
         "board_prevalence": 0.155,
         "undecided_without": {"chgnet": 2},
-        "labels": {"as published": {"prevalence": 0.2, "tables": {"as it is": judged}}},
+        "labels": {ON_SCALE: {"prevalence": 0.2, "tables": {"as it is": judged}}},
     }
     text = page(found)
     assert "| jepa-hull | 0.500 (0.400–0.600) |" in text

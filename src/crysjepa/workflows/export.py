@@ -19,6 +19,7 @@ import numpy as np
 from crysjepa import __version__
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.chemical_systems import element_fractions
+from crysjepa.core.crystals import Crystals
 from crysjepa.energy.known_hull import known_hull
 from crysjepa.energy.load_hull import load_hull
 from crysjepa.energy.lower_hull import LowerHull
@@ -80,15 +81,10 @@ def export_genbench(
     origin = given.origin
     if relaxed is None and origin is not None:
         relaxed = origin.relaxation.max_steps > 0
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("material_id", "structure", "id"))
     crystals = chosen.crystals(chosen.ids)
-    for number, (id_, structure) in enumerate(zip(crystals.ids, crystals.to_structures(), strict=True)):
-        rows.writerow((number, json.dumps(structure.as_dict()), id_))
     files = tuple(out / name for name in ("structures.csv", "cifs.zip", "submission.json"))
     out.mkdir(parents=True, exist_ok=True)
-    write_text(files[0], text.getvalue())
+    write_text(files[0], _structures(crystals))
     write_crystals(crystals, files[1])
     told = {k: v for k, v in (compute or {}).items() if v is not None}
     to_fill = [f"compute.{name}" for name in _COMPUTE if name not in told]
@@ -110,15 +106,21 @@ def export_genbench(
     return Exported(len(chosen), files, tuple(to_fill))
 
 
+def _structures(crystals: Crystals) -> str:
+    """The table of structures as CSV."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("material_id", "structure", "id"))
+    for number, (id_, structure) in enumerate(zip(crystals.ids, crystals.to_structures(), strict=True)):
+        rows.writerow((number, json.dumps(structure.as_dict()), id_))
+    return text.getvalue()
+
+
 def _relaxation(origin: EnergyOrigin | None) -> dict[str, Any] | None:
     if origin is None:
         return None
-    settings = origin.relaxation
-    return {
-        "force_field": f"{origin.force_field} {origin.version}",
-        "fmax": settings.fmax,
-        "max_steps": settings.max_steps,
-    }
+    force_field, settings = f"{origin.force_field} {origin.version}", origin.relaxation
+    return {"force_field": force_field, "fmax": settings.fmax, "max_steps": settings.max_steps}
 
 
 def _chosen(table: CandidateTable, by: str | None) -> tuple[CandidateTable, str]:
@@ -199,21 +201,27 @@ def export_matbench_discovery(
     write_bytes(predictions, gzip.compress(text.getvalue().encode(), mtime=0))
     yaml = _card(name, date)
     write_text(card, yaml)
-    notes = []
-    if foreign:
-        notes.append(f"{len(foreign):,} rows have an id that is not WBM's, such as {foreign[0]}: left out")
-    if lacking := len(table) - len(foreign) - len(known):
-        notes.append(
-            f"{lacking:,} rows of WBM have no number in {column!r}: left out, counted as unstable there"
-        )
-    if len(known) < WBM_SIZE:
-        notes.append(f"{WBM_SIZE - len(known):,} of WBM's {WBM_SIZE:,} crystals have no prediction here")
     to_fill = [
         line.split(":", 1)[0].strip(" -") + f" (line {number})"
         for number, line in enumerate(yaml.splitlines(), start=1)
         if FILL_IN in line
     ]
-    return Exported(len(known), (predictions, card), tuple(to_fill), tuple(notes))
+    notes = _left_out(table, foreign, len(known), column)
+    return Exported(len(known), (predictions, card), tuple(to_fill), notes)
+
+
+def _left_out(table: CandidateTable, foreign: list[str], num: int, column: str) -> tuple[str, ...]:
+    """What is not among the ``num`` predictions, in words."""
+    notes = []
+    if foreign:
+        notes.append(f"{len(foreign):,} rows have an id that is not WBM's, such as {foreign[0]}: left out")
+    if lacking := len(table) - len(foreign) - num:
+        notes.append(
+            f"{lacking:,} rows of WBM have no number in {column!r}: left out, counted as unstable there"
+        )
+    if num < WBM_SIZE:
+        notes.append(f"{WBM_SIZE - num:,} of WBM's {WBM_SIZE:,} crystals have no prediction here")
+    return tuple(notes)
 
 
 def _formation_energies(table: CandidateTable, column: str, hull: str | Path | None) -> dict[str, float]:
