@@ -87,7 +87,7 @@ def run(data: Path, out: Path, num: int, only: list[str]) -> None:
             continue
         table = datasets.load(data / known.path)
         table = CandidateTable(table.frame.iloc[:num].reset_index(drop=True))
-        keep(name, judged(table, out / _folder(name)))
+        keep(name, judged(table, out / folder_of(name)))
         sys.stderr.write(f"{time.strftime('%H:%M:%S')} {name}\n")
 
 
@@ -162,7 +162,8 @@ def _markdown(rows: list[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def _folder(name: str) -> str:
+def folder_of(name: str) -> str:
+    """The name of a set's folder."""
     return "".join(c if c.isalnum() else "-" for c in name)
 
 

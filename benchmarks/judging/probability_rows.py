@@ -76,17 +76,29 @@ def label(data: Path, num: int, work: Path, processes: int | None) -> None:
     and of the first 300 as CHGNet relaxes them (``chgnet``). Finished work is kept in ``work``.
     """
     table = datasets.load(str(data / WBM))
-    ids, parts = sample(table, num), []
-    for start in range(0, len(ids), _BATCH):
-        some = CandidateTable(table.frame[table.frame["id"].isin(ids[start : start + _BATCH])])
-        parts.append(_judged(_ordered(some, ids[start : start + _BATCH]), "dft", work, processes))
+    ids = sample(table, num)
+    parts = [static_energies(table, ids, work, processes)]
     first = _ordered(table, ids[:RELAXED])
     relaxed = relax_crystals(
         first.crystals(), force_field="chgnet", settings=QUICK, processes=processes, shards=work / "relaxed"
     )
     parts.append(_judged(relaxed.apply_to(first), "chgnet", work / "of_relaxed", processes))
-    frame = pd.concat(parts, ignore_index=True)
-    write_parquet(pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None), LABELS)
+    write_rows(pd.concat(parts, ignore_index=True), LABELS)
+
+
+def static_energies(
+    table: CandidateTable, ids: Sequence[str], work: Path, processes: int | None
+) -> pd.DataFrame:
+    """Judges' energies of these crystals as they are, a row each; what is done is kept in ``work``."""
+    batches = [ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH)]
+    return pd.concat(
+        [_judged(_ordered(table, batch), "dft", work, processes) for batch in batches], ignore_index=True
+    )
+
+
+def write_rows(frame: pd.DataFrame, path: Path) -> None:
+    """All or nothing."""
+    write_parquet(pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None), path)
 
 
 def _ordered(table: CandidateTable, ids: Sequence[str]) -> CandidateTable:

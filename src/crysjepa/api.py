@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from crysjepa.workflows.doctor import doctor
     from crysjepa.workflows.embed import embed
     from crysjepa.workflows.evaluate import compare, compete, evaluate, tradeoff
+    from crysjepa.workflows.export import Exported, export_genbench, export_matbench_discovery
     from crysjepa.workflows.generate import Generated, generate
     from crysjepa.workflows.parts import PartRecord, merge, work_on_part
     from crysjepa.workflows.predict import predict
@@ -35,10 +36,11 @@ if TYPE_CHECKING:
     from crysjepa.workflows.train import FINETUNING, finetune, pretrain, train
 
 __all__ = [
-    "FINETUNING", "Generated", "PartRecord", "Screened", "check", "compare", "compete", "dft_collect",
-    "dft_export", "dft_run", "diagnose", "discover", "doctor", "embed", "energies_of", "evaluate",
-    "executing_on", "finetune", "generate", "hull", "merge", "predict", "pretrain", "relax", "report",
-    "reproduce", "screen", "tradeoff", "train", "work_on_part",
+    "FINETUNING", "Exported", "Generated", "PartRecord", "Screened", "check", "compare", "compete",
+    "dft_collect", "dft_export", "dft_run", "diagnose", "discover", "doctor", "embed", "energies_of",
+    "evaluate", "executing_on", "export_genbench", "export_matbench_discovery", "finetune", "generate",
+    "hull", "merge", "predict", "pretrain", "relax", "report", "reproduce", "screen", "tradeoff", "train",
+    "work_on_part",
 ]  # fmt: skip
 
 _HOMES = {
@@ -55,6 +57,9 @@ _HOMES = {
     "energies_of": "crysjepa.evaluation.given",
     "evaluate": "crysjepa.workflows.evaluate",
     "executing_on": "crysjepa.runtime.executors",
+    "export_genbench": "crysjepa.workflows.export",
+    "export_matbench_discovery": "crysjepa.workflows.export",
+    "Exported": "crysjepa.workflows.export",
     "finetune": "crysjepa.workflows.train",
     "FINETUNING": "crysjepa.workflows.train",
     "generate": "crysjepa.workflows.generate",

@@ -33,6 +33,7 @@ VERBS = [
     "check",
     "compare",
     "tradeoff",
+    "export",
     "discover",
     "reproduce",
     "report",

@@ -32,7 +32,7 @@ GENERATORS = ("flow", "diffusion", "substitution", "file")
 """Those that come with crysjepa."""
 PAPERS = ("paper-mp20", "paper-alex-mp20")
 RUNS = ("quick", *PAPERS)
-JUDGINGS = ("default", "paper", "strict")
+JUDGINGS = ("default", "paper", "strict", "genbench")
 
 
 def look_at(

@@ -17,6 +17,7 @@ from crysjepa.cli import (
     console,
     convert,
     crystals,
+    export,
     groups,
     judging,
     options,
@@ -42,7 +43,7 @@ for verb in (
     training.pretrain, training.train, training.finetune, crystals.generate, predicting.predict,
     crystals.relax, crystals.hull, crystals.embed, crystals.screen, training.diagnose, judging.evaluate,
     judging.compete, judging.check, judging.compare, judging.tradeoff, reproducing.reproduce, convert.convert,
-    parts.merge,
+    export.export, parts.merge,
 ):  # fmt: skip
     app.command()(verb)
 app.add_typer(data_app, name="data")

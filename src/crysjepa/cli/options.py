@@ -207,10 +207,12 @@ FetchPhases = Annotated[
     ),
 ]
 Preset = Annotated[str, typer.Option("--preset", help="quick, paper-mp20 or paper-alex-mp20")]
-Judging = Annotated[str, typer.Option("--preset", help="default, paper or strict")]
+Judging = Annotated[str, typer.Option("--preset", help="default, paper, strict or genbench")]
 JudgingIfAny = Annotated[
     str | None,
-    typer.Option("--preset", help="default, paper or strict; of a finished run, by default its own rules"),
+    typer.Option(
+        "--preset", help="default, paper, strict or genbench; of a finished run, by default its own rules"
+    ),
 ]
 FinetunedOn = Annotated[
     str | None,

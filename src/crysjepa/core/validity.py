@@ -104,7 +104,8 @@ COMPOSITION_RULES = {
     "paper": "charge neutrality and electronegativity as in CDVAE's evaluation, smact14 oxidation states",
     "smact": "smact.screening.smact_validity of the installed version, with its default settings",
 }
-"""Names of rules, and what they are. ``paper`` never changes; ``smact`` changes with the package."""
+"""Names of rules of formulas, and what they are. ``paper`` never changes; ``smact`` changes with the package.
+GenBench's rule looks at structures too: :mod:`crysjepa.core.genbench_validity`."""
 
 
 def composition_validity(

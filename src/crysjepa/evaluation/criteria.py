@@ -24,6 +24,7 @@ import numpy as np
 
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
+from crysjepa.core.genbench_validity import genbench_validity
 from crysjepa.core.symmetry import space_groups, symbol
 from crysjepa.core.validity import composition_validity, structure_validity
 from crysjepa.energy.elemental_references import ElementalReferences, check_scales
@@ -53,7 +54,8 @@ class Rules:
     Parameters
     ----------
     composition
-        The composition rule, one of :data:`~crysjepa.core.validity.COMPOSITION_RULES`.
+        The composition rule, one of :data:`~crysjepa.core.validity.COMPOSITION_RULES`, or ``genbench``, which
+        brings distances, densities and cells with it (:mod:`crysjepa.core.genbench_validity`).
     batch_size
         Uniqueness is judged within batches of so many crystals, in the natural order of their ids; None
         for one batch of all.
@@ -194,8 +196,13 @@ def _judge_validity(
     """The table described and decided by validity, and the crystals whose structure is valid."""
     structure = structure_validity(crystals, progress=of_stage(progress, "structure"))
     told = of_stage(progress, "composition")
-    composition = composition_validity(crystals, rule=rules.composition, progress=told)
     sound = crystals[np.array([structure[i] is None for i in crystals.ids], dtype=bool)]
+    if rules.composition == "genbench":
+        stricter, charges = genbench_validity(sound, progress=told)
+        structure |= stricter
+        composition = dict.fromkeys(crystals.ids) | charges
+    else:
+        composition = composition_validity(crystals, rule=rules.composition, progress=told)
     table = _describe(table, crystals, sound, rules.symprec)
     return _decide_validity(table, crystals, structure, composition), sound
 

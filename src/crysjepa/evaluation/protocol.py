@@ -1,4 +1,4 @@
-"""How crystals are judged, by name: ``default``, ``paper`` and ``strict``."""
+"""How crystals are judged, by name: ``default``, ``paper``, ``strict`` and ``genbench``."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Protocol(BaseModel):
     min_hull_entries: int = Field(0, ge=0, description="compounds that the hull must know to call one stable")
     elemental_references: str | None = Field(None, description="JSON file; by default shipped, else fitted")
     allow_mixed_scales: bool = False
-    composition_rule: Literal["paper", "smact"] = "paper"
+    composition_rule: Literal["paper", "smact", "genbench"] = "paper"
     batch_size: int | None = Field(None, ge=1, description="uniqueness within batches of so many")
     num_batches: int | None = Field(None, ge=1, description="batches that the protocol asks for")
     matching: Literal["structure-matcher", "hash"] = "structure-matcher"
@@ -115,13 +115,21 @@ PRESETS: dict[str, Protocol] = {
     "strict": Protocol(
         preset="strict", relaxation=RelaxSettings(), converged_only=True, min_hull_entries=1, prototypes=True
     ),
+    "genbench": Protocol(
+        preset="genbench",
+        relaxation=RelaxSettings(max_steps=0),
+        composition_rule="genbench",
+        symprec=0.01,
+    ),
 }
 """``paper`` follows section 3 and appendix D.2: MatterSim, uniqueness within each of ten batches of 1,000.
 How far to relax the paper does not say: FIRE on ASE's ExpCellFilter to 0.05 eV/Å in at most 500 steps is what
 others of the field do; unconverged relaxations are kept. ``strict``: uniqueness over all, converged only, no
 stability without a compound to compare with, and novelty also against what the generator was fine-tuned on.
 It relaxes to 0.05 eV/Å too, on ASE's Frechet cell filter, which ends at the same places in a quarter of the
-steps. ``default`` stops relaxing early, for a laptop."""
+steps. ``default`` stops relaxing early, for a laptop. ``genbench`` is LeMat-GenBench's way
+(:mod:`crysjepa.evaluation.genbench`): crystals are judged as they were submitted, by the energy of the first
+step; its judges (ORB, MACE, UMA, each above its own hull) and its reference (LeMat-Bulk) are not bundled."""
 
 
 def preset(name: str) -> Protocol:

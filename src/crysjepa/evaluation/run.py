@@ -19,6 +19,7 @@ from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.diversity import diversity
 from crysjepa.evaluation.earlier import ARTEFACTS, judged_otherwise, set_aside
 from crysjepa.evaluation.evaluator import Evaluator
+from crysjepa.evaluation.genbench import genbench_part
 from crysjepa.evaluation.given import (
     Given,
     energy_metadata,
@@ -184,7 +185,7 @@ def _evaluate(
     judged, trust = _trusted(plan, evaluator, judged, run, progress)
     judged.write(run.path("crystals.parquet"), plan.about(evaluator))
     written = CandidateTable.read(run.path("crystals.parquet"))
-    metrics = {**_metrics(written, described, evaluator.device), **trust}
+    metrics = {**_metrics(written, described, evaluator.device), **trust, **genbench_part(written, evaluator)}
     if listed := shortlist_again(table, scored(written, described)):
         metrics["shortlist"] = listed
     write_json(run.path("metrics.json"), with_checksum(metrics, written))

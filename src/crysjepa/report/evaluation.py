@@ -14,10 +14,11 @@ from crysjepa.matching.grades import Grade
 from crysjepa.report.cards import phases
 from crysjepa.report.embedding import Table
 from crysjepa.report.evaluation_figures import Point, energies_figure, plane_figure
+from crysjepa.report.genbench import genbench_tables
 from crysjepa.report.page import inline_svg, page_environment
 from crysjepa.report.rate_names import NAMES
 from crysjepa.report.results import numbers, plain, real, truths
-from crysjepa.report.wording import flat, number, percent
+from crysjepa.report.wording import flat, interval_text, number, percent
 from crysjepa.runtime.files import read_json, write_text
 
 _MAX_REASONS = 15
@@ -51,6 +52,7 @@ def write_evaluation(folder: str | Path) -> Path:
             *trust_tables(frame),
             *closed_tables(frame, metrics.get("trust")),
             spread_table(metrics),
+            *genbench_tables(metrics.get("genbench")),
             ends_table(frame),
         ],
         figures={
@@ -98,11 +100,6 @@ def _interval(metrics: Mapping[str, Any], key: str) -> tuple[float, float] | Non
 
 
 # -- tables --------------------------------------------------------------------------------------
-
-
-def interval_text(interval: Sequence[float] | None) -> str:
-    """An interval of fractions in percent."""
-    return "–" if not interval else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
 
 
 def rates_table(metrics: Mapping[str, Any]) -> Table:

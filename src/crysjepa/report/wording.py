@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +90,11 @@ def percent(value: Any) -> str:
     """A fraction as percent with one decimal, "–" if there is none."""
     fraction = real(value)
     return "–" if fraction is None else f"{100 * fraction:.1f} %"
+
+
+def interval_text(interval: Sequence[float] | None) -> str:
+    """An interval of fractions in percent."""
+    return "–" if not interval else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
 
 
 def rate_with_interval(metrics: Mapping[str, Any], name: str) -> str:
