@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import zipfile
@@ -29,6 +30,7 @@ from crysjepa.report.hulls import Phase, diagram, hull_pictures, on_hull, read_p
 from crysjepa.report.provenance import Verdict, sources, verdicts
 from crysjepa.report.reliability import curves, reliability_figure
 from crysjepa.report.results import Results, read_results
+from crysjepa.report.scripts import VIEWER, shipped
 
 PROTOCOL: dict[str, Any] = {
     "force_field": "chgnet", "e_above_hull_max": 0.1, "matcher": "StructureMatcher, default tolerances",
@@ -121,6 +123,12 @@ def test_scripts_are_there_for_what_there_is() -> None:
     assert crystal_list(results, []).scripts == []
 
 
+def test_the_viewer_is_the_file_that_was_published() -> None:
+    digest = hashlib.sha256(shipped(VIEWER).encode()).hexdigest()
+    assert digest == "f7cc78921ae72e7623e89cdd111434f58c2efddd2ffda1cd212644b406fb8016"
+    assert "University of Pittsburgh" in shipped("3Dmol-LICENSE.txt")
+
+
 def test_each_verdict_says_by_whom_and_why() -> None:
     results = results_of(judged())
     told = dict(sources(results))
@@ -181,6 +189,8 @@ def test_hypothetical_compounds_near_the_hull_are_drawn_with_the_known(tmp_path:
     assert Phase("NaKCl2", -3.0, "x", False) in first.phases
     assert "mp-22862" in {p.id for p in second.phases} and "0.250 eV/atom above" in second.says
     assert "NaKCl₂" not in second.svg and "this crystal" in first.svg
+    itself = [*phases, Phase("NaKCl2", -3.1, "a", False)]  # a competitor that is on the list
+    assert hull_pictures(results, [0], cards[:1], itself)[0].phases == first.phases
     assert hull_pictures(results, [0, 1, 2], cards, []) == []
 
 
@@ -188,8 +198,26 @@ def test_a_file_that_is_no_hull_is_named(tmp_path: Path) -> None:
     (tmp_path / "hull.parquet").write_bytes(b"no")
     with pytest.raises(ValueError, match=r"hull.parquet holds no compounds"):
         read_phases(tmp_path)
+    nonsense = pd.DataFrame({"id": [None], "composition": ["<b>1"], "formation_energy_per_atom": [-1.0]})
+    nonsense.to_parquet(tmp_path / "hull.parquet")
+    with pytest.raises(ValueError, match=r"hull.parquet: '<b>1' is not a composition"):
+        read_phases(tmp_path)
     (tmp_path / "hull.parquet").unlink()
     assert read_phases(tmp_path) == []
+
+
+@pytest.mark.parametrize("elements", [["K", "Na"], ["K", "Na", "Xe"]])
+def test_a_system_without_a_compound_is_drawn_too(elements: list[str]) -> None:
+    hull = diagram(elements, [Phase("K2Na", 0.2, "", True)])
+    assert on_hull(hull) == [] and len(hull.facets) == 1
+
+
+@pytest.mark.parametrize("number", [0, 200])
+def test_an_impossible_element_has_its_row_all_the_same(number: int) -> None:
+    frame = judged().frame.copy()
+    frame.at[0, "atomic_numbers"] = np.array([number] * 4)
+    [card] = crystal_list(results_of(CandidateTable(frame)), [(0, ())]).cards
+    assert card.data == "" and card.no_picture.startswith("no picture: an atomic number")
 
 
 # -- chances -------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.chemical_systems import system_names
 from crysjepa.energy.compositions import Fractions
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.known_hull import formula_and_id
@@ -28,7 +29,7 @@ def keep_hull(hull: Hull, table: CandidateTable, folder: Path) -> None:
     """
     above = table.column("e_above_hull") if "e_above_hull" in table else []
     judged = [i for i, energy in zip(table.ids, above, strict=False) if energy is not None]
-    write_entries(hull, table.crystals(judged).chemical_systems(), folder / FILE)
+    write_entries(hull, system_names(table.crystals(judged)) if judged else (), folder / FILE)
 
 
 def write_entries(hull: Hull, systems: Iterable[str], path: Path) -> None:

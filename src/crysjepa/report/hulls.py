@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition, Element
 
 from crysjepa.core.crystals import Crystals
+from crysjepa.energy.compositions import read_composition
 from crysjepa.energy.kept_hull import FILE
 from crysjepa.report.cards import Card, crystal_of
 from crysjepa.report.labels import place_labels
@@ -81,8 +83,11 @@ def read_phases(folder: Path) -> list[Phase]:
         except (OSError, KeyError, pa.ArrowException) as error:
             raise ValueError(f"{folder / name} holds no compounds with energies: {error}") from error
         for id_, text, energy in rows.itertuples(index=False):
+            fractions, reason = read_composition(text)
+            if fractions is None:
+                raise ValueError(f"{folder / name}: {reason}")
             if (value := real(energy)) is not None:
-                found.append(Phase(plain(text, 80), value, plain(id_, 80), known))
+                found.append(Phase(text, value, plain(id_, 80), known))
     return found
 
 
@@ -115,7 +120,8 @@ def _composition(results: Results, row: int) -> Composition:
 def _picture(place: int, card: Card, composition: Composition, phases: Sequence[Phase]) -> HullPicture:
     elements, energy = sorted(card.elements), card.formation_energy
     assert energy is not None
-    inside = [p for p in phases if len(_elements(p)) > 1 and _elements(p) <= set(elements)]
+    others = [p for p in phases if p.id != card.id]  # a competitor may itself be on the list
+    inside = [p for p in others if len(_elements(p.formula)) > 1 and _elements(p.formula) <= set(elements)]
     known = diagram(elements, [p for p in inside if p.known])
     closed = diagram(elements, inside)
     draw = _binary if len(elements) == 2 else _ternary
@@ -130,8 +136,9 @@ def _picture(place: int, card: Card, composition: Composition, phases: Sequence[
     return HullPicture(place, card.formula, svg, says, ordered)
 
 
-def _elements(phase: Phase) -> set[str]:
-    return {e.symbol for e in Composition(phase.formula).elements}
+@lru_cache(maxsize=100_000)
+def _elements(formula: str) -> frozenset[str]:
+    return frozenset(e.symbol for e in Composition(formula).elements)
 
 
 def diagram(elements: Sequence[str], phases: Sequence[Phase]) -> PhaseDiagram:
