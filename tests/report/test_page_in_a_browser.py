@@ -195,6 +195,16 @@ def test_nothing_hangs_over_at_400_pixels(seen: Seen) -> None:
     assert seen.shown()[0] == "MgO"
 
 
+def test_without_scripts_nothing_is_lost_but_the_controls(browser: Any, path: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(path.as_uri())
+    assert page.locator("#cards > tbody:visible").count() == 6
+    assert page.locator('a[download="001.cif"]').is_visible()
+    assert not page.locator("#controls").is_visible() and page.locator("button:visible").count() == 0
+    context.close()
+
+
 def test_without_crystals_there_are_no_scripts(browser: Any, tmp_path: Path) -> None:
     failed = CandidateTable.from_crystals(crystals(0), {"a": "cut off"})
     path = write_report(write_run(tmp_path / "run", failed))

@@ -17,7 +17,7 @@ from importlib import resources
 from markupsafe import Markup
 
 VIEWER = "3Dmol-min.js"
-"""3Dmol.js (https://3dmol.csb.pitt.edu), 2.5.5: ``build/3Dmol-min.js`` of ``npm pack 3dmol@2.5.5``, unchanged.
+"""3Dmol.js (https://3dmol.csb.pitt.edu): ``build/3Dmol-min.js`` of ``npm pack 3dmol@2.5.5``, unchanged.
 Its one ``eval`` serves an attribute that no page here has, and the policy forbids it."""
 OWN = "page.js"
 
