@@ -191,8 +191,10 @@ def test_files_come_out_of_the_page_itself(seen: Seen) -> None:
 def test_nothing_hangs_over_at_400_pixels(seen: Seen) -> None:
     seen.page.set_viewport_size({"width": 400, "height": 800})
     assert seen.page.evaluate("document.documentElement.scrollWidth") == 400
-    seen.page.locator("#order").select_option(label="Energy above hull")
+    seen.page.locator("#order").select_option(label="Energy above hull ▲")
     assert seen.shown()[0] == "MgO"
+    seen.page.locator("#order").select_option(label="Energy above hull ▼")
+    assert seen.shown()[0] == FORMULA
 
 
 def test_without_scripts_nothing_is_lost_but_the_controls(browser: Any, path: Path) -> None:

@@ -26,7 +26,7 @@
       if (i === column) heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
       else heading.removeAttribute("aria-sort");
     }
-    byId("order").value = String(column);
+    byId("order").value = `${column} ${descending}`;
   }
 
   for (const [column, heading] of headings.entries()) {
@@ -37,13 +37,18 @@
     button.textContent = name.textContent;
     button.addEventListener("click", () => sort(column, heading.getAttribute("aria-sort") === "ascending"));
     name.replaceWith(button);
-    const option = document.createElement("option");
-    option.value = String(column);
-    option.textContent = button.textContent;
-    byId("order").append(option);
+    for (const descending of [false, true]) { // where the page is narrow, in place of the headings
+      const option = document.createElement("option");
+      option.value = `${column} ${descending}`;
+      option.textContent = `${button.textContent} ${descending ? "▼" : "▲"}`;
+      byId("order").append(option);
+    }
   }
   byId("order").value = ""; // as it was written: by none of the columns
-  byId("order").addEventListener("change", (event) => sort(Number(event.target.value), false));
+  byId("order").addEventListener("change", (event) => {
+    const [column, descending] = event.target.value.split(" ");
+    sort(Number(column), descending === "true");
+  });
 
   // -- filtering: every word must be an element of the crystal, or a part of its formula or id
 
