@@ -19,12 +19,15 @@ from typing import Any
 
 import pandas as pd
 from judging.probability_rows import (
+    FOLDS,
     JUDGES,
     LABELS,
     THIRDS,
     WBM,
+    asked,
     fit,
     label,
+    reliability,
     rows_of_wbm,
     to_fit_on,
     with_more,
@@ -53,7 +56,7 @@ BEWARE = (
 
 
 def card(rows: pd.DataFrame, data: Path, more: list[Path]) -> dict[str, Any]:
-    """What the model was fitted on."""
+    """What the model was fitted on and how its chances turn out, of rows with the columns of ``asked``."""
     own = rows[rows["id"].notna()] if "id" in rows else rows
     return {
         "what": "the chance that DFT puts a crystal within a limit of the full hull",
@@ -69,6 +72,10 @@ def card(rows: pd.DataFrame, data: Path, more: list[Path]) -> dict[str, Any]:
         "hull": known_hull().content_hash,
         "data": {WBM: file_hash(data / WBM), LABELS.name: file_hash(LABELS)},
         "more": {path.name: file_hash(path) for path in more},
+        "reliability": {
+            "what": f"chances of {FOLDS} folds by chemical system, each by a model fitted on the others",
+            "curves": reliability(rows),
+        },
         "judges": {name: force_field_info(name).version for name in JUDGES},
         "versions": {name: version(name) for name in ("crysjepa", "numpy", "scipy", "pymatgen")},
         "beware": BEWARE,
@@ -93,6 +100,7 @@ def main() -> None:
             parser.error("--label goes with --work")
         label(args.data, args.label, args.work, args.processes)
     rows = to_fit_on(with_more(rows_of_wbm(args.data, thirds=args.thirds), args.rows))
+    asked(rows)
     model: ProbabilityModel = fit(rows, card(rows, args.data, args.rows))
     write_text(args.out, model.to_json())
     print(f"{len(model.models)} regressions on {len(rows)} rows: {args.out}")

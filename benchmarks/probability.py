@@ -26,8 +26,8 @@ from judging.probability_rows import (
     THIRDS,
     WBM,
     Floats,
-    held_out,
-    predict,
+    asked,
+    name_of,
     rows_of_wbm,
     to_fit_on,
     with_more,
@@ -65,25 +65,6 @@ def scores(chances: Floats, hits: Floats) -> dict[str, Any]:
         "brier_of_the_share": base * (1 - base),
         "ece": calibration_error(chances, hits),
     }
-
-
-def name_of(judges: tuple[str, ...]) -> str:
-    """For tables."""
-    return " + ".join(judges)
-
-
-def asked(rows: pd.DataFrame, relaxed: pd.DataFrame | None = None) -> None:
-    """Columns ``TARGET by JUDGES`` of ``rows``, and of ``relaxed``, by models fitted on other systems."""
-    for model, out in held_out(rows):
-        systems = set(rows["chemical_system"][out])
-        for frame in (rows, relaxed):
-            if frame is None:
-                continue
-            part = frame["chemical_system"].isin(systems).to_numpy()
-            for judges in SETS:
-                for target in LIMITS:
-                    column = f"{target} by {name_of(judges)}"
-                    frame.loc[part, column] = predict(model, frame[part], judges, target)
 
 
 def calibration(rows: pd.DataFrame, more: list[Path]) -> list[dict[str, Any]]:

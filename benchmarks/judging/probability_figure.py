@@ -8,12 +8,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from crysjepa.energy.limits import within
 from crysjepa.evaluation.probability import LIMITS
 from crysjepa.evaluation.rates import wilson_interval
 from crysjepa.report.style import INK, MUTED, ROUND_COLOURS, ROUND_MARKERS, in_house_style
+from judging.probability_rows import name_of, reliability
 
-BINS = 10
 SAYS = {"p_stable": "at most 0.1 eV/atom above the hull", "p_on_hull": "on the hull or below"}
 SHOWN = ("chgnet", "chgnet + sevennet-l3i5")
 
@@ -22,16 +21,14 @@ SHOWN = ("chgnet", "chgnet + sevennet-l3i5")
 def draw(rows: pd.DataFrame, path: Path) -> None:
     """Write a figure of ``rows`` with ``label`` (eV/atom) and columns ``TARGET by JUDGES``, as SVG."""
     figure, axes = plt.subplots(1, 2, figsize=(8.2, 4.1), sharey=True)
-    for ax, (target, limit) in zip(axes, LIMITS.items(), strict=True):
+    found = {(r["target"], name_of(r["judges"])): r["bins"] for r in reliability(rows)}
+    for ax, target in zip(axes, LIMITS, strict=True):
         ax.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=":")
         for number, judges in enumerate(SHOWN):
-            chances = rows[f"{target} by {judges}"].to_numpy(dtype=float)
-            there = np.isfinite(chances)
-            chances, hits = chances[there], within(rows["label"].to_numpy(dtype=float)[there], limit)
-            bins = np.array_split(np.argsort(chances, kind="stable"), BINS)
-            x = np.array([chances[b].mean() for b in bins])
-            y = np.array([hits[b].mean() for b in bins])
-            ends = np.array([wilson_interval(int(hits[b].sum()), len(b)) for b in bins]).T
+            bins = found[target, judges]
+            x = np.array([b["mean_chance"] for b in bins])
+            y = np.array([b["within"] / b["num"] for b in bins])
+            ends = np.array([wilson_interval(b["within"], b["num"]) for b in bins]).T
             ax.errorbar(
                 x, y, yerr=np.abs(ends - y), color=ROUND_COLOURS[number], marker=ROUND_MARKERS[number],
                 markersize=4.5, linewidth=1.2, elinewidth=0.8, capsize=2, label=judges,

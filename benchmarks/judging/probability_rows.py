@@ -27,6 +27,7 @@ from crysjepa.core.chemical_systems import element_fractions
 from crysjepa.core.validity import reduced_formulas
 from crysjepa.energy.hull import Hull
 from crysjepa.energy.known_hull import NAME, known_hull
+from crysjepa.energy.limits import within
 from crysjepa.energy.lower_hull import LowerHull
 from crysjepa.energy.support import HullSupport, Support, systems_of
 from crysjepa.evaluation.judge_names import above_hull_column, energy_column
@@ -51,6 +52,8 @@ FEWEST = 50
 THIRDS = 4
 """Hulls without a third of their systems."""
 FOLDS = 5
+BINS = 10
+"""Of a reliability diagram."""
 RELAXED = 300
 """Crystals that are also judged as CHGNet relaxes them."""
 _BATCH = 250
@@ -220,3 +223,46 @@ def held_out(rows: pd.DataFrame) -> Iterator[tuple[ProbabilityModel, NDArray[np.
     fold = folds(rows)
     for number in range(FOLDS):
         yield fit(to_fit_on(rows[fold != number])), fold == number
+
+
+def name_of(judges: tuple[str, ...]) -> str:
+    """For tables."""
+    return " + ".join(judges)
+
+
+def asked(rows: pd.DataFrame, relaxed: pd.DataFrame | None = None) -> None:
+    """Columns ``TARGET by JUDGES`` of ``rows``, and of ``relaxed``, by models fitted on other systems."""
+    for model, out in held_out(rows):
+        systems = set(rows["chemical_system"][out])
+        for frame in (rows, relaxed):
+            if frame is None:
+                continue
+            part = frame["chemical_system"].isin(systems).to_numpy()
+            for judges in SETS:
+                for target in LIMITS:
+                    column = f"{target} by {name_of(judges)}"
+                    frame.loc[part, column] = predict(model, frame[part], judges, target)
+
+
+def reliability(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """For each target and set of judges, :data:`BINS` bins of as many rows each, by the chance that a model
+    fitted on other chemical systems gives: ``num`` rows, their ``mean_chance``, and how many are ``within``
+    the limit by DFT. ``rows`` have the columns of :func:`asked`.
+    """
+    labels, found = rows["label"].to_numpy(dtype=float), []
+    for target, limit in LIMITS.items():
+        for judges in SETS:
+            chances = rows[f"{target} by {name_of(judges)}"].to_numpy(dtype=float)
+            there = np.flatnonzero(np.isfinite(chances))
+            order = there[np.argsort(chances[there], kind="stable")]
+            bins = [
+                {
+                    "num": len(part),
+                    "mean_chance": round(float(chances[part].mean()), 4),
+                    "within": int(within(labels[part], limit).sum()),
+                }
+                for part in np.array_split(order, BINS)
+                if len(part)
+            ]
+            found.append({"target": target, "judges": list(judges), "bins": bins})
+    return found

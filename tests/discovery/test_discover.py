@@ -344,6 +344,7 @@ def test_the_short_list_is_by_the_closed_hull(whole, trusted):
     assert told["judges"] == []
     page = (trusted / "report.html").read_text()
     assert "closed hull" in page and "Competitors were searched for" in page
+    assert 'id="hulls"' in page and "Who gave each verdict" in page
 
 
 def test_closing_changes_no_rate(whole, trusted):

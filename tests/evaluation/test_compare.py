@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from conftest import TinyWorld
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
+from crysjepa.energy.hull import Hull
 from crysjepa.evaluation.compare import compare_crystals, comparison, name_sources
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.evaluation.result_files import ResultError, differences, read_result
@@ -68,7 +70,9 @@ def test_a_result_says_what_it_is_relative_to(evaluated: Path) -> None:
     assert "\n" not in said["citation"] and "tiny" in said["citation"] and "known.parquet" in said["citation"]
     assert said["novel"] == pytest.approx(1 / 7), "only NaCl is not known"
     page = (evaluated / "salts" / "evaluation.html").read_text()
-    assert "<svg" in page and "S.U.N." in page and "http://" not in page.replace("http://www.w3.org", "")
+    assert "<svg" in page and "S.U.N." in page and 'id="crystal-7"' in page
+    assert not re.search(r'(src|href)="(?!#|data:|https://materialsproject.org/materials/mp-)', page)
+    assert len(Hull.read(evaluated / "salts" / "hull.parquet")) > 0, "what they were compared with"
 
 
 def test_a_row_a_crystal_with_every_verdict(evaluated: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import itertools
 import json
 import re
@@ -34,6 +36,7 @@ from crysjepa.report.evaluation import page as tables_page
 from crysjepa.report.figures import hull_figure, map_figure, rates_figure
 from crysjepa.report.funnel import funnel, near_misses, reasons, shortlist
 from crysjepa.report.results import Results, Round, numbers, plain, read_results
+from crysjepa.report.scripts import OWN, VIEWER, script
 from crysjepa.report.sentences import headline
 from crysjepa.report.structures import draw_structure, view_of
 from crysjepa.report.style import INK, LINE, MUTED, PAPER
@@ -48,6 +51,8 @@ NASTY = (
     "$a$ {{ 7*7 }} 中文 \u202egnp.exe\x00",
 )
 VOID = {"meta", "link", "br", "img", "hr", "input", "wbr"}
+KNOWN = re.compile(r"https://materialsproject\.org/materials/mp-[0-9]+")
+"""The one place elsewhere that a page may link to."""
 LOADING = {"src", "href", "xlink:href", "data", "poster", "action", "srcset", "formaction"}
 
 
@@ -177,6 +182,7 @@ class Page(HTMLParser):
         self.attributes: list[tuple[str, str, str]] = []
         self.text: list[str] = []
         self.styles: list[str] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
         self.feed(html)
         self.close()
         assert not self.open, f"left open: {self.open}"
@@ -185,6 +191,8 @@ class Page(HTMLParser):
         self._note(tag, attrs)
         if tag not in VOID:
             self.open.append(tag)
+        if tag == "script":
+            self.scripts.append((dict(attrs), ""))
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._note(tag, attrs)
@@ -200,6 +208,10 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            attributes, text = self.scripts[-1]
+            self.scripts[-1] = (attributes, text + data)
+            return
         (self.styles if self.open and self.open[-1] == "style" else self.text).append(data)
 
     def values(self, *names: str) -> list[str]:
@@ -214,14 +226,33 @@ def read(path: Path) -> Page:
 
 
 def assert_self_contained(page: Page) -> None:
-    assert page.tags["script"] == page.tags["iframe"] == page.tags["object"] == page.tags["img"] == 0
+    assert page.tags["iframe"] == page.tags["object"] == page.tags["img"] == page.tags["form"] == 0
+    assert_only_our_scripts(page)
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
     for value in page.values(*LOADING):
-        assert re.match(r"#|data:|shortlist/", value), value
+        assert re.match(r"#|data:|shortlist/", value) or KNOWN.fullmatch(value), value
     for value in page.styles + page.values("style", "fill", "stroke", "clip-path", "filter"):
         assert "@import" not in value
         assert all(target.startswith("#") for target in re.findall(r"url\(['\"]?([^)]*)", value))
-    assert not [v for v in page.values(*(n for _, n, _ in page.attributes)) if re.search(r"https?://", v)]
+    values = page.values(*(n for _, n, _ in page.attributes))
+    assert not [v for v in values if re.search(r"https?://", v) and not KNOWN.fullmatch(v)]
+
+
+def assert_only_our_scripts(page: Page) -> None:
+    """What runs is what ships, by its hash; what a run says is data."""
+    running = [text for attributes, text in page.scripts if not attributes]
+    for attributes, text in page.scripts:
+        if attributes:
+            assert attributes == {"type": "application/json", "id": "scenes"}
+            assert json.loads(text) and "<" not in text
+    shipped = [str(script(name).text) for name in (VIEWER, OWN)]
+    assert running == shipped[len(shipped) - len(running) :]
+    policy = next(v for v in page.values("content") if v.startswith("default-src"))
+    parts = dict(part.split(" ", 1) for part in policy.split("; "))
+    hashes = [base64.b64encode(hashlib.sha256(t.encode()).digest()).decode() for t in running]
+    assert parts.get("script-src", "").split() == [f"'sha256-{h}'" for h in hashes]
+    assert parts["default-src"] == parts["base-uri"] == parts["form-action"] == "'none'"
+    assert "unsafe-eval" not in policy and "http" not in policy
 
 
 def assert_references_resolve(page: Page) -> None:
@@ -288,9 +319,8 @@ def test_page_says_by_whom_against_what_and_beside_which_control(tmp_path: Path)
 
 def test_page_has_every_part(run: Path) -> None:
     page = read(write_report(run))
-    assert [v for v in page.values("href") if v.endswith(".cif")] == [
-        f"shortlist/00{k}.cif" for k in range(1, 7)
-    ]
+    assert [v for v in page.values("download") if v.endswith(".cif")] == [f"00{k}.cif" for k in range(1, 7)]
+    assert page.words().count("shortlist/00") == 6 and "crystals.zip" in page.values("download")
     assert {"funnel", "rates", "hull", "map", "shortlist", "notes", "details"} <= set(page.values("id"))
     assert page.values("class").count("plot") == 3
     assert all(label for tag, name, label in page.attributes if tag == "svg" and name == "aria-label")
@@ -392,6 +422,9 @@ def test_a_browser_sees_text_where_markup_was_meant(kind: str, tmp_path: Path) -
     )
     seen = done.stdout
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in seen and "&lt;img src=x onerror=alert(1)&gt;" in seen
+    ours = r"<script( type=\"application/json\" id=\"scenes\")?>.*?</script>"
+    seen, scripts = re.subn(ours, "", seen, flags=re.DOTALL)
+    assert scripts == (3 if kind == "run" else 0)
     assert not re.search(r"<(script|img|iframe|object|base|form)[\s>]", seen)
     assert not re.search(r"<[^>]*\son\w+=", re.sub(r'"[^"]*"', '""', seen)), "no handler"
     assert "default-src 'none'" in seen and 'http-equiv="Content-Security-Policy"' in seen
@@ -593,7 +626,8 @@ def test_cif_files_are_found_by_their_rank(tmp_path: Path) -> None:
     for name in ("002-NaCl-base-026.cif", "readme.cif", "x.txt"):
         (run / "shortlist" / name).touch()
     page = read(write_report(run))
-    assert [v for v in page.values("href") if v.endswith(".cif")] == ["shortlist/002-NaCl-base-026.cif"]
+    names = [v for v in page.values("download") if v.endswith(".cif")]
+    assert len(names) == 6 and names[1] == "002-NaCl-base-026.cif" and "shortlist/002-NaCl" in page.words()
 
 
 @settings(max_examples=40, deadline=None)

@@ -12,12 +12,11 @@ import numpy as np
 
 from crysjepa.closed_hull.rounds import Closed
 from crysjepa.core.candidates import CandidateTable, Status
-from crysjepa.core.chemical_systems import atomic_numbers
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import reduced_formulas
 from crysjepa.energy.compositions import Fractions, fractions_of
 from crysjepa.energy.hull import Hull
-from crysjepa.energy.known_hull import known_formulas
+from crysjepa.energy.known_hull import formula_and_id
 from crysjepa.energy.limits import within
 from crysjepa.energy.support import TOO_LOW, System, systems_of
 
@@ -204,21 +203,18 @@ def _named(
     mixture: Mapping[Fractions, float], known: Mapping[Fractions, float], lowest: Mapping[Fractions, Phase]
 ) -> list[dict[str, Any]]:
     """What a crystal would decompose into, most of it first."""
-    from pymatgen.core import Composition
-
-    names, numbers, rows = known_formulas(), atomic_numbers(), []
+    rows = list[dict[str, Any]]()
     for fractions, amount in sorted(
         mixture.items(), key=lambda item: (-round(item[1], 6), len(item[0]) == 1, item[0])
     ):
         phase = lowest.get(fractions)
-        formula = Composition(dict(fractions)).get_integer_formula_and_factor(max_denominator=200)[0]
+        formula, id_ = formula_and_id(fractions)
+        is_known = True
         if len(fractions) == 1:
-            rows.append({"formula": formula, "id": None, "amount": round(amount, 4), "known": True})
+            id_ = None
         elif phase is not None and phase.energy < known.get(fractions, np.inf):
-            rows.append({"formula": formula, "id": phase.id, "amount": round(amount, 4), "known": False})
-        else:
-            key = tuple(sorted((numbers[str(e)], round(n)) for e, n in Composition(formula).items()))
-            rows.append({"formula": formula, "id": names.get(key), "amount": round(amount, 4), "known": True})
+            id_, is_known = phase.id, False
+        rows.append({"formula": formula, "id": id_, "amount": round(amount, 4), "known": is_known})
     return rows
 
 

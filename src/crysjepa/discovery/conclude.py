@@ -14,13 +14,15 @@ from crysjepa.discovery.aimed import judged_again
 from crysjepa.discovery.controls import OTHER
 from crysjepa.discovery.means import Means
 from crysjepa.discovery.summary import run_metrics
+from crysjepa.energy.kept_hull import FILE as HULL
+from crysjepa.energy.kept_hull import keep_hull
 from crysjepa.evaluation.probability import expected_confirmations
 from crysjepa.io import write_cif
 from crysjepa.jepa.embeddings import read_embeddings
 from crysjepa.ranking.selection import with_shortlist
 from crysjepa.runtime.files import read_json, write_json, write_parquet
 
-ARTEFACTS = ("candidates.parquet", "metrics.json", "reference_map.parquet")
+ARTEFACTS = ("candidates.parquet", "metrics.json", "reference_map.parquet", HULL)
 
 
 def conclude(
@@ -64,6 +66,7 @@ def conclude(
     write_json(folder / "metrics.json", found)
     files = _write_shortlist(table, sorted(listed, key=lambda i: ranks[i]), ranks, folder / "shortlist")
     table = table.with_column("cif_file", {**dict.fromkeys(table.ids), **files}, "string")
+    keep_hull(means.hull, table, folder)
     table.write(folder / "candidates.parquet", means.evaluator.energies())
 
 

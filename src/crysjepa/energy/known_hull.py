@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crysjepa.core.chemical_systems import element_symbols
+from crysjepa.core.chemical_systems import atomic_numbers, element_symbols
 from crysjepa.data.bundle import NAME, SCALE, bundled_file
 from crysjepa.energy.compositions import Fractions
 from crysjepa.energy.hull import Hull
 
-__all__ = ["NAME", "SCALE", "bundled_file", "known_formulas", "known_hull", "lemat_systems"]
+__all__ = ["NAME", "SCALE", "bundled_file", "formula_and_id", "known_formulas", "known_hull", "lemat_systems"]
 
 _FILE = "known_hull.parquet"
 
@@ -51,6 +51,16 @@ def known_formulas() -> Mapping[tuple[tuple[int, int], ...], str]:
     table = pq.read_table(bundled_file(_FILE), columns=["elements", "amounts", "id"])
     rows = zip(*(table[name].to_pylist() for name in ("elements", "amounts", "id")), strict=True)
     return {tuple(zip(elements, amounts, strict=True)): id_ for elements, amounts, id_ in rows}
+
+
+def formula_and_id(fractions: Fractions) -> tuple[str, str | None]:
+    """A composition's reduced formula, and the id of the lowest known compound that has it."""
+    from pymatgen.core import Composition
+
+    formula = Composition(dict(fractions)).get_integer_formula_and_factor(max_denominator=200)[0]
+    numbers = atomic_numbers()
+    key = tuple(sorted((numbers[str(e)], round(n)) for e, n in Composition(formula).items()))
+    return formula, known_formulas().get(key)
 
 
 @lru_cache(maxsize=1)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crysjepa import __version__
+from crysjepa.energy.kept_hull import FILE as HULL
 from crysjepa.evaluation.given import is_run, read_given
 from crysjepa.runtime.files import read_json, write_json
 
@@ -44,7 +45,7 @@ def set_aside(out: Path) -> None:
     folder.mkdir()
     for name in ("config.json", "run.json"):
         shutil.copy(out / name, folder / name)
-    for name in (*ARTEFACTS, "competitors.parquet", "evaluation.html"):
+    for name in (*ARTEFACTS, HULL, "competitors.parquet", "evaluation.html"):
         if (out / name).is_file():
             (out / name).rename(folder / name)
     # A run of which no stage is done may have any settings; until this is written, it is the old one.

@@ -15,6 +15,7 @@ from typing import Any, Unpack
 from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.energy.hull import Hull
+from crysjepa.energy.kept_hull import keep_hull
 from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.diversity import diversity
 from crysjepa.evaluation.earlier import ARTEFACTS, judged_otherwise, set_aside
@@ -117,9 +118,9 @@ def evaluate_crystals(
 ) -> dict[str, Any]:
     """Judge crystals; write ``crystals.parquet``, ``metrics.json`` and ``evaluation.html`` into ``out``.
 
-    Where the protocol asks for ``trust``, the hull of the promising ones is closed (``competitors.parquet``).
-    A run that was stopped goes on where it stood. With another hull, reference or threshold the crystals in
-    ``out`` are judged anew, from the energies that are there; the earlier results go to ``out/earlier-1``.
+    ``hull.parquet`` has what they were compared with; with ``trust`` the hull of the promising ones is closed
+    (``competitors.parquet``). A run that was stopped goes on. With another hull, reference or threshold the
+    crystals in ``out`` are judged anew from the energies there; the earlier results go to ``out/earlier-1``.
 
     Parameters
     ----------
@@ -183,6 +184,8 @@ def _evaluate(
     if plan.origin is not None:
         described["force_field_version"] = plan.origin.version
     judged, trust = _trusted(plan, evaluator, judged, run, progress)
+    if evaluator.hull is not None:
+        keep_hull(evaluator.hull, judged, run.folder)
     judged.write(run.path("crystals.parquet"), plan.about(evaluator))
     written = CandidateTable.read(run.path("crystals.parquet"))
     metrics = {**_metrics(written, described, evaluator.device), **trust, **genbench_part(written, evaluator)}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import quote
@@ -12,7 +13,10 @@ import numpy as np
 import pandas as pd
 
 from crysjepa.core.crystals import Crystals
+from crysjepa.io.assemble import problems_of
+from crysjepa.io.cif.write import cif_text, file_names
 from crysjepa.report.objectives import Value
+from crysjepa.report.provenance import Verdict, verdicts
 from crysjepa.report.results import Results, plain, real
 from crysjepa.report.structures import Picture, draw_structure
 
@@ -40,6 +44,8 @@ class Card:
     round_name: str
     cif: str
     cif_href: str
+    file: str
+    text: str
     missed: tuple[str, ...]
     reason: str
     picture: Picture | None
@@ -51,7 +57,34 @@ class Card:
     in_place_of: str
     merit: float | None
     on_front: bool
+    flags: tuple[str, ...]
+    elements: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
     values: tuple[Value, ...] = ()
+
+    @property
+    def above(self) -> float | None:
+        """Energy above the closed hull where there is one, else above the known one; eV/atom."""
+        return self.e_above_hull if self.e_above_closed_hull is None else self.e_above_closed_hull
+
+    @property
+    def data(self) -> str:
+        """The CIF as a link that holds it; "" where there is none."""
+        return data_link(self.text.encode(), "chemical/x-cif") if self.text else ""
+
+
+FLAGS: Mapping[str, tuple[str, str]] = {
+    "valid": ("valid", "True"),
+    "stable": ("stable", "True"),
+    "unique": ("unique", "True"),
+    "novel": ("novel", "True"),
+    "new formula": ("novelty_grade", "new formula"),
+    "supported hull": ("hull_support", "supported"),
+    "stable by the closed hull": ("stable_closed", "True"),
+    "stable by all judges": ("stable_by_all", "True"),
+    "converged": ("converged", "True"),
+}
+"""What crystals can be filtered by: the column, and what stands there of a crystal that has it."""
 
 
 def make_card(results: Results, row: int, missed: Sequence[str], name: str) -> Card:
@@ -67,10 +100,11 @@ def make_card(results: Results, row: int, missed: Sequence[str], name: str) -> C
     rank, entries, closed = (value(c) for c in ("shortlist_rank", "hull_entries", "e_above_closed_hull"))
     picture, no_picture = _picture(results, row, name)
     cif, href = cif_link(text("cif_file", 400) or results.cif_files.get(int(rank or 0), ""))
+    formula = plain(formula_of(results, row), 80)
     return Card(
         rank="" if rank is None else f"{rank:.0f}",
         id=text("id"),
-        formula=plain(formula_of(results, row), 80),
+        formula=formula,
         space_group=text("space_group", 40),
         e_above_hull=value("e_above_hull"),
         formation_energy=value("formation_energy_per_atom"),
@@ -87,6 +121,8 @@ def make_card(results: Results, row: int, missed: Sequence[str], name: str) -> C
         round_name=next((r.name for r in results.rounds if r.rows[row]), ""),
         cif=cif,
         cif_href=href,
+        file=file_names([PurePosixPath(cif).stem if cif else f"{formula}-{text('id')}"])[0] + ".cif",
+        text=_cif(results, row),
         missed=tuple(missed),
         reason=text("reason", 300),
         picture=picture,
@@ -98,6 +134,9 @@ def make_card(results: Results, row: int, missed: Sequence[str], name: str) -> C
         in_place_of=text("in_place_of", 200),
         merit=value("merit"),
         on_front=str(record.get("on_front")) == "True",
+        flags=tuple(flag for flag, (column, has) in FLAGS.items() if str(record.get(column)) == has),
+        elements=_elements(results, row),
+        verdicts=verdicts(results, row),
     )
 
 
@@ -127,13 +166,13 @@ def phases(decomposition: str) -> str:
 
 def _picture(results: Results, row: int, name: str) -> tuple[Picture | None, str]:
     try:
-        crystal = _crystal(results, row)
+        crystal = crystal_of(results, row)
         return (None, "no structure") if crystal is None else (draw_structure(crystal, name), "")
     except ValueError as error:
         return None, f"no picture: {error}"
 
 
-def _crystal(results: Results, row: int) -> Crystals | None:
+def crystal_of(results: Results, row: int) -> Crystals | None:
     """The row's structure, None if it has none. Raises ValueError if its parts contradict one another."""
     record = results.frame.iloc[row]
     species, coords, lattice = (record[name] for name in ("atomic_numbers", "frac_coords", "lattice"))
@@ -142,11 +181,35 @@ def _crystal(results: Results, row: int) -> Crystals | None:
     return Crystals(species, coords, lattice, np.array([len(species)]), (record["id"],))
 
 
+def _cif(results: Results, row: int) -> str:
+    """The crystal as a CIF; "" for one that none can be made of, of which the picture's place says why."""
+    try:
+        crystal = crystal_of(results, row)
+        if crystal is None or problems_of(crystal):
+            return ""
+        return cif_text(crystal.to_structures()[0], symmetric=True)
+    except ValueError:
+        return ""
+
+
+def _elements(results: Results, row: int) -> tuple[str, ...]:
+    try:
+        crystal = crystal_of(results, row)
+        return () if crystal is None else tuple(crystal.chemical_systems()[0].split("-"))
+    except ValueError:
+        return ()
+
+
+def data_link(content: bytes, kind: str) -> str:
+    """A link that holds a file itself: it works in a page that is mailed, and without a script."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
 def formula_of(results: Results, row: int) -> str:
     """The formula given, else the one of the structure, else ""."""
     given = plain(results.frame.iloc[row].get("formula"))
     try:
-        crystal = None if given else _crystal(results, row)
+        crystal = None if given else crystal_of(results, row)
         return given if crystal is None else crystal.compositions()[0].reduced_formula
     except ValueError:  # the picture's place says what is wrong with the structure
         return ""

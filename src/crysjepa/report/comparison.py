@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from crysjepa.report.embedding import Table
 from crysjepa.report.evaluation import mean_std, page, points
 from crysjepa.report.evaluation_figures import energies_figure, plane_figure
-from crysjepa.report.page import save_figures
 from crysjepa.report.rate_names import COLUMNS
 from crysjepa.report.results import plain, real
+from crysjepa.report.svg import save_figures
 from crysjepa.report.wording import flat, interval_text, percent
 from crysjepa.runtime.files import read_json, write_parquet, write_text
 

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from crysjepa.report.embedding_figures import atom_figure, crystal_figure, distance_figure, spectrum_figure
-from crysjepa.report.page import page_environment, save_figures
+from crysjepa.report.html import page_environment
 from crysjepa.report.results import plain
+from crysjepa.report.svg import save_figures
 from crysjepa.report.wording import flat, number, significant
 from crysjepa.runtime.files import read_json, write_text
 
@@ -62,6 +63,7 @@ def write_diagnosis(folder: str | Path) -> Path:
         page_environment()
         .get_template("diagnosis.html.j2")
         .render(
+            scripts=(),
             headline=headline(result),
             findings=[f["text"] for f in result["findings"]],
             tables=tables(result),

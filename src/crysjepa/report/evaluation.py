@@ -11,18 +11,24 @@ import numpy as np
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.energy.support import SUPPORT_SAYS, TOO_LOW, Support
 from crysjepa.matching.grades import Grade
-from crysjepa.report.cards import phases
+from crysjepa.report.crystals import crystal_list
 from crysjepa.report.embedding import Table
 from crysjepa.report.evaluation_figures import Point, energies_figure, plane_figure
+from crysjepa.report.funnel import near_misses
 from crysjepa.report.genbench import genbench_tables
-from crysjepa.report.page import inline_svg, page_environment
+from crysjepa.report.html import page_environment
+from crysjepa.report.hulls import hull_pictures, read_phases
+from crysjepa.report.judged import judged_tables
+from crysjepa.report.page import MAX_ROWS
+from crysjepa.report.provenance import sources
 from crysjepa.report.rate_names import NAMES
-from crysjepa.report.results import numbers, plain, real, truths
-from crysjepa.report.wording import flat, interval_text, number, percent
+from crysjepa.report.reliability import reliability_figure
+from crysjepa.report.results import Results, numbers, plain, real, truths
+from crysjepa.report.svg import inline_svg
+from crysjepa.report.wording import flat, interval_text, number, percent, score_meaning
 from crysjepa.runtime.files import read_json, write_text
 
 _MAX_REASONS = 15
-_MAX_LOOKED = 50
 
 
 def write_evaluation(folder: str | Path) -> Path:
@@ -33,7 +39,8 @@ def write_evaluation(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     metrics = read_json(folder / "metrics.json")
-    frame = CandidateTable.read(folder / "crystals.parquet").frame
+    table = CandidateTable.read(folder / "crystals.parquet")
+    frame = table.frame
     energies = numbers(frame, "e_above_hull")
     figures = {
         "energies": energies_figure(
@@ -50,7 +57,7 @@ def write_evaluation(folder: str | Path) -> Path:
             rates_table(metrics),
             *batch_tables(metrics),
             *trust_tables(frame),
-            *closed_tables(frame, metrics.get("trust")),
+            *judged_tables(frame, metrics.get("trust"), "crystals.parquet", _judge(metrics)),
             spread_table(metrics),
             *genbench_tables(metrics.get("genbench")),
             ends_table(frame),
@@ -63,10 +70,38 @@ def write_evaluation(folder: str | Path) -> Path:
             "plane": "Stability against novelty, as in Fig. 1(a) of the paper.",
         },
         details=[("Protocol", list(flat(metrics["protocol"])))],
+        **_crystals(table, metrics, folder),
     )
     path = folder / "evaluation.html"
     write_text(path, html)
     return path
+
+
+def _judge(metrics: Mapping[str, Any]) -> str:
+    return plain(metrics["protocol"].get("force_field"), 40)
+
+
+def _crystals(table: CandidateTable, metrics: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The parts of the page that list crystals, draw their hulls, and say whence each verdict is."""
+    frame = table.frame.sort_values("id", kind="stable").reset_index(drop=True)
+    results = Results(CandidateTable(frame), (), metrics, {}, {}, None, {})
+    shown = near_misses(results, MAX_ROWS, every=True)
+    found = crystal_list(results, shown)
+    ranker = plain(results.protocol.get("ranker"), 60)
+    return {
+        "list": found if found.cards else None,
+        "scripts": found.scripts,
+        "left_out": len(frame) - len(shown),
+        "hulls": hull_pictures(results, [row for row, _ in shown], found.cards, read_phases(folder)),
+        "reliability": inline_svg(reliability_figure(frame), "reliability", "Chances against what DFT says"),
+        "sources": sources(results),
+        "likely": any(card.chance is not None for card in found.cards),
+        "aims": [],
+        "rounds": (),
+        "ranker": ranker,
+        "score_meaning": score_meaning(ranker),
+        "support_says": SUPPORT_SAYS,
+    }
 
 
 def headline(metrics: Mapping[str, Any]) -> str:
@@ -166,38 +201,6 @@ def trust_tables(frame: Any) -> list[Table]:
     return [Table("How new, and what the hull is worth", columns, rows, note)]
 
 
-def closed_tables(frame: Any, trust: Mapping[str, Any] | None) -> list[Table]:
-    """The crystals that were looked into, the likeliest first."""
-    if not trust or "p_stable" not in frame:
-        return []
-    judges = [(plain(j.get("name"), 40), plain(j.get("column"), 80)) for j in trust.get("judges") or []]
-    judges = [(name, column) for name, column in judges if column in frame]
-    closed = "e_above_closed_hull" in frame
-    looked = frame[frame["p_stable"].notna()].sort_values(["p_stable", "id"], ascending=[False, True])
-    rows = []
-    for _, record in looked.iloc[:_MAX_LOOKED].iterrows():
-        cells = [
-            plain(record["id"], 60),
-            plain(record.get("formula"), 60),
-            number(real(record["e_above_hull"])),
-        ]
-        if closed:
-            cells.append(number(real(record["e_above_closed_hull"])))
-        cells += [number(real(record[column])) for _, column in judges]
-        cells.append(percent(real(record["p_stable"])))
-        rows.append((*cells, phases(plain(record.get("decomposes_to"), 4000))))
-    columns = ("id", "formula", "above the hull", *(("above the closed hull",) if closed else ()))
-    expected = trust.get("expected") or {}
-    note = (
-        f"eV/atom; the chance is that DFT puts the crystal at most 0.1 eV/atom above the hull. Of these "
-        f"{expected.get('num', 0)}, {number(real(expected.get('expected')), 1)} are expected to be (95 %: "
-        f"{expected.get('low')} to {expected.get('high')}). A star marks hypothetical phases. All are in "
-        "crystals.parquet, the competitors in competitors.parquet."
-    )
-    heads = (*columns, *(name for name, _ in judges), "chance", "would decompose into")
-    return [Table("Competitors, judges and chances", heads, rows, note)]
-
-
 def spread_table(metrics: Mapping[str, Any]) -> Table:
     """Chemical systems, space groups, and troublesome elements."""
     found = metrics["diversity"]
@@ -242,5 +245,5 @@ def _general(reason: str) -> str:
 
 
 def page(**parts: Any) -> str:
-    """``tables.html.j2`` as text."""
-    return page_environment().get_template("tables.html.j2").render(**parts)
+    """``tables.html.j2`` as text: without crystals, and so without scripts, where no ``list`` is given."""
+    return page_environment().get_template("tables.html.j2").render({"list": None, "scripts": ()} | parts)

@@ -156,16 +156,18 @@ def shortlist(results: Results) -> list[int]:
     return [int(r) for r in rows[np.argsort(rank[rows], kind="stable")]]
 
 
-def near_misses(results: Results, limit: int = 10) -> list[tuple[int, tuple[str, ...]]]:
+def near_misses(
+    results: Results, limit: int = 10, *, every: bool = False
+) -> list[tuple[int, tuple[str, ...]]]:
     """Rows that came nearest to the short list, the fewest misses first, with what each missed.
 
-    Candidates that failed before they could be judged are not among them.
+    Candidates that failed before they could be judged are not among them, unless ``every`` row is wanted.
     """
     frame = results.frame
     judged = {name: truths(frame, name) for name in CRITERIA}
     hull = numbers(frame, "e_above_hull")
     unjudged = np.logical_and.reduce([j.isna().to_numpy(dtype=bool) for j in judged.values()])
-    near = (np.isfinite(hull) | ~unjudged) & frame["lattice"].notna().to_numpy(dtype=bool)
+    near = (np.isfinite(hull) | ~unjudged) & frame["lattice"].notna().to_numpy(dtype=bool) | every
     missed = np.sum([~j.fillna(False).to_numpy(dtype=bool) for j in judged.values()], axis=0)
     rows = np.flatnonzero(near)
     rows = rows[np.lexsort((rows, hull[rows], missed[rows]))][:limit]  # NaN comes last

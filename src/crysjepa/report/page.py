@@ -1,49 +1,41 @@
 """A run's results as one self-contained HTML page, ``report.html``.
 
-The page is made from saved files only, loads nothing from anywhere and runs no script. Every
-text that comes from a file is escaped: ids, formulas and reasons are other people's.
+The page is made from saved files only and loads nothing from anywhere. It runs two scripts that ship with
+the package and stand in it (:mod:`crysjepa.report.scripts`), and is whole without them. Every text that comes
+from a file is escaped: ids, formulas and reasons are other people's.
 """
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
-import jinja2
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from crysjepa.energy.support import SUPPORT_SAYS
-from crysjepa.report.cards import formula_of, make_card
+from crysjepa.report.cards import formula_of
+from crysjepa.report.crystals import crystal_list
+from crysjepa.report.embedding import Table
 from crysjepa.report.figures import hull_figure, map_figure, rates_figure
 from crysjepa.report.funnel import funnel, near_misses, passed, reasons, shortlist
+from crysjepa.report.html import page_environment
+from crysjepa.report.hulls import Phase, hull_pictures, read_phases
+from crysjepa.report.judged import judged_tables
 from crysjepa.report.objectives import RATES as AIMED
-from crysjepa.report.objectives import aims_of, front_figure, rows_of, values_of
+from crysjepa.report.objectives import aims_of, front_figure, rows_of
+from crysjepa.report.provenance import sources
 from crysjepa.report.rate_names import RATES
-from crysjepa.report.results import Results, plain, rate_interval, read_results, real, with_controls
+from crysjepa.report.reliability import reliability_figure
+from crysjepa.report.results import Results, plain, rate_interval, read_results, with_controls
 from crysjepa.report.sentences import caveats, change, converged, headline, listed_notes, plainly
-from crysjepa.report.style import INK, LINE, MUTED, PAPER, house_style, save_figure
-from crysjepa.report.wording import (
-    breakable,
-    drawn_formula,
-    flat,
-    formula,
-    number,
-    percent,
-    score_meaning,
-    significant,
-    space_group,
-)
+from crysjepa.report.svg import inline_svg
+from crysjepa.report.wording import drawn_formula, flat, score_meaning
 from crysjepa.runtime.files import write_bytes
 
 MAX_ROWS = 200
 """Rows of the short list that the page shows; it says how many more there are."""
 
-_PAGE_COLOURS = {INK: "currentColor", MUTED: "var(--muted)", LINE: "var(--line)", PAPER: "var(--paper)"}
 _MAX_REASONS = 12
 _MAX_FORMULAS, _MAX_LABELS = 15, 60  # on the map: with formula, with rank
 
@@ -61,83 +53,77 @@ def write_report(run: str | Path) -> Path:
         If a result cannot be read; the message names the file.
     """
     run = Path(run)
-    html = render(read_results(run))
+    html = render(read_results(run), read_phases(run))
     write_bytes(run / "report.html", html.encode("utf-8", "replace"))
     return run / "report.html"
 
 
-def page_environment() -> jinja2.Environment:
-    """How every page is made: what it is given is text, and what it is not given is an error."""
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("crysjepa.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def render(results: Results) -> str:
-    """The page as text."""
-    environment = page_environment()
-    environment.filters |= {
-        "number": number,
-        "percent": percent,
-        "significant": significant,
-        "formula": formula,
-        "space_group": space_group,
-        "breakable": breakable,
-        "count": lambda n: f"{n:,}",
-        "whole": lambda n: number(real(n), 0),
-        "reprefix": _reprefix,
-    }
+def render(results: Results, phases: Sequence[Phase] = ()) -> str:
+    """The page as text; ``phases`` are what the crystals compete with."""
     listed = shortlist(results)
     missed = [] if listed else near_misses(results)
     shown = missed or [(row, ()) for row in listed[:MAX_ROWS]]
     aims = aims_of(results)
-    cards = [
-        replace(make_card(results, row, texts, f"c{i}"), values=values_of(results, aims, row))
-        for i, (row, texts) in enumerate(shown)
-    ]
+    found = crystal_list(results, shown, aims)
     ranker = plain(results.protocol.get("ranker"), 60)
     survived = passed(results.generated)["stable"]
     survivors = int(survived.sum())
     new = None
     if "novelty_grade" in results.frame:
         new = int((results.generated["novelty_grade"] == "new formula").fillna(False)[survived].sum())
-    return environment.get_template("report.html.j2").render(
-        headline=headline(results, survivors, len(listed), new),
-        total=len(results.generated),
-        listed=len(listed),
-        survivors=survivors,
-        cards=cards,
-        rounds=results.rounds,
-        rows=with_controls(results.rounds),
-        plainly=plainly(results, listed),
-        support_says=SUPPORT_SAYS,
-        likely=any(card.chance is not None for card in cards),
-        closed="closed_hull" in results.trust,
-        funnels=[(part, funnel(results, part)) for part in results.rounds],
-        reasons=reasons(results),
-        max_reasons=_MAX_REASONS,
-        aims=aims,
-        aimed=(list(AIMED.values()), rows_of(results.rounds)),
-        rates=RATES,
-        interval=rate_interval,
-        change=change(results.rounds),
-        figure=_figures(results, listed),
-        converged=converged(results),
-        threshold=results.threshold,
-        ranker=ranker,
-        score_meaning=score_meaning(ranker),
-        caveats=caveats(results, listed),
-        notes=listed_notes(results.metrics.get("notes")),
-        protocol=list(flat(results.protocol)),
-        details=[
-            ("Configuration", "config.json", list(flat(results.config))),
-            ("Versions, seeds, hashes and times", "run.json", list(flat(results.run))),
-        ],
+    return (
+        page_environment()
+        .get_template("report.html.j2")
+        .render(
+            headline=headline(results, survivors, len(listed), new),
+            total=len(results.generated),
+            listed=len(listed),
+            survivors=survivors,
+            list=found,
+            cards=found.cards,
+            scripts=found.scripts,
+            sources=sources(results),
+            hulls=hull_pictures(results, [row for row, _ in shown], found.cards, phases),
+            judged=_side_by_side(results, listed),
+            reliability=inline_svg(
+                reliability_figure(results.frame), "reliability", "Chances against what DFT says"
+            ),
+            rounds=results.rounds,
+            rows=with_controls(results.rounds),
+            plainly=plainly(results, listed),
+            support_says=SUPPORT_SAYS,
+            likely=any(card.chance is not None for card in found.cards),
+            closed="closed_hull" in results.trust,
+            funnels=[(part, funnel(results, part)) for part in results.rounds],
+            reasons=reasons(results),
+            max_reasons=_MAX_REASONS,
+            aims=aims,
+            aimed=(list(AIMED.values()), rows_of(results.rounds)),
+            rates=RATES,
+            interval=rate_interval,
+            change=change(results.rounds),
+            figure=_figures(results, listed),
+            converged=converged(results),
+            threshold=results.threshold,
+            ranker=ranker,
+            score_meaning=score_meaning(ranker),
+            caveats=caveats(results, listed),
+            notes=listed_notes(results.metrics.get("notes")),
+            protocol=list(flat(results.protocol)),
+            details=[
+                ("Configuration", "config.json", list(flat(results.config))),
+                ("Versions, seeds, hashes and times", "run.json", list(flat(results.run))),
+            ],
+        )
     )
+
+
+def _side_by_side(results: Results, listed: Sequence[int]) -> Table | None:
+    """What several judges say of the short list; None by one judge, which the list itself shows."""
+    part = results.frame.iloc[list(listed)]
+    first = plain(results.protocol.get("force_field"), 40)
+    tables = judged_tables(part, results.trust, "candidates.parquet", first) if results.judges else []
+    return tables[0] if tables else None
 
 
 # -- figures -------------------------------------------------------------------------------------
@@ -168,68 +154,3 @@ def _figures(results: Results, listed: Sequence[int]) -> Figures:
         inline_svg(plane, "map", "Map of the embeddings with known crystals, candidates and short list"),
         inline_svg(front, "front", "Properties that were asked for against the energy above the hull"),
     )
-
-
-def inline_svg(figure: Figure | None, name: str, label: str) -> Markup | None:
-    """A figure as an SVG element to stand inside HTML, in the page's colours, without dates or outside names.
-
-    ``name`` goes before every id, so that the ids of several figures differ. No figure gives None.
-    """
-    if figure is None:
-        return None
-    buffer = io.StringIO()
-    with house_style():
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    root = ElementTree.fromstring(buffer.getvalue())
-    _strip(root, name)
-    width, height = root.attrib["viewBox"].split()[2:]
-    for key in ("version", "width", "height"):
-        root.attrib.pop(key, None)
-    root.attrib |= {"role": "img", "aria-label": label, "class": "plot"}
-    root.attrib["style"] = f"aspect-ratio:{float(width):g}/{float(height):g}"
-    # Serialised by ElementTree, which escapes text and attributes.
-    return Markup(ElementTree.tostring(root, encoding="unicode"))
-
-
-def save_figures(
-    figures: Mapping[str, Figure | None], folder: Path, captions: Mapping[str, str]
-) -> dict[str, Markup | None]:
-    """Write each figure as PNG and SVG, and hand them back for a page; files of one that is None go."""
-    for name, figure in figures.items():
-        for path in (folder / f"{name}.png", folder / f"{name}.svg"):
-            if figure is None:
-                path.unlink(missing_ok=True)
-            else:
-                save_figure(figure, path)
-    return {n: inline_svg(f, n, captions[n]) for n, f in figures.items() if f is not None}
-
-
-def _strip(element: ElementTree.Element, name: str) -> None:
-    """Drop namespaces, metadata and style sheets; make ids and references to them begin with ``name``."""
-    element.tag = element.tag.rpartition("}")[2]
-    old = dict(element.attrib)
-    element.attrib.clear()
-    for key, value in old.items():
-        key = key.rpartition("}")[2]
-        if key == "id":
-            if element.tag == "g":  # matplotlib's own names of groups; nothing refers to them
-                continue
-            value = f"{name}-{value}"
-        elif key == "href" and value.startswith("#"):
-            value = f"#{name}-{value[1:]}"
-        elif key in ("style", "clip-path", "fill", "stroke"):
-            value = re.sub(r"url\(#([^)]*)\)", rf"url(#{name}-\1)", value)
-            value = re.sub(r"font: ([\d.]+px) [^;]*", r"font-size: \1", value)
-            for colour, place in _PAGE_COLOURS.items():
-                value = value.replace(colour, place)
-        element.set(key, value)
-    for child in list(element):
-        if child.tag.rpartition("}")[2] in ("metadata", "style"):
-            element.remove(child)
-        else:
-            _strip(child, name)
-
-
-def _reprefix(picture: Markup, copy: int) -> Markup:
-    """A picture shown a second time, under ids of its own."""
-    return Markup(re.sub(r'(id="|url\(#)(c\d+-)', rf"\g<1>s{copy}\g<2>", str(picture)))

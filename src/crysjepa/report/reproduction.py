@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from crysjepa.report.embedding import Table
 from crysjepa.report.evaluation import mean_std, page, points
 from crysjepa.report.evaluation_figures import plane_figure
-from crysjepa.report.page import save_figures
 from crysjepa.report.rate_bars import whiskers
 from crysjepa.report.style import ROUND_COLOURS, in_house_style
+from crysjepa.report.svg import save_figures
 from crysjepa.report.wording import flat, percent, rate_with_interval
 from crysjepa.runtime.files import read_json, write_text
 

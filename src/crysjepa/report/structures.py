@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,11 +38,17 @@ class Element:
 
 @dataclass(frozen=True)
 class Picture:
-    """An SVG element, what it shows in words, and its legend."""
+    """An SVG element, what it shows in words, its legend, and the same for a viewer in three dimensions.
+
+    ``scene`` is for JSON: ``cell``, the three lattice vectors; ``elements`` with symbol, colour and radius;
+    ``atoms``, each the number of its element and x, y, z. In Å, turned as in the picture: x to the right, y
+    upwards, z towards the eye; the origin is the cell's.
+    """
 
     svg: Markup
     label: str
     legend: tuple[Element, ...]
+    scene: Mapping[str, Any] = field(default_factory=dict)
 
 
 def draw_structure(crystal: Crystals, name: str, size: int = 150) -> Picture:
@@ -69,10 +76,11 @@ def draw_structure(crystal: Crystals, name: str, size: int = 150) -> Picture:
     lattice, frac, numbers = _conventional(crystal)
     frac, species = _with_boundary(frac, numbers)
     view = view_of(lattice)
-    atoms, corners = frac @ lattice @ view, _edges() @ lattice @ view
+    corners = _edges() @ lattice @ view
     if np.ptp(corners[..., 1]) > 1.7 * np.ptp(corners[..., 0]):  # lay a tall cell down
-        turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-        atoms, corners = atoms @ turn, corners @ turn
+        view = view @ np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+        corners = _edges() @ lattice @ view
+    atoms = frac @ lattice @ view
     radii = _RADIUS * _SIZES[species]
     low = np.minimum((atoms[:, :2] - radii[:, None]).min(0), corners[..., :2].min((0, 1)))
     high = np.maximum((atoms[:, :2] + radii[:, None]).max(0), corners[..., :2].max((0, 1)))
@@ -100,7 +108,24 @@ def draw_structure(crystal: Crystals, name: str, size: int = 150) -> Picture:
         Element(chemical_symbols[z], _hex(_colour(z)), round(float(_RADIUS * _SIZES[z] * scale), 1))
         for z in kinds
     )
-    return Picture(Markup(svg), label, legend)  # numbers, element symbols and `name` only
+    # the SVG has numbers, element symbols and `name` only
+    return Picture(Markup(svg), label, legend, _scene(lattice @ view, atoms, species))
+
+
+def _scene(
+    cell: NDArray[np.float64], atoms: NDArray[np.float64], species: NDArray[np.int64]
+) -> Mapping[str, Any]:
+    """See :class:`Picture`."""
+    kinds, of_atom = np.unique(species, return_inverse=True)
+    elements = [
+        [chemical_symbols[z], _hex(_colour(z)), round(float(_RADIUS * _SIZES[z]), 2)] for z in kinds.tolist()
+    ]
+    places = zip(of_atom.tolist(), np.round(atoms, 3).tolist(), strict=True)
+    return {
+        "cell": np.round(cell, 3).tolist(),
+        "elements": elements,
+        "atoms": [[kind, *xyz] for kind, xyz in places],
+    }
 
 
 def _check_drawable(crystal: Crystals) -> None:

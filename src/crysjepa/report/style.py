@@ -1,7 +1,7 @@
 """The look of the report's figures, whatever matplotlib settings the user has.
 
 Colours are Okabe and Ito's, and every series has a marker or a hatch of its own as well. ``INK``,
-``MUTED``, ``LINE`` and ``PAPER`` stand for the page's own colours, which :mod:`crysjepa.report.page`
+``MUTED``, ``LINE`` and ``PAPER`` stand for the page's own colours, which :mod:`crysjepa.report.svg`
 puts in their place, so that a figure reads well on a dark page too.
 """
 

@@ -10,9 +10,9 @@ from crysjepa.core.candidates import CandidateTable
 from crysjepa.report.embedding import Table
 from crysjepa.report.evaluation import page
 from crysjepa.report.evaluation_figures import energies_figure, tradeoff_figure
-from crysjepa.report.page import save_figures
 from crysjepa.report.rate_names import RATE_LETTERS
 from crysjepa.report.results import numbers, plain, real
+from crysjepa.report.svg import save_figures
 from crysjepa.report.wording import Along, flat, percent, significant
 from crysjepa.runtime.files import read_json, write_parquet, write_text
 

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.report.evaluation_figures import energies_figure
-from crysjepa.report.page import inline_svg
 from crysjepa.report.results import numbers
+from crysjepa.report.svg import inline_svg
 
 
 class Evaluation:
