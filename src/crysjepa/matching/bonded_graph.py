@@ -25,6 +25,7 @@ import numpy as np
 
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.symmetry import symmetry_of
+from crysjepa.runtime.errors import describe_error
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -99,11 +100,12 @@ def _bonds(structure: Structure) -> nx.MultiDiGraph:
     from pymatgen.analysis.local_env import EconNN
 
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="No oxidation states specified", category=UserWarning)
+        warnings.simplefilter("ignore", UserWarning)  # of oxidation states that are not stated, at every site
         try:
             return EconNN(**BONDING).get_bonded_structure(structure).graph
-        except (ValueError, IndexError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
-            raise ValueError(f"EconNN finds no bonds ({type(error).__name__}: {error})") from error
+        except Exception as error:
+            # pymatgen can fail in many ways; the reason is kept
+            raise ValueError(f"EconNN finds no bonds ({describe_error(error)})") from error
 
 
 def _bawl(structure: Structure, number: int, order: Sequence[str] | None, bonds: Any = None) -> str:
