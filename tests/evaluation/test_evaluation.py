@@ -148,15 +148,15 @@ def test_a_fit_of_elemental_references_is_kept(tiny, hull, monkeypatch, tmp_path
     assert find_references(Protocol(force_field="chgnet"), hull, known) == first and len(fits) == 2
 
 
-@pytest.mark.parametrize("by_hash", [False, True])
+@pytest.mark.parametrize("matching", ["structure-matcher", "hash"])
 @pytest.mark.parametrize("energies", [(-2.1, 0.0, None), (0.0, -2.1, None), (None, 0.0, -2.1)])
-def test_a_stable_crystal_stands_for_its_duplicates(energies, by_hash, hull):
+def test_a_stable_crystal_stands_for_its_duplicates(energies, matching, hull):
     salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.6), ["Na", "Cl"], [[0] * 3, [0.5] * 3])
     crystals = Crystals.from_structures([salt] * 3, ids=["c-1", "c-2", "c-3"])
     table = CandidateTable.from_crystals(crystals)
     given = dict(zip(table.ids, energies, strict=True))
     table = table.with_column("formation_energy_per_atom", given, "Float64")
-    rows = evaluate_table(table, hull=hull, rules=Rules(by_hash=by_hash))
+    rows = evaluate_table(table, hull=hull, rules=Rules(matching=matching))
     stable = energies.index(-2.1)
     assert [i for i, s in enumerate(rows.column("status")) if s == "ok"] == [stable]
     assert sum(rows.column("unique")) == 1

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
+from crysjepa.datasets.importers.lemat import import_lemat_hull
 from crysjepa.energy.elemental_references import ScaleMismatch
 from crysjepa.energy.load_hull import load_hull
 from crysjepa.evaluation.force_field_hull import elemental_crystals, force_field_hull
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.evaluation.reference import Known, find_references
 from crysjepa.evaluation.run import evaluate_crystals
+from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.relaxation.relax import RelaxSettings, relax_crystals
 
 EMT_PATH = "ase.calculators.emt:EMT"
@@ -99,3 +103,31 @@ def test_nothing_to_make_a_hull_of(tmp_path):
     nothing = CandidateTable.from_crystals(Crystals.empty(), {"torn": "the file is empty"})
     with pytest.raises(ValueError, match="no readable crystals"):
         force_field_hull(nothing, tmp_path / "hull.parquet", force_field=EMT_PATH)
+
+
+def test_total_energies_are_judged_by_a_published_hull_of_total_energies(tmp_path):
+    """LeMat's form of a hull, with EMT in the place of its force fields; pymatgen's hull is the oracle."""
+    emt = force_field_info(EMT_PATH)
+    atoms = [bulk("Cu", "fcc"), bulk("Au", "fcc"), *alloys().crystals(["CuAu", "Cu3Au"]).to_atoms()]
+    for one in atoms:
+        one.calc = EMT()
+    rows = [
+        {
+            "immutable_id": f"mp-{i}",
+            "species_at_sites": a.get_chemical_symbols(),
+            "energy": a.get_potential_energy(),
+        }
+        for i, a in enumerate(atoms)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "published.parquet")
+    about = {"dataset": "published", "split": "emt", "scale": f"{emt.name} {emt.version}"}
+    about["force_field"] = {"name": emt.name, "model": emt.version}
+    import_lemat_hull([tmp_path / "published.parquet"], tmp_path / "hull.parquet", about)
+    protocol = Protocol(force_field=EMT_PATH, relaxation=RelaxSettings(max_steps=0))
+    judged = CandidateTable.from_crystals(alloys().crystals(["CuAu3"]))
+    evaluate_crystals(judged, tmp_path / "out", hull=tmp_path / "hull.parquet", protocol=protocol)
+    found = pq.read_table(tmp_path / "out" / "crystals.parquet").to_pylist()[0]
+    diagram = PhaseDiagram([PDEntry("".join(r["species_at_sites"]), r["energy"]) for r in rows])
+    entry = PDEntry("CuAu3", 4 * found["energy_per_atom"])
+    _, expected = diagram.get_decomp_and_e_above_hull(entry, allow_negative=True)
+    assert found["e_above_hull"] == pytest.approx(expected, abs=1e-9)

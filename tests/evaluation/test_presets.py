@@ -129,7 +129,7 @@ def test_what_matches_the_finetuning_set_is_not_novel() -> None:
 
 
 def test_by_hash_is_another_matching() -> None:
-    plain, hashed = judged(salts(4)), judged(salts(4), by_hash=True)
+    plain, hashed = judged(salts(4)), judged(salts(4), matching="hash")
     assert plain.column("unique") == hashed.column("unique")
     assert plain.column("novel") == hashed.column("novel")
 

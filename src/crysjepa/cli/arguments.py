@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 FORCE_FIELDS = (
-    "chgnet", "sevennet", "sevennet-l3i5", "mattersim", "mattersim-5m", "mace", "orb", "fairchem",
+    "chgnet", "sevennet", "sevennet-l3i5", "mattersim", "mattersim-5m", "mace", "mace-mp-0b3", "mace-omat-0",
+    "orb", "orb-omat", "orb-direct-omat", "uma-s-1", "fairchem",
 )  # fmt: skip
 RANKERS = ("jepa-distance", "jepa-hull", "jepa-relaxed", "fingerprint", "composition", "random")
 """Beside the force fields."""

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.data.bundle import NAME, bundled_file
+from crysjepa.datasets.hub import hub_files
 from crysjepa.datasets.importers import convert as formats
 from crysjepa.datasets.registry import REGISTRY, Dataset, RemoteFile
 from crysjepa.io import read_crystals
@@ -68,8 +69,8 @@ def download(
     name
         A name from :func:`available`.
     url
-        Another place to get it from (a mirror): of the file, or of the folder that holds the dataset's files
-        where it has several. The checksum still holds.
+        Another place to get it from (a mirror): of the file, of the folder that holds the dataset's files
+        where it has several, or of the Hub. The checksum still holds.
     folder
         Where to keep it; by default :func:`cache_folder`.
     progress
@@ -88,10 +89,12 @@ def download(
     dataset = info(name)
     if dataset.bundled:
         return _bundled(name)
-    paths = _paths(dataset, folder)
-    for file, path in zip(dataset.files, paths, strict=True):
-        many = len(dataset.files) > 1
-        source = f"{url.rstrip('/')}/{file.file_name}" if url and many else url or file.url
+    files = _files(dataset, folder, url)
+    paths = _paths(dataset, folder, files)
+    mirror = None if dataset.hub is not None else url
+    for file, path in zip(files, paths, strict=True):
+        many = len(files) > 1
+        source = f"{mirror.rstrip('/')}/{file.file_name}" if mirror and many else mirror or file.url
         fetch_file(source, file.checksum, path, progress)
     return paths[0] if len(paths) == 1 else paths[0].parent
 
@@ -129,34 +132,34 @@ def fetch(
     dataset = info(name)
     if dataset.bundled:
         return _bundled(name)
-    home = Path(folder) if folder is not None else cache_folder()
-    out = home / f"{name}.parquet"
-    if _is_current(out, dataset):
+    out = _home(folder) / f"{name}.parquet"
+    if _is_current(out, dataset, folder):
         return out
     downloading = partial(report, f"download {name}") if report is not None else progress
     converting = partial(report, f"convert {name}") if report is not None else progress
     download(name, url=url, folder=folder, progress=downloading)
-    paths = _paths(dataset, folder)
+    files = _files(dataset, folder)
+    paths = _paths(dataset, folder, files)
     formats.convert(
-        dataset.format, paths, out, _about(dataset, paths), max_sites=dataset.max_sites, processes=processes,
-        progress=converting,
+        dataset.format, paths, out, _about(dataset, files, paths), max_sites=dataset.max_sites,
+        processes=processes, progress=converting,
     )  # fmt: skip
     return out
 
 
-def _about(dataset: Dataset, paths: Sequence[Path]) -> dict[str, Any]:
+def _about(dataset: Dataset, files: Sequence[RemoteFile], paths: Sequence[Path]) -> dict[str, Any]:
     """What the converted file says of itself."""
     return {
         "dataset": dataset.name,
         "kind": dataset.kind,
         "licence": dataset.licence,
         "citation": dataset.citation,
-        "sources": {
-            f.url: recorded_checksum(p, f.checksum) for f, p in zip(dataset.files, paths, strict=True)
-        },
+        "sources": {f.url: recorded_checksum(p, f.checksum) for f, p in zip(files, paths, strict=True)},
         "expected_rows": dataset.num_rows,
         "importer": formats.VERSION,
         **({"scale": dataset.scale} if dataset.scale else {}),
+        **({"split": dataset.split} if dataset.split else {}),
+        **({"force_field": dict(dataset.force_field)} if dataset.force_field else {}),
     }
 
 
@@ -199,26 +202,44 @@ def load(
     if path.exists() and str(name_or_path) != NAME:
         return read_crystals(path, structure_column=structure_column, progress=progress)
     dataset = info(str(name_or_path))
-    if dataset.format == formats.DIAGRAM:
+    if dataset.format in formats.WITHOUT_CRYSTALS:
         raise DatasetError(f"{dataset.name} has compositions and energies, but no crystals: it is a hull")
     fetched = fetch(dataset.name, folder=folder, progress=progress)
     return read_crystals(fetched, structure_column=structure_column, progress=progress)
 
 
-def _paths(dataset: Dataset, folder: str | Path | None) -> list[Path]:
-    home = Path(folder) if folder is not None else cache_folder()
-    home = home / dataset.name if len(dataset.files) > 1 else home
-    return [home / file.file_name for file in dataset.files]
+def _home(folder: str | Path | None) -> Path:
+    return Path(folder) if folder is not None else cache_folder()
 
 
-def _is_current(path: Path, dataset: Dataset) -> bool:
-    """Whether a converted file is there, made by the present reader from the files now in the registry."""
+def _listing(dataset: Dataset, folder: str | Path | None) -> Path:
+    """Where the listing of files on the Hub is kept."""
+    return _home(folder) / dataset.name / "files.json"
+
+
+def _files(dataset: Dataset, folder: str | Path | None, url: str | None = None) -> tuple[RemoteFile, ...]:
+    if dataset.hub is None:
+        return dataset.files
+    return hub_files(dataset.hub, _listing(dataset, folder), url)
+
+
+def _paths(dataset: Dataset, folder: str | Path | None, files: Sequence[RemoteFile]) -> list[Path]:
+    home = _home(folder)
+    home = home / dataset.name if len(files) > 1 or dataset.hub is not None else home
+    return [home / file.file_name for file in files]
+
+
+def _is_current(path: Path, dataset: Dataset, folder: str | Path | None) -> bool:
+    """Whether a converted file is there, made by the present reader from the files now in the registry, or
+    in the listing that is kept of the Hub."""
     if not path.exists():
         return False
     metadata = file_metadata(path)
     sources = metadata.get("sources", {})
+    kept = dataset.hub is None or _listing(dataset, folder).is_file()
     return metadata.get("importer") == formats.VERSION and all(
-        file.url in sources and file.checksum in (None, sources[file.url]) for file in dataset.files
+        file.url in sources and file.checksum in (None, sources[file.url])
+        for file in (_files(dataset, folder) if kept else ())
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from crysjepa.datasets.importers import forms as formats
@@ -12,6 +13,8 @@ _CDVAE = "https://raw.githubusercontent.com/txie-93/cdvae/main/data/mp_20"
 _MATTERGEN = "data-release/alex-mp"
 _MP2020 = "materials_project"
 """The scale of energies with the MP2020 corrections, as :mod:`crysjepa.energy` calls it."""
+LEMAT_PBE = "lemat_pbe"
+"""That of LeMat-Bulk's own energies, PBE and PBE+U without corrections, against its own elements."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,15 @@ class RemoteFile:
 
 
 @dataclass(frozen=True)
+class HubFolder:
+    """Files of a data set on the Hugging Face Hub, whose paths begin with ``prefix``."""
+
+    repo: str
+    prefix: str
+    revision: str = "main"
+
+
+@dataclass(frozen=True)
 class Dataset:
     """What the registry knows of a dataset.
 
@@ -36,7 +48,8 @@ class Dataset:
     ``"parquet"``, or names what the files are converted from (:mod:`crysjepa.datasets.importers.convert`).
     ``size`` is that of the download; ``checked`` says how one knows that a download is the published file.
     ``scale`` is that of its formation energies, where the publisher states it; crystals of more than
-    ``max_sites`` are left out, and counted, when it is converted.
+    ``max_sites`` are left out, and counted, when it is converted. ``hub`` is where files are listed that are
+    not in ``files``. Energies of ``split`` are those of ``force_field``, by ``name`` and ``model``.
     """
 
     name: str
@@ -51,10 +64,15 @@ class Dataset:
     checked: str = ""
     scale: str | None = None
     max_sites: int | None = None
+    hub: HubFolder | None = None
+    split: str | None = None
+    force_field: Mapping[str, str] | None = None
 
     @property
     def url(self) -> str | None:
         """Where the (first) file is; None for the bundled dataset."""
+        if self.hub is not None:
+            return f"https://huggingface.co/datasets/{self.hub.repo}"
         return self.files[0].url if self.files else None
 
     @property
@@ -66,7 +84,7 @@ class Dataset:
     @property
     def bundled(self) -> bool:
         """Whether it comes with crysjepa and needs no network."""
-        return not self.files
+        return not self.files and self.hub is None
 
 
 _MP_ENTRIES = RemoteFile(
@@ -74,6 +92,32 @@ _MP_ENTRIES = RemoteFile(
     "sha256:553d6272f049a8f4ec26e503b89751e2616dd3af53d086545f6ea00f317a361f",
     "2023-02-07-mp-computed-structure-entries.json.gz",
 )
+
+_LEMAT_CITATION = "M. Siron et al., LeMat-Bulk, AI for Accelerated Materials Design, ICLR 2025"
+_LEMAT = ("CC BY 4.0 (Materials Project, Alexandria, OQMD)", _LEMAT_CITATION)
+_BY_HUB = "SHA-256 that the Hub states"
+
+
+def _lemat_bulk(config: str, what: str, num_rows: int | None, scale: str | None, size: str) -> Dataset:
+    hub = HubFolder("LeMaterial/LeMat-Bulk", f"{config}/train-")
+    name = f"lemat_bulk_{config.removeprefix('compatible_')}"
+    text = f"LeMat-Bulk ({config}): the Materials Project, Alexandria and OQMD, {what}, uncorrected energies"
+    return Dataset(
+        name, text, (), *_LEMAT, num_rows, formats.LEMAT, "crystals", size, _BY_HUB, scale, hub=hub
+    )
+
+
+def _lemat_hull(split: str, force_field: str, model: str) -> Dataset:
+    """``force_field`` as :mod:`crysjepa.relaxation.force_fields` calls it; none for DFT."""
+    hub = HubFolder("LeMaterial/LeMat-Bulk-MLIP-Hull", f"data/{split}-")
+    of = {"name": force_field, "model": model} if force_field else None
+    by = f"{force_field} ({model})" if force_field else model
+    return Dataset(
+        f"lemat_hull_{split}", f"The hull of LeMat-Bulk in energies of {by}, which no other may meet",
+        (), *_LEMAT, None, formats.LEMAT_HULL, "hull", "size not stated", _BY_HUB,
+        f"{force_field} {model}" if force_field else LEMAT_PBE, hub=hub, split=split, force_field=of,
+    )  # fmt: skip
+
 
 REGISTRY = {
     d.name: d
@@ -232,5 +276,15 @@ REGISTRY = {
             "published SHA-256; read without running pickled code",
             _MP2020,
         ),
+        _lemat_bulk("compatible_pbe", "PBE and PBE+U", 5_335_299, LEMAT_PBE, "3.0 GB"),
+        _lemat_bulk("compatible_pbesol", "PBEsol", None, "lemat_pbesol", "size not stated"),
+        _lemat_bulk("compatible_scan", "SCAN", None, "lemat_scan", "size not stated"),
+        _lemat_bulk("non_compatible", "settings that do not go together", None, None, "270 MB"),
+        _lemat_hull("dft", "", "PBE and PBE+U"),
+        _lemat_hull("mace_mp", "mace-mp-0b3", "medium-0b3"),
+        _lemat_hull("mace_omat", "mace-omat-0", "medium-omat-0"),
+        _lemat_hull("orb_conserv_inf", "orb-omat", "orb-v3-conservative-inf-omat"),
+        _lemat_hull("orb_direct_20", "orb-direct-omat", "orb-v3-direct-20-omat"),
+        _lemat_hull("uma", "uma-s-1", "uma-s-1"),
     )
 }

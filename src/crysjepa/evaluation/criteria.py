@@ -37,6 +37,7 @@ from crysjepa.evaluation.stability import (
     decide_stability,
     with_formation_energies,
 )
+from crysjepa.matching.by_name import STRUCTURE_MATCHER
 from crysjepa.matching.uniqueness import natural_key
 from crysjepa.runtime.progress import StageProgress, of_stage
 
@@ -61,8 +62,8 @@ class Rules:
         for one batch of all.
     converged_only
         A crystal whose relaxation did not converge ends ``failed``.
-    by_hash
-        Compare crystals by :mod:`crysjepa.matching.structure_hash` instead of pymatgen's StructureMatcher.
+    matching
+        By what crystals are compared, one of :data:`crysjepa.matching.by_name.MATCHINGS`.
     matcher
         pymatgen's StructureMatcher, by default with its default tolerances; it is not used for a
         ``reference`` that is a :class:`FormulaIndex`.
@@ -82,7 +83,7 @@ class Rules:
     composition: str = "paper"
     batch_size: int | None = None
     converged_only: bool = False
-    by_hash: bool = False
+    matching: str = STRUCTURE_MATCHER
     matcher: StructureMatcher | None = None
     symprec: float = 0.1
     e_above_hull_max: float = 0.1

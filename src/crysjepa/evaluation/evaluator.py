@@ -18,8 +18,9 @@ from crysjepa.evaluation.given import energy_metadata
 from crysjepa.evaluation.grades import KnownFormulas
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.evaluation.prototypes import PrototypeIndex, mark_prototypes
+from crysjepa.evaluation.published import fingerprints_file, with_published
 from crysjepa.evaluation.reference import Known
-from crysjepa.matching.structure_hash import HashIndex
+from crysjepa.matching.by_name import MATCHINGS, STRUCTURE_MATCHER, Index, index_by
 from crysjepa.matching.uniqueness import FormulaIndex
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.relaxation.relax import relax_crystals
@@ -38,11 +39,11 @@ class Evaluator:
     """
 
     protocol: Protocol
-    reference: FormulaIndex | HashIndex
+    reference: Index
     hull: Hull | None
     references: ElementalReferences | None
     device: str = "cpu"
-    finetuned_on: FormulaIndex | HashIndex | None = None
+    finetuned_on: Index | None = None
     names: tuple[str, str] = ("", "")
     processes: int = 1
     known: KnownFormulas | None = None
@@ -59,7 +60,10 @@ class Evaluator:
         finetuned_on: Known | None = None,
         processes: int = 1,
     ) -> Evaluator:
-        """Index the reference for matching. Raises ValueError if it has no readable crystals."""
+        """Index the reference for matching. Raises ValueError if it has no readable crystals, or the file of
+        ``protocol.fingerprints`` no hashes."""
+        if protocol.fingerprints is not None:
+            fingerprints_file(protocol.fingerprints)
         known = _index(reference.crystals(), protocol)
         tuned = None if finetuned_on is None else _index(finetuned_on.crystals(), protocol)
         names = (reference.name, "" if finetuned_on is None else finetuned_on.name)
@@ -98,6 +102,10 @@ class Evaluator:
             rules=replace(self.protocol.rules, processes=self.processes),
             progress=progress,
         )
+        if self.protocol.fingerprints is not None:
+            judged = with_published(
+                judged, self.protocol.fingerprints, processes=self.processes, progress=progress
+            )
         if self.protocol.prototypes:
             known = self.reference
             if not isinstance(known, FormulaIndex):
@@ -147,15 +155,13 @@ class Evaluator:
         return found
 
 
-def _index(crystals: Crystals, protocol: Protocol) -> FormulaIndex | HashIndex:
-    if protocol.matching == "hash":
-        return HashIndex(crystals)
-    return FormulaIndex(crystals, matcher=protocol.matcher())
+def _index(crystals: Crystals, protocol: Protocol) -> Index:
+    return index_by(protocol.matching, crystals, matcher=protocol.matcher())
 
 
 def _matcher_description(protocol: Protocol) -> str:
-    if protocol.matching == "hash":
-        return "hash of formula, space group and orbits, not a StructureMatcher"
+    if protocol.matching != STRUCTURE_MATCHER:
+        return str(MATCHINGS[protocol.matching])
     if (protocol.ltol, protocol.stol, protocol.angle_tol) == (0.2, 0.3, 5.0):
         return "pymatgen StructureMatcher, default tolerances"
     return (

@@ -10,14 +10,14 @@ import numpy as np
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 from crysjepa.evaluation.columns import set_column
-from crysjepa.matching.structure_hash import HashIndex, novel_by_hash, unique_by_hash
-from crysjepa.matching.uniqueness import FormulaIndex, Matching, novel, unique
+from crysjepa.matching.by_name import Index, novel_by, unique_by
+from crysjepa.matching.uniqueness import Matching
 from crysjepa.runtime.progress import Progress, StageProgress, of_stage
 
 if TYPE_CHECKING:
     from crysjepa.evaluation.criteria import Rules
 
-KnownSet = Crystals | FormulaIndex | HashIndex
+KnownSet = Crystals | Index
 
 
 def judge_uniqueness(
@@ -51,9 +51,10 @@ def judge_novelty(
 
 
 def _known(crystals: Crystals, reference: KnownSet, rules: Rules, progress: Progress | None) -> Matching:
-    if isinstance(reference, HashIndex) or (rules.by_hash and isinstance(reference, Crystals)):
-        return novel_by_hash(crystals, reference, progress=progress)
-    return novel(crystals, reference, matcher=rules.matcher, processes=rules.processes, progress=progress)
+    return novel_by(
+        rules.matching, crystals, reference,
+        matcher=rules.matcher, processes=rules.processes, progress=progress,
+    )  # fmt: skip
 
 
 def _duplicates(
@@ -68,10 +69,10 @@ def _duplicates(
     for number in np.unique(batch):
         part = crystals[batch == number]
         step = _shifted(progress, len(found.matches) + len(found.failures), len(crystals))
-        if rules.by_hash:
-            one = unique_by_hash(part, ranks=ranks, progress=step)
-        else:
-            one = unique(part, matcher=rules.matcher, ranks=ranks, processes=rules.processes, progress=step)
+        one = unique_by(
+            rules.matching, part,
+            matcher=rules.matcher, ranks=ranks, processes=rules.processes, progress=step,
+        )  # fmt: skip
         found.matches.update(one.matches)
         found.failures.update(one.failures)
     return found

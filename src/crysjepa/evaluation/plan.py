@@ -12,6 +12,7 @@ from crysjepa.energy.hull import ASSUMED_SCALE, Hull
 from crysjepa.evaluation.evaluator import Evaluator
 from crysjepa.evaluation.given import EnergyOrigin, Given, check_formation_energies
 from crysjepa.evaluation.protocol import Protocol
+from crysjepa.evaluation.published import fingerprints_id
 from crysjepa.evaluation.reference import Known, find_references, model_of
 from crysjepa.evaluation.trust import closable, trust_inputs, usable_judges
 from crysjepa.relaxation.force_fields.registry import force_field_info
@@ -115,6 +116,8 @@ def protocol_inputs(protocol: Protocol, known: Known, hull: Hull | None, device:
         found["force_field"] = force_field_info(protocol.force_field).version
     if hull is not None:
         found["hull"] = hull.content_hash
+    if protocol.fingerprints is not None:
+        found["fingerprints"] = fingerprints_id(protocol.fingerprints)
     if protocol.elemental_references is not None:
         found["elemental_references"] = file_hash(protocol.elemental_references)
     return found

@@ -64,7 +64,10 @@ class Protocol(BaseModel):
     composition_rule: Literal["paper", "smact", "genbench"] = "paper"
     batch_size: int | None = Field(None, ge=1, description="uniqueness within batches of so many")
     num_batches: int | None = Field(None, ge=1, description="batches that the protocol asks for")
-    matching: Literal["structure-matcher", "hash"] = "structure-matcher"
+    matching: Literal["structure-matcher", "hash", "bonded-graph", "pdd", "disordered"] = "structure-matcher"
+    fingerprints: str | None = Field(
+        None, description="data set or Parquet file with LeMat's hashes, in which crystals are looked up too"
+    )
     ltol: float = Field(0.2, gt=0, description="StructureMatcher's tolerance of lengths, a fraction")
     stol: float = Field(0.3, gt=0, description="StructureMatcher's tolerance of sites, of (V/N)^(1/3)")
     angle_tol: float = Field(5.0, gt=0, description="StructureMatcher's tolerance of angles, degrees")
@@ -87,7 +90,7 @@ class Protocol(BaseModel):
             composition=self.composition_rule,
             batch_size=self.batch_size,
             converged_only=self.converged_only,
-            by_hash=self.matching == "hash",
+            matching=self.matching,
             matcher=self.matcher(),
             symprec=self.symprec,
             e_above_hull_max=self.e_above_hull_max,

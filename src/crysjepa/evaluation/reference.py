@@ -28,7 +28,7 @@ from crysjepa.energy.known_hull import NAME, SCALE
 from crysjepa.energy.load_hull import hull_or_default, scale_of
 from crysjepa.evaluation.given import energies_of
 from crysjepa.evaluation.protocol import Protocol
-from crysjepa.relaxation.force_fields.registry import force_field_info, get_force_field
+from crysjepa.relaxation.force_fields.registry import force_field_info, get_force_field, is_model
 from crysjepa.runtime.files import write_text
 from crysjepa.runtime.progress import StageProgress
 
@@ -149,10 +149,11 @@ def _own(found: ElementalReferences, protocol: Protocol, what: str) -> Elemental
     """The references, if they belong to the protocol's force field."""
     info = force_field_info(protocol.force_field)
     same = found.force_field == info.name and model_of(found.version) in (None, model_of(info.version))
+    same = same or is_model(info.name, found.force_field, model_of(found.version) or "")
     if not (same or protocol.allow_mixed_scales):
         raise ScaleMismatch(
             f"{what} of the force field {found.force_field!r} {found.version or ''}, not of {info.name!r} "
-            f"{info.version}: make some for it; {MIX}"
+            f"{info.version}: judge by --force-field {found.force_field}, or make some for this one; {MIX}"
         )
     return found
 

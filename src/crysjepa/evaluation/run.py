@@ -29,6 +29,7 @@ from crysjepa.evaluation.given import (
 )
 from crysjepa.evaluation.plan import Plan, plan_of, protocol_inputs
 from crysjepa.evaluation.protocol import PRESETS, Protocol, preset
+from crysjepa.evaluation.published import PUBLISHED
 from crysjepa.evaluation.rates import (
     METRICS,
     batch_metrics,
@@ -77,7 +78,7 @@ _STABILITY = {
 }
 _OPTIONAL = (
     "novel", "matches", "matches_finetuning", "novelty_grade", "known_compound", "new_prototype",
-    "prototype_of", "prototype_unknown", "batch",
+    "prototype_of", "prototype_unknown", "batch", *PUBLISHED,
 )  # fmt: skip
 """Columns that not every judgement has: those of an earlier one are not kept."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gzip
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,16 @@ def import_phase_diagram(path: Path, out: Path, about: Mapping[str, Any]) -> Imp
     listed = found.get("all_entries", "entries") if isinstance(found, safe_pickle.Diagram) else None
     if not isinstance(listed, list | tuple) or not listed:
         raise DatasetError(f"{path.name} is not a phase diagram with entries")
-    rows = [_row(number, entry) for number, entry in enumerate(listed)]
+    return write_entries([_row(number, entry) for number, entry in enumerate(listed)], out, about)
+
+
+def write_entries(rows: Sequence[Row], out: Path, about: Mapping[str, Any]) -> Imported:
+    """Write a table of hull entries, as :func:`import_phase_diagram` does.
+
+    Formation energies are against the lowest energy of each element among them. Where
+    ``about["force_field"]`` has the ``name`` and the ``model`` of a force field, these are its energies, and
+    the file states them as elemental references that belong to it.
+    """
     lowest: dict[str, float] = {}
     for _, amounts, energy, _ in rows:
         if len(amounts) == 1 and energy is not None:
@@ -60,15 +69,24 @@ def import_phase_diagram(path: Path, out: Path, about: Mapping[str, Any]) -> Imp
         }
     )
     notes = {**described(about, imported), "elements": lowest}
+    if force_field := about.get("force_field"):
+        notes["elemental_references"] = {
+            "energies": lowest,
+            "force_field": force_field["name"],
+            "version": force_field["model"],
+            "scale": about["scale"],
+            "source": f"the elements of {about['dataset']}",
+            "method": "computed",
+        }
     write_parquet(table, out, notes)
     return imported
 
 
-_Row = tuple[str, dict[str, float], float | None, str]
+Row = tuple[str, dict[str, float], float | None, str]
 """Id, amounts of the elements, corrected energy per atom, and why there is none."""
 
 
-def _row(number: int, entry: Any) -> _Row:
+def _row(number: int, entry: Any) -> Row:
     name = f"entry-{number}"
     try:
         if not isinstance(entry, safe_pickle.Entry):

@@ -34,7 +34,7 @@ __all__ = [
     "get_force_field",
 ]
 
-MP, MP_RAW = "materials_project", "materials_project_uncorrected"
+MP, MP_RAW, OMAT24 = "materials_project", "materials_project_uncorrected", "omat24"
 
 ADAPTERS = "crysjepa.relaxation.force_fields.adapters"
 
@@ -71,6 +71,7 @@ _SEVENN = ("sevennet", "sevenn", "sevenn", '"crysjepa[sevennet]"')
 _MATTERSIM = ("mattersim", "mattersim.forcefield", "mattersim", '"crysjepa[mattersim]"')
 _MACE = ("mace", "mace", "mace-torch", '"crysjepa[mace]"')
 _ORB = ("orb", "orb_models", "orb-models", '"crysjepa[orb]"')
+_INF = "orb-v3-conservative-inf"
 _FAIRCHEM = ("fairchem", "fairchem.core", "fairchem-core", '"crysjepa[fairchem]"')
 
 _ENTRIES = {
@@ -80,8 +81,13 @@ _ENTRIES = {
     "mattersim": _Entry(*_MATTERSIM, "MatterSim-v1.0.0-1M", MP_RAW, "mattersim-v1.0.0-1M.pth", 94),
     "mattersim-5m": _Entry(*_MATTERSIM, "MatterSim-v1.0.0-5M", MP_RAW, "mattersim-v1.0.0-5M.pth", 94),
     "mace": _Entry(*_MACE, "medium-mpa-0", MP_RAW, "mace-mpa-0-medium.model"),
-    "orb": _Entry(*_ORB, "orb-v3-conservative-inf-mpa", MP_RAW, "orb-v3-conservative-inf-mpa-20250404.ckpt"),
-    "fairchem": _Entry(*_FAIRCHEM, "uma-s-1p2p1", "omat24", "uma-s-1p2p1.pt", max_atomic_number=100),
+    "mace-mp-0b3": _Entry(*_MACE, "medium-0b3", MP_RAW, "mace-mp-0b3-medium.model"),
+    "mace-omat-0": _Entry(*_MACE, "medium-omat-0", OMAT24, "mace-omat-0-medium.model"),
+    "orb": _Entry(*_ORB, f"{_INF}-mpa", MP_RAW, f"{_INF}-mpa-20250404.ckpt"),
+    "orb-omat": _Entry(*_ORB, f"{_INF}-omat", OMAT24, f"{_INF}-omat-20250404.ckpt"),
+    "orb-direct-omat": _Entry(*_ORB, "orb-v3-direct-20-omat", OMAT24, "orb-v3-direct-20-omat-20250404.ckpt"),
+    "uma-s-1": _Entry(*_FAIRCHEM, "uma-s-1", OMAT24, "uma-s-1.pt", max_atomic_number=100),
+    "fairchem": _Entry(*_FAIRCHEM, "uma-s-1p2p1", OMAT24, "uma-s-1p2p1.pt", max_atomic_number=100),
 }
 
 
@@ -115,12 +121,7 @@ def force_field_names() -> list[str]:
 def force_field_info(name: str) -> ForceFieldInfo:
     """Name, version and scale of a force field, without loading its weights.
 
-    Raises
-    ------
-    ValueError
-        For an unknown name.
-    FileNotFoundError
-        For a checkpoint that is not there.
+    Raises ValueError for an unknown name, FileNotFoundError for a checkpoint that is not there.
     """
     entry, checkpoint = _entry(name)
     if entry is None:
@@ -128,9 +129,8 @@ def force_field_info(name: str) -> ForceFieldInfo:
         return ForceFieldInfo(name, _version(module.split(".")[0]), "unknown", 118)
     model, scale, functional = entry.model, entry.scale, entry.functional
     if checkpoint is not None:
-        files = {e.file.lower() for e in _ENTRIES.values() if e.adapter == entry.adapter and e.file}
-        if checkpoint.name.lower() not in files:  # somebody's own: who knows what it was trained on
-            scale = functional = "unknown"
+        known = _published(entry, checkpoint)  # somebody's own: who knows what it was trained on
+        scale, functional = (known.scale, known.functional) if known else ("unknown", "unknown")
         model = f"{checkpoint.name} {file_hash(checkpoint)[:12]}"
     version = model if entry.adapter is None else f"{model} ({entry.package} {_version(entry.package)})"
     return ForceFieldInfo(name, version, scale, entry.max_atomic_number, functional)
@@ -212,6 +212,22 @@ def _cutoff(calculator: Any, entry: _Entry | None, checkpoint: Path | None) -> f
         if isinstance(value, int | float):
             return float(value)
     return entry.cutoff if checkpoint is None else None
+
+
+def is_model(name: str, published: str, model: str) -> bool:
+    """Whether a force field is the one called ``published`` with that ``model``: by its name, or by a
+    checkpoint that is called as its publisher calls it (``mace@/data/mace-mp-0b3-medium.model``).
+    """
+    known = _ENTRIES.get(published)
+    return known is not None and known.model == model and _published(*_entry(name)) is known
+
+
+def _published(entry: _Entry | None, checkpoint: Path | None) -> _Entry | None:
+    """The entry whose published weights these are; None for somebody's own."""
+    if entry is None or checkpoint is None:
+        return entry
+    files = {e.file.lower(): e for e in _ENTRIES.values() if e.adapter == entry.adapter and e.file}
+    return files.get(checkpoint.name.lower())
 
 
 def force_field_status() -> list[tuple[str, bool, str]]:
