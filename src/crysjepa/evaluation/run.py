@@ -53,16 +53,9 @@ from crysjepa.runtime.progress import StageProgress, of_stage
 from crysjepa.runtime.run_directory import Run, locked
 
 __all__ = [
-    "PRESETS",
-    "Evaluator",
-    "Judge",
-    "Known",
-    "Protocol",
-    "evaluate_crystals",
-    "find_references",
-    "preset",
+    "PRESETS", "Evaluator", "Judge", "Known", "Protocol", "evaluate_crystals", "find_references", "preset",
     "protocol_inputs",
-]
+]  # fmt: skip
 
 Judge = Evaluator
 """The name of an evaluator before."""
@@ -149,8 +142,7 @@ def evaluate_crystals(
     table, execution = given.table, Judging(**how)
     given = replace(given, origin=None) if execution.anew else given
     protocol, progress = protocol or Protocol(), execution.progress
-    # to look for a device takes torch, which comparing does without
-    device = resolve_device(execution.device) if protocol.relax else "cpu"
+    device = resolve_device(execution.device) if protocol.relax else "cpu"  # to look for one takes torch
     plan = plan_of(given, reference, hull, protocol, finetuned_on, device)
     settings = plan.protocol.model_dump(mode="json")
     prepare = partial(plan.evaluator, device=device, processes=execution.processes or 1, progress=progress)
@@ -202,11 +194,10 @@ def _relax_part(
     """This part's share of the relaxation. Raises PartDone; ValueError where there is nothing to relax."""
     if not plan.protocol.relax or plan.origin is not None:
         raise ValueError("nothing is relaxed here, and only relaxation is shared out: leave --part out")
-    fresh = _fresh(table).undecided()
+    fresh, of = _fresh(table).undecided(), plan.protocol
     relax_crystals(
-        fresh.crystals(fresh.ok_ids), force_field=plan.protocol.force_field,
-        settings=plan.protocol.relaxation, device=device, shards=shards,
-        progress=of_stage(progress, "relax"),
+        fresh.crystals(fresh.ok_ids), force_field=of.force_field, settings=of.relaxation, device=device,
+        shards=shards, progress=of_stage(progress, "relax"),
     )  # fmt: skip
 
 

@@ -42,8 +42,6 @@ from crysjepa.workflows.output import Output
 FEW = 4096
 """Candidates for which only the known crystals of their chemical systems are embedded, and not kept: some
 seconds, where all of them would be a minute."""
-
-
 _RANKED = (
     "id", "score", "rank", "status", "reason", "num_references", "support_distance", "hull_support",
     "hull_warning",
@@ -53,9 +51,7 @@ _STATE = ("id", "status", "reason")
 
 @dataclass(frozen=True)
 class Screened:
-    """What became of every row: written to ``out``; ``notes`` say what the scores are relative to, ``more``
-    are columns of objectives.
-    """
+    """What became of every row; ``notes`` say what scores are relative to, ``more`` are of objectives."""
 
     out: Path
     num_rows: int

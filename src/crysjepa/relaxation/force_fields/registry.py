@@ -18,6 +18,7 @@ from typing import Any
 from crysjepa.relaxation.force_fields.ase_calculator import AseForceField
 from crysjepa.relaxation.force_fields.base import ForceField, Prediction
 from crysjepa.relaxation.force_fields.chgnet import ChgnetForceField
+from crysjepa.relaxation.force_fields.entries import ENTRIES, Entry
 from crysjepa.relaxation.force_fields.self_test import probe
 from crysjepa.runtime.errors import describe_error
 from crysjepa.runtime.files import file_hash
@@ -34,61 +35,7 @@ __all__ = [
     "get_force_field",
 ]
 
-MP, MP_RAW, OMAT24 = "materials_project", "materials_project_uncorrected", "omat24"
-
 ADAPTERS = "crysjepa.relaxation.force_fields.adapters"
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """A force field with a name.
-
-    ``adapter`` is a module of :mod:`crysjepa.relaxation.force_fields.adapters`, None for CHGNet, which has
-    its own; ``module`` is what is imported of the library, ``package`` what its version belongs to,
-    ``install`` what to type. ``cutoff`` (Å) is that of the published model.
-    ``file`` is what its publisher calls the weights that are downloaded, None where they come with the
-    package.
-    """
-
-    adapter: str | None
-    module: str
-    package: str
-    install: str
-    model: str
-    scale: str
-    file: str | None = None
-    max_atomic_number: int = 118
-    functional: str = "PBE, PBE+U"
-
-    @property
-    def cutoff(self) -> float | None:
-        return _CUTOFFS.get(self.adapter or "")
-
-
-_CUTOFFS = {"sevennet": 5.0, "mattersim": 5.0, "mace": 6.0, "orb": 6.0, "fairchem": 6.0}
-"""Å, by adapter, of the published models."""
-_SEVENN = ("sevennet", "sevenn", "sevenn", '"crysjepa[sevennet]"')
-_MATTERSIM = ("mattersim", "mattersim.forcefield", "mattersim", '"crysjepa[mattersim]"')
-_MACE = ("mace", "mace", "mace-torch", '"crysjepa[mace]"')
-_ORB = ("orb", "orb_models", "orb-models", '"crysjepa[orb]"')
-_INF = "orb-v3-conservative-inf"
-_FAIRCHEM = ("fairchem", "fairchem.core", "fairchem-core", '"crysjepa[fairchem]"')
-
-_ENTRIES = {
-    "chgnet": _Entry(None, "chgnet", "chgnet", "chgnet", "0.3.0", MP, max_atomic_number=94),
-    "sevennet": _Entry(*_SEVENN, "7net-0", MP_RAW, max_atomic_number=94),
-    "sevennet-l3i5": _Entry(*_SEVENN, "7net-l3i5", MP_RAW, max_atomic_number=94),
-    "mattersim": _Entry(*_MATTERSIM, "MatterSim-v1.0.0-1M", MP_RAW, "mattersim-v1.0.0-1M.pth", 94),
-    "mattersim-5m": _Entry(*_MATTERSIM, "MatterSim-v1.0.0-5M", MP_RAW, "mattersim-v1.0.0-5M.pth", 94),
-    "mace": _Entry(*_MACE, "medium-mpa-0", MP_RAW, "mace-mpa-0-medium.model"),
-    "mace-mp-0b3": _Entry(*_MACE, "medium-0b3", MP_RAW, "mace-mp-0b3-medium.model"),
-    "mace-omat-0": _Entry(*_MACE, "medium-omat-0", OMAT24, "mace-omat-0-medium.model"),
-    "orb": _Entry(*_ORB, f"{_INF}-mpa", MP_RAW, f"{_INF}-mpa-20250404.ckpt"),
-    "orb-omat": _Entry(*_ORB, f"{_INF}-omat", OMAT24, f"{_INF}-omat-20250404.ckpt"),
-    "orb-direct-omat": _Entry(*_ORB, "orb-v3-direct-20-omat", OMAT24, "orb-v3-direct-20-omat-20250404.ckpt"),
-    "uma-s-1": _Entry(*_FAIRCHEM, "uma-s-1", OMAT24, "uma-s-1.pt", max_atomic_number=100),
-    "fairchem": _Entry(*_FAIRCHEM, "uma-s-1p2p1", OMAT24, "uma-s-1p2p1.pt", max_atomic_number=100),
-}
 
 
 @dataclass(frozen=True)
@@ -115,7 +62,7 @@ def imports_of(name: str) -> tuple[str, ...]:
 
 def force_field_names() -> list[str]:
     """The names that :func:`get_force_field` knows."""
-    return list(_ENTRIES)
+    return list(ENTRIES)
 
 
 def force_field_info(name: str) -> ForceFieldInfo:
@@ -203,7 +150,7 @@ def get_for_worker(name: str, device: str) -> ForceField:
     return loaded
 
 
-def _cutoff(calculator: Any, entry: _Entry | None, checkpoint: Path | None) -> float | None:
+def _cutoff(calculator: Any, entry: Entry | None, checkpoint: Path | None) -> float | None:
     """Å: what the library's calculator says, or is known of the published model; None for any other."""
     if entry is None:
         return None
@@ -218,25 +165,25 @@ def is_model(name: str, published: str, model: str) -> bool:
     """Whether a force field is the one called ``published`` with that ``model``: by its name, or by a
     checkpoint that is called as its publisher calls it (``mace@/data/mace-mp-0b3-medium.model``).
     """
-    known = _ENTRIES.get(published)
+    known = ENTRIES.get(published)
     return known is not None and known.model == model and _published(*_entry(name)) is known
 
 
-def _published(entry: _Entry | None, checkpoint: Path | None) -> _Entry | None:
+def _published(entry: Entry | None, checkpoint: Path | None) -> Entry | None:
     """The entry whose published weights these are; None for somebody's own."""
     if entry is None or checkpoint is None:
         return entry
-    files = {e.file.lower(): e for e in _ENTRIES.values() if e.adapter == entry.adapter and e.file}
+    files = {e.file.lower(): e for e in ENTRIES.values() if e.adapter == entry.adapter and e.file}
     return files.get(checkpoint.name.lower())
 
 
 def force_field_status() -> list[tuple[str, bool, str]]:
     """For every known name: does it work here, and what there is to say. Nothing is downloaded."""
-    return [(name, *_status(name)) for name in _ENTRIES]
+    return [(name, *_status(name)) for name in ENTRIES]
 
 
 def _status(name: str) -> tuple[bool, str]:
-    entry = _ENTRIES[name]
+    entry = ENTRIES[name]
     try:
         require_installed(name)
         if entry.file is not None:
@@ -250,15 +197,15 @@ def _status(name: str) -> tuple[bool, str]:
     return (False, trouble) if trouble else (True, force_field_info(name).version)
 
 
-def _entry(name: str) -> tuple[_Entry | None, Path | None]:
+def _entry(name: str) -> tuple[Entry | None, Path | None]:
     """What a name stands for, and the checkpoint after its @; (None, None) for an import path."""
     known, at, path = name.partition("@")
-    if known not in _ENTRIES or (at and (not path or _ENTRIES[known].adapter is None)):
+    if known not in ENTRIES or (at and (not path or ENTRIES[known].adapter is None)):
         _split_path(name)
         return None, None
     if at and not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint {path} for the force field {known!r}")
-    return _ENTRIES[known], Path(path) if at else None
+    return ENTRIES[known], Path(path) if at else None
 
 
 def require_installed(name: str) -> None:
@@ -276,7 +223,7 @@ def _split_path(name: str) -> tuple[str, str]:
     module, _, attribute = name.partition(":")
     if not module or not attribute:
         raise ValueError(
-            f"no force field {name!r}: it is one of {', '.join(_ENTRIES)}, one of these with a checkpoint of "
+            f"no force field {name!r}: it is one of {', '.join(ENTRIES)}, one of these with a checkpoint of "
             "your own (mattersim@FILE), or module:attribute for an ASE calculator, such as "
             "ase.calculators.emt:EMT"
         )
