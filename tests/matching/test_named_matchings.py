@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from importlib.metadata import version
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -22,6 +22,11 @@ SALT, FLIPPED = (
 )  # fmt: skip
 """BAWL of rock salt with sodium first, and with chlorine first: the graph hashes are those that
 structuregraph-helpers 0.0.9, which LeMat's hasher calls, gives with its settings."""
+
+
+needs_amd = pytest.mark.skipif(
+    find_spec("amd") is None, reason="needs PDDs, for research only: pip install 'crysjepa[pdd]'"
+)
 
 
 def named(cells, ids):
@@ -83,6 +88,7 @@ def test_a_known_crystal_without_a_hash_leaves_novelty_open():
 # -- distances -------------------------------------------------------------------------------
 
 
+@needs_amd
 def test_distances_do_not_depend_on_the_cell_and_grow_with_displacement():
     salt = structure(rock_salt(11, 17, 5.6))
     moved = [Structure(salt.lattice, salt.species, [[0, 0, 0], [0.5 + d, 0.5, 0.5]]) for d in (0.01, 0.05)]
@@ -94,11 +100,14 @@ def test_distances_do_not_depend_on_the_cell_and_grow_with_displacement():
     assert 0.01 < little < more
 
 
-def test_a_crystal_without_a_pdd_and_a_missing_package_have_a_reason(monkeypatch):
+@needs_amd
+def test_a_crystal_without_a_pdd_has_a_reason():
     flat = ([11, 17], [[0.0, 0, 0], [0.5, 0.5, 0.5]], np.diag([5.0, 5.0, 1e-9]))
     _, failures = pdd.pdds(named([flat], ["bad"]))
     assert "volume" in failures["bad"]
 
+
+def test_a_missing_package_is_named(monkeypatch):
     def no_amd(name, *args, **kwargs):
         if name == "amd":
             raise ImportError("No module named 'amd'")
@@ -147,7 +156,7 @@ def test_an_ordering_is_known_where_its_end_members_are():
 # -- by name ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", MATCHINGS)
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=needs_amd) if k == "pdd" else k for k in MATCHINGS])
 def test_every_matching_finds_the_same_crystal_again(kind):
     cells = [rock_salt(11, 17, 5.60), rock_salt(11, 17, 5.61), caesium_chloride(3.4), rock_salt(19, 35, 6.6)]
     crystals = named(cells, ["c-2", "c-10", "c-3", "c-4"])
@@ -166,4 +175,3 @@ def test_an_unknown_matching_is_refused():
         index_by("guess", Crystals.empty())
     with pytest.raises(ValueError, match="choose from hash"):
         unique_by("guess", Crystals.empty())
-    assert version("average-minimum-distance")
