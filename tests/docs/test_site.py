@@ -146,3 +146,13 @@ def test_the_command_lines_page_has_every_verb_and_option():
 def test_the_python_page_has_every_public_name():
     page = docs_reference.python()
     assert "::: crysjepa.rank" in page and "::: crysjepa.api.screen" in page
+
+
+def test_the_example_of_a_generator_of_ones_own_works():
+    page = (DOCS / "generate.md").read_text(encoding="utf-8")
+    code = page.split("## A generator of your own")[1].split("```python\n")[1].split("```")[0]
+    names: dict[str, object] = {}
+    exec(code, names)
+    samples = names["Salts"](None).sample(3, seed=1, prefix="x")
+    assert samples.crystals.ids == ("x-0", "x-1", "x-2") and samples.failures == {}
+    assert samples.crystals.reduced_formulas() == ["NaCl"] * 3

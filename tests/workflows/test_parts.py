@@ -96,9 +96,13 @@ def test_a_part_of_other_settings_is_named(candidates: Path, tiny: Any, tmp_path
     api.work_on_part(Part(2, 2), "relax", *given, **other)
     with pytest.raises(OutputError, match=r"part 2 .*fmax was 0.07, is 0.05"):
         api.merge(tmp_path / "out.parquet")
+    with pytest.raises(OutputError, match="is of 2 parts, and this is part 2/3: say --part 2/2"):
+        api.work_on_part(Part(2, 3), "relax", *given, **options)
+    elsewhere = tmp_path / "elsewhere" / "out.parquet"
+    given, options = arguments("relax", candidates, elsewhere, tiny)
     api.work_on_part(Part(2, 3), "relax", *given, **options)
     with pytest.raises(OutputError, match="other numbers of parts"):
-        api.merge(tmp_path / "out.parquet")
+        api.merge(tmp_path / "out.parquet", [elsewhere.with_name("out.parquet.shards")])
 
 
 def test_what_is_not_shared_out(candidates: Path, tiny: Any, tmp_path: Path) -> None:
@@ -113,13 +117,17 @@ def test_what_is_not_shared_out(candidates: Path, tiny: Any, tmp_path: Path) -> 
 
 def test_a_part_by_name_and_by_array() -> None:
     assert Part.parse("3/10") == Part(3, 10)
-    array = {"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_MIN": "5", "SLURM_ARRAY_TASK_COUNT": "4"}
-    assert Part.parse("auto", array) == Part(1, 4)
+    array = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "4"}
+    assert Part.parse("auto", array) == Part(2, 4)
+    assert Part.parse("auto", array | {"SLURM_ARRAY_TASK_MIN": "0"}) == Part(3, 4)
     for wrong in ("0/3", "4/3", "1/0", "a/2", "2", "auto"):
         with pytest.raises(UsageError, match="--part"):
             Part.parse(wrong, {})
     with pytest.raises(UsageError, match="without gaps"):
         Part.parse("auto", array | {"SLURM_ARRAY_TASK_ID": "11"})
+    again = {name: "2" for name in array} | {"SLURM_ARRAY_TASK_COUNT": "1"}  # sbatch --array=2
+    with pytest.raises(UsageError, match=r"say --part 2/N"):
+        Part.parse("auto", again)
 
 
 def test_parts_are_of_like_weight_and_hold_everything_once() -> None:

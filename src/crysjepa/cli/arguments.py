@@ -64,8 +64,10 @@ def look_at(
     for source in tables:
         _known(source)
     for path in checkpoints:
-        if path is not None and not os.path.exists(path):  # noqa: PTH110 - no error where it may not be looked at
-            raise UsageError(f"no such checkpoint: {path}")
+        if path is not None and not os.path.isfile(path):  # noqa: PTH113 - no error where it may not be looked at
+            raise UsageError(
+                f"no such checkpoint: {path} (a file that crysjepa wrote; plug-ins are for crysjepa generate)"
+            )
     if force_field is not None:
         known_force_field(force_field)
     choice("device", device, DEVICES)

@@ -53,6 +53,11 @@ class Part:
                 f"--part auto: the array's tasks are not numbered without gaps (task {task}, the first "
                 f"{first}, {count} in all): submit --array=1-{count}"
             )
+        if first > 1:  # the number of tasks in all is not told, where a few are submitted again
+            raise UsageError(
+                f"--part auto: this array begins with task {first}; to do one of an earlier array again, say "
+                f"--part {task}/N with its number of tasks, or let Slurm do it (scontrol requeue JOB_{task})"
+            )
         return cls(task - first + 1, count)
 
     def own(self, weights: Sequence[float]) -> list[int]:

@@ -75,6 +75,7 @@ def work_on_part(part: Part | str, verb: str, *arguments: Any, **options: Any) -
     out, device = Path(bound["out"]), Execution(device=bound.get("device", "auto")).found_device
     folder, record = _shards(verb, out), _record(verb, out, part)
     made = _made(verb, bound, device)
+    _check_number(out, part)
     if verb in _JUDGING:
         bound["shards"] = folder
     record.unlink(missing_ok=True)  # until it is done anew
@@ -139,6 +140,17 @@ def _shards(verb: str, out: Path) -> Path:
 def _record(verb: str, out: Path, part: Part) -> Path:
     width = len(str(part.of))
     return _home(out) / f"part-{part.number:0{width}d}-of-{part.of}.json"
+
+
+def _check_number(out: Path, part: Part) -> None:
+    """Raises OutputError where the work was cut into another number of parts before."""
+    for record in sorted(_home(out).glob("part-*-of-*.json")):
+        of = int(record.stem.rpartition("-")[2])
+        if of != part.of:
+            raise OutputError(
+                f"{record} is of {of} parts, and this is part {part}: say --part {part.number}/{of}, or "
+                "remove it"
+            )
 
 
 def _records(out: Path, folders: Sequence[Source]) -> list[tuple[Path, dict[str, Any]]]:
