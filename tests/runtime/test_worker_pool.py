@@ -150,3 +150,37 @@ def alive(pid: int) -> bool:
 def wait_until(happened: Any) -> None:
     while not happened():  # pytest's own timeout ends a wait in vain
         time.sleep(0.05)
+
+
+LONG = """
+import os, tempfile
+os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="x" * 90)
+from crysjepa.runtime.processes import in_processes
+from math import sqrt
+
+if __name__ == "__main__":
+    assert list(in_processes(sqrt, [(4.0,), (9.0,)], 2)) == [2.0, 3.0]
+"""
+
+
+def test_workers_start_where_the_folder_for_temporary_files_has_a_long_name(tmp_path: Path) -> None:
+    """The server's socket does not fit there."""
+    script = tmp_path / "script.py"
+    script.write_text(LONG)
+    subprocess.run([sys.executable, script], check=True, timeout=120)
+
+
+def test_a_module_that_cannot_be_preloaded_is_no_trouble(tmp_path: Path) -> None:
+    (tmp_path / "breaks.py").write_text("raise OSError('libtorch')")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from crysjepa.runtime.worker_pool import WorkerPool\n"
+        "from pool_tasks import set_up_arithmetic\n"
+        "if __name__ == '__main__':\n"
+        "    with WorkerPool(set_up_arithmetic, (), 1, preload=['breaks', 'no_such_module']) as pool:\n"
+        "        pool.submit(0, 2)\n"
+        "        assert [done.value for _, done in pool.results()] == [0.5]\n"
+    )
+    helpers = Path(__file__).parents[1] / "helpers"
+    path = os.pathsep.join([str(tmp_path), str(helpers), os.environ.get("PYTHONPATH", "")])
+    subprocess.run([sys.executable, script], check=True, timeout=120, env={**os.environ, "PYTHONPATH": path})

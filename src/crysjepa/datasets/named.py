@@ -236,10 +236,10 @@ def _is_current(path: Path, dataset: Dataset, folder: str | Path | None) -> bool
         return False
     metadata = file_metadata(path)
     sources = metadata.get("sources", {})
-    kept = dataset.hub is None or _listing(dataset, folder).is_file()
+    if dataset.hub is not None and not _listing(dataset, folder).is_file():
+        return False  # whoever deletes the listing asks for a newer version
     return metadata.get("importer") == formats.VERSION and all(
-        file.url in sources and file.checksum in (None, sources[file.url])
-        for file in (_files(dataset, folder) if kept else ())
+        file.url in sources and file.checksum in (None, sources[file.url]) for file in _files(dataset, folder)
     )
 
 

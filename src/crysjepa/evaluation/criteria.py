@@ -201,7 +201,7 @@ def _judge_validity(
     if rules.composition == "genbench":
         stricter, charges = genbench_validity(sound, progress=told)
         structure |= stricter
-        composition = dict.fromkeys(crystals.ids) | charges
+        composition = dict.fromkeys(crystals.ids, "not asked: the structure is invalid") | charges
     else:
         composition = composition_validity(crystals, rule=rules.composition, progress=told)
     table = _describe(table, crystals, sound, rules.symprec)

@@ -38,6 +38,8 @@ MISSING = {
 }
 _SYSTEMS = (2, 15, 74, 142, 167, 194, 230)
 """Last space group of each crystal system, triclinic to cubic."""
+BLOCK = 512
+"""Rows of a kernel's matrix that are in memory at once."""
 _DALTON = 1.66053906660
 """g/cm³ of one u/Å³."""
 
@@ -163,7 +165,8 @@ def diversity_of(crystals: Crystals, *, symprec: float) -> dict[str, Any]:
     lengths = np.linalg.norm(crystals.lattices, axis=2)
     sizes = {"density": _densities(crystals), "packing_factor": _packing(crystals)}
     sizes |= {name: lengths[:, column] for column, name in enumerate("abc")}
-    entropies = {n: _entropy(Counter((sizes[n] // width).tolist())) for n, width in BINS.items()}
+    bins = {n: (sizes[n][np.isfinite(sizes[n])] // width).tolist() for n, width in BINS.items()}
+    entropies = {n: _entropy(Counter(values)) for n, values in bins.items()}
     mean = float(np.mean(list(entropies.values())))
     norm = float(np.log2(len(crystals)))
     found["physical"] = {**entropies, "avg_norm_shannon_entropy": mean / norm if norm else None}
@@ -173,6 +176,8 @@ def diversity_of(crystals: Crystals, *, symprec: float) -> dict[str, Any]:
 def _entropy(histogram: Counter[Any]) -> float:
     """Shannon's, in nats."""
     shares = np.array(sorted(histogram.values()), dtype=float)
+    if not len(shares):
+        return 0.0
     shares /= shares.sum()
     return float(-(shares * np.log(shares)).sum()) + 0.0
 
@@ -246,7 +251,9 @@ def _counts(values: Iterable[Hashable], most: int) -> Floats:
 
 def _mmd(one: Floats, other: Floats) -> float:
     def kernel(a: Floats, b: Floats) -> float:
-        return float(np.exp(-((a[:, None] - b[None, :]) ** 2) / 2).mean())
+        blocks = (a[start : start + BLOCK, None] for start in range(0, len(a), BLOCK))
+        total = sum(float(np.exp(-((rows - b[None, :]) ** 2) / 2).sum()) for rows in blocks)
+        return total / (len(a) * len(b))
 
     return kernel(one, one) + kernel(other, other) - 2 * kernel(one, other)
 

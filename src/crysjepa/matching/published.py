@@ -64,6 +64,10 @@ def look_up(
     """
     check_fingerprints(path)
     probed, reproduced = _probe(path)
+    if not probed:
+        raise ValueError(
+            f"no row of {path.name} could be hashed anew, to see whether its hashes are made as they are here"
+        )
     if 2 * reproduced < probed:
         raise ValueError(
             f"the hashes of {path.name} are made in another way: of {probed} of its rows {reproduced} have "

@@ -120,7 +120,8 @@ def _composition(results: Results, row: int) -> Composition:
 def _picture(place: int, card: Card, composition: Composition, phases: Sequence[Phase]) -> HullPicture:
     elements, energy = sorted(card.elements), card.formation_energy
     assert energy is not None
-    others = [p for p in phases if p.id != card.id]  # a competitor may itself be on the list
+    # a competitor may itself be on the list; a known compound stays, for the crystal was judged against it
+    others = [p for p in phases if p.known or p.id != card.id]
     inside = [p for p in others if len(_elements(p.formula)) > 1 and _elements(p.formula) <= set(elements)]
     known = diagram(elements, [p for p in inside if p.known])
     closed = diagram(elements, inside)

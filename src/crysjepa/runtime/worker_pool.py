@@ -16,12 +16,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Literal
 
 from crysjepa.runtime.errors import describe_error, is_device_fault
-from crysjepa.runtime.worker_start import CONTEXT, end_with_parent, environment_of, main_hidden, start_server
+from crysjepa.runtime.worker_start import context, end_with_parent, environment_of, main_hidden
 
 START_LIMIT = 900.0
 """Seconds in which a worker must have loaded what it needs."""
@@ -57,11 +58,11 @@ class _Worker:
         environment: Mapping[str, str],
         preload: Sequence[str],
     ) -> None:
-        self.connection, theirs = CONTEXT.Pipe()
+        self.connection, theirs = Pipe()
         told = (theirs, setup, arguments, {**os.environ, **environment})
-        self.process = CONTEXT.Process(target=_work, args=told, daemon=True)
         with main_hidden(setup, arguments), environment_of(environment):
-            start_server([setup.__module__, *preload])
+            of = context([setup.__module__, *preload])
+            self.process = of.Process(target=_work, args=told, daemon=True)
             self.process.start()
         theirs.close()  # so that the worker's death closes the pipe
         self.ready = False
@@ -103,7 +104,8 @@ class WorkerPool:
     processes
         Workers at most; they are started when there is work for them.
     environment
-        Environment variables of the workers, besides the parent's.
+        Environment variables of the workers, besides the parent's. On Linux numerical libraries have one
+        thread there in any case.
     preload
         Modules that the workers import anyway: the first pool of a process has them imported once for all.
     """
@@ -182,7 +184,7 @@ class WorkerPool:
         by_connection = {w.connection: w for w in self._workers}
         deadlines = [w.deadline for w in self._workers if w.deadline is not None]
         timeout = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
-        return [by_connection[c] for c in wait(list(by_connection), timeout)]
+        return [by_connection[c] for c in wait(list(by_connection), timeout)]  # type: ignore[index]
 
     def _read(self, worker: _Worker) -> Iterator[tuple[Any, Done]]:
         try:

@@ -16,7 +16,7 @@ from crysjepa.runtime.threads import ONE_THREAD
 
 FORKED = sys.platform == "linux"
 """Whether workers are forked from a server process of one thread. Elsewhere that is not safe."""
-CONTEXT: Any = multiprocessing.get_context("forkserver" if FORKED else "spawn")
+_PRELOAD = "CRYSJEPA_PRELOAD"
 _HIDING = threading.RLock()
 
 
@@ -27,10 +27,10 @@ def main_hidden(*sent: Any) -> Iterator[None]:
     Unless what is ``sent`` to them is defined in that script: then they need it.
     """
     main = sys.modules.get("__main__")
-    if main is None or b"__main__" in pickle.dumps(sent):
-        yield
-        return
     with _HIDING:
+        if main is None or b"__main__" in pickle.dumps(sent):
+            yield
+            return
         file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
         main.__spec__ = None
         if file is not None:
@@ -43,13 +43,20 @@ def main_hidden(*sent: Any) -> Iterator[None]:
                 main.__file__ = file
 
 
-def start_server(preload: Sequence[str]) -> None:
-    """The process that workers are forked from, if there is none yet; libraries have one thread in it."""
+def context(preload: Sequence[str]) -> Any:
+    """How workers are started: from the server, which is started if there is none yet, or each anew.
+
+    Libraries have one thread in the server, and so in its workers, whatever their environment asks for.
+    """
     if FORKED:
+        ours = multiprocessing.get_context("forkserver")
+        ours.set_forkserver_preload(["crysjepa.runtime.preloaded"])
         # the script that runs is for the workers that need it, not for the server
-        CONTEXT.set_forkserver_preload([m for m in preload if m != "__main__"])
-        with environment_of(ONE_THREAD):
-            forkserver.ensure_running()
+        modules = " ".join(m for m in preload if m != "__main__")
+        with contextlib.suppress(OSError), environment_of({**ONE_THREAD, _PRELOAD: modules}):
+            forkserver.ensure_running()  # it cannot where the folder of its socket has a long name
+            return ours
+    return multiprocessing.get_context("spawn")
 
 
 @contextlib.contextmanager
@@ -62,7 +69,7 @@ def environment_of(variables: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value
 
