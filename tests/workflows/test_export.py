@@ -90,7 +90,11 @@ def wbm(path: Path, column: str, values: dict[str, float | None]) -> Path:
 def test_matbench_gets_formation_energies_by_id_and_a_card_with_blanks(tmp_path: Path) -> None:
     values = {"wbm-2-10": -1.5, "wbm-1-9": -0.25, "wbm-1-10": None, "mine": -1.0}
     source = wbm(tmp_path / "p.parquet", "formation_energy_per_atom", values)
-    done = export_matbench_discovery(source, tmp_path / "out", name="crys-jepa-0.2", date="2026-11-30")
+    with pytest.raises(ValueError, match="say which column"):
+        export_matbench_discovery(source, tmp_path / "out")
+    done = export_matbench_discovery(
+        source, tmp_path / "out", column="formation_energy_per_atom", name="crys-jepa-0.2", date="2026-11-30"
+    )
     predictions, card = done.files
     assert predictions == tmp_path / "out/models/crysjepa/crys-jepa-0.2/2026-11-30-discovery.csv.gz"
     assert gzip.decompress(predictions.read_bytes()).decode().splitlines() == [
@@ -110,7 +114,17 @@ def test_matbench_gets_formation_energies_by_id_and_a_card_with_blanks(tmp_path:
 
 
 def test_scores_above_the_hull_get_its_height(tmp_path: Path) -> None:
-    source = wbm(tmp_path / "p.parquet", "score", {"wbm-1-1": 0.125})
+    made = CandidateTable.read(wbm(tmp_path / "p.parquet", "score", {"wbm-1-1": 0.125}))
+    source = tmp_path / "ranked.parquet"
+    for about, says in (
+        ({"ranker": "random", "hull": "known"}, "random are no energies"),
+        ({}, "an unknown ranker are no energies"),
+        ({"ranker": "jepa-hull", "hull": "mine.parquet"}, "above the hull mine.parquet"),
+    ):
+        made.write(source, about)
+        with pytest.raises(ValueError, match=says):
+            export_matbench_discovery(source, tmp_path / "out", column="score")
+    made.write(source, {"ranker": "jepa-hull", "hull": "known"})
     done = export_matbench_discovery(source, tmp_path / "out", column="score", date="2026-11-30")
     energy = float(gzip.decompress(done.files[0].read_bytes()).decode().split(",")[-1])
     height = known_hull().compounds[(("Cl", 0.5), ("Na", 0.5))]
@@ -120,7 +134,7 @@ def test_scores_above_the_hull_get_its_height(tmp_path: Path) -> None:
 def test_matbench_refuses_what_is_not_wbm(tmp_path: Path) -> None:
     source = wbm(tmp_path / "p.parquet", "formation_energy_per_atom", {"mp-1": -1.0})
     with pytest.raises(ValueError, match=r"no row has an id of WBM.*mp-1"):
-        export_matbench_discovery(source, tmp_path / "out")
+        export_matbench_discovery(source, tmp_path / "out", column="formation_energy_per_atom")
     with pytest.raises(ValueError, match="no column 'energy'"):
         export_matbench_discovery(source, tmp_path / "out", column="energy")
     with pytest.raises(ValueError, match="YYYY-MM-DD"):

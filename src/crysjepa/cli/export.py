@@ -26,11 +26,11 @@ Hours = Annotated[float | None, typer.Option("--hours", help="genbench: what sam
 Memory = Annotated[float | None, typer.Option("--memory-gb", help="genbench: what sampling took")]
 Hardware = Annotated[str | None, typer.Option("--hardware", help="genbench: what it ran on")]
 Column = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--column",
-        help="matbench-discovery: predicted formation energies, or score or e_above_hull, to which the "
-        "hull's height is added",
+        help="matbench-discovery, needed: predicted formation energies, or score or e_above_hull, to which "
+        "the hull's height is added",
     ),
 ]
 Key = Annotated[str, typer.Option("--name", help="matbench-discovery: the model's key")]
@@ -59,7 +59,7 @@ class Compute:
 class Predictions:
     """What Matbench Discovery gets, and under which name."""
 
-    column: Column = "formation_energy_per_atom"
+    column: Column = None
     hull: options.HullSource = None
     name: Key = "crysjepa"
     date: Date = None

@@ -20,7 +20,7 @@ from crysjepa import __version__
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.chemical_systems import element_fractions
 from crysjepa.core.crystals import Crystals
-from crysjepa.energy.known_hull import known_hull
+from crysjepa.energy.known_hull import NAME, known_hull
 from crysjepa.energy.load_hull import load_hull
 from crysjepa.energy.lower_hull import LowerHull
 from crysjepa.evaluation.given import EnergyOrigin, read_given
@@ -35,6 +35,8 @@ WBM_SIZE = 256_963
 """Crystals that Matbench Discovery has predictions of."""
 _WBM_ID = re.compile(r"wbm-[1-5]-\d+")
 _ABOVE_HULL = re.compile(r"score|e_above_hull\w*")
+_ENERGIES = ("jepa-hull", "jepa-relaxed")
+"""Rankers whose scores are energies above the hull."""
 _COMPUTE = ("parameters", "hours", "memory_gb", "hardware")
 
 
@@ -126,18 +128,22 @@ def _relaxation(origin: EnergyOrigin | None) -> dict[str, Any] | None:
 def _chosen(table: CandidateTable, by: str | None) -> tuple[CandidateTable, str]:
     """Exactly as many rows as GenBench asks for, and the rule in words."""
     there = table.frame[table.frame["lattice"].notna()]
+    lacks = "have a structure"
     rule = f"the first {GENBENCH_SIZE:,} with a structure, in the order of the rows"
     if by is not None:
         if by not in there:
             raise ValueError(f"no column {by!r} to choose by: there are {', '.join(map(str, there.columns))}")
-        numbers = there[by].astype("Float64")
-        there = there.loc[numbers.sort_values(kind="stable", na_position="last").index]
+        try:
+            numbers = there[by].astype("Float64").dropna()
+        except ValueError as error:
+            raise ValueError(f"{by!r} holds no numbers to choose by: {error}") from None
+        there, lacks = there.loc[numbers.sort_values(kind="stable").index], f"have a structure and a {by}"
         rule = f"the {GENBENCH_SIZE:,} with the lowest {by}"
     lacking = GENBENCH_SIZE - len(there)
     if lacking > 0:
         without = len(table) - len(there)
         raise ValueError(
-            f"{len(there):,} crystals have a structure ({without:,} rows have none), and GenBench asks for "
+            f"{len(there):,} crystals {lacks} ({without:,} rows do not), and GenBench asks for "
             f"exactly {GENBENCH_SIZE:,}: generate {lacking:,} more"
         )
     if len(there) == GENBENCH_SIZE:
@@ -152,7 +158,7 @@ def export_matbench_discovery(
     source: str | Path,
     out: str | Path,
     *,
-    column: str = "formation_energy_per_atom",
+    column: str | None = None,
     hull: str | Path | None = None,
     name: str = "crysjepa",
     date: str | None = None,
@@ -166,23 +172,31 @@ def export_matbench_discovery(
     ----------
     column
         The predicted formation energies, on the Materials Project's scale of 2020. ``score`` of ``screen``
-        and ``e_above_hull`` are above a hull, whose height at the composition is added.
+        and ``e_above_hull`` are above a hull, whose height at the composition is added. It has to be named:
+        a table of WBM may hold DFT's own energies.
     hull
-        The hull that these are above; by default the bundled one.
+        The hull that these are above; by default that of the ranking, or the bundled one.
     name
         The model's key: small letters, digits, dots and hyphens.
     date
         Of the files, YYYY-MM-DD; by default today.
 
-    Raises ValueError where no row has an id of WBM and a number in the column, and for a name or a date of
-    another form.
+    Raises ValueError where no row has an id of WBM and a number in the column, for a name or a date of
+    another form, and for scores of a ranker that are no energies.
     """
     date = date or datetime.now(UTC).date().isoformat()
     if not re.fullmatch(r"\d{4}-\d\d-\d\d", date):
         raise ValueError(f"a date is YYYY-MM-DD, not {date!r}")
     if not re.fullmatch(r"[a-z0-9]+([.-][a-z0-9]+)*", name):
         raise ValueError(f"a model's key has small letters, digits, dots and hyphens, unlike {name!r}")
+    if column is None:
+        raise ValueError("say which column holds the predictions (--column): a table may hold DFT's energies")
     table = read_given(source).table
+    said = file_metadata(Path(source)) if Path(source).is_file() else {}
+    if column == "score" and (ranker := said.get("ranker")) not in _ENERGIES:
+        raise ValueError(f"scores of {ranker or 'an unknown ranker'} are no energies: screen by jepa-hull")
+    if hull is None and column == "score" and said.get("hull") != NAME:
+        raise ValueError(f"the scores are above the hull {said.get('hull')}: name it (--hull)")
     energies = _formation_energies(table, column, hull)
     foreign = [i for i in table.ids if not _WBM_ID.fullmatch(i)]
     known = {i: e for i, e in energies.items() if _WBM_ID.fullmatch(i)}
