@@ -28,6 +28,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from pymatgen.core import Composition
 from results_pages import link, sections_in, write_pages
 
 from crysjepa.core.candidates import CandidateTable
@@ -217,6 +218,15 @@ def write_readme(readme: Path, name: str, text: str) -> None:
     readme.write_text(f"{before}{begin}\n{lines}\n{end}{after}", encoding="utf-8")
 
 
+def _kinds(found: dict[str, Any]) -> str:
+    """What the short list is made of: a headline on alloys says nothing of oxides."""
+    formulas = [r["formula"] for r in found["crystals"]["short list"]]
+    others = [f for f in formulas if {"O", "F", "S", "Se", "Cl"} & {e.symbol for e in Composition(f)}]
+    return (
+        f"The list is of intermetallics, but for {len(others)} of {len(formulas)}: of oxides it says nothing"
+    )
+
+
 def dft_words(found: dict[str, Any]) -> str:
     """What the README says of DFT, from ``reproduce/dft/table.json``."""
     groups = found["groups"]
@@ -230,7 +240,7 @@ def dft_words(found: dict[str, Any]) -> str:
     left = [groups[n]["waiting"] + groups[n]["hull_incomplete"] for n in names]
     text = (
         "- **DFT agrees.** At most 0.1 eV/atom above the hull by DFT (GPAW, PBE, competing phases calculated too): "
-        f"{rate('short list')} of a short list, {rate('control')} at random from the same draw"
+        f"{rate('short list')} of a short list, {rate('control')} at random from the same draw. {_kinds(found)}"
     )
     if any(left):
         text += (

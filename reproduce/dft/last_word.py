@@ -129,7 +129,8 @@ def page(found: dict[str, Any]) -> str:
         "",
         "# Crystal by crystal",
         "",
-        "In the order of DFT's energies above the hull, which [the summary](results_dft.md#dft-has-the-last-word) counts.",
+        "`python reproduce/dft/last_word.py table`. In the order of DFT's energies above the hull, which [the "
+        "summary](results_dft.md#dft-has-the-last-word) counts.",
         "",
     ]
     for group, rows in found["crystals"].items():
