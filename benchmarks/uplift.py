@@ -38,7 +38,7 @@ Flags = NDArray[np.bool_]
 
 KEPT = Path(__file__).parent / "judging" / "uplift.parquet"
 UNRELAXED = ("DiffCSP", "DiffCSP++")
-"""Sets that are published as they were generated; the others have been relaxed already."""
+"""Two sets that are published as they were generated."""
 RANKERS = ("jepa-hull", "jepa-relaxed")
 HITS = {"stable": "S", "sun": "S.U.N.", "vsun_new_formula": "V.S.U.N., new formula"}
 ORDERS = ("jepa-hull", "jepa-relaxed", "jepa-relaxed, new formulas first")

@@ -75,6 +75,18 @@ def test_rates_are_shares_of_all_and_need_validity(judged: CandidateTable) -> No
     assert any("js distance: space group" in row[0].replace("_", " ") for row in tables[1].rows)
 
 
+def test_charges_that_were_not_asked_are_not_neutral() -> None:
+    """Of a crystal with sites on one another nothing is asked."""
+    sites = [[0] * 3, [0.5] * 3, [0.25] * 3, [0.26, 0.25, 0.25]]
+    crystals = Crystals.from_structures([Structure(Lattice.cubic(6), ["Na", "F", "O", "O"], sites)], ["bad"])
+    reference = Crystals.from_structures([rocksalt("Cs", 7.0)], ["known"])
+    table = evaluate_table(
+        CandidateTable.from_crystals(crystals), reference=reference, rules=preset("genbench").rules
+    )
+    found = genbench_metrics(table, reference, symprec=0.01)
+    assert found["rates"]["charge_neutral"]["share"] == 0 == found["rates"]["overall_valid"]["share"]
+
+
 def test_what_was_not_judged_is_none_and_a_set_without_valid_crystals_is_fine() -> None:
     judged = evaluate_table(sample(), rules=preset("genbench").rules)
     found = genbench_metrics(judged, judged.crystals(judged.ids[:1]), symprec=0.01)
