@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hashes import by_hash, by_matcher, described_anew, line, pairs_of_one_formula, steadiness, table
 
 from conftest import crystals_of, rock_salt
@@ -27,6 +28,7 @@ def test_pairs_and_verdicts():
 
 
 def test_the_tables(tmp_path):
+    pytest.importorskip("amd", reason="needs PDDs, for research only: pip install 'crysjepa[pdd]'")
     crystals = crystals_of([rock_salt(11, 17, 5.6), rock_salt(11, 17, 5.65), CSCL], "c")
     within, _ = pairs_of_one_formula(crystals, crystals[:0])
     lines = table("Within the set", within, crystals, tmp_path).splitlines()

@@ -29,9 +29,9 @@ def predictions(path: Path) -> Path:
 
 def test_matbench_discovery_is_written_and_blanks_are_listed(tmp_path: Path) -> None:
     source = predictions(tmp_path / "p.parquet")
-    said = call(
-        "export", source, "--to", "matbench-discovery", "--out", tmp_path / "out", "--date", "2026-11-30"
-    )
+    asked = ("export", source, "--to", "matbench-discovery", "--out", tmp_path / "out")
+    assert "say which column" in call(*asked, status=2)
+    said = call(*asked, "--date", "2026-11-30", "--column", "formation_energy_per_atom")
     assert "wrote 1 crystals" in said and "256,962 of WBM's" in said and "FILL_IN: paper_published" in said
     assert (tmp_path / "out/models/crysjepa/crysjepa/2026-11-30-discovery.csv.gz").is_file()
 
