@@ -1,12 +1,14 @@
 """Published samples of other generators through one protocol: the paper's Table 1 and Fig. 1(a).
 
     python benchmarks/baselines.py run --data FOLDER --out FOLDER [--num 300] [--only DiffCSP FlowMM]
+    python benchmarks/baselines.py trends --out FOLDER [--known 3000]
     python benchmarks/baselines.py table [--out FOLDER]
 
 ``run`` judges the first crystals of each set in FOLDER/peers by ``crysjepa evaluate`` (CHGNet, the bundled
 hull and known crystals), a hundred at a time, puts them together, and keeps a row for each crystal in
-``judging/baselines.parquet``. A run that was stopped goes on. ``table`` writes ``baselines.md`` and
-``baselines.svg`` of the rows that are kept; it needs no data.
+``judging/baselines.parquet``. A run that was stopped goes on. ``trends`` adds the distance 𝒟 of appendix D.4
+from the nearest of some known crystals, drawn at random. ``table`` writes ``baselines.md`` and ``baselines.svg``
+of the rows that are kept; it needs no data.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from crysjepa import api, datasets
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.evaluation.given import energy_metadata
 from crysjepa.evaluation.protocol import Protocol
-from crysjepa.evaluation.rates import crystal_metrics
+from crysjepa.evaluation.rates import crystal_metrics, wilson_interval
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.report.evaluation import points
 from crysjepa.report.evaluation_figures import plane_figure
@@ -38,6 +41,19 @@ COLUMNS = (
     "id", "status", "stage", "valid", "stable", "unique", "novel", "e_above_hull", "novelty_grade",
     "hull_support", "hull_warning", "hull_entries", "converged", "energy_per_atom_initial", "energy_per_atom",
 )  # fmt: skip
+TREND = """
+# Nearer and farther crystals
+
+`python benchmarks/baselines.py trends --out OUT`: the trends of appendix D.4. 𝒟 is the distance of
+fingerprints (CrystalNN and Magpie) from the nearest of 3,000 of the 27,708 known crystals, drawn at
+random, so it is too large for all. Percent of the half of a set, with 95 % (Wilson); crystals without a
+fingerprint are in neither.
+"""
+TREND_SAYS = """
+As the paper says: the farther a generated crystal is from known ones, the seldomer it is stable, and the
+more often it is novel.
+"""
+DISTANCE = "fingerprint_distance"
 NOT_KEPT = ("reason", "atomic_numbers", "frac_coords", "lattice")
 SHOWN = ("valid", "stable", "novel", "sun", "vsun", "vsun_new_formula", "vsun_supported")
 INTRO = """# Published samples
@@ -109,6 +125,26 @@ def judged(table: CandidateTable, folder: Path) -> CandidateTable:
     return CandidateTable.read(place / "crystals.parquet")
 
 
+def trends(out: Path, num: int, known: int) -> None:
+    """Add the distance of fingerprints from the nearest of ``known`` crystals to the rows that are kept."""
+    table, nearest = datasets.load("known"), out / f"known-{known}.parquet"
+    table.only(np.random.default_rng(0).choice(table.ok_ids, known, replace=False)).write(nearest)
+    kept = pd.read_parquet(KEPT)
+    for name in SETS:
+        place = out / folder_of(name) / f"all-{num}"
+        if place.exists():
+            api.tradeoff(place, reference=nearest, progress=tell)
+            add_distances(kept, name, place)
+    kept.to_parquet(KEPT, index=False)
+
+
+def add_distances(kept: pd.DataFrame, name: str, place: Path) -> None:
+    """Those of one set, which ``tradeoff`` wrote into its folder."""
+    found = CandidateTable.read(place / "tradeoff.parquet").frame.set_index("id")[DISTANCE]
+    rows = kept["set"] == name
+    kept.loc[rows, DISTANCE] = kept.loc[rows, "id"].map(found).astype(float)
+
+
 def keep(name: str, table: CandidateTable) -> None:
     """The set's rows in place of those that were kept of it."""
     rows = table.frame[[c for c in COLUMNS if c in table.frame]].assign(set=name)
@@ -149,12 +185,36 @@ def table(out: Path) -> str:
             keys = ("stable", "novel", "sun", "vsun")
             beside.append((f"{name}, here", *(rate_with_interval(metrics, key) for key in keys)))
     picture = "![Stability against novelty of each set, with intervals: Fig. 1(a)](baselines.svg)"
-    text = "\n".join([INTRO, _markdown(lines), "", picture, BESIDE, _markdown(beside), WHY])
+    parts = [INTRO, _markdown(lines), "", picture, BESIDE, _markdown(beside), WHY]
+    if DISTANCE in kept:
+        parts += [TREND, _markdown(trend_rows(kept)), TREND_SAYS]
+    text = "\n".join(parts)
     figure = plane_figure(points(list(measured.items())))
     if figure is not None:
         save_figure(figure, out / "baselines.svg")
     write_text(out / "baselines.md", text)
     return text
+
+
+def trend_rows(kept: pd.DataFrame) -> list[tuple[str, ...]]:
+    """S and N of the half of each set that is nearer to known crystals, and of the other."""
+    found: list[tuple[str, ...]] = [
+        ("", "median 𝒟", "S: nearer half", "farther half", "N: nearer half", "farther half")
+    ]
+    for name in SETS:
+        rows = kept[(kept["set"] == name) & kept[DISTANCE].notna()]
+        if len(rows):
+            middle = rows[DISTANCE].median()
+            halves = [rows[rows[DISTANCE] <= middle], rows[rows[DISTANCE] > middle]]
+            cells = [_rate(half[flag]) for flag in ("stable", "novel") for half in halves]
+            found.append((name, f"{middle:.2f}", *cells))
+    return found
+
+
+def _rate(flags: pd.Series) -> str:
+    hits, num = int(flags.fillna(False).sum()), len(flags)
+    low, high = wilson_interval(hits, num)
+    return f"{100 * hits / num:.1f} ({100 * low:.0f}–{100 * high:.0f})"
 
 
 def _markdown(rows: list[tuple[str, ...]]) -> str:
@@ -180,6 +240,10 @@ def main() -> None:
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     running, tabling = verbs.add_parser("run"), verbs.add_parser("table")
+    trending = verbs.add_parser("trends")
+    trending.add_argument("--known", type=int, default=3000)
+    trending.add_argument("--num", type=int, default=300)
+    trending.add_argument("--out", type=Path, required=True)
     running.add_argument("--data", type=Path, required=True)
     running.add_argument("--num", type=int, default=300)
     running.add_argument("--only", nargs="*", default=[], choices=list(SETS))
@@ -188,6 +252,8 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.verb == "run":
         run(chosen.data, chosen.out, chosen.num, chosen.only)
+    elif chosen.verb == "trends":
+        trends(chosen.out, chosen.num, chosen.known)
     else:
         sys.stdout.write(table(chosen.out))
 

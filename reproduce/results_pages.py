@@ -62,7 +62,7 @@ PAGES = (
         "results_generators.md", "How do other generators do by the same yardstick?",
         "Of the sets that were published as drawn DiffCSP's has the most V.S.U.N. crystals; most intervals overlap.",
         "Some sets were relaxed or selected before they were published. Compare rows with that in mind.",
-        ("Published samples", "Someone else's crystals"),
+        ("Published samples", "Nearer and farther crystals"),
     ),
     Page(
         "results_screening.md", "How good and how fast is the ranking?",

@@ -5,7 +5,6 @@ crysjepa compete run/round-0/control.parquet --effort quick --out control
 python benchmarks/probability.py --data FOLDER --out P
 python benchmarks/hide_and_seek.py table --out K
 python reproduce/dft/last_word.py table
-crysjepa evaluate samples.pt --preset strict --out judged
 python benchmarks/held_out_hull.py --relaxed RELAXED.parquet ... --out H
 python benchmarks/yardstick.py ... --out Y
 python benchmarks/screening.py --data FOLDER --out S
@@ -13,7 +12,7 @@ python benchmarks/evaluation.py --data FOLDER --out E
 python benchmarks/screen_million.py > million.txt
 crysjepa dft run docs/examples/mg-si --out mg-si --processes 2
 crysjepa evaluate docs/examples/mg-si --out ff
-python reproduce/write_results.py --dft mg-si ff --discover run --control control --evaluate judged --screening S/screening.json --million million.txt \
+python reproduce/write_results.py --dft mg-si ff --discover run --control control --screening S/screening.json --million million.txt \
     --include reproduce/dft/table.md K/hide_and_seek.md P/probability.md Y/yardstick.md H/held_out_hull.md E/evaluation.md --out docs
 
 A section whose run is not named stays as it is. Which section stands on which page: `results_pages.py`.
@@ -267,31 +266,6 @@ WORDS = {"table": ("dft", dft_words), "hide_and_seek": ("search", search_words)}
 """By the name of an included page: the README's marks, and its words from the JSON beside that page."""
 
 
-def evaluate_section(judged: Path) -> list[str]:
-    """The peer's crystals."""
-    metrics = json.loads((judged / "metrics.json").read_text(encoding="utf-8"))
-    protocol = metrics["protocol"]
-    return [
-        "## Someone else's crystals",
-        "",
-        f"The first {metrics['num_crystals']:,} of DiffCSP's samples (trained on MP-20, unrelaxed, as it publishes them): "
-        f"`crysjepa evaluate SAMPLES --preset {protocol['preset']} --out e`.",
-        "",
-        *rates([{"name": "DiffCSP", **metrics}]),
-        "",
-        f"- Converged: {100 * metrics['converged']:.1f} % within {protocol['relaxation']['max_steps']} steps at "
-        f"{protocol['relaxation']['fmax']} eV/Å. On or below the hull: {rate_with_interval(metrics, 'stable_at_0')} %.",
-        f"- Judge: {metrics['judge']}. Novelty against `{metrics['novelty_set']}`, {protocol['novelty_set_size']:,} crystals, "
-        "which are not DiffCSP's training set: of that most structures are not at hand, only formulas, so N is too high "
-        f"and the new formulas are what to look at. Hull `{metrics['hull']}`, {protocol['hull_compounds']:,} compounds.",
-        f"- What became of every crystal: {', '.join(f'{k} {v}' for k, v in metrics['counts'].items())}.",
-        "",
-        "The paper reports S 45.9, N 83.6 and V.S.U.N. 25.6 % for DiffCSP with MatterSim, and MP-2023 as hull and as novelty "
-        "set. Another force field, a poorer hull and a smaller novelty set raise the numbers here: they are comparable "
-        "with rows of this page only.",
-    ]
-
-
 def screening_section(path: Path) -> list[str]:
     """Where the embedding stands against its targets."""
     found = json.loads(path.read_text(encoding="utf-8"))
@@ -447,7 +421,6 @@ def main() -> None:
     )
     parser.add_argument("--control", type=Path, help="what compete made of the base's control")
     parser.add_argument("--remark", help="what a reader must know of the quick run")
-    parser.add_argument("--evaluate", type=Path)
     parser.add_argument("--screening", type=Path, help="screening.json")
     parser.add_argument("--million", type=Path, help="what benchmarks/screen_million.py printed")
     parser.add_argument(
@@ -458,7 +431,6 @@ def main() -> None:
     chosen = parser.parse_args()
     made = [
         *([discover_section(chosen.discover, chosen.control)] if chosen.discover else []),
-        *([evaluate_section(chosen.evaluate)] if chosen.evaluate else []),
         *([screening_section(chosen.screening)] if chosen.screening else []),
         *([million_section(chosen.million)] if chosen.million else []),
         *([dft_section(*chosen.dft)] if chosen.dft else []),
