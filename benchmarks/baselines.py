@@ -7,8 +7,8 @@
 ``run`` judges the first crystals of each set in FOLDER/peers by ``crysjepa evaluate`` (CHGNet, the bundled
 hull and known crystals), a hundred at a time, puts them together, and keeps a row for each crystal in
 ``judging/baselines.parquet``. A run that was stopped goes on. ``trends`` adds the distance 𝒟 of appendix D.4
-from the nearest of some known crystals, drawn at random. ``table`` writes ``baselines.md`` and ``baselines.svg``
-of the rows that are kept; it needs no data.
+from the nearest of some known crystals, drawn at random. ``table`` writes ``baselines.md`` and
+``baselines.svg`` of the rows that are kept; it needs no data.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def trends(out: Path, num: int, known: int) -> None:
 
 def add_distances(kept: pd.DataFrame, name: str, place: Path) -> None:
     """Those of one set, which ``tradeoff`` wrote into its folder."""
-    found = CandidateTable.read(place / "tradeoff.parquet").frame.set_index("id")[DISTANCE]
+    found = pd.read_parquet(place / "tradeoff.parquet").set_index("id")[DISTANCE]
     rows = kept["set"] == name
     kept.loc[rows, DISTANCE] = kept.loc[rows, "id"].map(found).astype(float)
 

@@ -116,7 +116,8 @@ def sections_in(docs: Path) -> dict[str, str]:
         path = docs / page.file
         if path.exists():
             for part in path.read_text(encoding="utf-8").split("\n## ")[1:]:
-                found[part.splitlines()[0]] = f"## {part.rstrip()}"
+                if (name := part.splitlines()[0]) in page.sections:  # another has left the page
+                    found[name] = f"## {part.rstrip()}"
     return found
 
 

@@ -9,6 +9,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.jepa.network import Objective
 from crysjepa.ranking.registry import ranker_info
@@ -167,8 +169,8 @@ class Reproduction:
     def nearest(self, pool: CandidateTable, best: int, path: Path) -> None:
         """The V.U.N. crystals nearest to any training crystal by 𝒟 of appendix D.4."""
         self.trend(self.out / "base")
-        found = CandidateTable.read(self.out / "base" / "tradeoff.parquet")
-        distance = dict(zip(found.ids, found.column("fingerprint_distance"), strict=True))
+        found = pq.read_table(self.out / "base" / "tradeoff.parquet", columns=["id", "fingerprint_distance"])
+        distance = dict(zip(*(column.to_pylist() for column in found.columns), strict=True))
         ranked = sorted((d, i) for i in pool.ok_ids if (d := distance.get(i)) is not None)[:best]
         CandidateTable.from_crystals(pool.crystals([i for _, i in ranked])).write(path)
 
