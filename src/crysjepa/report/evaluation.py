@@ -19,7 +19,6 @@ from crysjepa.report.genbench import genbench_tables
 from crysjepa.report.html import page_environment
 from crysjepa.report.hulls import hull_pictures, read_phases
 from crysjepa.report.judged import judged_tables
-from crysjepa.report.page import MAX_ROWS
 from crysjepa.report.provenance import sources
 from crysjepa.report.rate_names import NAMES
 from crysjepa.report.reliability import reliability_figure
@@ -28,6 +27,8 @@ from crysjepa.report.svg import inline_svg
 from crysjepa.report.wording import flat, interval_text, number, percent, score_meaning
 from crysjepa.runtime.files import read_json, write_text
 
+LISTED = 60
+"""Crystals on the page: each takes some hundredths of a second for its picture and its CIF."""
 _MAX_REASONS = 15
 
 
@@ -85,7 +86,7 @@ def _crystals(table: CandidateTable, metrics: Mapping[str, Any], folder: Path) -
     """The parts of the page that list crystals, draw their hulls, and say whence each verdict is."""
     frame = table.frame.sort_values("id", kind="stable").reset_index(drop=True)
     results = Results(CandidateTable(frame), (), metrics, {}, {}, None, {})
-    shown = near_misses(results, MAX_ROWS, every=True)
+    shown = near_misses(results, LISTED, every=True)
     found = crystal_list(results, shown)
     ranker = plain(results.protocol.get("ranker"), 60)
     return {
