@@ -15,18 +15,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from progress import say
+from ranking.page import table_head, table_row
 
 from crysjepa import api, datasets
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.evaluation.given import energy_metadata
 from crysjepa.evaluation.protocol import Protocol
-from crysjepa.evaluation.rates import crystal_metrics, wilson_interval
+from crysjepa.evaluation.rates import crystal_metrics
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.report.evaluation import points
 from crysjepa.report.evaluation_figures import plane_figure
@@ -104,7 +105,7 @@ def run(data: Path, out: Path, num: int, only: list[str]) -> None:
         table = datasets.load(data / known.path)
         table = CandidateTable(table.frame.iloc[:num].reset_index(drop=True))
         keep(name, judged(table, out / folder_of(name)))
-        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {name}\n")
+        say(name)
 
 
 def judged(table: CandidateTable, folder: Path) -> CandidateTable:
@@ -153,16 +154,21 @@ def keep(name: str, table: CandidateTable) -> None:
     pd.concat([others, rows], ignore_index=True).to_parquet(KEPT, index=False)
 
 
+def metrics_of(rows: pd.DataFrame) -> dict[str, Any]:
+    """Rates with their intervals, of rows that are kept."""
+    own = rows.drop(columns="set").reset_index(drop=True).assign(**dict.fromkeys(NOT_KEPT))
+    return crystal_metrics(CandidateTable(own))
+
+
 def table(out: Path) -> str:
     """The section in Markdown; the figure goes beside it."""
     kept = pd.read_parquet(KEPT)
     measured: dict[str, dict[str, Any]] = {}
     for name in SETS:
-        rows = kept[kept["set"] == name].drop(columns="set").reset_index(drop=True)
-        rows = rows.assign(**dict.fromkeys(NOT_KEPT))
+        rows = kept[kept["set"] == name]
         if len(rows):
             lowered = (rows["energy_per_atom_initial"] - rows["energy_per_atom"]).median()
-            measured[name] = {**crystal_metrics(CandidateTable(rows)), "lowered": 1000 * lowered}
+            measured[name] = {**metrics_of(rows), "lowered": 1000 * lowered}
     heads = (
         "",
         "n",
@@ -175,19 +181,19 @@ def table(out: Path) -> str:
         "and supported",
         "lowered",
     )
-    lines: list[tuple[str, ...]] = [heads]
-    beside: list[tuple[str, ...]] = [("", "S", "N", "S.U.N.", "V.S.U.N.")]
+    lines, beside = table_head(*heads), table_head("", "S", "N", "S.U.N.", "V.S.U.N.")
     for name, metrics in sorted(measured.items(), key=lambda item: -item[1]["vsun"]):
         rates = (rate_with_interval(metrics, key) for key in SHOWN)
-        lines.append((name, f"{metrics['num_crystals']:,}", *rates, f"{metrics['lowered']:.0f}"))
+        lines.append(table_row([name, f"{metrics['num_crystals']:,}", *rates, f"{metrics['lowered']:.0f}"]))
         if (paper := SETS[name].paper) is not None:
-            beside.append((f"{name}, the paper", *(f"{v:.1f}" for v in paper)))
+            beside.append(table_row([f"{name}, the paper", *(f"{v:.1f}" for v in paper)]))
             keys = ("stable", "novel", "sun", "vsun")
-            beside.append((f"{name}, here", *(rate_with_interval(metrics, key) for key in keys)))
+            here = (rate_with_interval(metrics, key) for key in keys)
+            beside.append(table_row([f"{name}, here", *here]))
     picture = "![Stability against novelty of each set, with intervals: Fig. 1(a)](baselines.svg)"
-    parts = [INTRO, _markdown(lines), "", picture, BESIDE, _markdown(beside), WHY]
+    parts = [INTRO, *lines, "", picture, BESIDE, *beside, WHY]
     if DISTANCE in kept:
-        parts += [TREND, _markdown(trend_rows(kept)), TREND_SAYS]
+        parts += [TREND, *trend_rows(kept), TREND_SAYS]
     text = "\n".join(parts)
     figure = plane_figure(points(list(measured.items())))
     if figure is not None:
@@ -196,30 +202,18 @@ def table(out: Path) -> str:
     return text
 
 
-def trend_rows(kept: pd.DataFrame) -> list[tuple[str, ...]]:
+def trend_rows(kept: pd.DataFrame) -> list[str]:
     """S and N of the half of each set that is nearer to known crystals, and of the other."""
-    found: list[tuple[str, ...]] = [
-        ("", "median 𝒟", "S: nearer half", "farther half", "N: nearer half", "farther half")
-    ]
+    found = table_head("", "median 𝒟", "S: nearer half", "farther half", "N: nearer half", "farther half")
     for name in SETS:
         rows = kept[(kept["set"] == name) & kept[DISTANCE].notna()]
         if len(rows):
             middle = rows[DISTANCE].median()
-            halves = [rows[rows[DISTANCE] <= middle], rows[rows[DISTANCE] > middle]]
-            cells = [_rate(half[flag]) for flag in ("stable", "novel") for half in halves]
-            found.append((name, f"{middle:.2f}", *cells))
+            nearer = rows[DISTANCE] <= middle
+            halves = [metrics_of(rows[nearer]), metrics_of(rows[~nearer])]
+            cells = [rate_with_interval(half, flag) for flag in ("stable", "novel") for half in halves]
+            found.append(table_row([name, f"{middle:.2f}", *cells]))
     return found
-
-
-def _rate(flags: pd.Series) -> str:
-    hits, num = int(flags.fillna(False).sum()), len(flags)
-    low, high = wilson_interval(hits, num)
-    return f"{100 * hits / num:.1f} ({100 * low:.0f}–{100 * high:.0f})"
-
-
-def _markdown(rows: list[tuple[str, ...]]) -> str:
-    rows = [rows[0], ("---",) * len(rows[0]), *rows[1:]]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def folder_of(name: str) -> str:
@@ -228,9 +222,9 @@ def folder_of(name: str) -> str:
 
 
 def tell(stage: str, done: int, total: int) -> None:
-    """Progress, now and then."""
+    """Progress, when a stage is done."""
     if done == total:
-        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {stage} {done} of {total}\n")
+        say(f"{stage} {done} of {total}")
 
 
 def main() -> None:

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from local_server import serving
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 
 from crysjepa.datasets import DatasetError, fetch, info, load
@@ -138,12 +138,8 @@ def hub(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     server = Hub()
     monkeypatch.setenv("HF_ENDPOINT", server.url)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(server):
+        yield server
 
 
 @pytest.fixture
