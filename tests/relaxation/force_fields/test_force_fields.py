@@ -57,7 +57,13 @@ def crystals() -> dict[str, Atoms]:
         strained.cell @ (np.eye(3) + [[0.03, 0.02, 0], [0, -0.04, 0.01], [0, 0, 0.02]]), scale_atoms=True
     )
     cscl = Atoms("CsCl", scaled_positions=[[0, 0, 0], [0.52, 0.5, 0.47]], cell=[4.1, 4.0, 4.3], pbc=True)
-    return {"nacl": nacl, "strained": strained, "cscl": cscl, "one atom": bulk("Fe", "bcc", a=2.9)}
+    return {
+        "nacl": nacl,
+        "strained": strained,
+        "cscl": cscl,
+        "one atom": bulk("Fe", "bcc", a=2.9),
+        "no angles": bulk("Cs", "bcc", a=6.2),
+    }
 
 
 def sparse() -> Atoms:

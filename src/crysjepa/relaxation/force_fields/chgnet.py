@@ -1,9 +1,9 @@
 """CHGNet as a batched force field.
 
 The weights come with the ``chgnet`` package (Deng et al., Nature Machine Intelligence 5, 1031, 2023).
-Crystal graphs are those of :mod:`crysjepa.relaxation.force_fields.chgnet_graph`. Forces and stress come from
-one backward pass over the fractional coordinates and the lattice, where ``CHGNet.predict_graph`` makes two
-that keep their graph.
+Crystal graphs are those of :mod:`crysjepa.relaxation.force_fields.chgnet_graph`, and the network is that of
+:mod:`crysjepa.relaxation.force_fields.chgnet_network`. Forces and stress come from one backward pass over the
+fractional coordinates and the lattice, where ``CHGNet.predict_graph`` makes two that keep their graph.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crysjepa.relaxation.force_fields.base import Prediction, T, check_energy, evaluate_batch
 from crysjepa.relaxation.force_fields.chgnet_graph import (
-    BOND_CUTOFF,
-    CUTOFF,
     MAX_ANGLES,
     MAX_ATOMIC_NUMBER,
     Graph,
@@ -29,9 +27,8 @@ from crysjepa.runtime.errors import describe_error
 
 if TYPE_CHECKING:
     from ase import Atoms
-    from torch import Tensor
 
-MAX_SITES = {"cpu": 48, "cuda": 2000}
+MAX_SITES = {"cpu": 96, "cuda": 2000}
 """Sites in one batch. On a CPU small batches are the faster ones: their features stay in the cache."""
 
 
@@ -52,9 +49,11 @@ class ChgnetForceField:
     def __init__(self, device: str = "cpu") -> None:
         from chgnet.model import CHGNet
 
+        from crysjepa.relaxation.force_fields.chgnet_network import Network
+
         with contextlib.redirect_stdout(io.StringIO()):  # it announces itself even with verbose=False
             model = CHGNet.load(model_name=self.version, verbose=False, use_device=device)
-        self._model = model.eval().requires_grad_(False)
+        self._network = Network(model.eval().requires_grad_(False))
         self._device = device
         self._max_sites = MAX_SITES.get(device.split(":")[0], MAX_SITES["cuda"])
 
@@ -95,21 +94,20 @@ class ChgnetForceField:
     def _site_energies(self, graphs: Sequence[Graph]) -> list[NDArray[np.float64]]:
         import torch
 
-        merged = _Merged(graphs, self._device)
-        with torch.inference_mode():
-            return merged.by_crystal(self._forward(merged))
+        from crysjepa.relaxation.force_fields.chgnet_network import Merged
 
-    def _forward(self, merged: _Merged) -> Tensor:
-        """(N,) energies of all sites in eV."""
-        (found,) = self._model([merged.graph()], task="e", return_site_energies=True)["site_energies"]
-        return found
+        merged = Merged(graphs, self._device)
+        with torch.inference_mode():
+            return merged.by_crystal(self._network.site_energies(merged))
 
     def _predict(self, graphs: Sequence[Graph]) -> list[Prediction]:
         import torch
 
-        merged = _Merged(graphs, self._device)
+        from crysjepa.relaxation.force_fields.chgnet_network import Merged
+
+        merged = Merged(graphs, self._device)
         variables = [merged.frac_coords.requires_grad_(), merged.lattices.requires_grad_()]
-        by_site = self._forward(merged)
+        by_site = self._network.site_energies(merged)
         by_coords, by_lattice = torch.autograd.grad(by_site.sum(), variables)
         found = zip(
             merged.by_crystal(by_site.detach()), merged.by_crystal(by_coords),
@@ -146,64 +144,3 @@ def batches_within(graphs: dict[int, Graph], max_sites: int) -> Iterator[list[in
         sites, angles = sites + more_sites, angles + more_angles
     if batch:
         yield batch
-
-
-class _Merged:
-    """Many crystals as one ``chgnet`` CrystalGraph, so that features are made of all of them at once.
-
-    Its coordinates are Cartesian, its lattice is the identity, and an edge's image is the vector from cell
-    to cell: to CHGNet that is the same, and each crystal keeps a lattice of its own to differentiate by.
-    """
-
-    def __init__(self, graphs: Sequence[Graph], device: str) -> None:
-        import torch
-
-        def stacked(name: str, dtype: torch.dtype, offsets: NDArray[np.int64] | None = None) -> Tensor:
-            parts = [getattr(g, name) for g in graphs]
-            if offsets is not None:
-                parts = [p + o for p, o in zip(parts, offsets, strict=True)]
-            return torch.as_tensor(np.concatenate(parts), dtype=dtype).to(device)
-
-        def before(counts: list[int]) -> NDArray[np.int64]:
-            return np.cumsum([0, *counts[:-1]])
-
-        def owner(counts: list[int]) -> Tensor:
-            return torch.as_tensor(np.repeat(np.arange(len(counts)), counts)).to(device)
-
-        num_sites, num_edges = [g.num_sites for g in graphs], [len(g.edges) for g in graphs]
-        sites, directed = before(num_sites), before(num_edges)
-        undirected = directed // 2
-        angle_offsets = np.column_stack([sites, undirected, directed, undirected, directed])
-        self._starts = sites
-        self.frac_coords = stacked("frac_coords", torch.float32)
-        self.lattices = torch.as_tensor(np.stack([g.lattice for g in graphs]), dtype=torch.float32).to(device)
-        self._images = stacked("images", torch.float32)
-        self._owner, self._edge_owner = owner(num_sites), owner(num_edges)
-        self._indices: dict[str, Any] = {
-            "atomic_number": stacked("atomic_numbers", torch.int32),
-            "atom_graph": stacked("edges", torch.int32, sites),
-            "directed2undirected": stacked("undirected", torch.int32, undirected),
-            "undirected2directed": stacked("directed", torch.int32, directed),
-            "bond_graph": stacked("angles", torch.int32, angle_offsets),
-        }
-
-    def by_crystal(self, rows: Tensor) -> list[NDArray[np.float64]]:
-        """Rows (N, …) of the sites, as many arrays (n, …) as there are crystals."""
-        return np.split(rows.cpu().double().numpy(), self._starts[1:])
-
-    def graph(self) -> Any:
-        """For the model; a function of ``frac_coords`` (N, 3) and ``lattices`` (B, 3, 3)."""
-        import torch
-        from chgnet.graph.crystalgraph import CrystalGraph
-
-        def cartesian(rows: Tensor, owner: Tensor) -> Tensor:
-            return torch.einsum("ni,nij->nj", rows, self.lattices.index_select(0, owner))
-
-        return CrystalGraph(
-            atom_frac_coord=cartesian(self.frac_coords, self._owner),
-            neighbor_image=cartesian(self._images, self._edge_owner),
-            lattice=torch.eye(3, device=self.lattices.device),
-            atom_graph_cutoff=CUTOFF,
-            bond_graph_cutoff=BOND_CUTOFF,
-            **self._indices,
-        )
