@@ -21,6 +21,7 @@ from crysjepa.relaxation.checks import diverged, shortest_distance
 from crysjepa.relaxation.energy_bounds import EnergyBounds, energy_bounds
 from crysjepa.relaxation.force_fields.base import ForceField, Prediction, check
 from crysjepa.relaxation.force_fields.registry import get_for_worker
+from crysjepa.relaxation.quasi_newton import QuasiNewton
 from crysjepa.runtime.errors import describe_error
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class RelaxSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    optimizer: Literal["fire", "lbfgs", "bfgs"] = "fire"
+    optimizer: Literal["fire", "quasi-newton", "lbfgs", "bfgs"] = "fire"
     cell_filter: Literal["frechet", "exp"] = "frechet"
     fmax: float = Field(default=0.05, gt=0)
     max_steps: int = Field(default=500, ge=0)
@@ -279,6 +280,8 @@ def set_up_worker(name: str, device: str, settings: RelaxSettings) -> Callable[[
 def _optimizer(target: Any, name: str) -> _Optimizer:
     from ase import optimize
 
+    if name == "quasi-newton":
+        return QuasiNewton(target)
     found = {"fire": optimize.FIRE, "lbfgs": optimize.LBFGS, "bfgs": optimize.BFGS}[name]
     return found(target, logfile=None)
 
