@@ -187,7 +187,7 @@ def summary_of_plain(plain: dict[str, dict[str, Any]], seconds: float) -> dict[s
 def beside(
     ours: Relaxation, seconds: float, plain: dict[str, dict[str, Any]], plain_seconds: float
 ) -> dict[str, Any]:
-    """How fast, and where it ends: differences in eV/atom, ours less the plain loop's, where both converged."""
+    """How fast, and where it ends: differences in eV/atom, less the plain loop's, where both converged."""
     both = [i for i, r in ours.records.items() if r.converged and plain[i]["converged"]]
     differences = [ours.records[i].energy_per_atom - plain[i]["energy_per_atom"] for i in both]
     return {
@@ -232,8 +232,8 @@ def page(result: dict[str, Any]) -> str:
         "`python benchmarks/relaxation.py --data FOLDER --out FOLDER`",
         "",
         f"| {p['num']} crystals, {result['cores']} processes | crystals a minute | times the plain loop "
-        f"| steps | converged | failed | ends within {1000 * CLOSE:g} meV/atom of the plain loop | lower | higher "
-        "| mean difference, meV/atom |",
+        f"| steps | converged | failed | ends within {1000 * CLOSE:g} meV/atom of the plain loop "
+        "| lower | higher | mean difference, meV/atom |",
         "|---|---|---|---|---|---|---|---|---|---|",
         *(
             f"| crysjepa, `{name}` | {60 * p['num'] / w['seconds']:.1f} | {w['ratio']:.1f} | {w['steps']} "
