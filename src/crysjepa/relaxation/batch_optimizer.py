@@ -21,7 +21,6 @@ from crysjepa.relaxation.checks import diverged, shortest_distance
 from crysjepa.relaxation.energy_bounds import EnergyBounds, energy_bounds
 from crysjepa.relaxation.force_fields.base import ForceField, Prediction, check
 from crysjepa.relaxation.force_fields.registry import get_for_worker
-from crysjepa.relaxation.quasi_newton import QuasiNewton
 from crysjepa.runtime.errors import describe_error
 
 if TYPE_CHECKING:
@@ -281,6 +280,8 @@ def _optimizer(target: Any, name: str) -> _Optimizer:
     from ase import optimize
 
     if name == "quasi-newton":
+        from crysjepa.relaxation.quasi_newton import QuasiNewton
+
         return QuasiNewton(target)
     found = {"fire": optimize.FIRE, "lbfgs": optimize.LBFGS, "bfgs": optimize.BFGS}[name]
     return found(target, logfile=None)
