@@ -9,6 +9,8 @@ import docs_reference
 import pytest
 import yaml
 
+from crysjepa.core.symmetry import space_groups
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -148,11 +150,19 @@ def test_the_python_page_has_every_public_name():
     assert "::: crysjepa.rank" in page and "::: crysjepa.api.screen" in page
 
 
-def test_the_example_of_a_generator_of_ones_own_works():
+def test_the_example_of_a_generator_of_ones_own_works(tmp_path):
     page = (DOCS / "generate.md").read_text(encoding="utf-8")
     code = page.split("## A generator of your own")[1].split("```python\n")[1].split("```")[0]
     names: dict[str, object] = {}
     exec(code, names)
-    samples = names["Salts"](None).sample(3, seed=1, prefix="x")
+    made = names["Heuslers"](None)
+    samples = made.sample(3, seed=1, prefix="x")
     assert samples.crystals.ids == ("x-0", "x-1", "x-2") and samples.failures == {}
-    assert samples.crystals.reduced_formulas() == ["NaCl"] * 3
+    assert samples.crystals.num_atoms.tolist() == [4] * 3
+    assert set(space_groups(samples.crystals, 0.1).values()) == {225}
+    learnt = made.finetune(samples.crystals, None)
+    assert made.weights.sum() == made.weights.size, "it is left as it was"
+    assert learnt.weights.sum() == made.weights.size + 2 * 9, "three elements of each crystal"
+    learnt.save(tmp_path / "learnt")
+    again = made.load(tmp_path / "learnt").sample(3, seed=1)
+    assert again.crystals.content_hash() == learnt.sample(3, seed=1).crystals.content_hash()

@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from crysjepa.core.candidates import CandidateTable
-from crysjepa.generators import registry
+from crysjepa.generators import plug_ins
 from crysjepa.generators.base import NotTrainable, Samples, load_generator
 from crysjepa.generators.diffusion.generator import DiffusionGenerator
 from crysjepa.generators.flow.generator import FlowGenerator
@@ -41,11 +41,11 @@ def plugins(tmp_path, monkeypatch):
     (tmp_path / "parrot_plugin.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(tmp_path)
     found = {
-        name: EntryPoint(name, f"parrot_plugin:{what}", registry.GROUP)
+        name: EntryPoint(name, f"parrot_plugin:{what}", plug_ins.GROUP)
         for name, what in (("parrot", "Parrot"), ("mute", "broken"), ("seven", "no_generator"))
     }
-    found["absent"] = EntryPoint("absent", "no_such_package_at_all:make", registry.GROUP)
-    monkeypatch.setattr(registry, "plugins", lambda: found)
+    found["absent"] = EntryPoint("absent", "no_such_package_at_all:make", plug_ins.GROUP)
+    monkeypatch.setattr(plug_ins, "plugins", lambda: found)
     yield
     sys.modules.pop("parrot_plugin", None)
 
@@ -103,7 +103,7 @@ def test_a_plug_in_is_made_with_the_options(plugins):
         "gen-0": "parents mine",
         "gen-1": "parents mine",
     }
-    with pytest.raises(NotTrainable, match="parrot cannot be fine-tuned"):
+    with pytest.raises(NotTrainable, match="parrot cannot be fine-tuned: it has no method finetune"):
         made.finetune(samples.crystals, TrainSettings())
 
 
@@ -122,5 +122,5 @@ def test_broken_plug_ins_are_named_and_only_when_asked_for(plugins):
 
 
 def test_entry_points_are_looked_up():
-    registry.plugins.cache_clear()
-    assert all(entry.group == registry.GROUP for entry in registry.plugins().values())
+    plug_ins.plugins.cache_clear()
+    assert all(entry.group == plug_ins.GROUP for entry in plug_ins.plugins().values())

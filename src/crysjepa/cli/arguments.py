@@ -65,9 +65,7 @@ def look_at(
         _known(source)
     for path in checkpoints:
         if path is not None and not os.path.isfile(path):  # noqa: PTH113 - no error where it may not be looked at
-            raise UsageError(
-                f"no such checkpoint: {path} (a file that crysjepa wrote; plug-ins are for crysjepa generate)"
-            )
+            raise UsageError(f"no such checkpoint: {path} (a file that crysjepa wrote)")
     if force_field is not None:
         known_force_field(force_field)
     choice("device", device, DEVICES)
@@ -111,7 +109,8 @@ def _look_at_settings(settings: dict[str, Any]) -> None:
     for name in ("reference", "hull"):
         if isinstance(value := settings.get(name), str):
             _known(value)
-    for name in ("generator", "jepa", "elemental_references"):
+    refined_generator(settings.get("generator"))
+    for name in ("jepa", "elemental_references"):
         if isinstance(value := settings.get(name), str) and not os.path.exists(value):  # noqa: PTH110 - as above
             raise UsageError(f"the settings name a file that is not there: {name} = {value!r}")
     if isinstance(value := settings.get("force_field"), str):
@@ -146,9 +145,14 @@ def known_generator(name: str | None) -> str:
     """The generator's name, or ``file`` or ``checkpoint`` for a path. Raises UsageError for neither."""
     if name is None:
         return GENERATORS[0]
-    plugged_in = {e.name for e in importlib.metadata.entry_points(group="crysjepa.generators")}
+    plugged_in = _plug_ins()
     if name in GENERATORS or name in plugged_in:
         return name
+    if (base := name.partition("@")[0]) in plugged_in - set(GENERATORS):
+        saved = name.removeprefix(f"{base}@")
+        if not os.path.isfile(saved):  # noqa: PTH113 - as above
+            raise UsageError(f"no such file: {saved}, which is to hold the plug-in {base} as it was saved")
+        return base
     path = Path(name)
     if path.exists():
         if path.suffix == ".safetensors" or path.is_dir():
@@ -160,6 +164,22 @@ def known_generator(name: str | None) -> str:
         f"no generator and no file {name!r}{_near(name, names)}: the generators are {', '.join(names)}, or "
         "give a path"
     )
+
+
+def refined_generator(name: object) -> None:
+    """What ``discover`` draws from: a checkpoint or a plug-in. Raises UsageError for what is neither."""
+    if not isinstance(name, str) or os.path.isfile(name):  # noqa: PTH113 - as above
+        return
+    if name in GENERATORS or name.partition("@")[0] not in _plug_ins():
+        raise UsageError(
+            f'no such checkpoint and no plug-in: {name}. The flow is the default; source = "substitution" in '
+            "the file of --config has substitution draw the first round"
+        )
+    known_generator(name)
+
+
+def _plug_ins() -> set[str]:
+    return {e.name for e in importlib.metadata.entry_points(group="crysjepa.generators")}
 
 
 def objectives_of(aimed: Aimed) -> list[str]:

@@ -69,8 +69,9 @@ def discover(
     arguments.choice("preset", preset, arguments.RUNS)
     arguments.constraints_of(order)
     objectives = arguments.objectives_of(order)
+    arguments.refined_generator(models.generator)
     arguments.look_at(
-        tables=[by.reference, by.hull], checkpoints=[models.generator, models.jepa],
+        tables=[by.reference, by.hull], checkpoints=[models.jepa],
         force_field=by.force_field, device=running.device, config=by.config,
     )  # fmt: skip
     check_folder(out)

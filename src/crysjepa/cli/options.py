@@ -56,13 +56,15 @@ MaxCrystals = Annotated[
     int, typer.Option("--max-crystals", min=2, help="at most so many, drawn at random by the seed")
 ]
 Generator = Annotated[
-    str | None, typer.Option("--generator", help="generator checkpoint; by default the shipped one")
+    str | None,
+    typer.Option("--generator", help="checkpoint, a plug-in, or PLUGIN@FILE as saved; by default the flow"),
 ]
 AnyGenerator = Annotated[
     str | None,
     typer.Option(
         "--generator",
-        help="flow (default), diffusion, substitution, a plug-in, a checkpoint, or any file of crystals",
+        help="flow (default), diffusion, substitution, a plug-in (or PLUGIN@FILE as saved), a checkpoint, or "
+        "any file of crystals",
     ),
 ]
 Elements = Annotated[str | None, typer.Option("--elements", help="only these, such as Li,Mg,O")]

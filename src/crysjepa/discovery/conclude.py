@@ -17,6 +17,7 @@ from crysjepa.discovery.summary import run_metrics
 from crysjepa.energy.kept_hull import FILE as HULL
 from crysjepa.energy.kept_hull import keep_hull
 from crysjepa.evaluation.probability import expected_confirmations
+from crysjepa.generators.registry import plug_in_of
 from crysjepa.io import write_cif
 from crysjepa.jepa.embeddings import read_embeddings
 from crysjepa.ranking.selection import with_shortlist
@@ -52,6 +53,10 @@ def conclude(
         config, means.evaluator, list(rounds), counts, joined, means.ranker_notes(), controls, learnt
     )
     found["asked"] = config.wanted.describe()
+    if plug_in_of(config.generator)[0] is not None:
+        found["protocol"]["generator"] = means.generator_origin
+    if means.fixed:
+        found["notes"].append(f"The generator {config.generator} was not refined: {means.fixed}.")
     if means.aims is not None:
         found["objectives"] = means.aims.describe()
         found["combine"] = config.combine

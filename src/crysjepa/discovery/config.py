@@ -56,7 +56,9 @@ class DiscoverConfig(BaseModel):
         None,
         description="of energies above hull; by default the bundled one with the reference's energies",
     )
-    generator: str | None = Field(None, description="checkpoint; by default the shipped one")
+    generator: str | None = Field(
+        None, description="checkpoint, a plug-in's name, or NAME@FILE as it was saved; by default the flow"
+    )
     source: Literal["generator", "substitution"] = Field(
         "generator", description="who draws the first round: substitution, too, teaches the generator"
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.discovery.means import Means
-from crysjepa.generators.base import Generator, load_generator
+from crysjepa.generators.base import Generator
 from crysjepa.ranking.selection import vun_ids
 from crysjepa.stages.choosing import at_random
 from crysjepa.stages.evaluate import Evaluate
@@ -47,7 +47,7 @@ def learnt_at_random(
     chosen = at_random_vun(before, num, seed=(config.seed, 5, round_))
     other = Finetune(
         generator=lambda: _generator(means, round_ - 1), select=lambda _: chosen, settings=finetune.settings,
-        beside=finetune.beside, seed=finetune.seed, device=means.device,
+        beside=finetune.beside, seed=finetune.seed, device=means.device, file=finetune.file,
     )  # fmt: skip
     own(other, before)
     again = replace(
@@ -66,9 +66,7 @@ def at_random_vun(judged: CandidateTable, num: int, seed: tuple[int, ...]) -> li
 
 
 def _generator(means: Means, round_: int) -> Generator:
-    if not round_:
-        return means.generator(0)
-    return load_generator(means.folder / f"round-{round_}" / OTHER / "generator.safetensors")
+    return means.generator(round_, OTHER)
 
 
 def _evaluated(at: Runner, means: Means, sample: CandidateTable) -> CandidateTable:

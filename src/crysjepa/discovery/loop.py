@@ -25,6 +25,7 @@ from crysjepa.ranking.selection import mark_repeats
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.report.page import write_report
 from crysjepa.runtime.files import file_hash, write_json, write_text
+from crysjepa.runtime.notes import note
 from crysjepa.runtime.progress import StageProgress
 from crysjepa.runtime.run_directory import Run
 from crysjepa.stages.choosing import finetuning_set, is_enough, with_replay
@@ -61,11 +62,13 @@ def discover_crystals(
         )
     report = progress or (lambda stage, done, total: None)
     means = Means.of(config, out, device, report)
+    if means.fixed:
+        note(f"{config.generator} is not refined: {means.fixed}. There is one round, the base round")
     run = Run(out, config.model_dump(mode="json"), _inputs(means), overwrite=overwrite)
     run.stage("prepare", ["references.json"], lambda: prepare(means))
     _ = means.ranker, means.screener  # what they lack is better said now than when all is drawn
     runner, rounds = Runner(run, report=report), list[CandidateTable]()
-    while len(rounds) <= config.rounds and not _enough(config, rounds):
+    while len(rounds) <= means.config.rounds and not _enough(config, rounds):
         rounds.append(_round(runner, means, rounds))
     joined = mark_repeats(_joined(rounds))
     looked_into = _looked_into(run, means, joined)
@@ -87,6 +90,7 @@ def round_of(means: Means, number: int) -> Round:
         finetune = Finetune(
             generator=partial(means.generator, number - 1), select=select, settings=config.finetune,
             beside=replay if config.replay else None, seed=seed, device=means.device,
+            file=means.generator_file,
         )  # fmt: skip
     aims = None if means.aims is None else means.aims.before_relaxation
     prescreen = Prescreen(
@@ -127,8 +131,8 @@ def _round(runner: Runner, means: Means, before: list[CandidateTable]) -> Candid
 
 
 def _inputs(means: Means) -> dict[str, str]:
-    """Hashes of all that decides the results, beside the configuration."""
-    models = {"generator": file_hash(means.generator_path), "jepa": file_hash(means.jepa_path)}
+    """What decides the results beside the configuration: hashes, and where a plug-in is from."""
+    models = {"generator": means.generator_origin, "jepa": file_hash(means.jepa_path)}
     protocol = means.config.protocol
     found = protocol_inputs(protocol, means.known, means.hull, means.device) | models | trust_inputs(protocol)
     return found if means.aims is None else found | {"objectives": means.aims.key}

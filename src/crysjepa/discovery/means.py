@@ -10,13 +10,16 @@ from crysjepa.discovery.config import DiscoverConfig
 from crysjepa.energy.elemental_references import ElementalReferences, read_references
 from crysjepa.energy.hull import Hull
 from crysjepa.evaluation.run import Evaluator, Known, find_references
-from crysjepa.generators.base import Generator, Sampler, load_generator
+from crysjepa.generators.base import Generator, Sampler
+from crysjepa.generators.plug_ins import PlugIn, provenance
+from crysjepa.generators.registry import GeneratorOptions, make_generator, plug_in_of
 from crysjepa.generators.substitution.generator import SubstitutionGenerator
 from crysjepa.generators.substitution.proposals import SubstitutionConfig
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.properties.aims import Aims
 from crysjepa.ranking.context import labels
 from crysjepa.ranking.registry import Ranker, RankerContext, make_ranker, ranker_info
+from crysjepa.runtime.files import file_hash
 from crysjepa.runtime.progress import StageProgress
 from crysjepa.stages.rank import Means as RankingMeans
 from crysjepa.weights import shipped
@@ -35,9 +38,10 @@ class Means:
 
     @classmethod
     def of(cls, config: DiscoverConfig, folder: Path, device: str, report: StageProgress) -> Means:
-        """Load the known crystals and the hull."""
+        """Load the known crystals and the hull; a generator that cannot learn is not refined."""
         known = Known.load(config.reference)
-        return cls(config, folder, known, known.hull_or_default(config.hull), device, report)
+        means = cls(config, folder, known, known.hull_or_default(config.hull), device, report)
+        return replace(means, config=config.model_copy(update={"rounds": 0})) if means.fixed else means
 
     @property
     def generator_path(self) -> Path:
@@ -49,10 +53,35 @@ class Means:
         """The embedding's checkpoint."""
         return Path(self.config.jepa) if self.config.jepa else shipped("jepa")
 
-    def generator(self, round_: int) -> Generator:
-        """The model of a round: the base model, or what was fine-tuned for it."""
-        own = self.folder / f"round-{round_}" / "generator.safetensors"
-        return load_generator(own if round_ else self.generator_path)
+    @property
+    def generator_origin(self) -> str:
+        """What decides what the base model draws: a checkpoint's hash, or where a plug-in is from."""
+        name, saved = plug_in_of(self.config.generator)
+        return file_hash(self.generator_path) if name is None else provenance(name, saved)
+
+    @property
+    def generator_file(self) -> str:
+        """What a refined generator is kept as; what a plug-in writes is its own matter."""
+        return "generator.safetensors" if plug_in_of(self.config.generator)[0] is None else "generator.model"
+
+    @cached_property
+    def fixed(self) -> str | None:
+        """Why the generator cannot be refined, for people; None if it can be."""
+        if plug_in_of(self.config.generator)[0] is None:
+            return None
+        made = self.generator(0)
+        lacks = made.lacks if isinstance(made, PlugIn) else ()
+        return f"it has no method {' and no method '.join(lacks)}" if lacks else None
+
+    def generator(self, round_: int, folder: str = "") -> Generator:
+        """The model of a round: the base model, or what was fine-tuned for it, in a folder of the round's."""
+        name, _ = plug_in_of(self.config.generator)
+        own: str | Path = self.folder / f"round-{round_}" / folder / self.generator_file
+        if round_:
+            source = own if name is None else f"{name}@{own}"
+        else:
+            source = self.generator_path if name is None else str(self.config.generator)
+        return make_generator(source, GeneratorOptions(parents=self.config.reference))
 
     def sampler(self, round_: int) -> Sampler:
         """What a round's crystals are drawn from."""

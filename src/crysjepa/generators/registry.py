@@ -1,22 +1,15 @@
-"""Generators by name, by checkpoint or by file; those of other packages through an entry point.
-
-A package adds one with an entry point of the group ``crysjepa.generators``: a callable that takes
-:class:`GeneratorOptions` and returns something with the method ``sample`` of
-:class:`crysjepa.generators.base.Sampler`. It is imported only when it is asked for.
-"""
+"""Generators by name, by checkpoint or by file; those of other packages are in :mod:`.plug_ins`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, cast
 
 from crysjepa import datasets
 from crysjepa.energy.known_hull import NAME
-from crysjepa.generators.base import Generator, Sampler, Samples, Untrained
+from crysjepa.generators import plug_ins
+from crysjepa.generators.base import Generator
 from crysjepa.generators.diffusion import generator as diffusion
 from crysjepa.generators.diffusion.generator import DiffusionGenerator
 from crysjepa.generators.flow import generator as flow_generator
@@ -27,7 +20,6 @@ from crysjepa.generators.substitution.proposals import SubstitutionConfig
 from crysjepa.nn.checkpoint import CheckpointError, read_header
 from crysjepa.weights import shipped
 
-GROUP = "crysjepa.generators"
 DEFAULT = "flow"
 
 
@@ -82,13 +74,22 @@ BUILT_IN: dict[str, Callable[[GeneratorOptions], Generator]] = {
 
 def generator_names() -> list[str]:
     """What :func:`make_generator` knows by name, the built-in ones first."""
-    return [*BUILT_IN, *sorted(set(plugins()) - set(BUILT_IN))]
+    return [*BUILT_IN, *sorted(set(plug_ins.plugins()) - set(BUILT_IN))]
+
+
+def plug_in_of(source: str | Path | None) -> tuple[str | None, Path | None]:
+    """Of ``NAME`` or ``NAME@FILE`` the plug-in's name and the file; None twice for any other generator."""
+    name, at, path = str(source).partition("@")
+    if name in BUILT_IN or name not in plug_ins.plugins():
+        return None, None
+    return name, Path(path) if at else None
 
 
 def make_generator(source: str | Path | None = None, options: GeneratorOptions | None = None) -> Generator:
     """The generator of a name, in a checkpoint (``.safetensors``), or of any other file that io reads.
 
-    A built-in name wins over a plug-in of the same name, and a name over a path.
+    A built-in name wins over a plug-in of the same name, and a name over a path. ``NAME@FILE`` is a plug-in
+    as it was saved.
 
     Raises
     ------
@@ -101,8 +102,9 @@ def make_generator(source: str | Path | None = None, options: GeneratorOptions |
     name = DEFAULT if source is None else str(source)
     if name in BUILT_IN:
         return BUILT_IN[name](options)
-    if name in plugins():
-        return _plugged_in(name, options)
+    plug_in, saved = plug_in_of(name)
+    if plug_in is not None:
+        return plug_ins.make_plug_in(plug_in, options, saved)
     path = Path(name)
     if path.suffix == ".safetensors" or (path.is_file() and _is_safetensors(path)):
         return load_checkpoint(path)
@@ -128,36 +130,3 @@ def _is_safetensors(path: Path) -> bool:
     """A header of JSON behind its length in eight bytes."""
     with path.open("rb") as file:
         return file.read(9)[8:] == b"{"
-
-
-@lru_cache(maxsize=1)
-def plugins() -> dict[str, EntryPoint]:
-    return {e.name: e for e in entry_points(group=GROUP)}
-
-
-def _plugged_in(name: str, options: GeneratorOptions) -> Generator:
-    entry = plugins()[name]
-    try:
-        made = entry.load()(options)
-    except Exception as error:
-        why = f"{type(error).__name__}: {error}"
-        raise ValueError(f"the plug-in generator {name!r} ({entry.value}) does not work: {why}") from error
-    if not callable(getattr(made, "sample", None)):
-        raise ValueError(f"the plug-in generator {name!r} ({entry.value}) has no method sample")
-    return cast(Generator, made) if hasattr(made, "finetune") else _OnlySamples(name, made)
-
-
-class _OnlySamples(Untrained):
-    """A plug-in that can only sample."""
-
-    def __init__(self, name: str, generator: Sampler) -> None:
-        self.name, self._generator = name, generator
-
-    def sample(self, num: int, **options: Any) -> Samples:
-        """The plug-in's."""
-        return self._generator.sample(num, **options)
-
-    def __getattr__(self, attribute: str) -> Any:
-        if attribute in ("sample_within", "within", "element_shares"):
-            return getattr(self._generator, attribute)
-        raise AttributeError(attribute)

@@ -17,7 +17,7 @@ from crysjepa.stages.stage import Stage, Workspace
 
 @dataclass(frozen=True, kw_only=True)
 class Finetune(Stage):
-    """``generator.safetensors``: ``generator`` fine-tuned on what ``select`` names (section 4.2, step 2).
+    """``file``: ``generator`` fine-tuned on what ``select`` names (section 4.2, step 2).
 
     The table is the fine-tuning set. ``beside`` adds known crystals to it, that what was learnt first is not
     forgotten. With nothing to learn from the generator stays as it was.
@@ -31,11 +31,12 @@ class Finetune(Stage):
     beside: Callable[[Crystals], Crystals] | None = None
     seed: int = 0
     device: str = "cpu"
+    file: str = "generator.safetensors"
 
     @property
     def also(self) -> tuple[str, ...]:
         """The generator."""
-        return ("generator.safetensors",)
+        return (self.file,)
 
     def run(self, table: CandidateTable, work: Workspace) -> CandidateTable:
         """The fine-tuning set, best first, canonical."""
@@ -52,5 +53,5 @@ class Finetune(Stage):
                 progress=work.progress(self.name),
             )
             write_json(work.folder / "finetune-curve.json", training.curve)
-        generator.save(work.folder / "generator.safetensors")
+        generator.save(work.folder / self.file)
         return CandidateTable.from_crystals(chosen)

@@ -14,7 +14,13 @@ from crysjepa.core.candidates import CandidateTable
 from crysjepa.generators.base import Draws, NarrowedSampler, Sampler
 from crysjepa.generators.constraints import Constraints
 from crysjepa.generators.kept import KeptSampler, draw_part
-from crysjepa.generators.registry import DEFAULT, GeneratorOptions, generator_names, make_generator
+from crysjepa.generators.registry import (
+    DEFAULT,
+    GeneratorOptions,
+    generator_names,
+    make_generator,
+    plug_in_of,
+)
 from crysjepa.generators.sampling import check_some, draw, drift
 from crysjepa.runtime.execution import Execution, ExecutionOptions
 from crysjepa.runtime.notes import UsageError
@@ -58,8 +64,8 @@ def generate(
     out
         In Parquet there is a row for each of ``num``; what other formats cannot hold is said in a note.
     generator
-        A name from :func:`crysjepa.generators.registry.generator_names`, a checkpoint, or any file of
-        crystals; by default the flow that ships.
+        A name from :func:`crysjepa.generators.registry.generator_names`, a checkpoint, any file of crystals,
+        or ``NAME@FILE``, a plug-in as it was saved; by default the flow that ships.
     options
         What that generator may be told.
     constraints
@@ -93,7 +99,7 @@ def generate(
     if (before := place.found("generate", settings, sources, overwrite=run.overwrite)) is not None:
         return _made_before(place, before)
     source, chosen = make_generator(generator, options), run.found_device
-    named = DEFAULT if generator is None else Path(generator).name
+    named = settings["generator"]
     shards, work = beside(out, ".shards"), replace(run, device=chosen)
     kept = _kept(source, constraints, shards, place.made)
     if (part := part_in(shards)) is not None:
@@ -138,11 +144,12 @@ def _made_by(
 ) -> tuple[dict[str, Any], dict[str, Source | None]]:
     """All that decides what is drawn: settings, and files that are read."""
     name = DEFAULT if generator is None else str(generator)
-    is_file = name not in generator_names()
+    plug_in, saved = plug_in_of(name)
+    is_file = plug_in is None and name not in generator_names()
     settings = {
         "num": num,
         "seed": seed,
-        "generator": Path(name).name,
+        "generator": f"{plug_in}@{saved.name}" if saved is not None else Path(name).name,
         "constraints": constraints.describe(),
         "options": asdict(replace(options, source=None)) | {"parents": None},
     }
@@ -152,7 +159,7 @@ def _made_by(
         "file",
     )  # a plug-in may start from them too
     return settings, {
-        "generator": name if is_file else options.source,
+        "generator": name if is_file else saved or options.source,
         "parents": options.parents if by_parents else None,
     }
 

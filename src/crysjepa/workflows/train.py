@@ -20,7 +20,7 @@ from crysjepa.generators.base import Generator, load_generator
 from crysjepa.generators.diffusion.generator import PAPER, DiffusionGenerator, LatticeNoise
 from crysjepa.generators.flow.generator import FlowGenerator
 from crysjepa.generators.flow.paths import FlowConfig
-from crysjepa.generators.registry import generator_names
+from crysjepa.generators.registry import generator_names, plug_in_of
 from crysjepa.jepa import network as jepa_model
 from crysjepa.jepa.crys_jepa import CrysJepa
 from crysjepa.nn.sizes import paper_part
@@ -183,14 +183,18 @@ def finetune(
     seed: int = 0,
     **how: Unpack[RunOptions],
 ) -> Training:
-    """Train a generator (by default the shipped one) on from where it is, on the crystals of ``source``."""
+    """Train a generator (by default the shipped one) on from where it is, on the crystals of ``source``.
+
+    Of a plug-in (``NAME``, or ``NAME@FILE`` as it was saved) the :class:`Training` may hold no network.
+    """
     run, place, chosen = Execution(**how), Output(out, model=True), settings or FINETUNING
     recipe = {"seed": seed, "training": chosen.model_dump(mode="json")}
-    by_name = generator is not None and str(generator) in generator_names()
-    read = {"input": source, "generator": None if by_name else generator}
-    recipe |= {"generator": str(generator)} if by_name else {}
+    plug_in, saved = plug_in_of(generator)
+    by_name = plug_in or (str(generator) if generator and str(generator) in generator_names() else None)
+    read = {"input": source, "generator": saved if by_name else generator}
+    recipe |= {"generator": by_name} if by_name else {}
     if (before := place.found("finetune", recipe, read, overwrite=run.overwrite)) is not None:
-        return _before(_network(load_generator(out)), before)
+        return _before(nn.Identity() if plug_in else _network(load_generator(out)), before)
     crystals = canonical(datasets.load(str(source)), run).crystals
     tuned, training = load_generator(generator).finetune(
         crystals,
