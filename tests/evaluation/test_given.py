@@ -10,13 +10,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import crysjepa as cj
 from crysjepa import api, datasets
 from crysjepa.cli import console, show
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.datasets.chunks import open_chunks
 from crysjepa.energy.known_hull import known_hull
 from crysjepa.evaluation.criteria import NOT_CONVERGED
-from crysjepa.evaluation.given import energies_of, is_run, protocol_of, read_given, reference_of
+from crysjepa.evaluation.given import (
+    energies_of,
+    is_run,
+    listed,
+    protocol_of,
+    read_given,
+    reference_of,
+    run_of,
+)
 from crysjepa.evaluation.protocol import Protocol
 from crysjepa.evaluation.reference import Known
 from crysjepa.relaxation.relax import RelaxSettings
@@ -328,3 +337,23 @@ def test_a_reference_of_another_functional_joins_no_hull(tiny, tmp_path):
     found = Known.load(tmp_path / "r.parquet")
     assert (found.scale, found.scale_stated) == ("r2scan", True)
     assert found.hull_or_default(None).content_hash == known_hull().content_hash
+
+
+def test_a_polymorph_in_a_candidates_place_is_on_the_short_list_and_in_no_rate(relaxed, tmp_path):
+    table = CandidateTable.read(relaxed)
+    first, second, third, *_ = table.ids
+    table = table.with_column("in_place_of", {**dict.fromkeys(table.ids), second: third}, "string")
+    table = table.with_column("shortlist_rank", {**dict.fromkeys(table.ids), first: 2, second: 1}, "Int64")
+    run = tmp_path / "run"
+    (run / "shortlist").mkdir(parents=True)
+    table.write(run / "candidates.parquet")
+    (run / "metrics.json").write_text("{}", encoding="utf-8")
+    assert cj.read(run).ids == table.ids and listed(cj.read(run)).ids == [second, first]
+    drawn = [i for i in table.ids if i != second]
+    cj.read(run).write(tmp_path / "again.parquet")
+    for source in (run, tmp_path / "again.parquet"):
+        assert read_given(source).table.ids == drawn
+    listed(cj.read(run)).write(tmp_path / "listed.parquet")
+    assert read_given(tmp_path / "listed.parquet").table.ids == [second, first], "nothing that it replaces"
+    assert run_of(run) == run == run_of(run / "shortlist") and run_of(relaxed) is None
+    assert listed(CandidateTable.read(relaxed)).ids == table.ids

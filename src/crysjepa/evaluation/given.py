@@ -64,19 +64,40 @@ def is_run(path: str | Path) -> bool:
 def read_given(source: str | Path) -> Given:
     """Crystals of a data set, a file, or a finished run, and where their energies are from.
 
-    Raises as :func:`crysjepa.datasets.load` does.
+    A polymorph that a search put in place of a crystal of the same table is left out: it was not drawn, and
+    is in no rate. Raises as :func:`crysjepa.datasets.load` does.
     """
     path = Path(source)
-    table = _without_swaps(CandidateTable.read(results_of(path))) if is_run(path) else datasets.load(source)
+    table = _without_swaps(rows_of_run(path) if is_run(path) else datasets.load(source))
     file = results_of(path) if is_run(path) else path
     return Given(table, energies_of(path) if "energy_per_atom" in table else None, stated_scale(file))
 
 
 def _without_swaps(table: CandidateTable) -> CandidateTable:
-    """Without the polymorphs that a search put in place of others: not drawn, they are in no rate."""
     if "in_place_of" not in table:
         return table
-    return CandidateTable(table.frame[table.frame["in_place_of"].isna()].reset_index(drop=True))
+    swapped = table.frame["in_place_of"].isin(table.ids)
+    return CandidateTable(table.frame[~swapped].reset_index(drop=True))
+
+
+def rows_of_run(folder: str | Path) -> CandidateTable:
+    """Every row of a finished run: what was drawn, and the polymorphs that took places on the short list."""
+    return CandidateTable.read(results_of(Path(folder)))
+
+
+def run_of(source: str | Path) -> Path | None:
+    """The finished run that a path names: its folder, or the folder ``shortlist`` in it. None for others."""
+    path = Path(source)
+    run = path.parent if path.name == "shortlist" and not is_run(path) else path
+    return run if is_run(run) else None
+
+
+def listed(table: CandidateTable) -> CandidateTable:
+    """The rows of the short list, best first, as the page has them; all rows where there is none."""
+    if "shortlist_rank" not in table:
+        return table
+    rows = table.frame[table.frame["shortlist_rank"].notna()].sort_values("shortlist_rank", kind="stable")
+    return CandidateTable(rows.reset_index(drop=True))
 
 
 def energies_of(source: str | Path) -> EnergyOrigin | None:

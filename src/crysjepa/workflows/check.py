@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Unpack
 
+from crysjepa import datasets
 from crysjepa.checks.check import check_crystals
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.energy.known_hull import NAME
-from crysjepa.evaluation.given import is_run, read_given, results_of
+from crysjepa.evaluation.given import is_run, listed, results_of, rows_of_run
 from crysjepa.evaluation.reference import Known
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.runtime.execution import Execution, ExecutionOptions
@@ -45,8 +46,9 @@ def check(
     read = {"input": _results_of(source), "reference": reference}
     if place.found("check", settings, read, overwrite=run.overwrite) is not None:
         return CandidateTable.read(place.path)
+    rows = rows_of_run(source) if is_run(source) else datasets.load(str(source))
     table = check_crystals(
-        _listed(read_given(source).table), reference=Known.load(reference).crystals(),
+        listed(rows), reference=Known.load(reference).crystals(),
         force_field=force_field, device=run.found_device, processes=run.processes, phonons=phonons,
         elastic=elastic, seconds=seconds, progress=run.progress,
     )  # fmt: skip
@@ -58,10 +60,3 @@ def check(
 def _results_of(source: Source) -> Source:
     """The file that counts of a finished run: its log, and results beside it, may change."""
     return results_of(Path(source)) if is_run(source) else source
-
-
-def _listed(table: CandidateTable) -> CandidateTable:
-    """The rows of the short list, where there is one."""
-    if "shortlist_rank" not in table:
-        return table
-    return CandidateTable(table.frame[table.frame["shortlist_rank"].notna()].reset_index(drop=True))

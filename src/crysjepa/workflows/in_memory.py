@@ -21,7 +21,7 @@ from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
 from crysjepa.energy.known_hull import NAME
-from crysjepa.evaluation.given import is_run, read_given
+from crysjepa.evaluation.given import is_run, rows_of_run
 from crysjepa.evaluation.protocol import Protocol, Trust
 from crysjepa.generators.constraints import ConstraintOptions, Constraints
 from crysjepa.generators.registry import GeneratorOptions
@@ -55,6 +55,9 @@ def read(source: Readable, *, structure_column: str | None = None) -> CandidateT
         A file, folder or zip of any format, a finished run, the name of a data set, or any number of pymatgen
         Structures and ASE Atoms, with their magnetic moments and the single values in ``properties`` or
         ``info`` (``material_id`` or ``id`` is the id there, else ``crystal-0``, ``crystal-1`` and so on).
+        Of a run there is every row that its page has. The short list are those with a ``shortlist_rank``,
+        among them polymorphs that a search put in a crystal's place (``in_place_of``); :func:`evaluate`
+        counts these in no rate.
     structure_column
         See :func:`crysjepa.io.read_crystals`.
 
@@ -72,7 +75,7 @@ def read(source: Readable, *, structure_column: str | None = None) -> CandidateT
     if not isinstance(source, str | Path):
         return from_objects(source)
     if is_run(source):
-        return read_given(source).table
+        return rows_of_run(source)
     table = datasets.load(source, structure_column=structure_column)
     return replace(table, metadata=file_metadata(source) or None) if Path(source).is_file() else table
 
