@@ -21,7 +21,7 @@ dft_app = console.Verbs(help="Density functional theory: export candidates, coll
 
 Shortlist = Annotated[
     str | None,
-    typer.Argument(help="crystals to export, in any format; none with --failed-of"),
+    typer.Argument(help="crystals in any format, or a run for its short list; none with --failed-of"),
 ]
 To = Annotated[Path, typer.Option("--to", help="a new folder to write to")]
 As = Annotated[
@@ -42,6 +42,10 @@ FailedOf = Annotated[
 Unfinished = Annotated[
     bool, typer.Option("--unfinished", help="with --failed-of: also what was not started or not finished")
 ]
+Competitors = Annotated[
+    bool,
+    typer.Option("--competitors", help="of a run: also what its closed hull says they compete with"),
+]
 Folders = Annotated[list[Path], typer.Argument(help="folder of crysjepa dft export, then retries of it")]
 OutIfElsewhere = Annotated[
     Path | None, typer.Option("--out", "-o", help="where to write; by default collected in the first folder")
@@ -56,7 +60,7 @@ Mixed = Annotated[
     bool, typer.Option("--allow-mixed-scales", help="a hull of another correction scheme all the same")
 ]
 
-Calculated = Annotated[str, typer.Argument(help="crystals to calculate, in any format")]
+Calculated = Annotated[str, typer.Argument(help="crystals in any format, or a run for its short list")]
 Backend = Annotated[str, typer.Option("--backend", help="gpaw (PBE in plane waves, the extra gpaw)")]
 Convergence = Annotated[str, typer.Option("--preset", help="quick or standard")]
 Within = Annotated[
@@ -111,21 +115,29 @@ class Calculating:
     time_limit: TimeLimit = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Which rows are exported."""
+
+    every_row: EveryRow = False
+    competitors: Competitors = False
+
+
 @dft_app.command("export")
 def dft_export(
     to: To,
     source: Shortlist = None,
     write: As = "both",
-    every_row: EveryRow = False,
     pre_relax: PreRelax = None,
     device: options.Device = "auto",
     *,
+    rows: Rows,
     retries: Retries,
     relaxing: groups.Relaxing,
 ) -> None:
     """Write inputs of GGA and GGA+U calculations with the Materials Project's settings.
 
-    Example: crysjepa dft export run/shortlist --to dft
+    Example: crysjepa dft export run --to dft
     """
     arguments.choice("form", write, ("flows", "folders", "both"))
     arguments.look_at(
@@ -144,7 +156,7 @@ def dft_export(
     settings = configuration.read_settings(RelaxSettings, **vars(relaxing))
     with console.progress(to) as report:
         done = api.dft_export(
-            source, to, write=write, every_row=every_row, pre_relax=pre_relax, settings=settings,
+            source, to, write=write, **vars(rows), pre_relax=pre_relax, settings=settings,
             **vars(retries), device=device, progress=report,
         )  # fmt: skip
     _show_exported(done, to, write)
@@ -194,7 +206,7 @@ def dft_run(
 ) -> None:
     """Calculate a few small crystals on this machine, and what competes with them: no VASP is needed.
 
-    Example: crysjepa dft run run/shortlist --out dft --processes 2
+    Example: crysjepa dft run run --out dft --processes 2
     """
     arguments.choice("preset", preset, ("quick", "standard"))
     arguments.look_at(sources=[source, rivals.reference, rivals.competing], config=config)

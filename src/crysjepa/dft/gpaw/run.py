@@ -25,6 +25,7 @@ from pymatgen.core import Composition
 from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
+from crysjepa.dft.candidates import rows_for_dft
 from crysjepa.dft.gpaw.backend import GpawSettings
 from crysjepa.dft.gpaw.calculations import BACKENDS, Calculations, Result, problem, scale_of, state
 from crysjepa.dft.gpaw.competing_phases import Competing, compounds_given, compounds_near_hull, elements_of
@@ -97,7 +98,8 @@ def dft_run(
     Parameters
     ----------
     source
-        Crystals in any format; rows that are still ``ok`` are calculated, others keep their state.
+        Crystals in any format, or a finished run for its short list; rows that are still ``ok`` are
+        calculated, others keep their state.
     reference
         Known crystals with formation energies, also what novelty is judged by.
     options
@@ -113,7 +115,7 @@ def dft_run(
     extent, settings = Extent(**options), settings or GpawSettings()
     max_sites, progress = extent.max_sites, extent.progress
     scale = scale_of(backend, settings)
-    table = datasets.load(source)
+    table = rows_for_dft(source)
     by_force_field = crystal_metrics(table)
     if not table.ok_ids:
         raise ValueError(f"nothing to calculate: of {len(table)} rows, none is ok ({table.counts()})")

@@ -22,7 +22,7 @@ from crysjepa.core.crystals import Crystals
 from crysjepa.dft.outcome import Outcome, State, outcome
 from crysjepa.dft.vasp.corrections import Corrected, corrected, mp2020, vasp_references
 from crysjepa.dft.vasp.documents import read_documents
-from crysjepa.dft.vasp.manifest import Manifest
+from crysjepa.dft.vasp.manifest import RIVALS, Manifest
 from crysjepa.dft.vasp.outputs import read_folder
 from crysjepa.dft.verdicts import STAGE, Collected, write_verdicts
 from crysjepa.energy.elemental_references import MP2020, ElementalReferences, ScaleMismatch, check_scales
@@ -58,7 +58,8 @@ def dft_collect(
     ----------
     folders
         What :func:`~crysjepa.dft.vasp.export.dft_export` wrote, first the first try, then retries of what
-        failed in it: of each candidate, the first calculation that finished counts.
+        failed in it: of each candidate, the first calculation that finished counts. What finished of the
+        first one's competing compounds joins the hull, and is written to ``competitors.parquet``.
     out
         By default the folder ``collected`` in the first of them. Results that are there are replaced.
     hull, reference
@@ -83,6 +84,10 @@ def dft_collect(
     table, energies = _with_energies(table, outcomes)
     references = vasp_references(elements, _lowest_of_elements(table, outcomes, energies))
     _check_hull(found_hull, references, protocol.allow_mixed_scales)
+    out = Path(folders[0]) / "collected" if out is None else Path(out)
+    if (rivals := Path(folders[0]) / RIVALS / "manifest.parquet").is_file():
+        found_hull, more = _with_competitors(found_hull, rivals.parent, references, out, progress)
+        notes += more
     table, missing = _with_formation_energies(table, energies, references)
     judge = Evaluator.prepare(protocol, known, found_hull, None, processes=processes)
     about = {
@@ -94,7 +99,6 @@ def dft_collect(
         "notes": notes,
         "tries": [m.settings for m in manifests],
     }
-    out = Path(folders[0]) / "collected" if out is None else Path(out)
     if differ := sum(bool(o.notes) for o in outcomes.values()):
         notes.append(f"{differ} calculations differ from the input set: column dft_differences")
     return write_verdicts(
@@ -140,6 +144,31 @@ def _outcomes(
     table = set_column(table, "dft_folder", {i: w[1] for i, w in where.items()}, "string")
     table = set_column(table, "dft_state", {i: str(o.state) for i, o in outcomes.items()}, "string")
     return table, outcomes, notes
+
+
+def _with_competitors(
+    hull: Hull, folder: Path, references: ElementalReferences, out: Path, progress: StageProgress | None
+) -> tuple[Hull, list[str]]:
+    """The hull with what finished of the competing compounds, and notes; their rows go to ``out``."""
+    table, outcomes, notes = _outcomes([Manifest.read(folder)], progress)
+    table, energies = _with_energies(table, outcomes)
+    table, _ = _with_formation_energies(table, energies, references)
+    out.mkdir(parents=True, exist_ok=True)
+    table.write(out / f"{RIVALS}.parquet")
+    found = dict(zip(table.ids, table.column("dft_formation_energy_per_atom"), strict=True))
+    done = [i for i, energy in found.items() if energy is not None]
+    notes.append(
+        f"of {len(table)} competing compounds that were exported {len(done)} have an energy by DFT, and are "
+        "on the hull"
+    )
+    if not done:
+        return hull, notes
+    compounds, ids = table.crystals(done).compositions(), [f"{RIVALS}/{i}" for i in done]
+    own = Hull.from_entries(
+        compounds, [found[i] for i in done], scale=hull.scale, source=f"{len(done)} competing by DFT",
+        ids=ids, elements_alone=True,
+    )  # fmt: skip
+    return hull.joined(own), notes
 
 
 def _check_formulas(retry: Manifest, first: Manifest) -> None:

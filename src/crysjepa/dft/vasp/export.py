@@ -9,17 +9,25 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Unpack
 
-from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.moments import COLUMN, checked
+from crysjepa.dft.candidates import competitors_of, rows_for_dft
 from crysjepa.dft.outcome import WORTH_ANOTHER_TRY, State
 from crysjepa.dft.vasp.flows import FlowWriter
 from crysjepa.dft.vasp.inputs import RUN_SCRIPT, write_inputs
-from crysjepa.dft.vasp.manifest import FORMAT, MANIFEST_COLUMNS, begin, folder_names, structure_hash
+from crysjepa.dft.vasp.manifest import (
+    FORMAT,
+    MANIFEST_COLUMNS,
+    RIVALS,
+    begin,
+    folder_names,
+    structure_hash,
+)
 from crysjepa.relaxation.force_fields.registry import force_field_info
 from crysjepa.relaxation.relax import RelaxSettings, relax_crystals
 from crysjepa.runtime.execution import Execution, RunOptions
 from crysjepa.runtime.files import write_text
+from crysjepa.runtime.notes import UsageError
 from crysjepa.runtime.progress import StageProgress, of_stage
 from crysjepa.runtime.run_directory import versions
 from crysjepa.workflows.inputs import Source
@@ -44,11 +52,13 @@ class ExportOptions(RunOptions, total=False):
     """Keywords of :func:`dft_export` that few need; what they mean is said there."""
 
     unfinished: bool
+    competitors: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Exporting(Execution):
     unfinished: bool = False
+    competitors: bool = False
 
 
 def dft_export(
@@ -70,7 +80,9 @@ def dft_export(
     Parameters
     ----------
     source
-        Crystals in any format; rows that are still ``ok`` are exported. None with ``failed_of``.
+        Crystals in any format, or a finished run for its short list
+        (:func:`~crysjepa.dft.candidates.rows_for_dft`); rows that are still ``ok`` are exported. None with
+        ``failed_of``.
     to
         A new folder; an export that was interrupted goes on.
     write
@@ -82,6 +94,10 @@ def dft_export(
         pre-relaxation, which is the paper's rule.
     unfinished
         With ``failed_of``: also what was not started, or stopped between two stages.
+    competitors
+        Of a finished run: also the compounds that its closed hull has the crystals compete with
+        (:func:`~crysjepa.dft.candidates.competitors_of`), as an export of their own in ``TO/competitors``.
+        They are in no rate, and ``dft_collect`` adds them to the hull.
     pre_relax
         A force field that relaxes the structures first, by ``settings``. What it cannot relax is not
         exported, and ends ``failed``.
@@ -101,13 +117,34 @@ def dft_export(
     table, notes = _rows(source, every_row, failed_of, run.unfinished, pre_relax)
     to, device, progress = Path(to), run.found_device, run.progress
     settings = (settings or RelaxSettings()).on(device)
+    rivals = None
+    if run.competitors:
+        if source is None:
+            raise UsageError("competitors are a run's, and not of a folder that failed: name the run")
+        rivals, more = competitors_of(source, table)
+        notes += more
     begin(to, _told(table, write, failed_of, pre_relax, settings))
+    if rivals is not None:
+        _export_competitors(rivals, to / RIVALS, write, flows, progress)
+        notes.append(f"{len(rivals)} competing compounds are exported to {to / RIVALS}")
     if pre_relax is not None:
         table = _pre_relaxed(table, to, pre_relax, settings, device, progress)
     table = _write_all(table, to, write != "flows", flows, progress)
     write_text(to / "run_vasp.sh", RUN_SCRIPT)
     table.write(to / "manifest.parquet")
     return Exported(table, tuple(notes))
+
+
+def _export_competitors(
+    rivals: CandidateTable, to: Path, write: str, flows: FlowWriter | None, progress: StageProgress | None
+) -> None:
+    """An export like any other; one that is finished stays."""
+    if (to / "manifest.parquet").exists() or not len(rivals):
+        return
+    begin(to, _told(rivals, write, None, None, RelaxSettings()))
+    done = _write_all(rivals, to, write != "flows", flows, progress)
+    write_text(to / "run_vasp.sh", RUN_SCRIPT)
+    done.write(to / "manifest.parquet")
 
 
 def _rows(
@@ -124,7 +161,8 @@ def _rows(
             )
         table, notes = _failed(Path(failed_of), unfinished)
     else:
-        table = datasets.load(str(source))
+        assert source is not None
+        table = rows_for_dft(source, every_row=every_row)
         table = table.undecided() if every_row else table
     exported = len(table.ok_ids)
     if not exported:

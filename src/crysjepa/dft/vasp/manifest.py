@@ -8,6 +8,7 @@ An exported folder looks like this::
     flows/00000_NaCl.json              an atomate2 flow, for jobflow-remote
     inputs/00000_NaCl/relax_1/INCAR    inputs of each stage, for those who submit by hand
     outputs/*.json                     where output documents of jobflow are put, to be collected
+    competitors/                       what competes with the candidates, exported in the same way
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ STAGES = ("relax_1", "relax_2", "static")
 MANIFEST_COLUMNS = ("dft_folder", "structure_sha256", "dft_jobs")
 """Folder under ``inputs`` (null: not exported), hash of the exported structure, and a JSON object that gives
 the stage of each job by its uuid (null without flows)."""
+RIVALS = "competitors"
+"""Folder in an exported one: an export of what competes with the candidates."""
 FORMAT = 1
 
 
