@@ -1,5 +1,6 @@
 """The documentation as a site: all pages are in the menu, no link leads nowhere. Needs no mkdocs."""
 
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -166,3 +167,11 @@ def test_the_example_of_a_generator_of_ones_own_works(tmp_path):
     learnt.save(tmp_path / "learnt")
     again = made.load(tmp_path / "learnt").sample(3, seed=1)
     assert again.crystals.content_hash() == learnt.sample(3, seed=1).crystals.content_hash()
+
+
+def test_the_tutorials_generator_is_that_of_the_page():
+    page = (DOCS / "generate.md").read_text(encoding="utf-8")
+    code = page.split("## A generator of your own")[1].split("```python\n")[1].split("```")[0]
+    notebook = json.loads((DOCS / "tutorials" / "refine.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(c["source"]) for c in notebook["cells"]]
+    assert f"%%writefile my_package.py\n{code}".rstrip() in cells
