@@ -10,6 +10,7 @@ from crysjepa.cli.main import app
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.discovery.config import DiscoverConfig
 from crysjepa.discovery.loop import discover_crystals
+from crysjepa.generators.constraint_text import ANIONS
 from crysjepa.generators.constraints import ConstraintError
 from crysjepa.runtime.errors import RunError
 
@@ -106,3 +107,8 @@ def test_the_command_line_adds_to_the_settings_file(tmp_path):
     result = CliRunner().invoke(app, [str(c) for c in command])
     assert result.exit_code == 2 and "--chemical-system needs S" in " ".join(result.output.split())
     assert not (tmp_path / "run").exists()
+
+
+def test_anions_are_a_constraint_in_a_file():
+    wanted = DiscoverConfig(constraints={"contains_any": "anions,H"}).wanted
+    assert wanted.any_of == ANIONS | {1}

@@ -62,6 +62,7 @@ def random_options(rng):
         "elements": lambda: ",".join(several(14)),
         "exclude_elements": lambda: "none" if rng.random() < 0.2 else ",".join(several(6)),
         "chemical_system": lambda: "-".join(several(3)),
+        "contains_any": lambda: pick(["anions", "Te,anions", ",".join(several(4))]),
         "formula": lambda: pick([*EXACT, *ANONYMOUS]),
         "formula_units": lambda: pick([*UNITS]),
         "space_group": lambda: pick([*GROUPS]),
@@ -80,6 +81,12 @@ def reduced(composition):
     """Counts without a common divisor. Not pymatgen's: for it, RbO is Rb2O2."""
     counts = np.array([round(n) for n in composition.values()])
     return tuple(sorted((counts // np.gcd.reduce(counts)).tolist()))
+
+
+def one_of(text):
+    """Symbols; the anions are the halogens and chalcogens without Po and At, N and P."""
+    anions = {"F", "Cl", "Br", "I", "O", "S", "Se", "Te", "N", "P"}
+    return {e for word in text.split(",") for e in (anions if word == "anions" else {word})}
 
 
 def same(one, other):
@@ -105,6 +112,7 @@ def leak(crystal, asked):
         "excluded": bool(names & set(excluded.split(","))),
         "default": excluded != "none" and bool(names & default),
         "system": "chemical_system" in asked and names != set(asked["chemical_system"].split("-")),
+        "any": "contains_any" in asked and not names & one_of(asked["contains_any"]),
         "exact": bool(exact) and not same(formula, Composition(exact or {})),
         "anonymous": asked.get("formula") in ANONYMOUS and amounts != ANONYMOUS[asked["formula"]],
         "sites": num > asked.get("max_sites", 1000),
@@ -186,6 +194,7 @@ def test_the_oracle_sees_what_breaks_each_option(salts):
         ({"elements": "Na,O"}, ["elements"]),
         ({"exclude_elements": "Cl"}, ["excluded"]),
         ({"chemical_system": "Na-Cl-O"}, ["system"]),
+        ({"contains_any": "O,K"}, ["any"]),
         ({"formula": "Li2O"}, ["exact"]),
         ({"formula": "AX2"}, ["anonymous"]),
         ({"formula": "NaCl", "formula_units": "2-8"}, ["units"]),

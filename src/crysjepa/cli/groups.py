@@ -13,6 +13,7 @@ from crysjepa.cli.options import (
     ChemicalSystem,
     Combine,
     Config,
+    ContainsAny,
     Device,
     Distinct,
     Elements,
@@ -99,6 +100,7 @@ class Wanted:
     elements: Elements = None
     exclude_elements: ExcludeElements = None
     chemical_system: ChemicalSystem = None
+    contains_any: ContainsAny = None
     formula: Formula = None
     formula_units: FormulaUnits = None
     space_group: SpaceGroup = None

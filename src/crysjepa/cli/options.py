@@ -78,6 +78,12 @@ ExcludeElements = Annotated[
 ChemicalSystem = Annotated[
     str | None, typer.Option("--chemical-system", help="exactly these elements, such as Li-Mg-O")
 ]
+ContainsAny = Annotated[
+    str | None,
+    typer.Option(
+        "--contains-any", help="at least one of these, such as O,S,F, or anions: N,O,F,P,S,Cl,Se,Br,Te,I"
+    ),
+]
 Formula = Annotated[
     str | None,
     typer.Option(

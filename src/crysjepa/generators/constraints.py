@@ -9,12 +9,12 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
 from crysjepa.core.formula_patterns import FormulaPattern
 from crysjepa.core.space_group_names import parse_space_groups, spelled
+from crysjepa.generators.constraint_text import SYMBOLS, elements_of, one_of, units_of
 
 if TYPE_CHECKING:
     from crysjepa.core.crystals import Crystals
@@ -26,9 +26,7 @@ RADIOACTIVE = frozenset({43, 61, *range(84, 119)})
 EXCLUDED_BY_DEFAULT = NOBLE_GASES | RADIOACTIVE
 SYMPREC = 0.1
 """Å; within which moyo finds the space group of a crystal as it was drawn. `evaluate` takes as much."""
-_SYMBOLS = {z: str(gemmi.Element(z).name) for z in range(1, 119)}
-_NUMBERS = {symbol: z for z, symbol in _SYMBOLS.items()}
-_EVERY = frozenset(_SYMBOLS)
+_EVERY = frozenset(SYMBOLS)
 
 
 class ConstraintOptions(TypedDict, total=False):
@@ -37,6 +35,7 @@ class ConstraintOptions(TypedDict, total=False):
     elements: str | None
     exclude_elements: str | None
     chemical_system: str | None
+    contains_any: str | None
     formula: str | None
     formula_units: str | int | None
     space_group: str | int | None
@@ -73,6 +72,8 @@ class Constraints:
         Numbers, one of which moyo finds for the crystal as it was drawn, within :data:`SYMPREC`.
     max_elements
         Different elements, at most.
+    any_of
+        Atomic numbers, of which a crystal has at least one.
 
     Raises
     ------
@@ -89,6 +90,7 @@ class Constraints:
     formula_units: tuple[int, int] | None = None
     space_groups: frozenset[int] | None = None
     max_elements: int | None = None
+    any_of: frozenset[int] | None = None
 
     def __post_init__(self) -> None:
         from crysjepa.generators.contradictions import contradiction
@@ -104,22 +106,24 @@ class Constraints:
         default exclusion of radioactive elements and noble gases does not hold for it;
         ``exclude_elements="none"`` lifts it altogether, and other names there are excluded beside it.
         ``formula`` is read by :meth:`FormulaPattern.parse`, ``space_group`` by :func:`parse_space_groups`;
-        ``formula_units`` are ``"4"`` or ``"1-4"``. Raises ConstraintError for what is none of these.
+        ``formula_units`` are ``"4"`` or ``"1-4"``; in ``contains_any`` the word ``anions`` stands for
+        :data:`~crysjepa.generators.constraint_text.ANIONS`. Raises ConstraintError for what is none of these.
         """
         known = ConstraintOptions.__annotations__
         if strange := asked.keys() - known.keys():
             raise TypeError(f"no constraint {', '.join(sorted(strange))}: there are {', '.join(known)}")
-        only, system = _numbers(asked.get("elements")), _numbers(asked.get("chemical_system"))
         exclude, group = asked.get("exclude_elements"), asked.get("space_group")
         none = exclude is not None and exclude.strip().lower() == "none"
         default = frozenset() if none else EXCLUDED_BY_DEFAULT
-        named = frozenset() if none else _numbers(exclude) or frozenset()
         try:
+            only, system = elements_of(asked.get("elements")), elements_of(asked.get("chemical_system"))
+            named = frozenset() if none else elements_of(exclude) or frozenset()
+            any_of = one_of(asked.get("contains_any"))
             formula = None if (text := asked.get("formula")) is None else FormulaPattern.parse(text)
             groups = None if group is None else parse_space_groups(group)
+            units = units_of(asked.get("formula_units"), formula)
         except ValueError as error:
             raise ConstraintError(str(error)) from error
-        units = _units(asked.get("formula_units"), formula)
         of_formula = frozenset() if formula is None else frozenset(formula.elements or ())
         wanted = (only or frozenset()) | (system or frozenset()) | of_formula
         if both := wanted & named:
@@ -129,7 +133,7 @@ class Constraints:
             )
         return cls(
             only, (default - wanted) | named, system, asked.get("max_sites"), asked.get("distinct") or False,
-            formula, units, groups, asked.get("max_elements"),
+            formula, units, groups, asked.get("max_elements"), any_of,
         )  # fmt: skip
 
     @property
@@ -151,6 +155,10 @@ class Constraints:
         for chosen in (self.only, self.system, self.required):
             found = found if chosen is None else found & chosen
         return found
+
+    def has_one(self, elements: Collection[int]) -> bool:
+        """Whether one of ``any_of`` is among these atomic numbers; True where none is asked for."""
+        return self.any_of is None or not self.any_of.isdisjoint(elements)
 
     def allows_sites(self, num_sites: int) -> bool:
         """Whether a cell may have so many sites: no more than it may, and whole formula units."""
@@ -175,6 +183,8 @@ class Constraints:
                 reasons[id_] = "radioactive or noble-gas element" if default else "element not allowed"
             elif self.system is not None and not self.system <= held:
                 reasons[id_] = "other chemical system"
+            elif not self.has_one(held):
+                reasons[id_] = "none of the elements of which one is wanted"
             elif self.max_elements is not None and len(held) > self.max_elements:
                 reasons[id_] = f"more than {self.max_elements} elements"
             elif self.formula is not None and not self.formula.fits(formulas[row]):
@@ -223,6 +233,8 @@ class Constraints:
             parts.append(f"only the elements {names(self.only)}")
         if self.system is not None:
             parts.append(f"exactly the elements {names(self.system)}")
+        if self.any_of is not None:
+            parts.append(f"at least one of the elements {names(self.any_of)}")
         if self.formula is not None:
             any_ = "" if self.formula.elements else ", each letter for another element"
             parts.append(f"the formula {self.formula.name}{any_}")
@@ -256,39 +268,12 @@ class Constraints:
 
 def symbols(numbers: Iterable[int]) -> list[str]:
     """The elements' symbols, in the order of their atomic numbers."""
-    return [_SYMBOLS[z] for z in sorted(numbers)]
+    return [SYMBOLS[z] for z in sorted(numbers)]
 
 
 def names(numbers: Iterable[int]) -> str:
     """The same, with commas."""
     return ", ".join(symbols(numbers))
-
-
-def _numbers(text: str | None) -> frozenset[int] | None:
-    """Atomic numbers of symbols parted by commas, hyphens or blanks."""
-    if text is None:
-        return None
-    given = text.replace(",", " ").replace("-", " ").split()
-    unknown = [n for n in given if n not in _NUMBERS]
-    if unknown or not given:
-        parts = f"{unknown[0]!r} is no element" if unknown else f"{text!r} names no element"
-        raise ConstraintError(f"{parts}: give symbols such as Li,Mg,O")
-    return frozenset(_NUMBERS[n] for n in given)
-
-
-def _units(text: str | int | None, formula: FormulaPattern | None) -> tuple[int, int] | None:
-    """The fewest and the most formula units."""
-    if text is None:
-        return None
-    if formula is not None and formula.factor > 1:
-        raise ConstraintError(
-            f"--formula-units of a formula that is not reduced could be {formula.name}'s or not: give "
-            f"--formula {formula.name}"
-        )
-    ends = [end.strip() for end in str(text).split("-")]
-    if len(ends) > 2 or not all(end.isdecimal() for end in ends):
-        raise ConstraintError(f"--formula-units {text}: give a number (4), or the fewest and the most (1-4)")
-    return int(ends[0]), int(ends[-1])
 
 
 def element_shares(crystals: Crystals) -> NDArray[np.float64]:

@@ -28,6 +28,8 @@ def _of_elements(asked: Constraints) -> str | None:
             return f"{option} needs {names(missing)}, which the other constraints exclude"
     if not left:
         return "the constraints leave no element that a crystal may hold"
+    if not asked.has_one(left):
+        return f"--contains-any needs one of {names(asked.any_of or ())}, which the other constraints exclude"
     exact = None if asked.formula is None else asked.formula.elements
     if asked.system is not None and exact is not None and asked.system != frozenset(exact):
         return f"--chemical-system has {names(asked.system - set(exact))}, which --formula has not"

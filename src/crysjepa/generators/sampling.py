@@ -206,7 +206,7 @@ def drift(samples: Samples, generator: Sampler, constraints: Constraints) -> lis
     """
     shares = getattr(generator, "element_shares", None)
     num = len(samples.crystals)
-    if shares is None or num < 30 or constraints.named:
+    if shares is None or num < 30 or constraints.named or constraints.any_of is not None:
         return []
     before, now = np.asarray(shares), element_shares(samples.crystals)
     error = np.sqrt(np.maximum(before * (1 - before), 1e-4) / num)

@@ -21,20 +21,21 @@ formulas = st.sampled_from(
 
 
 def wanted_constraints():
-    def made(formula, system, most, units):
+    def made(formula, system, most, units, any_of):
         if formula is None:
             units = None
         try:
             return Constraints(
                 only=frozenset(ELEMENTS), system=system, max_elements=most, formula_units=units,
-                formula=None if formula is None else FormulaPattern.parse(formula),
+                any_of=any_of, formula=None if formula is None else FormulaPattern.parse(formula),
             )  # fmt: skip
         except ConstraintError:
             return None
 
     systems = st.none() | st.frozensets(st.sampled_from(ELEMENTS), min_size=1, max_size=3)
     units = st.none() | st.sampled_from([(1, 1), (1, 2), (2, 4)])
-    parts = (st.none() | formulas, systems, st.none() | st.integers(1, 4), units)
+    any_of = st.none() | st.frozensets(st.sampled_from(ELEMENTS), min_size=1, max_size=2)
+    parts = (st.none() | formulas, systems, st.none() | st.integers(1, 4), units, any_of)
     return st.tuples(*parts).map(lambda p: made(*p)).filter(lambda c: c is not None)
 
 
@@ -47,6 +48,8 @@ def obeys(wanted, sizes, elements):
     if wanted.system is not None and set(totals) != wanted.system:
         return False
     if wanted.max_elements is not None and len(totals) > wanted.max_elements:
+        return False
+    if wanted.any_of is not None and not wanted.any_of & set(totals):
         return False
     if wanted.formula is None:
         return True

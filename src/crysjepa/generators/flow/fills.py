@@ -9,6 +9,7 @@ network's probabilities choose among those that may.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable
 from functools import lru_cache
@@ -66,7 +67,8 @@ def fits(wanted: Constraints, sizes: Iterable[int]) -> bool:
 
 def is_needed(wanted: Constraints) -> bool:
     """Whether more is asked for of elements than that some may not come."""
-    return wanted.formula is not None or wanted.system is not None or wanted.max_elements is not None
+    asked = (wanted.formula, wanted.system, wanted.max_elements, wanted.any_of)
+    return any(one is not None for one in asked)
 
 
 class Fill:
@@ -83,6 +85,12 @@ class Fill:
     def left_sites(self) -> int:
         """Sites without an element."""
         return sum(size * num for size, num in self.left.items())
+
+    @property
+    def most(self) -> float:
+        """Different elements, at most."""
+        most, formula = self.wanted.max_elements, self.wanted.formula
+        return min(math.inf if most is None else most, math.inf if formula is None else formula.num_elements)
 
     @property
     def named(self) -> Collection[int]:
@@ -106,6 +114,8 @@ class Fill:
             return False
         if wanted.system is not None and len(wanted.system - have.keys()) > len(rest):
             return False
+        if not wanted.has_one(have) and (not rest or len(have) >= self.most):
+            return False
         if formula is None:
             return True
         if formula.elements is None:
@@ -118,8 +128,10 @@ class Fill:
         """(100,) of the elements ``allowed`` (100,), by atomic number − 1, those that may come next."""
         mask = np.zeros_like(allowed)
         rest = [z for z in (np.flatnonzero(allowed) + 1).tolist() if z not in self.named]
-        if rest and self.others and self.may(rest[0], size):  # they are all alike
-            mask[np.array(rest) - 1] = True
+        one = self.wanted.any_of or frozenset()
+        for alike in ([z for z in rest if z in one], [z for z in rest if z not in one]):
+            if alike and self.others and self.may(alike[0], size):
+                mask[np.array(alike) - 1] = True
         for z in self.named:
             mask[z - 1] = z <= len(allowed) and bool(allowed[z - 1]) and self.may(z, size)
         return mask

@@ -97,7 +97,8 @@ class FlowSampler:
         """
         least = 1 if constraints.formula is None else constraints.formula.num_elements
         beyond = {z for z in constraints.allowed if z > NUM_ELEMENTS}
-        if (constraints.required or set()) & beyond or len(constraints.allowed - beyond) < least:
+        known = constraints.allowed - beyond
+        if (constraints.required or set()) & beyond or len(known) < least or not constraints.has_one(known):
             raise ConstraintError(
                 f"the flow knows the first {NUM_ELEMENTS} elements, and not {names(beyond)}: too few are left"
             )

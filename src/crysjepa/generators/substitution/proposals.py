@@ -154,6 +154,8 @@ class Proposals:
         it will do.
         """
         mapping = dict(swaps)
+        if not self.constraints.has_one({mapping.get(z, z) for z, _ in self.parents.formulas[row]}):
+            return "none of the elements of which one is wanted"
         if self.formula is not None:
             return self._refuse_structure(self.parents.structure(row, mapping))
         formula = tuple(sorted((mapping.get(z, z), n) for z, n in self.parents.formulas[row]))
@@ -188,6 +190,8 @@ class Proposals:
             return False
         if asked.max_elements is not None and len(counts) > asked.max_elements:
             return False
+        if not asked.named and not asked.has_one([z for z, _ in counts]):
+            return False  # a swap would bring one in now and then only
         # last, for it is to be found out first
         return asked.space_groups is None or self.parents.space_group(row) in asked.space_groups
 
