@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from pymatgen.core import Composition
-from results_pages import link, sections_in, write_pages
+from results_pages import INDEX, link, sections_in, write_pages
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.energy.limits import within
@@ -167,8 +167,8 @@ def span(values: list[float]) -> str:
     return f"{number(min(values))} to {number(max(values))}"
 
 
-def readme_words(run: Path) -> str:
-    """What the README says of the quick run."""
+def quick_run_words(run: Path) -> str:
+    """What the index says of the quick run."""
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     table = CandidateTable.read(run / "candidates.parquet")
     listed = [i for i, r in zip(table.ids, table.column("shortlist_rank"), strict=True) if r is not None]
@@ -203,9 +203,9 @@ def second_judge(metrics: dict[str, Any], table: CandidateTable, listed: list[st
     return said
 
 
-def write_readme(readme: Path, name: str, text: str) -> None:
-    """Between the two marks of that name."""
-    page = readme.read_text(encoding="utf-8")
+def write_headline(index: Path, name: str, text: str) -> None:
+    """Between the two marks of that name, on the page ``index`` in ``docs/``."""
+    page, text = index.read_text(encoding="utf-8"), text.replace("](docs/", "](")
     begin, end = f"<!-- {name}: written by reproduce/write_results.py -->", "<!-- end -->"
     before, rest = page.split(begin)
     after = rest.split(end, 1)[1]
@@ -214,7 +214,7 @@ def write_readme(readme: Path, name: str, text: str) -> None:
         text, 118, break_long_words=False, break_on_hyphens=False, subsequent_indent=indent
     )
     lines = "\n".join(wrapped)
-    readme.write_text(f"{before}{begin}\n{lines}\n{end}{after}", encoding="utf-8")
+    index.write_text(f"{before}{begin}\n{lines}\n{end}{after}", encoding="utf-8")
 
 
 def _kinds(found: dict[str, Any]) -> str:
@@ -227,7 +227,7 @@ def _kinds(found: dict[str, Any]) -> str:
 
 
 def dft_words(found: dict[str, Any]) -> str:
-    """What the README says of DFT, from ``reproduce/dft/table.json``."""
+    """What the index says of DFT, from ``reproduce/dft/table.json``."""
     groups = found["groups"]
 
     def rate(name: str) -> str:
@@ -250,7 +250,7 @@ def dft_words(found: dict[str, Any]) -> str:
 
 
 def search_words(found: dict[str, Any]) -> str:
-    """What the README says of the search for competitors, from ``hide_and_seek.json``."""
+    """What the index says of the search for competitors, from ``hide_and_seek.json``."""
     before, after = found["hull"], found["closed_judge"]
     return (
         f"- **The search for competitors finds what is there.** All compounds of {after['systems']} chemical systems were "
@@ -263,7 +263,7 @@ def search_words(found: dict[str, Any]) -> str:
 
 
 WORDS = {"table": ("dft", dft_words), "hide_and_seek": ("search", search_words)}
-"""By the name of an included page: the README's marks, and its words from the JSON beside that page."""
+"""By the name of an included page: the index's marks, and its words from the JSON beside that page."""
 
 
 def screening_section(path: Path) -> list[str]:
@@ -416,9 +416,6 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--discover", type=Path)
-    parser.add_argument(
-        "--readme", type=Path, default=Path("README.md"), help="whose headlines are written anew"
-    )
     parser.add_argument("--control", type=Path, help="what compete made of the base's control")
     parser.add_argument("--remark", help="what a reader must know of the quick run")
     parser.add_argument("--screening", type=Path, help="screening.json")
@@ -443,20 +440,18 @@ def main() -> None:
         part[0].removeprefix("## "): "\n".join(part).rstrip() for part in made
     }
     if chosen.discover:
-        write_readme(chosen.readme, "quick run", readme_words(chosen.discover))
+        write_headline(chosen.out / INDEX, "quick run", quick_run_words(chosen.discover))
     for path in chosen.include:
         if path.stem in WORDS:
             name, words = WORDS[path.stem]
             told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-            write_readme(chosen.readme, name, words(told))
-    write_pages(chosen.out, sections, headlines(chosen.readme))
+            write_headline(chosen.out / INDEX, name, words(told))
+    write_pages(chosen.out, sections, headlines(chosen.out / INDEX))
 
 
-def headlines(readme: Path) -> list[str]:
-    """What the README says it is worth, with links as a page in ``docs/`` has them."""
-    part = readme.read_text(encoding="utf-8").split("\n## What it is worth\n")[1].split("\n## ")[0]
-    items = [line for line in part.splitlines() if not line.startswith("<!--")]
-    return ["\n".join(items).strip().replace("](docs/", "](").split("\n\n", 1)[1]]
+def headlines(index: Path) -> list[str]:
+    """What the index says in short; the README's table repeats some of its figures."""
+    return [index.read_text(encoding="utf-8").split("\n## Headlines\n")[1].split("\n## ")[0].strip()]
 
 
 if __name__ == "__main__":

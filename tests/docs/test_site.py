@@ -175,3 +175,19 @@ def test_the_tutorials_generator_is_that_of_the_page():
     notebook = json.loads((DOCS / "tutorials" / "refine.ipynb").read_text(encoding="utf-8"))
     cells = ["".join(c["source"]) for c in notebook["cells"]]
     assert f"%%writefile my_package.py\n{code}".rstrip() in cells
+
+
+def test_the_readmes_table_has_only_figures_of_the_pages_that_it_links():
+    part = (ROOT / "README.md").read_text(encoding="utf-8").split("## What it is worth")[1].split("\n## ")[0]
+    rows = [line for line in part.splitlines() if line.startswith("| [")]
+    assert len(rows) >= 6
+    for row in rows:
+        what, *cells = row.strip("| ").split(" | ")
+        pages = [ROOT / target.split("#")[0] for target in LINK.findall(what)]
+        text = " ".join(page.read_text(encoding="utf-8") for page in pages)
+        for figure in re.findall(r"\d+(?:[.,]\d+)*", " ".join(cells[:3]).replace("1, CHGNet", "")):
+            assert re.search(rf"(?<![\d.,]){re.escape(figure)}(?![\d]|[.,]\d)", text), (what, figure)
+
+
+def test_the_readme_stays_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
