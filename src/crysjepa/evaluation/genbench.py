@@ -21,6 +21,7 @@ from crysjepa.core.genbench_validity import distance_reason, plausibility_reason
 from crysjepa.core.symmetry import space_groups
 from crysjepa.energy.limits import within
 from crysjepa.evaluation.evaluator import Evaluator
+from crysjepa.evaluation.frechet import frechet_jepa
 from crysjepa.evaluation.rates import AT_HULL, wilson_interval
 
 Floats = NDArray[np.float64]
@@ -65,7 +66,7 @@ def genbench_metrics(table: CandidateTable, reference: Crystals, *, symprec: flo
         ``sun`` and ``meta_sun``, each with ``share`` of all crystals and its Wilson 95 % ``interval``, None
         where it was not judged; from ``unique`` on, a crystal must be valid too. ``mean_e_above_hull`` of the
         valid (eV/atom), ``diversity``, ``distribution`` (with ``reference_size``), ``hhi`` (0 to 10), and
-        ``missing`` with reasons.
+        ``missing`` with reasons. ``frechet_jepa`` is ours, and none of GenBench's.
     """
     valid = [i for i, ok in zip(table.ids, table.column("valid"), strict=True) if ok is True]
     crystals = table.crystals(valid)
@@ -78,6 +79,7 @@ def genbench_metrics(table: CandidateTable, reference: Crystals, *, symprec: flo
         "mean_e_above_hull": float(np.mean(energies)) if energies else None,
         "diversity": diversity_of(crystals, symprec=symprec) if valid else None,
         "distribution": distances_between(crystals, some, symprec=symprec) if valid else None,
+        "frechet_jepa": frechet_jepa(crystals, some) if valid else None,
         "hhi": _hhi(crystals) if valid else None,
         "missing": MISSING,
     }

@@ -38,8 +38,8 @@ def genbench_tables(found: Mapping[str, Any] | None) -> list[Table]:
     note = "Shares of all crystals; from “unique” on a crystal must be valid too."
     numbers = [
         (name, number(value, 3))
-        for part in ("mean_e_above_hull", "diversity", "distribution", "hhi")
-        for name, value in _flat(part, found[part])
+        for part in ("mean_e_above_hull", "diversity", "distribution", "frechet_jepa", "hhi")
+        for name, value in _flat(part, found.get(part))
     ]
     return [
         Table("GenBench's rates", ("", "share", "95 % interval (Wilson)"), rows, note),
