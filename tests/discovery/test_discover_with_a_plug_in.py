@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import plug_ins as installed
 import pytest
 
 from crysjepa import api
+from crysjepa.cli import arguments
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.discovery.config import DiscoverConfig
 from crysjepa.discovery.loop import discover_crystals
@@ -20,7 +22,7 @@ from crysjepa.generators.registry import make_generator
 from crysjepa.nn.training import TrainSettings
 from crysjepa.runtime.errors import RunError
 from crysjepa.runtime.files import file_hash
-from crysjepa.runtime.notes import ReadNote
+from crysjepa.runtime.notes import ReadNote, UsageError
 
 COMPARED = ("candidates.parquet", "metrics.json", "round-1/generator.model")
 
@@ -114,6 +116,21 @@ def test_what_a_plug_in_lacks_is_said(package, salts, tmp_path):
         made.finetune(salts, TrainSettings())
     with pytest.raises(ValueError, match=r"was to save itself as .*model, and did not"):
         make_generator("misnaming").save(tmp_path / "some.model")
+
+
+@pytest.mark.parametrize(
+    "name, says",
+    [("magic", "no such checkpoint and no plug-in: magic"), ("substitution", 'source = "substitution"'),
+     ("learning@none", "no such file: none, which is to hold the plug-in learning as it was saved")],
+)  # fmt: skip
+def test_what_discover_cannot_draw_from_is_said_first(package, tmp_path, name, says):
+    with pytest.raises(UsageError, match=re.escape(says)):
+        arguments.refined_generator(name)
+    settings = tmp_path / "settings.toml"
+    settings.write_text(f'generator = "{name}"\n')
+    with pytest.raises(UsageError, match=re.escape(says)):
+        arguments.look_at(config=settings)
+    arguments.refined_generator("learning")
 
 
 @pytest.mark.slow
