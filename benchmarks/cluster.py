@@ -30,7 +30,8 @@ import pyarrow.parquet as pq
 from crysjepa import api
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
-from crysjepa.relaxation.batch_optimizer import Outcome, RelaxRecord, RelaxSettings
+from crysjepa.relaxation.course import Outcome, RelaxRecord
+from crysjepa.relaxation.settings import RelaxSettings
 from crysjepa.runtime.executors import executing_on
 
 SITES = 10
@@ -122,8 +123,9 @@ def million(num: int, relaxed: int) -> None:
     """CPU seconds of drawing ``num`` crystals, ranking them, and relaxing ``relaxed`` of the best."""
     import torch
 
-    from crysjepa.relaxation.batch_optimizer import QUICK, relax_together
+    from crysjepa.relaxation.batch_optimizer import relax_together
     from crysjepa.relaxation.force_fields.registry import get_force_field
+    from crysjepa.relaxation.settings import QUICK
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:

@@ -37,8 +37,8 @@ from progress import tenths
 
 from crysjepa import datasets
 from crysjepa.core.crystals import Crystals
-from crysjepa.relaxation.batch_optimizer import RelaxSettings
-from crysjepa.relaxation.relax import QUICK, Relaxation, relax_crystals
+from crysjepa.relaxation.relax import Relaxation, relax_crystals
+from crysjepa.relaxation.settings import QUICK, RelaxSettings
 from crysjepa.runtime.files import (
     read_json,
     write_json,

@@ -16,8 +16,9 @@ from ase.filters import ExpCellFilter, FrechetCellFilter
 from ase.optimize import BFGS, FIRE, LBFGS
 
 from crysjepa.core.crystals import Crystals
-from crysjepa.relaxation.batch_optimizer import RelaxSettings, relax_together
+from crysjepa.relaxation.batch_optimizer import relax_together
 from crysjepa.relaxation.force_fields.registry import AseForceField, get_force_field
+from crysjepa.relaxation.settings import RelaxSettings
 
 KILLS, SLEEPS, RAISES, LIES, FAULTS = 2, 10, 18, 36, 54  # He, Ne, Ar, Kr, Xe
 

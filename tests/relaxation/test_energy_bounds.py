@@ -13,10 +13,11 @@ from crysjepa.energy.elemental_references import ElementalReferences
 from crysjepa.energy.hull import Hull
 from crysjepa.evaluation.criteria import evaluate_table
 from crysjepa.ranking.registry import RankerContext, make_ranker
-from crysjepa.relaxation.batch_optimizer import RelaxSettings, relax_together
+from crysjepa.relaxation.batch_optimizer import relax_together
 from crysjepa.relaxation.energy_bounds import energy_bounds
 from crysjepa.relaxation.force_fields.base import static_energies
 from crysjepa.relaxation.force_fields.registry import AseForceField, get_force_field
+from crysjepa.relaxation.settings import RelaxSettings
 
 MP = "materials_project"
 

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crysjepa.core.crystals import Crystals
-from crysjepa.relaxation.batch_optimizer import RelaxSettings, relax_together
+from crysjepa.relaxation.batch_optimizer import relax_together
 from crysjepa.relaxation.force_fields.registry import AseForceField
 from crysjepa.relaxation.quasi_newton import MAX_STEP, MAX_STRAIN, QuasiNewton
+from crysjepa.relaxation.settings import RelaxSettings
 
 
 def distorted(seed: int, repeat: int = 2) -> Atoms:

@@ -23,8 +23,9 @@ from nasty_force_field import KILLS, LIES, RAISES, SLEEPS, Constant
 
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
-from crysjepa.relaxation.batch_optimizer import Outcome, RelaxRecord, relax_together
+from crysjepa.relaxation.batch_optimizer import relax_together
 from crysjepa.relaxation.checks import shortest_distance, unfit
+from crysjepa.relaxation.course import Outcome, RelaxRecord
 from crysjepa.relaxation.force_fields.base import Prediction
 from crysjepa.relaxation.force_fields.registry import AseForceField, get_force_field
 from crysjepa.relaxation.job import chunks_of

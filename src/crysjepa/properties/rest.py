@@ -13,9 +13,10 @@ import numpy as np
 
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.symmetry import Cell, symmetry_of
-from crysjepa.relaxation.batch_optimizer import RelaxSettings, relax_together
+from crysjepa.relaxation.batch_optimizer import relax_together
 from crysjepa.relaxation.checks import unfit
 from crysjepa.relaxation.force_fields.base import ForceField
+from crysjepa.relaxation.settings import RelaxSettings
 
 if TYPE_CHECKING:
     from ase import Atoms

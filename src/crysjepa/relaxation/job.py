@@ -8,8 +8,10 @@ from functools import cached_property
 from pathlib import Path
 
 from crysjepa.core.crystals import Crystals
-from crysjepa.relaxation.batch_optimizer import Outcome, RelaxSettings
+from crysjepa.relaxation.course import Outcome
+from crysjepa.relaxation.engines import engine_version
 from crysjepa.relaxation.force_fields.registry import ForceFieldInfo
+from crysjepa.relaxation.settings import RelaxSettings
 from crysjepa.relaxation.shards import Chunk, read_shard, shard_path, write_shard
 from crysjepa.runtime.executor_pool import ExecutorPool
 from crysjepa.runtime.parts import Part, part_in
@@ -51,7 +53,8 @@ class Job:
     def _paths(self) -> list[Path | None]:
         if self.shards is None:
             return [None] * len(self.rows)
-        made_by = (self.settings, self.info.name, self.info.version)
+        version = "\0".join(filter(None, (self.info.version, engine_version(self.settings.engine))))
+        made_by = (self.settings, self.info.name, version)
         return [shard_path(self.shards, n, self.crystals[rows], *made_by) for n, rows in enumerate(self.rows)]
 
     @property

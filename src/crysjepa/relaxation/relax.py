@@ -15,17 +15,13 @@ import numpy as np
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
 from crysjepa.energy.columns import OF_ONE_STRUCTURE
-from crysjepa.relaxation.batch_optimizer import (
-    PAPER,
-    QUICK,
-    RelaxRecord,
-    RelaxSettings,
-    set_up_worker,
-)
 from crysjepa.relaxation.checks import unfit
+from crysjepa.relaxation.course import RelaxRecord
+from crysjepa.relaxation.engines import check_engine, set_up_worker
 from crysjepa.relaxation.force_fields.base import free_device_memory
 from crysjepa.relaxation.force_fields.registry import ForceFieldInfo, force_field_info, imports_of
 from crysjepa.relaxation.job import Job
+from crysjepa.relaxation.settings import PAPER, QUICK, RelaxSettings
 from crysjepa.runtime.executors import Kind, device_for, on_executor, open_pool
 from crysjepa.runtime.parts import PartDone
 from crysjepa.runtime.progress import Progress
@@ -127,13 +123,15 @@ def relax_crystals(
     progress
         Called as ``progress(done, total)``.
 
-    Raises ValueError for an unknown force field, or an id that appears twice; ImportError when the force
-    field's package is absent; RuntimeError when worker processes cannot be set up; PartDone where the chunks
-    in ``shards`` are shared out (:mod:`crysjepa.runtime.parts`), once this part's are done.
+    Raises ValueError for an unknown force field, one that the engine of the settings cannot do, or an id that
+    appears twice; ImportError when the force field's package, or the engine's, is absent; RuntimeError when
+    worker processes cannot be set up; PartDone where the chunks in ``shards`` are shared out
+    (:mod:`crysjepa.runtime.parts`), once this part's are done.
     """
     device = device_for("relax", device)
     settings = (settings or RelaxSettings()).on(device)
     info = force_field_info(force_field)
+    check_engine(settings.engine, force_field)
     if len(set(crystals.ids)) != len(crystals):
         raise ValueError("an id appears twice")
     unfits = {c.ids[0]: reason for c in crystals if (reason := unfit(c, info.max_atomic_number))}
@@ -142,7 +140,7 @@ def relax_crystals(
     report = progress or (lambda done, total: None)
     report(len(unfits) + job.done, len(crystals))
     if job.todo:
-        workers = min(processes or default_workers(device), len(job.todo))
+        workers = min(processes or default_workers(device, engine=settings.engine), len(job.todo))
         arguments, shared = (force_field, device, settings), imports_of(force_field)
         with open_pool("relax", set_up_worker, arguments, workers, ONE_THREAD, shared) as pool:
             job.submit_to(pool)
@@ -159,12 +157,15 @@ def energies_before(table: CandidateTable) -> list[str]:
     return [str(name) for name in table.frame.columns if str(name).lower() in OF_ONE_STRUCTURE]
 
 
-def default_workers(device: str, kind: Kind = "relax") -> int:
+def default_workers(device: str, kind: Kind = "relax", engine: str = "crysjepa") -> int:
     """Worker processes: one a core, on a GPU as many as fit into its memory. One would not fill it, for the
-    crystals' optimisers are on the CPU. None, where this kind of work goes to an executor.
+    crystals' optimisers are on the CPU; those of torch-sim are not, and one does. None, where this kind of
+    work goes to an executor.
     """
     if on_executor(kind):
         return 0
+    if engine == "torch-sim" and device.startswith("cuda"):
+        return 1
     if not device.startswith("cuda"):
         return default_processes(device)
     import torch

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from crysjepa.core.crystals import ARROW_SCHEMA, Crystals
-from crysjepa.relaxation.batch_optimizer import Outcome, RelaxRecord, RelaxSettings
+from crysjepa.relaxation.course import Outcome, RelaxRecord
+from crysjepa.relaxation.settings import RelaxSettings
 from crysjepa.runtime.files import write_parquet
 
 _RECORD = {f.name: f.type for f in fields(RelaxRecord) if f.name != "seconds"}  # times differ between runs

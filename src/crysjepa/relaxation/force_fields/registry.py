@@ -107,42 +107,78 @@ def get_force_field(name: str, device: str = "cpu") -> ForceField:
     RuntimeError
         When weights cannot be had; the message says how to bring them.
     """
-    info = force_field_info(name)
-    entry, checkpoint = _entry(name)
-    if entry is None:
-        calculator = _quietly(_from_path, name, device)
-    else:
+    entry, _ = _entry(name)
+    if entry is not None and entry.adapter is None:
         require_installed(name)
-        if entry.adapter is None:
-            return ChgnetForceField(device)
-        make = importlib.import_module(f"{ADAPTERS}.{entry.adapter}").calculator
-        try:
-            calculator = _quietly(make, checkpoint or entry.model, device)
-        except Exception as error:
-            if checkpoint is None and entry.file is not None:
-                raise RuntimeError(
-                    f"the weights of {name!r} ({entry.model}) could not be loaded or downloaded "
-                    f"({describe_error(error)}): fetch them where there is a network, and name the file, "
-                    f"as in {name}@/path/to/{entry.file}"
-                ) from error
-            raise
+        return ChgnetForceField(device)
+    loaded = load_calculator(name, device)
+    info = loaded.info
     return AseForceField(
-        calculator,
+        loaded.calculator,
         name=info.name,
         version=info.version,
         scale=info.scale,
         max_atomic_number=info.max_atomic_number,
-        cutoff=_cutoff(calculator, entry, checkpoint),
+        cutoff=loaded.cutoff,
     )
 
 
-def get_for_worker(name: str, device: str) -> ForceField:
-    """A force field for a worker process, which it sets to one thread: loaded, and looked at once.
+@dataclass(frozen=True)
+class Loaded:
+    """An ASE calculator, and what is known of it. ``entry`` is None where it has no name of ours."""
+
+    calculator: Any
+    entry: Entry | None
+    info: ForceFieldInfo
+    cutoff: float | None
+
+
+def load_calculator(name: str, device: str) -> Loaded:
+    """A force field's ASE calculator. Raises as :func:`get_force_field` does; CHGNet has none here."""
+    info = force_field_info(name)
+    entry, checkpoint = _entry(name)
+    if entry is None:
+        return Loaded(quietly(_from_path, name, device), None, info, None)
+    require_installed(name)
+    make = importlib.import_module(f"{ADAPTERS}.{entry.adapter}").calculator
+    try:
+        calculator = quietly(make, checkpoint or entry.model, device)
+    except Exception as error:
+        if checkpoint is None and entry.file is not None:
+            raise RuntimeError(
+                f"the weights of {name!r} ({entry.model}) could not be loaded or downloaded "
+                f"({describe_error(error)}): fetch them where there is a network, and name the file, "
+                f"as in {name}@/path/to/{entry.file}"
+            ) from error
+        raise
+    return Loaded(calculator, entry, info, _cutoff(calculator, entry, checkpoint))
+
+
+def torch_sim_names() -> list[str]:
+    """Names of the force fields that torch-sim has a model of."""
+    return [name for name in ENTRIES if wrapped_by_torch_sim(name)]
+
+
+def wrapped_by_torch_sim(name: str) -> bool:
+    """Whether torch-sim has a model of a force field: of each library with an adapter, not of CHGNet and not
+    of any other ASE calculator.
+
+    Raises as :func:`force_field_info` does.
+    """
+    entry, _ = _entry(name)
+    return entry is not None and entry.adapter is not None
+
+
+def get_for_worker(
+    name: str, device: str, load: Callable[[str, str], ForceField] | None = None
+) -> ForceField:
+    """A force field for a worker process, which it sets to one thread: loaded (by :func:`get_force_field`, or
+    otherwise), and looked at once.
 
     Raises as :func:`get_force_field` does, and RuntimeError for one that cannot be trusted
     (:func:`~crysjepa.relaxation.force_fields.self_test.probe`).
     """
-    loaded = get_force_field(name, device)
+    loaded = (load or get_force_field)(name, device)
     if "torch" in sys.modules:  # not worth its import for a force field without it
         sys.modules["torch"].set_num_threads(1)
     if trouble := probe(loaded, must_know_any=False):
@@ -189,7 +225,7 @@ def _status(name: str) -> tuple[bool, str]:
         if entry.file is not None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of its dependencies; whether it loads is what is asked
-                _quietly(importlib.import_module, entry.module)
+                quietly(importlib.import_module, entry.module)
             return True, f"{force_field_info(name).version}; its weights are fetched on first use"
         trouble = probe(get_force_field(name))
     except Exception as error:  # noqa: BLE001 - a broken installation raises anything; it is reported
@@ -249,6 +285,7 @@ def _from_path(name: str, device: str) -> Any:
     return factory(device=device) if takes_device else factory()
 
 
-def _quietly(make: Callable[..., Any], *arguments: Any) -> Any:
+def quietly(make: Callable[..., Any], *arguments: Any) -> Any:
+    """What it makes, without what it prints."""
     with contextlib.redirect_stdout(io.StringIO()):
         return make(*arguments)

@@ -48,3 +48,26 @@ def calculator(model: str | Path, device: str) -> Calculator:
         except AttributeError as error:
             raise ValueError(f"{model} is no inference checkpoint of fairchem-core 2: {error}") from error
     return _Calculator(unit, task_name=TASK if TASK in unit.dataset_to_tasks else None)
+
+
+def torch_sim_model(calculator: Any, device: str) -> Any:
+    """``fairchem.core.calculate.torchsim_interface.FairChemModel``, with the calculator's predictor."""
+    import torch
+    from fairchem.core.calculate.torchsim_interface import FairChemModel
+    from torch_sim.models.interface import ModelInterface
+
+    devices = [torch.cuda.current_device()] if device.startswith("cuda") else []
+
+    class _Model(FairChemModel):
+        def __init__(self) -> None:
+            ModelInterface.__init__(self)  # FairChemModel's would load the weights again, with other settings
+            self._device, self._dtype = torch.device(device), torch.float32
+            self._compute_stress = self._compute_forces = True
+            self.task_name, self.predictor = calculator.task_name, calculator.predictor
+
+        def forward(self, state: Any, **options: Any) -> Any:
+            with torch.random.fork_rng(devices):  # as in the calculator
+                torch.manual_seed(0)
+                return super().forward(state, **options)
+
+    return _Model()

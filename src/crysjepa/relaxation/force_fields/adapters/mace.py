@@ -44,3 +44,11 @@ def calculator(model: str | Path, device: str) -> Calculator:
             return _Calculator(model_paths=[str(model)], device=device, default_dtype="float64")
         except AttributeError as error:
             raise ValueError(f"{model} holds no MACE model: {error}") from error
+
+
+def torch_sim_model(calculator: Any, device: str) -> Any:
+    """``mace.calculators.mace_torchsim.MaceTorchSimModel``, in double precision as the calculator is."""
+    import torch
+    from mace.calculators.mace_torchsim import MaceTorchSimModel
+
+    return MaceTorchSimModel(calculator.models[0], device=torch.device(device), dtype=torch.float64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
@@ -26,3 +26,10 @@ def calculator(model: str | Path, device: str) -> Calculator:
     # the state of its optimizer is of no use here, and larger than the weights
     potential = Potential.from_checkpoint(source, device=device, load_training_state=False)
     return MatterSimCalculator(potential, device=device)
+
+
+def torch_sim_model(calculator: Any, device: str) -> Any:
+    """``mattersim.torchsim.TorchSimWrapper``."""
+    from mattersim.torchsim import TorchSimWrapper
+
+    return TorchSimWrapper(calculator.potential, device=device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
@@ -62,3 +62,10 @@ def calculator(model: str | Path, device: str) -> Calculator:
 
 def architecture_of(file: str, known: list[str]) -> str:
     return max((name for name in known if file.startswith(name)), key=len, default=ARCHITECTURE)
+
+
+def torch_sim_model(calculator: Any, device: str) -> Any:
+    """torch-sim's wrapper of ``orb_models.forcefield.inference.orb_torchsim``; orb-models 0.6 or newer."""
+    from torch_sim.models.orb import OrbModel
+
+    return OrbModel(calculator.model, calculator.adapter, device=device)

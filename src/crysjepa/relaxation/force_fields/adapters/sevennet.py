@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
@@ -27,3 +27,10 @@ def calculator(model: str | Path, device: str) -> Calculator:
         from sevenn.calculator import SevenNetCalculator
 
         return SevenNetCalculator(model, device=device)
+
+
+def torch_sim_model(calculator: Any, device: str) -> Any:
+    """``sevenn.torchsim.SevenNetModel``."""
+    from sevenn.torchsim import SevenNetModel
+
+    return SevenNetModel(calculator.model, modal=calculator.modal, device=device)
