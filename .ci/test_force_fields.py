@@ -22,7 +22,11 @@ LEFT_OUT = re.compile(r"(mypy|ruff|librt|ast_ser|umap|pynndescent)", re.IGNORECA
 """Pins of constraints.txt that these tests do without."""
 EQUIVARIANT = ("opt_einsum", "opt_einsum_fx")
 SINCE_312 = "python_version >= '3.12'"
-"""What orb-models 0.7 needs: run this by such a Python to test it, by 3.11 to test 0.5."""
+"""What orb-models 0.7 and torch-sim need: run this by such a Python for them, by 3.11 for Orb's 0.5."""
+SEVENNET = (
+    *("sevenn>=0.13", "e3nn>=0.5", "torch_geometric", "matscipy", "braceexpand", "xxhash"),
+    *EQUIVARIANT,
+)
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,12 @@ class Library:
 
 
 LIBRARIES = {
-    "sevennet": Library(
+    "sevennet": Library(SEVENNET),
+    "torch_sim": Library(  # with SevenNet, whose weights come with it
         (
-            *("sevenn>=0.13", "e3nn>=0.5", "torch_geometric", "matscipy", "braceexpand", "xxhash"),
-            *EQUIVARIANT,
+            *SEVENNET,
+            *("torch-sim-atomistic>=0.6,<0.7", "nvalchemi-toolkit-ops>=0.4", "warp-lang"),
+            *("tables", "blosc2", "ndindex", "numexpr", "py-cpuinfo"),
         )
     ),
     "mattersim": Library(
@@ -85,6 +91,8 @@ def environment(name: str, folder: Path) -> Path:
         subprocess.run([sys.executable, "-m", "venv", str(folder / name)], check=True)
         pip = [str(python), "-m", "pip", "install", "-q"]
         subprocess.run([*pip, "--no-deps", *own, "setuptools<81"], check=True)
+        # a build for GPUs, if that is what there is for this Python, is nothing without its libraries
+        subprocess.run([*pip, *(p for p in own if p.startswith("torch=="))], check=True)
         subprocess.run([*pip, "--no-deps", *library.alone], check=True)
         if library.whole:
             subprocess.run([*pip, *library.whole], check=True)

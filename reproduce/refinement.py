@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 from figures import draw_sweep, sweep_lines
+from page_tables import page
 from plan import NO_FORMULA_TWICE, SOURCES, Arm, Plan
 from steps import best
-from tables import page
 
 from crysjepa import api, datasets
 from crysjepa.core.candidates import CandidateTable

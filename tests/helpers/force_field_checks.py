@@ -46,10 +46,10 @@ def nasty_corpus() -> tuple[Crystals, set[str]]:
     return batch, {"one atom", "good"}
 
 
-def check_nasty_corpus(name: str) -> dict[str, str | None]:
+def check_nasty_corpus(name: str, engine: str = "crysjepa") -> dict[str, str | None]:
     """The corpus through ``relax_crystals``; the reason that each crystal got."""
     crystals, good = nasty_corpus()
-    settings = RelaxSettings(max_steps=3)
+    settings = RelaxSettings(max_steps=3, engine=engine)
     relaxation = relax_crystals(crystals, force_field=name, settings=settings, processes=1)
     table = relaxation.apply_to(CandidateTable.from_crystals(crystals))
     reasons = dict(zip(table.ids, table.column("reason"), strict=True))

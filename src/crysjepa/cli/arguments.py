@@ -33,6 +33,7 @@ GENERATORS = ("flow", "diffusion", "substitution", "file")
 """Those that come with crysjepa."""
 PAPERS = ("paper-mp20", "paper-alex-mp20")
 RUNS = ("quick", *PAPERS)
+ENGINES = ("crysjepa", "torch-sim")
 JUDGINGS = ("default", "paper", "strict", "genbench")
 
 

@@ -51,6 +51,7 @@ def relax(
     source: options.Source,
     out: options.OutTable,
     force_field: options.ForceField = None,
+    engine: options.Engine = None,
     *,
     relaxing: groups.Relaxing,
     running: groups.InProcessesAndParts,
@@ -62,11 +63,12 @@ def relax(
     arguments.look_at(
         sources=[source], force_field=force_field, device=running.device, config=relaxing.config
     )
+    arguments.choice("engine", engine, arguments.ENGINES)
     Output(out)
 
     from crysjepa.relaxation.relax import RelaxSettings
 
-    settings = configuration.read_settings(RelaxSettings, **vars(relaxing))
+    settings = configuration.read_settings(RelaxSettings, engine=engine, **vars(relaxing))
     with console.progress() as report:
         table = carry_out(
             "relax", running, source, out, force_field=force_field or "chgnet", settings=settings,

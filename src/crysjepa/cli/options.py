@@ -165,6 +165,10 @@ ForceField = Annotated[
 ]
 Fmax = Annotated[float | None, typer.Option("--fmax", help="eV/Å; largest force at the end")]
 MaxSteps = Annotated[int | None, typer.Option("--max-steps", help="most optimiser steps")]
+Engine = Annotated[
+    str | None,
+    typer.Option("--engine", help="what takes the steps: crysjepa (default), or torch-sim, for GPUs"),
+]
 Static = Annotated[bool, typer.Option("--static", help="energies of the structures as they stand")]
 Objectives = Annotated[
     list[str] | None,

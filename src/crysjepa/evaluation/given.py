@@ -18,6 +18,7 @@ from crysjepa.energy.known_hull import NAME
 from crysjepa.energy.load_hull import stated_scale
 from crysjepa.evaluation.criteria import NOT_CONVERGED
 from crysjepa.evaluation.protocol import Protocol
+from crysjepa.relaxation.engines import engine_version
 from crysjepa.relaxation.force_fields.registry import ForceFieldInfo
 from crysjepa.relaxation.relax import STAGE as RELAXATION
 from crysjepa.relaxation.relax import RelaxSettings
@@ -52,7 +53,9 @@ class Given:
 
 def energy_metadata(info: ForceFieldInfo, settings: RelaxSettings) -> dict[str, Any]:
     """What a file of relaxed crystals says of its energies, in its metadata."""
-    return {"energies": asdict(info) | {"relaxation": settings.model_dump(mode="json")}}
+    engine = engine_version(settings.engine)
+    told = {} if engine is None else {"engine": engine}
+    return {"energies": asdict(info) | {"relaxation": settings.model_dump(mode="json")} | told}
 
 
 def is_run(path: str | Path) -> bool:

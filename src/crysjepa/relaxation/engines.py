@@ -11,16 +11,17 @@ from crysjepa.relaxation.batch_optimizer import relax_together
 from crysjepa.relaxation.course import Outcome
 from crysjepa.relaxation.force_fields.registry import get_for_worker, torch_sim_names, wrapped_by_torch_sim
 from crysjepa.relaxation.settings import RelaxSettings
+from crysjepa.runtime.notes import UsageError
 
 _PACKAGE = "torch-sim-atomistic"
 
 
 def check_engine(engine: str, force_field: str) -> None:
-    """Raise ValueError where an engine cannot do with a force field, ImportError where it is not there."""
+    """Raise UsageError where an engine cannot do with a force field, ImportError where it is not there."""
     if engine != "torch-sim":
         return
     if not wrapped_by_torch_sim(force_field):
-        raise ValueError(
+        raise UsageError(
             f"torch-sim has no model of the force field {force_field!r}: it has of "
             f"{', '.join(torch_sim_names())}, and of checkpoints of your own for these; the engine crysjepa "
             "does with any"

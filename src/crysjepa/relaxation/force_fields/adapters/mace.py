@@ -51,4 +51,8 @@ def torch_sim_model(calculator: Any, device: str) -> Any:
     import torch
     from mace.calculators.mace_torchsim import MaceTorchSimModel
 
-    return MaceTorchSimModel(calculator.models[0], device=torch.device(device), dtype=torch.float64)
+    from crysjepa.relaxation.force_fields.adapters.torch_sim_neighbors import neighbors
+
+    return MaceTorchSimModel(
+        calculator.models[0], device=torch.device(device), dtype=torch.float64, neighbor_list_fn=neighbors
+    )

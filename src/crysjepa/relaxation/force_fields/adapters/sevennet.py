@@ -33,4 +33,6 @@ def torch_sim_model(calculator: Any, device: str) -> Any:
     """``sevenn.torchsim.SevenNetModel``."""
     from sevenn.torchsim import SevenNetModel
 
-    return SevenNetModel(calculator.model, modal=calculator.modal, device=device)
+    from crysjepa.relaxation.force_fields.adapters.torch_sim_neighbors import neighbors
+
+    return SevenNetModel(calculator.model, modal=calculator.modal, device=device, neighbor_list_fn=neighbors)
