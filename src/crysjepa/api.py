@@ -89,7 +89,7 @@ _ELSEWHERE = {
     "diagnose_table": "crysjepa.workflows.diagnose",
     "discover_crystals": "crysjepa.discovery.loop",
     "force_field_hull": "crysjepa.evaluation.force_field_hull",
-    "force_field_status": "crysjepa.relaxation.force_fields.registry",
+    "force_field_status": "crysjepa.relaxation.force_fields.status",
     "read_header": "crysjepa.nn.checkpoint",
     "relax_crystals": "crysjepa.relaxation.relax",
     "resolve_device": "crysjepa.runtime.execution",

@@ -9,7 +9,12 @@ from importlib import metadata
 from crysjepa.core.crystals import Crystals
 from crysjepa.relaxation.batch_optimizer import relax_together
 from crysjepa.relaxation.course import Outcome
-from crysjepa.relaxation.force_fields.registry import get_for_worker, torch_sim_names, wrapped_by_torch_sim
+from crysjepa.relaxation.force_fields.registry import (
+    get_for_worker,
+    python_of,
+    torch_sim_names,
+    wrapped_by_torch_sim,
+)
 from crysjepa.relaxation.settings import RelaxSettings
 from crysjepa.runtime.notes import UsageError
 
@@ -26,6 +31,8 @@ def check_engine(engine: str, force_field: str) -> None:
             f"{', '.join(torch_sim_names())}, and of checkpoints of your own for these; the engine crysjepa "
             "does with any"
         )
+    if (python := python_of(force_field)) is not None:
+        raise UsageError(f"torch-sim relaxes in one environment with its force field, not by {python}")
     if importlib.util.find_spec("torch_sim") is None:
         raise ImportError(
             'the engine torch-sim needs a package, and Python 3.12: pip install "crysjepa[torchsim]"'

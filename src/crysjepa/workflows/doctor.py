@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from crysjepa.nn.checkpoint import read_header
-from crysjepa.relaxation.force_fields.registry import force_field_status
+from crysjepa.relaxation.force_fields.status import force_field_status
 from crysjepa.runtime.run_directory import versions
 from crysjepa.weights import shipped
 

@@ -34,10 +34,10 @@ from crysjepa.relaxation.force_fields.registry import (
     AseForceField,
     force_field_info,
     force_field_names,
-    force_field_status,
     get_force_field,
 )
 from crysjepa.relaxation.force_fields.self_test import probe
+from crysjepa.relaxation.force_fields.status import force_field_status
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,8 @@ import importlib.util
 import inspect
 import io
 import sys
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from crysjepa.relaxation.force_fields.ase_calculator import AseForceField
 from crysjepa.relaxation.force_fields.base import ForceField, Prediction
 from crysjepa.relaxation.force_fields.chgnet import ChgnetForceField
+from crysjepa.relaxation.force_fields.elsewhere import ElsewhereForceField, python_for, told_by
 from crysjepa.relaxation.force_fields.entries import ENTRIES, Entry
 from crysjepa.relaxation.force_fields.self_test import probe
 from crysjepa.runtime.errors import describe_error
@@ -31,7 +31,6 @@ __all__ = [
     "Prediction",
     "force_field_info",
     "force_field_names",
-    "force_field_status",
     "get_force_field",
 ]
 
@@ -55,7 +54,7 @@ class ForceFieldInfo:
 def imports_of(name: str) -> tuple[str, ...]:
     """Modules that every worker with this force field imports; of a calculator by path nothing is known."""
     entry, _ = _entry(name)
-    if entry is None:
+    if entry is None or python_of(name) is not None:
         return ()
     return ("torch", "chgnet.model") if entry.adapter is None else ("torch",)
 
@@ -74,6 +73,9 @@ def force_field_info(name: str) -> ForceFieldInfo:
     if entry is None:
         module, _ = _split_path(name)
         return ForceFieldInfo(name, _version(module.split(".")[0]), "unknown", 118)
+    if (python := python_of(name)) is not None:
+        told = told_by(python, name)
+        return ForceFieldInfo(**{f.name: told[f.name] for f in fields(ForceFieldInfo)})
     model, scale, functional = entry.model, entry.scale, entry.functional
     if checkpoint is not None:
         known = _published(entry, checkpoint)  # somebody's own: who knows what it was trained on
@@ -107,6 +109,8 @@ def get_force_field(name: str, device: str = "cpu") -> ForceField:
     RuntimeError
         When weights cannot be had; the message says how to bring them.
     """
+    if (python := python_of(name)) is not None:
+        return ElsewhereForceField(python, name, device)
     entry, _ = _entry(name)
     if entry is not None and entry.adapter is None:
         require_installed(name)
@@ -213,26 +217,6 @@ def _published(entry: Entry | None, checkpoint: Path | None) -> Entry | None:
     return files.get(checkpoint.name.lower())
 
 
-def force_field_status() -> list[tuple[str, bool, str]]:
-    """For every known name: does it work here, and what there is to say. Nothing is downloaded."""
-    return [(name, *_status(name)) for name in ENTRIES]
-
-
-def _status(name: str) -> tuple[bool, str]:
-    entry = ENTRIES[name]
-    try:
-        require_installed(name)
-        if entry.file is not None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of its dependencies; whether it loads is what is asked
-                quietly(importlib.import_module, entry.module)
-            return True, f"{force_field_info(name).version}; its weights are fetched on first use"
-        trouble = probe(get_force_field(name))
-    except Exception as error:  # noqa: BLE001 - a broken installation raises anything; it is reported
-        return False, str(error) if isinstance(error, ImportError) else describe_error(error)
-    return (False, trouble) if trouble else (True, force_field_info(name).version)
-
-
 def _entry(name: str) -> tuple[Entry | None, Path | None]:
     """What a name stands for, and the checkpoint after its @; (None, None) for an import path."""
     known, at, path = name.partition("@")
@@ -244,9 +228,24 @@ def _entry(name: str) -> tuple[Entry | None, Path | None]:
     return ENTRIES[known], Path(path) if at else None
 
 
+def python_of(name: str) -> Path | None:
+    """The interpreter of the environment that a force field is evaluated in
+    (:mod:`~crysjepa.relaxation.force_fields.elsewhere`); None for this one.
+
+    Raises as :func:`force_field_info` does, and UsageError where no interpreter is.
+    """
+    entry, _ = _entry(name)
+    return None if entry is None else python_for(entry.adapter or entry.package)
+
+
 def require_installed(name: str) -> None:
+    """Raise ImportError, with what to install, where a force field with a name lacks its package."""
     entry, _ = _entry(name)
     assert entry is not None
+    if (python := python_of(name)) is not None:
+        if lacks := told_by(python, name)["lacks"]:
+            raise ImportError(f"{lacks} (in the environment of {python})")
+        return
     try:  # a folder of that name counts as a module: its package must be there, too
         found = importlib.util.find_spec(entry.module.split(".")[0]) and metadata.version(entry.package)
     except metadata.PackageNotFoundError:
