@@ -11,7 +11,7 @@ from ase.build import bulk
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import Crystals
 from crysjepa.relaxation.force_fields.base import static_energies
-from crysjepa.relaxation.force_fields.registry import ForceField, Prediction
+from crysjepa.relaxation.force_fields.registry import ForceField, Prediction, get_force_field
 from crysjepa.relaxation.force_fields.self_test import probe
 from crysjepa.relaxation.relax import RelaxSettings, relax_crystals
 
@@ -88,3 +88,19 @@ def check_force_field(field: ForceField, *, conservative: bool = True, tolerance
     slope = (energies[1] - energies[3]) / (2 * h)
     assert abs(here.forces[1, 2] - force) < tolerance
     assert abs(here.stress[5] * atoms.cell.volume - slope) < tolerance * atoms.cell.volume**0.5
+
+
+def check_torch_sim_model(name: str, tolerance: float = 1e-4) -> None:
+    """The library's model for torch-sim passes for a force field, and says what its calculator says."""
+    from crysjepa.relaxation.torch_sim_model import get_torch_sim_force_field
+
+    found = get_torch_sim_force_field(name)
+    assert probe(found) is None
+    atoms = [bulk("MgO", "rocksalt", a=4.3, cubic=True), bulk("NaCl", "rocksalt", a=5.5), bulk("Cu", a=3.5)]
+    for seed, a in enumerate(atoms):
+        a.rattle(0.05, seed=seed)
+    for mine, its in zip(found.evaluate(atoms), get_force_field(name).evaluate(atoms), strict=True):
+        assert isinstance(mine, Prediction) and isinstance(its, Prediction)
+        assert abs(mine.energy - its.energy) < tolerance * len(its.forces)
+        np.testing.assert_allclose(mine.forces, its.forces, atol=tolerance)
+        np.testing.assert_allclose(mine.stress, its.stress, atol=tolerance)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase.build import bulk
-from force_field_checks import check_force_field, check_nasty_corpus
+from force_field_checks import check_force_field, check_nasty_corpus, check_torch_sim_model
 
 from crysjepa.relaxation.force_fields.registry import Prediction, force_field_info, get_force_field
 
@@ -79,6 +79,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_holds_what_every_force_field_must_hold(checkpoint: Path) -> None:
     check_force_field(get_force_field(f"fairchem@{checkpoint}"))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch_sim") is None, reason="torch-sim is not installed")
+def test_its_model_for_torch_sim_says_the_same(checkpoint: Path) -> None:
+    check_torch_sim_model(f"fairchem@{checkpoint}")
 
 
 def test_a_nasty_corpus(checkpoint: Path) -> None:
