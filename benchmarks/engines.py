@@ -71,7 +71,7 @@ def compared(ours: Relaxation, theirs: Relaxation) -> dict[str, Any]:
     lower = np.array([b.energy_per_atom - a.energy_per_atom for a, b in pairs])
     volumes = np.array([abs(b.volume_change - a.volume_change) for a, b in pairs])
     far = {
-        i: {"meV/atom": round(1e3 * d, 2), "steps": (a.steps, b.steps)}
+        i: {"meV/atom": round(1e3 * float(d), 2), "steps": (a.steps, b.steps)}
         for i, d, (a, b) in zip(both, lower, pairs, strict=True)
         if abs(d) > CLOSE
     }

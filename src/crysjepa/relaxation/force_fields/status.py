@@ -26,7 +26,8 @@ def _status(name: str) -> tuple[bool, str]:
     entry = ENTRIES[name]
     try:
         require_installed(name)
-        if (python := python_of(name)) is not None and entry.file is not None:
+        python = python_of(name)
+        if python is not None and entry.file is not None:
             return True, f"{force_field_info(name).version}, by {python}; weights are fetched on first use"
         if entry.file is not None:
             with warnings.catch_warnings():
@@ -36,4 +37,5 @@ def _status(name: str) -> tuple[bool, str]:
         trouble = probe(get_force_field(name))
     except Exception as error:  # noqa: BLE001 - a broken installation raises anything; it is reported
         return False, str(error) if isinstance(error, ImportError) else describe_error(error)
-    return (False, trouble) if trouble else (True, force_field_info(name).version)
+    where = f", by {python}" if python is not None else ""
+    return (False, trouble) if trouble else (True, force_field_info(name).version + where)
