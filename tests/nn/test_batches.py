@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crysjepa.nn.batches import PackedCrystals, bounded_batches, epoch_batches, sorted_batches
+from crysjepa.nn.batches import PackedCrystals, bounded_batches, epoch_batches, even_batches, sorted_batches
 
 
 def test_a_batch_holds_its_crystals(salts):
@@ -81,6 +81,28 @@ def test_inference_batches_visit_each_exactly_once(count, size):
     sizes = np.random.default_rng(count).integers(1, 21, count)
     batches = sorted_batches(sizes, size)
     assert sorted(np.concatenate(batches).tolist() if batches else []) == list(range(count))
+
+
+@given(sizes=st.lists(st.integers(1, 6), max_size=12), overhead=st.integers(0, 20), most=st.integers(1, 12))
+def test_even_batches_cost_least(sizes, overhead, most):
+    """Against every way to cut the sorted sizes where they change."""
+    sizes = np.array(sizes, dtype=np.int64)
+    batches = even_batches(sizes, overhead, most)
+    assert sorted(np.concatenate(batches).tolist() if batches else []) == list(range(len(sizes)))
+    assert all(len(b) <= most for b in batches)
+
+    def cost(parts):
+        return sum(overhead + len(p) * int(max(p)) for p in parts)
+
+    kinds = [[k] * int((sizes == k).sum()) for k in np.unique(sizes)]
+    ways = [[]] if not kinds else []
+    for cuts in itertools.product([False, True], repeat=max(len(kinds) - 1, 0)) if kinds else []:
+        parts = [list(kinds[0])]
+        for cut, kind in zip(cuts, kinds[1:], strict=True):
+            parts = [*parts, list(kind)] if cut else [*parts[:-1], parts[-1] + kind]
+        ways.append(parts)
+    whole = even_batches(sizes, overhead, len(sizes) + 1)
+    assert cost([sizes[b].tolist() for b in whole]) == min(cost(parts) for parts in ways)
 
 
 @given(

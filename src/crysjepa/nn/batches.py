@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -159,6 +160,28 @@ def sorted_batches(num_atoms: NDArray[np.int64], batch_size: int) -> list[NDArra
     """Every row exactly once, in batches of similar length: for inference."""
     order = np.argsort(num_atoms, kind="stable")
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def even_batches(sizes: NDArray[np.int64], overhead: float, most: int) -> list[NDArray[np.int64]]:
+    """Every row exactly once, in batches of similar size that cost least together: for inference.
+
+    A batch costs ``overhead`` and its rows times the largest size, in the unit of ``sizes``. Rows of one size
+    stay together, but for batches of more than ``most`` rows, which are cut.
+    """
+    order = np.argsort(sizes, kind="stable")
+    kinds, counts = np.unique(sizes, return_counts=True)
+    ends = [0, *np.cumsum(counts).tolist()]
+    least, first = [0.0], [0]  # of the rows of the first k sizes; where their last batch begins
+    for k, size in enumerate(kinds.tolist(), start=1):
+        costs = [least[j] + overhead + (ends[k] - ends[j]) * size for j in range(k)]
+        first.append(int(np.argmin(costs)))
+        least.append(min(costs))
+    bounds, k = [len(kinds)], len(kinds)
+    while k:
+        k = first[k]
+        bounds.append(k)
+    spans = itertools.pairwise(ends[k] for k in reversed(bounds))
+    return [order[i : min(i + most, stop)] for start, stop in spans for i in range(start, stop, most)]
 
 
 def bounded_batches(num_atoms: NDArray[np.int64], max_pairs: int) -> list[NDArray[np.int64]]:

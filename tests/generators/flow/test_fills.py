@@ -131,10 +131,11 @@ def test_weaker_rules_keep_less():
 def test_a_batch_has_padding():
     wanted = Constraints.parse(formula="LiO")
     fills = Fills(wanted, np.array([[1, 1], [2, 0]]))
-    first = fills.choices(np.array([0, 1]), ALLOWED)
+    both = np.array([0, 1])
+    first = fills.choices(both, np.array([0, 0]), ALLOWED)
     assert set((np.flatnonzero(first[0]) + 1).tolist()) == {3, 8}
-    np.testing.assert_array_equal(first[1], ALLOWED)
-    fills.take(np.array([0, 1]), np.array([3, 8]))
-    second = fills.choices(np.array([1, 1]), ALLOWED)
+    np.testing.assert_array_equal(first[1], ALLOWED)  # no element fits
+    fills.take(both, np.array([0, 0]), np.array([3, 8]))
+    second = fills.choices(np.array([0]), np.array([1]), ALLOWED)
     assert set((np.flatnonzero(second[0]) + 1).tolist()) == {8}
     assert is_needed(wanted) and not is_needed(Constraints.parse(elements="Li,O"))

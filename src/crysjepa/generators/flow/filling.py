@@ -15,19 +15,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from crysjepa.core.crystals import Crystals
 from crysjepa.generators.flow.assignments import Assignments
 from crysjepa.generators.flow.network import MASKED, NUM_ELEMENTS
-from crysjepa.generators.flow.orbit_batches import OrbitBatch, PackedOrbits
+from crysjepa.generators.flow.orbit_batches import OrbitBatch
 from crysjepa.generators.flow.orbits import Orbits
 from crysjepa.generators.flow.paths import draw_noise
 from crysjepa.generators.flow.sampling import FlowSampler
-from crysjepa.nn.batches import sorted_batches
 from crysjepa.runtime.progress import Progress
 
-_BATCH, _GPU_BATCH = 64, 1024
 _NOISES = 2
 
 
@@ -117,11 +114,13 @@ def log_likelihoods(
     bare = [Filled(row, (MASKED,) * int(sampler.templates.num_orbits[row])) for row in rows]
     noise, flow = torch.Generator(device).manual_seed(seed), sampler.flow.to(device)
     shares: dict[int, NDArray[np.float64]] = {}
-    for chosen, batch, numbers in _batches(sampler, bare, device):
+    for chosen, batch in _batches(sampler, bare, device):
         ones, total = torch.ones(len(batch), device=device), torch.zeros((), device=device)
         for _ in range(_NOISES):
             start = draw_noise(batch, noise)
-            total = total + flow(batch, numbers, start.free_coords, start.shape, ones).types.softmax(dim=-1)
+            total = total + flow(
+                batch, batch.atomic_numbers, start.free_coords, start.shape, ones
+            ).types.softmax(dim=-1)
         found = np.log(total.cpu().double().numpy() / _NOISES + 1e-12)
         shares |= {rows[i]: found[place] for place, i in enumerate(chosen.tolist())}
     weights = sampler.templates.weights
@@ -155,9 +154,9 @@ def fill(
         raise ValueError(f"the flow knows the first {NUM_ELEMENTS} elements")
     noise, flow = torch.Generator(device).manual_seed(seed), sampler.flow.to(device)
     done = 0
-    for chosen, batch, numbers in _batches(sampler, filled, device):
+    for chosen, batch in _batches(sampler, filled, device):
         names = [ids[i] for i in chosen.tolist()]
-        found, bad = sampler.arranged(flow, batch, numbers, draw_noise(batch, noise), noise, names)
+        found, bad = sampler.arranged(flow, batch, noise, names)
         parts.append(found)
         failures |= bad
         done += len(chosen)
@@ -170,20 +169,12 @@ def fill(
 
 def _batches(
     sampler: FlowSampler, filled: Sequence[Filled], device: str
-) -> Iterator[tuple[NDArray[np.int64], OrbitBatch, Tensor]]:
-    """Rows of ``filled``, their orbits, and elements (B, R), 0 in padding."""
+) -> Iterator[tuple[NDArray[np.int64], OrbitBatch]]:
+    """Rows of ``filled``, and their orbits with elements."""
     for f in filled:
         if len(f.elements) != sampler.templates.num_orbits[f.template]:
             raise ValueError(f"{len(f.elements)} elements for the orbits of template {f.template}")
-    if not filled:
-        return
-    data = PackedOrbits([sampler.templates.settled(f.template) for f in filled])
-    for chosen in sorted_batches(data.num_atoms.numpy(), _BATCH if device == "cpu" else _GPU_BATCH):
-        batch = data.batch(chosen).to(device)
-        numbers = torch.zeros(batch.mask.shape, dtype=torch.int64)
-        for row, i in enumerate(chosen.tolist()):
-            numbers[row, : len(filled[i].elements)] = torch.tensor(filled[i].elements)
-        yield chosen, batch, numbers.to(device)
+    return sampler.templates.batches([f.template for f in filled], [f.elements for f in filled], device)
 
 
 def _alike(own: Sequence[Hashable], chosen: Sequence[int]) -> int:

@@ -179,16 +179,17 @@ class Fills:
         of_rows = [row[row > 0].tolist() for row in sizes]
         self.rows = [Fill(wanted, row) if targets is None else AimedFill(targets, row) for row in of_rows]
 
-    def choices(self, orbits: NDArray[np.int64], allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """(B, 100) what may be on the orbit (B,) of each crystal; in padding, and where nothing may, all."""
-        found = np.tile(allowed, (len(self.rows), 1))
-        for b, (fill, orbit) in enumerate(zip(self.rows, orbits.tolist(), strict=True)):
-            if (size := int(self.sizes[b, orbit])) and (mask := fill.choices(size, allowed)).any():
-                found[b] = mask
+    def choices(
+        self, rows: NDArray[np.int64], orbits: NDArray[np.int64], allowed: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """(M, 100) what may be on the orbits (M,) of these rows (M,); where nothing may, all."""
+        found = np.tile(allowed, (len(rows), 1))
+        for k, (row, orbit) in enumerate(zip(rows.tolist(), orbits.tolist(), strict=True)):
+            if (mask := self.rows[row].choices(int(self.sizes[row, orbit]), allowed)).any():
+                found[k] = mask
         return found
 
-    def take(self, orbits: NDArray[np.int64], elements: NDArray[np.int64]) -> None:
-        """Elements (B,) were chosen for these orbits (B,)."""
-        for b, (fill, orbit) in enumerate(zip(self.rows, orbits.tolist(), strict=True)):
-            if size := int(self.sizes[b, orbit]):
-                fill.take(int(elements[b]), size)
+    def take(self, rows: NDArray[np.int64], orbits: NDArray[np.int64], elements: NDArray[np.int64]) -> None:
+        """Elements (M,) were chosen for these orbits (M,) of these rows (M,)."""
+        for row, orbit, element in zip(rows.tolist(), orbits.tolist(), elements.tolist(), strict=True):
+            self.rows[row].take(element, int(self.sizes[row, orbit]))

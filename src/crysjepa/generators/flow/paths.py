@@ -202,33 +202,55 @@ def compose(
     temperature: float,
     noise: torch.Generator,
     fills: Fills | None = None,
+    tries: int = 1,
 ) -> Tensor:
     """Elements (B, R), chosen orbit by orbit in random order; ``allowed`` (100,) True for those that may be.
 
     Each is drawn from the network's probabilities, raised to 1/``temperature``; with ``fills``, among those
-    elements with which the constraints can still hold.
+    elements with which the constraints can still hold. Where there are several ``tries``, each crystal has so
+    many rows, one for each try, in the same order of orbits: (tries · B, R), and so have ``fills``. Rows with
+    the same elements so far share a pass of the network.
     """
     device, mask = batch.strain.device, batch.mask
-    numbers = torch.where(mask, MASKED, 0)
+    rows = torch.arange(len(batch), device=device).repeat(tries)
+    numbers = torch.where(mask, MASKED, 0)[rows]
     order = torch.rand(*mask.shape, generator=noise, device=device).masked_fill(~mask, 2.0).argsort(dim=1)
-    ones = torch.ones(len(batch), device=device)
-    rows = torch.arange(len(batch), device=device)
     for place in range(mask.shape[1]):
-        chosen = order[:, place]
-        may = allowed.expand(len(batch), -1)
-        if fills is not None:
-            may = torch.from_numpy(fills.choices(chosen.cpu().numpy(), allowed.cpu().numpy())).to(device)
-        logits = flow(batch, numbers, start.free_coords, start.shape, ones).types[rows, chosen]
-        shares = (logits / temperature).masked_fill(~may, -torch.inf).softmax(dim=-1)
         # Drawn by comparison, not by multinomial: the same on every device and version.
-        uniform = torch.rand(len(batch), 1, generator=noise, device=device)
+        uniform = torch.rand(len(rows), 1, generator=noise, device=device)
+        chosen = order[rows, place]
+        going = mask[rows, chosen].nonzero()[:, 0]
+        if not len(going):
+            break
+        of_rows, chosen, uniform = rows[going], chosen[going], uniform[going]
+        may = allowed.expand(len(going), -1)
+        if fills is not None:
+            may = torch.from_numpy(
+                fills.choices(going.cpu().numpy(), chosen.cpu().numpy(), allowed.cpu().numpy())
+            ).to(device)
+        logits = _logits(flow, batch, start, of_rows, numbers[going], chosen)
+        shares = (logits / temperature).masked_fill(~may, -torch.inf).softmax(dim=-1)
         found = (shares.cumsum(dim=-1) < uniform * shares.sum(dim=-1, keepdim=True)).sum(dim=-1) + 1
         found = found.clamp(max=len(allowed))
-        found = torch.where(may[rows, found - 1], found, shares.argmax(dim=-1) + 1)  # but for rounding
-        numbers[rows, chosen] = torch.where(mask[rows, chosen], found, 0)
+        each = torch.arange(len(going), device=device)
+        found = torch.where(may[each, found - 1], found, shares.argmax(dim=-1) + 1)  # but for rounding
+        numbers[going, chosen] = found
         if fills is not None:
-            fills.take(chosen.cpu().numpy(), found.cpu().numpy())
+            fills.take(going.cpu().numpy(), chosen.cpu().numpy(), found.cpu().numpy())
     return numbers
+
+
+def _logits(
+    flow: Flow, batch: OrbitBatch, start: Start, rows: Tensor, numbers: Tensor, chosen: Tensor
+) -> Tensor:
+    """(M, 100) for the ``chosen`` orbits (M,) of the crystals ``rows`` (M,) with elements (M, R) so far."""
+    states = torch.cat([rows[:, None], numbers], dim=1)
+    states, which = torch.unique(states, dim=0, return_inverse=True)
+    crystals, numbers = states[:, 0], states[:, 1:]
+    ones = torch.ones(len(states), device=states.device)
+    part, begin = batch.rows(crystals), start.rows(crystals)
+    types = flow(part, numbers, begin.free_coords, begin.shape, ones).types
+    return types[which, chosen]
 
 
 def arrange(

@@ -13,7 +13,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from crysjepa.core.crystals import Crystals
 from crysjepa.generators.base import Draws, Samples
@@ -21,10 +20,9 @@ from crysjepa.generators.constraints import ConstraintError, Constraints, names
 from crysjepa.generators.flow.fills import Fills, fits, is_needed
 from crysjepa.generators.flow.formula_rules import MOST, Counts, Rules, Targets
 from crysjepa.generators.flow.network import NUM_ELEMENTS
-from crysjepa.generators.flow.orbit_batches import OrbitBatch, PackedOrbits
-from crysjepa.generators.flow.paths import Flow, Start, arrange, compose, draw_noise
+from crysjepa.generators.flow.orbit_batches import OrbitBatch
+from crysjepa.generators.flow.paths import Flow, arrange, compose, draw_noise
 from crysjepa.generators.flow.templates import Templates
-from crysjepa.nn.batches import sorted_batches
 from crysjepa.nn.geometry import MAX_IMAGES, num_images
 from crysjepa.runtime.progress import Progress
 
@@ -32,10 +30,9 @@ STEPS = 64
 """From noise to crystal."""
 TEMPERATURE = 0.5
 """Of the choice of elements."""
-TRIES, TEMPLATES = 20, 4
-"""How often elements are chosen, at most, for a template, and how many templates are tried, before elements
-that are not wanted are taken all the same."""
-_BATCH, _GPU_BATCH = 64, 1024
+TRIES, TEMPLATES = (1, 3, 16), 4
+"""How often elements are chosen, at most, for a template: once; if that will not do, three times at once;
+then sixteen. And how many templates are tried, before elements that are not wanted are taken all the same."""
 _SHARD, _GPU_SHARD = 256, 4096
 
 
@@ -188,42 +185,32 @@ class FlowSampler:
         rows = rng.choice(len(self.templates), size=len(ids), p=shares)
         noise = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
         flow = self.flow.to(device)
-        allowed = torch.zeros(NUM_ELEMENTS, dtype=torch.bool, device=device)
-        allowed[[z - 1 for z in self.constraints.allowed if z <= NUM_ELEMENTS]] = True
-        todo, done = list(ids), 0
+        elements: list[list[int]] = [[] for _ in ids]
+        todo, done = np.arange(len(ids)), 0
         for left in range(TEMPLATES - 1, -1, -1):
-            data = PackedOrbits([self.templates.settled(int(row)) for row in rows])
-            elsewhere: list[int] = []
-            for chosen in sorted_batches(data.num_atoms.numpy(), _BATCH if device == "cpu" else _GPU_BATCH):
-                batch = data.batch(chosen).to(device)
-                start = draw_noise(batch, noise)
-                numbers, good = self._compose(flow, batch, start, allowed, noise, again, last=not left)
-                if left and not good.all():  # on another template there is more to be found
-                    kept = good.cpu().numpy()
-                    elsewhere += chosen[~kept].tolist()
-                    chosen = chosen[kept]
-                    batch, numbers, start = batch.rows(good), numbers[good], start.rows(good)
-                if not len(chosen):
-                    continue
-                found, failures = self.arranged(flow, batch, numbers, start, noise, [todo[i] for i in chosen])
-                done += len(chosen)
-                yield found, failures, done
-            todo = [todo[i] for i in sorted(elsewhere)]
-            if not todo:
+            elsewhere: list[int] = []  # on another template there is more to be found
+            for chosen, batch in self.templates.batches(rows[todo], device=device):
+                numbers, good = self._compose(flow, batch, noise, again, last=not left)
+                for i, found, kept in zip(todo[chosen].tolist(), numbers, good, strict=True):
+                    elements[i] = found[found > 0].tolist()
+                    if not (kept or not left):
+                        elsewhere.append(i)
+            todo = np.array(sorted(elsewhere), dtype=np.int64)
+            if not len(todo):
                 break
-            rows = rng.choice(len(self.templates), size=len(todo), p=shares)
+            rows[todo] = rng.choice(len(self.templates), size=len(todo), p=shares)
+        for chosen, batch in self.templates.batches(rows, elements, device):
+            found, failures = self.arranged(flow, batch, noise, [ids[i] for i in chosen])
+            done += len(chosen)
+            yield found, failures, done
 
     def arranged(
-        self,
-        flow: Flow,
-        batch: OrbitBatch,
-        numbers: Tensor,
-        start: Start,
-        noise: torch.Generator,
-        ids: Sequence[str],
+        self, flow: Flow, batch: OrbitBatch, noise: torch.Generator, ids: Sequence[str]
     ) -> tuple[Crystals, dict[str, str]]:
-        """Sites and lattices for elements (B, R): crystals, and why others have none."""
+        """Sites and lattices for orbits with elements: crystals, and why others have none."""
+        numbers = batch.atomic_numbers
         times = torch.linspace(1.0, 0.0, self.steps + 1, device=numbers.device)
+        start = draw_noise(batch, noise)
         end = arrange(flow, batch, numbers, start, times, noise if self.fresh else None)
         strain = flow.centre(batch, numbers) + flow.spread * end.shape
         host = batch.to("cpu")
@@ -242,36 +229,34 @@ class FlowSampler:
         return Crystals.concatenate(found), failures
 
     def _compose(
-        self,
-        flow: Flow,
-        batch: OrbitBatch,
-        start: Start,
-        allowed: Tensor,
-        noise: torch.Generator,
-        again: Counter[str],
-        *,
-        last: bool,
-    ) -> tuple[Tensor, Tensor]:
+        self, flow: Flow, batch: OrbitBatch, noise: torch.Generator, again: Counter[str], *, last: bool
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Elements (B, R) of a batch, and which are wanted (B,).
 
         What is not is chosen again and counted; where ``last``, what comes in the end is taken as it is.
         """
-        numbers = torch.zeros_like(batch.atomic_numbers)
-        todo = torch.arange(len(batch), device=numbers.device)
-        for left in range(TRIES - 1, -1, -1):
-            part = batch.rows(todo)
-            sizes = part.multiplicity.cpu().numpy()
-            fills = None
-            if (targets := self._choice[1]) is not None or is_needed(self.constraints):
-                fills = Fills(self.constraints, sizes, targets)
-            numbers[todo] = compose(flow, part, start.rows(todo), allowed, self.temperature, noise, fills)
-            reasons = self._unwanted(numbers[todo].cpu().numpy(), sizes)
-            todo = todo[[r is not None for r in reasons]]
-            if not len(todo) or (last and not left):
+        device, targets = batch.strain.device, self._choice[1]
+        allowed = torch.zeros(NUM_ELEMENTS, dtype=torch.bool, device=device)
+        allowed[[z - 1 for z in self._elements]] = True
+        start, sizes = draw_noise(batch, noise), batch.multiplicity.cpu().numpy()
+        numbers, good = np.zeros_like(sizes), np.zeros(len(batch), dtype=bool)
+        for left in range(len(TRIES) - 1, -1, -1):
+            tries, todo = TRIES[-1 - left], np.flatnonzero(~good)
+            if not len(todo):
                 break
-            again.update(r for r in reasons if r is not None)
-        good = torch.ones(len(batch), dtype=torch.bool, device=numbers.device)
-        good[todo] = False
+            at, own = torch.from_numpy(todo).to(device), np.tile(sizes[todo], (tries, 1))
+            needed = targets is not None or is_needed(self.constraints)
+            fills = Fills(self.constraints, own, targets) if needed else None
+            part, begin = batch.rows(at), start.rows(at)
+            made = compose(flow, part, begin, allowed, self.temperature, noise, fills, tries).cpu().numpy()
+            reasons = self._unwanted(made, own)
+            for k, row in enumerate(todo.tolist()):
+                of_row = reasons[k :: len(todo)]
+                good[row] = None in of_row
+                taken = of_row.index(None) if good[row] else tries - 1
+                numbers[row] = made[k + taken * len(todo)]
+                rejected = of_row[: taken + bool(left or not last)]
+                again.update(r for r in rejected if r is not None)
         return numbers, good
 
     def _unwanted(self, numbers: NDArray[np.int64], multiplicities: NDArray[np.int64]) -> list[str | None]:

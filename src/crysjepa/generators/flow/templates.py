@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,10 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crysjepa.generators.flow.orbit_batches import OrbitBatch, PackedOrbits
 from crysjepa.generators.flow.orbits import NoOrbits, Orbits, Settled, orbits_of
+from crysjepa.nn.batches import even_batches
 
 _AWAY = ((0.1317, 0.2749, 0.4183), (0.3571, 0.1093, 0.2239), (0.0871, 0.3333, 0.1911))
 """Free coordinates at which a site is on no symmetry element but its own; the first that does is taken."""
+
+_PASS, _GPU_PASS = 25, 20_000
+"""What each pass of the network costs beside its orbits, in orbits: so much padding is worth a pass less."""
+_BATCH, _GPU_BATCH = 256, 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +76,29 @@ class Templates:
         sites = self.sites[stop - int(self.num_orbits[row]) : stop]
         return _orbits(int(self.space_groups[row]), sites.tobytes())
 
-    def settled(self, row: int) -> Settled:
-        """Template ``row`` as a crystal without elements, at rest where its orbits begin."""
+    def settled(self, row: int, elements: Sequence[int] | None = None) -> Settled:
+        """Template ``row`` as a crystal of these ``elements``, or of none, at rest where its orbits begin."""
         orbits = self.orbits(row)
-        nothing = np.zeros(len(orbits), dtype=np.int64)
-        return Settled(orbits, nothing, np.zeros((len(orbits), 3)), np.zeros(6))
+        numbers = np.zeros(len(orbits), dtype=np.int64) if elements is None else np.array(elements)
+        return Settled(orbits, numbers, np.zeros((len(orbits), 3)), np.zeros(6))
+
+    def batches(
+        self,
+        rows: NDArray[np.int64] | Sequence[int],
+        elements: Sequence[Sequence[int]] | None = None,
+        device: str = "cpu",
+    ) -> Iterator[tuple[NDArray[np.int64], OrbitBatch]]:
+        """Templates ``rows``, with elements or without, in batches of little padding.
+
+        Of each batch, which of them it holds, and their orbits, on the device.
+        """
+        if not len(rows):
+            return
+        fillings = elements or itertools.repeat(None)
+        data = PackedOrbits([self.settled(int(row), own) for row, own in zip(rows, fillings, strict=False)])
+        pass_, most = (_PASS, _BATCH) if device == "cpu" else (_GPU_PASS, _GPU_BATCH)
+        for chosen in even_batches(data.num_atoms.numpy(), pass_, most):
+            yield chosen, data.batch(chosen).to(device)
 
     def merged(self, other: Templates, share: float) -> Templates:
         """Both, those of ``other`` drawn with probability ``share``."""
