@@ -36,15 +36,15 @@ PLAIN_TRAINING = "sites, in batches as they come"
 def steps_against_quality(
     generator: FlowGenerator, num: int, *, reference: str, hull: str, seed: int, say: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """For each number of steps: seconds for ``num`` crystals, V, and what Crys-JEPA expects of stability."""
+    """For each number of steps: CPU seconds for ``num`` crystals, V, and the stability that Crys-JEPA expects."""
     found = []
     shipped_steps = generator.steps
     for steps in STEPS:
         say(f"sampling with {steps} steps")
         generator.steps = steps
-        start = time.perf_counter()
+        start = time.process_time()
         crystals = generator.sample(num, seed=seed).crystals
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         found.append(
             {"steps": steps, "seconds": seconds, "num": num, **expected(crystals, num, reference, hull)}
         )
@@ -69,8 +69,8 @@ def expected(crystals: Crystals, num: int, reference: str, hull: str) -> dict[st
 
 @torch.inference_mode()
 def plain_sampling(generator: FlowGenerator, num: int, *, seed: int) -> float:
-    """Seconds for the plain loop: 256 steps, padded batches in the order in which crystals were drawn."""
-    start = time.perf_counter()
+    """CPU seconds for the plain loop: 256 steps, padded batches in the order in which crystals were drawn."""
+    start = time.process_time()
     rng, templates = np.random.default_rng(seed), generator.templates
     noise = torch.Generator().manual_seed(seed)
     rows = rng.choice(len(templates), size=num, p=templates.weights)
@@ -82,11 +82,11 @@ def plain_sampling(generator: FlowGenerator, num: int, *, seed: int) -> float:
         begin = draw_noise(batch, noise)
         numbers = compose(generator.flow, batch, begin, allowed, generator.temperature, noise)
         arrange(generator.flow, batch, numbers, begin, times, noise)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def training_speed(flow: Flow, crystals: Crystals, *, batch_size: int = 128) -> dict[str, float]:
-    """Crystals a second in training, side by side: of orbits, of sites, of sites in batches as they come.
+    """Crystals a CPU second in training, side by side: of orbits, of sites, of sites in batches as they come.
 
     Each way trains the same weights on every crystal once, a batch of each in turn, after a first batch that
     does not count.
@@ -111,7 +111,7 @@ def training_speed(flow: Flow, crystals: Crystals, *, batch_size: int = 128) -> 
 
 
 class _Step:
-    """A step of training of a copy of the flow; calling it returns the seconds that it took."""
+    """A step of training of a copy of the flow; calling it returns the CPU seconds that it took."""
 
     def __init__(self, flow: Flow, data: PackedOrbits) -> None:
         self.flow, self.data = _copy(flow), data
@@ -119,11 +119,11 @@ class _Step:
         self.optimizer = torch.optim.AdamW(self.flow.parameters(), lr=1e-5)
 
     def __call__(self, rows: NDArray[np.int64]) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         self.loss(self.flow, self.data.batch(rows), self.noise)["loss"].backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
 
 def _copy(flow: Flow) -> Flow:
@@ -160,7 +160,7 @@ def speed_page(speed: Mapping[str, Any]) -> str:
     lines = [
         "![What the flow draws, against the number of steps](generators.svg)",
         "",
-        "| steps | crystals a second | times the plain loop | V | valid and expected stable |",
+        "| steps | crystals a CPU second | times the plain loop | V | valid and expected stable |",
         "|---" * 5 + "|",
     ]
     for r in speed["sampling"]:
@@ -172,11 +172,11 @@ def speed_page(speed: Mapping[str, Any]) -> str:
     slowest = speed["training"][PLAIN_TRAINING]
     lines += [
         "",
-        f"One core; {speed['sampling'][0]['num']} crystals each, the same seed. The plain loop is "
-        f"{PLAIN_STEPS} steps over padded batches in the order of drawing, elements chosen once. Stable: at "
+        f"One core, CPU seconds; {speed['sampling'][0]['num']} crystals each, the same seed. The plain loop "
+        f"is {PLAIN_STEPS} steps over padded batches in the order of drawing, elements chosen once. Stable: at "
         "most 0.1 eV/atom above the hull, as Crys-JEPA expects of the relaxed crystal.",
         "",
-        "| training of | crystals a second | times the plain way |",
+        "| training of | crystals a CPU second | times the plain way |",
         "|---|---|---|",
         *(f"| {k} | {v:.0f} | {v / slowest:.1f} |" for k, v in speed["training"].items()),
     ]
