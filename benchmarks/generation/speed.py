@@ -36,7 +36,7 @@ PLAIN_TRAINING = "sites, in batches as they come"
 def steps_against_quality(
     generator: FlowGenerator, num: int, *, reference: str, hull: str, seed: int, say: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """For each number of steps: CPU seconds for ``num`` crystals, V, and the stability that Crys-JEPA expects."""
+    """For each number of steps: CPU seconds for ``num`` crystals, V, and the stability Crys-JEPA expects."""
     found = []
     shipped_steps = generator.steps
     for steps in STEPS:
@@ -173,8 +173,8 @@ def speed_page(speed: Mapping[str, Any]) -> str:
     lines += [
         "",
         f"One core, CPU seconds; {speed['sampling'][0]['num']} crystals each, the same seed. The plain loop "
-        f"is {PLAIN_STEPS} steps over padded batches in the order of drawing, elements chosen once. Stable: at "
-        "most 0.1 eV/atom above the hull, as Crys-JEPA expects of the relaxed crystal.",
+        f"is {PLAIN_STEPS} steps over padded batches in the order of drawing, elements chosen once. Stable: "
+        "at most 0.1 eV/atom above the hull, as Crys-JEPA expects of the relaxed crystal.",
         "",
         "| training of | crystals a CPU second | times the plain way |",
         "|---|---|---|",
