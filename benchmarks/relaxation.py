@@ -20,6 +20,7 @@ import contextlib
 import hashlib
 import io
 import multiprocessing
+import os
 import shutil
 import sys
 import time
@@ -44,7 +45,7 @@ from crysjepa.runtime.files import (
     write_json,
     write_text,
 )
-from crysjepa.runtime.threads import default_processes
+from crysjepa.runtime.threads import ONE_THREAD, default_processes
 
 SEED = 5
 OPTIMIZERS = ("fire", "quasi-newton", "bfgs")
@@ -128,6 +129,7 @@ def plain_loop(crystals: Crystals, out: Path, cores: int) -> tuple[dict[str, dic
         return before["rows"], float(before["seconds"])
     tell = tenths("plain:")
     rows: dict[str, dict[str, Any]] = {}
+    os.environ |= ONE_THREAD  # or the threads of both processes wait for one another
     started = time.perf_counter()
     with multiprocessing.get_context("spawn").Pool(cores, initializer=set_up_plain) as pool:
         for row in pool.imap_unordered(

@@ -6,11 +6,13 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from crysjepa.core.candidates import CandidateTable
+from crysjepa.core.crystals import Crystals
 from crysjepa.generators import plug_ins
 from crysjepa.generators.base import NotTrainable, Samples, load_generator
 from crysjepa.generators.diffusion.generator import DiffusionGenerator
 from crysjepa.generators.flow.generator import FlowGenerator
 from crysjepa.generators.from_file import FileGenerator
+from crysjepa.generators.plug_ins import PlugIn
 from crysjepa.generators.registry import GeneratorOptions, generator_names, make_generator
 from crysjepa.generators.substitution.generator import SubstitutionGenerator
 from crysjepa.nn.checkpoint import CheckpointError
@@ -124,3 +126,51 @@ def test_broken_plug_ins_are_named_and_only_when_asked_for(plugins):
 def test_entry_points_are_looked_up():
     plug_ins.plugins.cache_clear()
     assert all(entry.group == plug_ins.GROUP for entry in plug_ins.plugins().values())
+
+
+class Quiet:
+    """Draws nothing but reasons, with the ids that were asked for."""
+
+    def sample(self, num, *, prefix="gen", **options):
+        return Samples(Crystals.empty(), {f"{prefix}-{i}": "shy" for i in range(num)})
+
+    def save(self, path):
+        path.write_text("{}")
+
+
+class Talkative(Quiet):
+    def sample(self, num, **options):
+        return list(range(num))
+
+
+class Unasked(Quiet):
+    def sample(self, num, *, prefix="gen", **options):
+        return super().sample(num, prefix=f"{prefix}-own")
+
+
+class Short(Quiet):
+    def sample(self, num, *, prefix="gen", **options):
+        return super().sample(num - 1, prefix=prefix)
+
+
+def test_what_a_plug_in_draws_is_looked_at():
+    assert len(PlugIn("bird", Quiet()).sample(3, seed=1).failures) == 3
+    for kind, said in (
+        (Talkative, "returned a list: its method sample"),
+        (Unasked, "gen-own-0"),
+        (Short, "2 of 3"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            PlugIn("bird", kind()).sample(3)
+
+
+def test_a_plug_in_is_saved_in_a_folder_that_is_not_there_yet(tmp_path):
+    class Writing(Quiet):
+        def load(self, path):
+            return self
+
+        def finetune(self, crystals, settings, **options):
+            return self
+
+    PlugIn("bird", Writing()).save(tmp_path / "round-1" / "generator.model")
+    assert (tmp_path / "round-1" / "generator.model").read_text() == "{}"

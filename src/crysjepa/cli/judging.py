@@ -59,7 +59,8 @@ def evaluate(
     with pq.ParquetFile(folder / "crystals.parquet") as file:
         rows = file.read([c for c in ("status", "converged") if c in file.schema_arrow.names])
     show.show_judged(Path(source).name, metrics)
-    show.show_unconverged(rows)
+    if protocol.relaxation.max_steps:  # where no step is taken, nothing could converge
+        show.show_unconverged(rows)
     if "trust" in metrics:
         cli_trust.show_closed(folder, metrics)
     if len(list(folder.glob("earlier-*"))) > earlier:

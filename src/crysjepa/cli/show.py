@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from crysjepa.core.candidates import CandidateTable
     from crysjepa.datasets import Dataset
     from crysjepa.nn.training import Training
+    from crysjepa.report.embedding import Table as Part
     from crysjepa.workflows.generate import Generated
     from crysjepa.workflows.screen import Screened
 
@@ -241,6 +242,25 @@ def show_judged(name: str, metrics: Mapping[str, Any]) -> None:
             )
         say(f"of the short list of {listed['num']}: {verdict}", soft_wrap=True)
     say(metrics["citation"], soft_wrap=True)
+    if found := metrics.get("genbench"):
+        from crysjepa.report.genbench import genbench_tables
+
+        _show_part(genbench_tables(found)[0])
+
+
+def _show_part(part: Part) -> None:
+    """A table of a page."""
+    say(f"\n{part.title}")
+    if part.note:
+        errors.print(part.note, markup=False, highlight=False, style="dim")
+    words = part.columns[-1] in ("why", "reason")
+    shown = Table(box=None, pad_edge=False)
+    for k, name in enumerate(part.columns):
+        last = words and k == len(part.columns) - 1
+        shown.add_column(name, justify="left" if k == 0 or last else "right", overflow="fold")
+    for row in part.rows:
+        shown.add_row(*(text(cell) for cell in row))
+    output.print(shown)
 
 
 def show_diagnosis(result: Mapping[str, Any], out: Path | None) -> None:
@@ -248,17 +268,7 @@ def show_diagnosis(result: Mapping[str, Any], out: Path | None) -> None:
     from crysjepa.report.embedding import headline, tables
 
     for part in tables(result):
-        say(f"\n{part.title}")
-        if part.note:
-            errors.print(part.note, markup=False, highlight=False, style="dim")
-        words = part.columns[-1] in ("why", "reason")
-        shown = Table(box=None, pad_edge=False)
-        for k, name in enumerate(part.columns):
-            last = words and k == len(part.columns) - 1
-            shown.add_column(name, justify="left" if k == 0 or last else "right", overflow="fold")
-        for row in part.rows:
-            shown.add_row(*(text(cell) for cell in row))
-        output.print(shown)
+        _show_part(part)
     say(f"\n{headline(result)}", soft_wrap=True)
     for finding in result["findings"]:
         say(f"  - {finding['text']}", soft_wrap=True)

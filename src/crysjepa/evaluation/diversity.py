@@ -39,9 +39,10 @@ def diversity(table: CandidateTable) -> dict[str, Any]:
     dict
         ``chemical_systems`` and ``space_groups``, each with ``num`` different ones, ``effective`` (the
         exponential of their Shannon entropy: how many equally frequent ones would spread as much) and its
-        bootstrap 95 % ``interval`` (bounds are low for samples that rarely see anything twice); ``rare``,
-        ``toxic`` and ``radioactive``, each with the ``share`` of crystals that hold such an element and its
-        Wilson 95 % ``interval``. Values are None without rows.
+        bootstrap 95 % ``interval`` (None where so few come twice that it would miss the number itself: then
+        the number is of the sample, and says little of what it was drawn from); ``rare``, ``toxic`` and
+        ``radioactive``, each with the ``share`` of crystals that hold such an element and its Wilson 95 %
+        ``interval``. Values are None without rows.
     """
     systems = [s for s in table.column("chemical_system") if s is not None]
     groups = [g for g in table.column("space_group_number") if g is not None]
@@ -71,7 +72,9 @@ def _spread(name: str, values: Sequence[Any]) -> dict[str, Any]:
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     resampled = rng.multinomial(len(values), counts / len(values), size=_DRAWS)
     low, high = np.quantile([_effective(row) for row in resampled], [0.025, 0.975])
-    return {"num": len(counts), "effective": _effective(counts), "interval": [float(low), float(high)]}
+    effective = _effective(counts)
+    interval = [float(low), float(high)] if low <= effective <= high else None
+    return {"num": len(counts), "effective": effective, "interval": interval}
 
 
 def _effective(counts: np.ndarray) -> float:

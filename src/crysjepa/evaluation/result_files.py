@@ -208,12 +208,14 @@ def judge_name(protocol: Mapping[str, Any]) -> str | None:
 def citation(protocol: Mapping[str, Any]) -> str:
     """The protocol in one line, for a caption."""
     relaxation = protocol["relaxation"]
-    if protocol["relax"]:
+    judge = judge_name(protocol)
+    if protocol["relax"] and not relaxation["max_steps"]:
+        relaxed = f"not relaxed, energies by {judge}"
+    elif protocol["relax"]:
         kept = "only converged relaxations count" if protocol["converged_only"] else "unconverged ones kept"
         relaxed = (
-            f"relaxed with {protocol['force_field']} {protocol.get('force_field_version', '')}".rstrip()
-            + f" ({relaxation['optimizer'].upper()}, fmax {relaxation['fmax']} eV/Å, at most "
-            f"{relaxation['max_steps']} steps, {kept})"
+            f"relaxed with {judge} ({relaxation['optimizer'].upper()}, fmax {relaxation['fmax']} eV/Å, "
+            f"at most {relaxation['max_steps']} steps, {kept})"
         )
     else:
         relaxed = "not relaxed"

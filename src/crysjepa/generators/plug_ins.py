@@ -46,9 +46,24 @@ class PlugIn:
         """Which of the methods :data:`REFINED` it does not have."""
         return tuple(m for m in REFINED if not callable(getattr(self._generator, m, None)))
 
-    def sample(self, num: int, **options: Any) -> Samples:
-        """The plug-in's."""
-        found: Samples = self._generator.sample(num, **options)
+    def sample(self, num: int, *, prefix: str = "gen", **options: Any) -> Samples:
+        """The plug-in's. Raises ValueError where it is not what was asked for."""
+        return self._checked(self._generator.sample(num, prefix=prefix, **options), num, prefix)
+
+    def _checked(self, found: Any, num: int, prefix: str) -> Samples:
+        """What ``sample`` returned, if it is :class:`Samples` with the ids that were asked for."""
+        if not isinstance(found, Samples):
+            raise ValueError(
+                f"the plug-in generator {self.name!r} returned a {type(found).__name__}: its method "
+                "sample is to return crysjepa.generators.base.Samples"
+            )
+        ids, asked = [*found.crystals.ids, *found.failures], {f"{prefix}-{i}" for i in range(num)}
+        if len(ids) != num or set(ids) != asked:
+            strange = next((i for i in ids if i not in asked), f"{len(ids)} of {num}")
+            raise ValueError(
+                f"the plug-in generator {self.name!r} returned other ids than those asked for ({strange}): "
+                f"crystals and failures together are to be {prefix}-0 to {prefix}-{num - 1}, each once"
+            )
         return found
 
     def finetune(
@@ -62,6 +77,7 @@ class PlugIn:
 
     def save(self, path: Path) -> None:
         """The plug-in's. Raises NotTrainable, and ValueError where no such file is there then."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         self._method("save", "cannot be saved")(path)
         if not path.is_file():  # numpy's savez, for one, adds a suffix of its own
             raise ValueError(f"the plug-in generator {self.name!r} was to save itself as {path}, and did not")

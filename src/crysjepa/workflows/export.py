@@ -76,7 +76,10 @@ def export_genbench(
         ``parameters`` of the model, ``hours`` and ``hardware`` of sampling, ``memory_gb``: what is missing is
         to be filled in.
 
-    Raises ValueError where fewer than 2,500 crystals have a structure, with how many lack and why.
+    Raises
+    ------
+    ValueError
+        Where fewer than 2,500 crystals have a structure, with how many lack and why.
     """
     given, out = read_given(source), Path(out)
     chosen, rule = _chosen(given.table, by)
@@ -181,8 +184,11 @@ def export_matbench_discovery(
     date
         Of the files, YYYY-MM-DD; by default today.
 
-    Raises ValueError where no row has an id of WBM and a number in the column, for a name or a date of
-    another form, and for scores of a ranker that are no energies.
+    Raises
+    ------
+    ValueError
+        Where no row has an id of WBM and a number in the column, for a name or a date of another form, and
+        for scores of a ranker that are no energies.
     """
     date = date or datetime.now(UTC).date().isoformat()
     if not re.fullmatch(r"\d{4}-\d\d-\d\d", date):
