@@ -344,6 +344,9 @@ def test_a_hull_judges_the_energies_that_crystals_come_with(tiny, tmp_path):
         table.write(tmp_path / "bare.parquet")
         told = call("evaluate", tmp_path / "bare.parquet", *given, "--out", tmp_path / "g", status=1)
         assert reason in told and "--no-relax" in told and not (tmp_path / "g").exists()
+    told = call("evaluate", tmp_path / "bare.parquet", "--reference", tiny.reference, "--no-relax",
+                "--fetch-phases", "mp", "--out", tmp_path / "g", status=1)  # fmt: skip
+    assert "--fetch-phases cannot judge" in told and "--hull" not in told and "leave out --no-relax" in told
 
 
 def test_formation_energies_of_another_scale_are_not_compared_with_a_hull(tiny, tmp_path):

@@ -195,6 +195,9 @@ MISTAKES = [
     (["convert", ".", "all.parquet"], "lies in ., which is read"),
     (["evaluate", ".", "--out", "judged"], "lies in ., which is read"),
     (["data", "info", "mp20"], "did you mean mp_20?"),
+    (["generate", "--contains", "Li", "--contains", "S", "--out", "a.cif"], "--contains is given twice"),
+    (["discover", "--formula", "LiF", "--formula=LiO", "--out", "r"], "--formula is given twice"),
+    (["generate", "-n", "1", "--contains", "Li,S", "--elements", "Li,O", "--out", "a"], "--contains needs S"),
 ]  # fmt: skip
 DRIVER = """
 import json, sys

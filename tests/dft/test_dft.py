@@ -116,10 +116,12 @@ def test_one_bad_crystal_costs_no_other(files, salts):
 
 def test_before_any_job_ran_there_is_no_rate(files):
     to = files / "dft"
-    call("dft", "export", files / "shortlist.parquet", "--to", to, "--as", "folders")
+    text = call("dft", "export", files / "shortlist.parquet", "--to", to, "--as", "folders")
+    assert f"afterwards: crysjepa dft collect {to} (--hull FILE for another hull" in text
     given = ("dft", "collect", to, "--hull", files / "hull.parquet", "--reference", files / "known.parquet")
     text = " ".join(call(*given).split())
     assert "no calculation has ended yet (7 wait)" in text
+    assert "not started" in text and "failed" not in text.partition("no calculation has ended")[0]
     told = json.loads((to / "collected" / "metrics.json").read_text())
     assert (told["num_waiting"], told["num_ended"]) == (7, 0)
     for name in ("valid", "stable", "unique", "novel", "sun", "vsun", "converged", "stable_at_0"):

@@ -10,6 +10,9 @@ from crysjepa import api
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.dft.candidates import competitors_of, rows_for_dft
 from crysjepa.dft.vasp.manifest import RIVALS, Manifest
+from crysjepa.energy.known_hull import NAME
+from crysjepa.evaluation.reference import Known
+from crysjepa.io.cif.write import write_cif
 from crysjepa.runtime.notes import UsageError
 
 
@@ -71,6 +74,25 @@ def test_competitors_are_those_that_the_closed_hull_names(run, salts):
     assert said in notes
     with pytest.raises(UsageError, match="no run whose hull was closed"):
         competitors_of(run / "candidates.parquet", rows_for_dft(run))
+
+
+def test_a_competitor_without_a_structure_is_named_with_the_way_to_it(run, salts):
+    _, notes = competitors_of(run, rows_for_dft(run))
+    (named,) = (n for n in notes if n.startswith("MgO (mp-1265)"))
+    assert "https://materialsproject.org/materials/mp-1265" in named
+    known = Known.load(NAME).crystals()
+    of_formula = [i for i, f in zip(known.ids, known.reduced_formulas(), strict=True) if f == "MgO"]
+    assert of_formula and f"other polymorphs at hand: {', '.join(of_formula[:5])}" in named
+    assert "--structures FOLDER" in notes[-1]
+    folder = run.parent / "downloaded"
+    write_cif(salts[[0, 3]], folder, ["mp-1265", "MgO_mp-1265_symmetrized"])
+    to = run.parent / "dft"
+    text = call("dft", "export", run, "--to", to, "--as", "folders", "--competitors", "--structures", folder)
+    assert "4 competing compounds are exported" in " ".join(text.split()) and "not at hand" not in text
+    rivals = Manifest.read(to / RIVALS).table
+    assert rivals.crystals(["mp-1265"]).reduced_formulas() == ["MgO"], "NaCl has the name, not the formula"
+    text = call("dft", "export", run, "--to", run.parent / "no", "--structures", folder, status=2)
+    assert "--structures does nothing without --competitors" in " ".join(text.split())
 
 
 def test_competitors_go_out_and_come_back_into_the_hull(run, salts):

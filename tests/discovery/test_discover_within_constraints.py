@@ -112,3 +112,4 @@ def test_the_command_line_adds_to_the_settings_file(tmp_path):
 def test_anions_are_a_constraint_in_a_file():
     wanted = DiscoverConfig(constraints={"contains_any": "anions,H"}).wanted
     assert wanted.any_of == ANIONS | {1}
+    assert DiscoverConfig(constraints={"contains": "Li,S"}).wanted.all_of == {3, 16}

@@ -28,6 +28,19 @@ def test_three_grades(salts):
     assert judged.column("novel") == [False, True, True]
     known = judged.column("known_compound")
     assert known[1].startswith("mp-") and known[2] is None
+    assert judged.column("known_structures") == ["NaCl", None, None]
+
+
+def test_known_crystals_of_a_formula_are_named_and_the_known_compound_first(salts):
+    nacl = salts.select(["NaCl"])
+    named = nacl.with_ids(["mp-22862"])
+    others = [nacl.with_ids([f"other-{k}"]) for k in range(6)]
+    table = CandidateTable.from_crystals(salts.select(["NaCl", "KCl"]))
+    judged = evaluate_table(table, reference=Crystals.concatenate([*others, named]))
+    assert judged.column("known_compound")[0] == "mp-22862"
+    assert judged.column("known_structures") == [
+        "mp-22862, other-0, other-1, other-2, other-3 and 2 more", None,
+    ]  # fmt: skip
 
 
 def test_a_formula_of_the_hull_or_of_the_reference_is_known(salts):

@@ -91,6 +91,8 @@ def test_naming_an_element_lifts_its_default_exclusion_and_no_other():
     uranium = Constraints.parse(elements="U,O")
     assert uranium.allowed == {92, 8}
     assert Constraints.parse(chemical_system="Xe-F").allowed == {54, 9}
+    fluorides = Constraints.parse(contains="Xe,F").allowed
+    assert {54, 9, 8} <= fluorides and not fluorides & {2, 10, 92}
     assert 92 not in Constraints.parse(exclude_elements="Pb").allowed
     assert 82 not in Constraints.parse(exclude_elements="Pb").allowed
     assert Constraints.parse(exclude_elements="none").allowed == frozenset(range(1, 119))
@@ -105,6 +107,16 @@ def test_naming_an_element_lifts_its_default_exclusion_and_no_other():
         ({"elements": "Li", "exclude_elements": "Li"}, "Li cannot be in --exclude-elements"),
         ({"elements": "Li,O", "chemical_system": "Li-S"}, "needs S"),
         ({"max_sites": 0}, "--max-sites 0"),
+        ({"contains": "Li,Xx"}, "'Xx' is no element"),
+        ({"contains": ""}, "names no element"),
+        ({"contains": "Li,S", "elements": "Li,O"}, "--contains needs S"),
+        ({"contains": "Li,S", "chemical_system": "Li-O"}, "--contains needs S"),
+        ({"contains": "Li,S", "formula": "Li2O"}, "--contains needs S"),
+        ({"contains": "Li,S", "exclude_elements": "S"}, "S cannot be in --exclude-elements"),
+        ({"contains": "Li,S,O", "max_elements": 2}, "--contains has 3 elements, more than --max-elements 2"),
+        ({"contains": "Li,S,O", "max_sites": 2}, "the 3 elements of --contains do not fit on"),
+        ({"contains": "Li,S,O", "formula": "AX"}, "has 2 elements, --contains needs 3"),
+        ({"contains": "Li,S", "contains_any": "O,F", "max_elements": 2}, "more than --max-elements 2"),
         ({"contains_any": "anion"}, "'anion' is no element"),
         ({"contains_any": ""}, "names no element"),
         (
@@ -149,6 +161,9 @@ def test_no_other_constraint_is_known():
     "asked, obey, reason",
     [
         ({"formula": "KCl"}, {"KCl"}, "element not allowed"),
+        ({"contains": "Sr,O"}, {"SrTiO3"}, "without an element that is wanted"),
+        ({"contains": "K"}, {"KCl", "KBr"}, "without an element that is wanted"),
+        ({"contains": "K", "contains_any": "Br,O"}, {"KBr"}, "none of the elements of which one is wanted"),
         ({"contains_any": "Br,Ti"}, {"KBr", "SrTiO3"}, "none of the elements of which one is wanted"),
         ({"contains_any": "anions,K"}, {"NaCl", "KCl", "LiF", "MgO", "CaO", "KBr", "SrTiO3"}, None),
         ({"formula": "AX"}, {"NaCl", "KCl", "LiF", "MgO", "CaO", "KBr"}, "other formula"),
@@ -195,7 +210,7 @@ def test_different_constraints_are_described_differently():
         {}, {"formula": "ABX3"}, {"formula": "AX"}, {"formula": "LiF"}, {"space_group": 225},
         {"formula": "LiF", "formula_units": 2}, {"formula": "LiF", "formula_units": "1-2"},
         {"space_group": "cubic"},
-        {"contains_any": "O"}, {"contains_any": "anions"},
+        {"contains_any": "O"}, {"contains_any": "anions"}, {"contains": "O"}, {"contains": "Li,F"},
         {"max_elements": 2}, {"max_sites": 2}, {"elements": "Li,F"}, {"chemical_system": "Li-F"},
     ]  # fmt: skip
     assert len({tuple(Constraints.parse(**a).describe()) for a in asked}) == len(asked)

@@ -62,6 +62,7 @@ def random_options(rng):
         "elements": lambda: ",".join(several(14)),
         "exclude_elements": lambda: "none" if rng.random() < 0.2 else ",".join(several(6)),
         "chemical_system": lambda: "-".join(several(3)),
+        "contains": lambda: ",".join(several(3)),
         "contains_any": lambda: pick(["anions", "Te,anions", ",".join(several(4))]),
         "formula": lambda: pick([*EXACT, *ANONYMOUS]),
         "formula_units": lambda: pick([*UNITS]),
@@ -99,7 +100,8 @@ def leak(crystal, asked):
     names, num = {str(e) for e in formula}, int(crystal.num_atoms[0])
     exact = asked.get("formula") if asked.get("formula") not in ANONYMOUS else None
     wanted = {*asked.get("elements", "").split(","), *asked.get("chemical_system", "").split("-")}
-    wanted |= {str(e) for e in Composition(exact or {})}
+    contained = {*asked["contains"].split(",")} if "contains" in asked else set()
+    wanted |= contained | {str(e) for e in Composition(exact or {})}
     excluded = asked.get("exclude_elements", "")
     default = {Element.from_Z(z).symbol for z in EXCLUDED_BY_DEFAULT} - wanted
     amounts = reduced(formula)
@@ -112,6 +114,7 @@ def leak(crystal, asked):
         "excluded": bool(names & set(excluded.split(","))),
         "default": excluded != "none" and bool(names & default),
         "system": "chemical_system" in asked and names != set(asked["chemical_system"].split("-")),
+        "all": not contained <= names,
         "any": "contains_any" in asked and not names & one_of(asked["contains_any"]),
         "exact": bool(exact) and not same(formula, Composition(exact or {})),
         "anonymous": asked.get("formula") in ANONYMOUS and amounts != ANONYMOUS[asked["formula"]],
@@ -195,6 +198,7 @@ def test_the_oracle_sees_what_breaks_each_option(salts):
         ({"exclude_elements": "Cl"}, ["excluded"]),
         ({"chemical_system": "Na-Cl-O"}, ["system"]),
         ({"contains_any": "O,K"}, ["any"]),
+        ({"contains": "Na,O"}, ["all"]),
         ({"formula": "Li2O"}, ["exact"]),
         ({"formula": "AX2"}, ["anonymous"]),
         ({"formula": "NaCl", "formula_units": "2-8"}, ["units"]),

@@ -35,7 +35,7 @@ from crysjepa.report.scripts import VIEWER, shipped
 PROTOCOL: dict[str, Any] = {
     "force_field": "chgnet", "e_above_hull_max": 0.1, "matcher": "StructureMatcher, default tolerances",
     "composition_rule": "paper", "novelty_set_name": "known", "novelty_set_size": 27708, "hull": "known",
-    "hull_compounds": 40784, "batch_size": None,
+    "hull_compounds": 40784, "batch_size": None, "symprec": 0.1,
 }  # fmt: skip
 
 
@@ -64,6 +64,10 @@ def judged() -> CandidateTable:
         formation_energy_per_atom=("Float64", {i: heights[i] + above[i] for i in above}),
         novelty_grade=("string", {"a": "new formula", "b": "known"}),
         p_stable=("Float64", {"a": 0.8}),
+        p_on_hull=("Float64", {"a": 0.3}),
+        space_group=("string", {"a": "Cmcm"}),
+        known_structures=("string", {"b": "mp-22862, mp-1120767"}),
+        known_compound=("string", {"b": "mp-22862"}),
         p_from=("string", {"a": "chgnet; hull supported"}),
     )
     return table.decide("novelty", {"b": "matches mp-22862"}, Status.REJECTED)
@@ -135,12 +139,14 @@ def test_each_verdict_says_by_whom_and_why() -> None:
     assert (
         told["stable"] == "chgnet 0.3.0 above the hull known, 40,784 compounds; stable: at most 0.1 eV/atom"
     )
+    assert told["space group"].startswith("moyo, within 0.1 Å; a CIF's header has the one within 0.01 Å")
     assert told["novel"] == "against known, 27,708 crystals" and "StructureMatcher" in told["unique"]
     first, second, third = (verdicts(results, row) for row in range(3))
     assert Verdict("stable", "yes", "0.030 eV/atom above the hull, of 3 entries") in first
     assert Verdict("novel", "no", "matches", "mp-22862") in second
     assert Verdict("in the end", "rejected", "novelty: matches mp-22862") in second
     assert Verdict("chance", "80.0 % that DFT agrees", "from chgnet; hull supported") in first
+    assert Verdict("formula", "known", "compared with mp-22862, mp-1120767; known as", "mp-22862") in second
     assert Verdict("valid", "not judged") in third
     assert third[-1] == Verdict("in the end", "failed", "read: the file ends within a loop")
 
@@ -259,6 +265,8 @@ def test_the_page_of_an_evaluation_lists_its_crystals(tmp_path: Path) -> None:
     assert_references_resolve(page)
     assert {"crystals", "hulls", "reliability", "sources", "crystal-3"} <= set(page.values("id"))
     words = page.words()
+    assert "by DFT: at most 0.1 eV/atom above the hull (p_stable), and on it (p_on_hull)" in words
+    assert "80.0 %" in words and "30.0 % on the hull" in words
     assert "the file ends within a loop" in words and "not novel" in words and "BSD-3-Clause" in words
 
 

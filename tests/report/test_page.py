@@ -309,11 +309,12 @@ def test_page_says_by_whom_against_what_and_beside_which_control(tmp_path: Path)
     assert "Hull: “known”, 40,784 compounds. Novelty: against “known”, 27,708 crystals." in words
     assert "15.0 (10–20) % of the" in words and "5.0 (0–10) % of 60 of 960 drawn, at random" in words
     assert "50.0 (45–55) % of 12 at random among those like them" in words and "base, at random" in words
-    assert "the hull is supported for 5; 1 are polymorphs" in words
+    assert "the hull is supported for 5; 1 are of known formulas" in words
+    assert "the search did not converge" not in words
     assert "1 lie more than 0.1 eV/atom below the hull" in words
     assert "stable (at most 0.1 eV/atom above the hull)" in words and "not on the lists here" in words
     assert "elemental references alone err by 0.021 eV/atom" in words
-    assert f"warning: {too_low}" in words and "polymorph of mp-1234" in words
+    assert f"warning: {too_low}" in words and "known formula: mp-1234" in words
     assert "none in F-Hf, where LeMat-Bulk has some" in words
 
 
@@ -372,6 +373,18 @@ def test_same_results_give_the_same_bytes(run: Path, tmp_path: Path) -> None:
     other = write_run(tmp_path / "elsewhere", CandidateTable(shuffled), None, background[::-1])
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "svg.fonttype": "path"}):
         assert write_report(other).read_bytes() == expected
+
+
+@pytest.mark.parametrize("converged", [2, 3])
+def test_a_search_that_did_not_converge_says_what_to_do(tmp_path: Path, converged: int) -> None:
+    closed = {"num_systems": 3, "num_competitors": 90, "num_relaxed": 9, "num_on_hull": 1}
+    metrics = METRICS | {"trust": {"closed_hull": closed | {"num_converged": converged}}}
+    table = candidates()
+    table = columns(table, hull_support=("string", dict.fromkeys(table.ids, "supported")))
+    words = read(write_report(write_run(tmp_path / "run", table, metrics))).words()
+    assert f"in {converged} systems the last round found nothing new" in words
+    told = "crysjepa compete RUN/shortlist --effort thorough --out closed searches further"
+    assert (told in words) == (converged < 3)
 
 
 def nasty_run(folder: Path) -> Path:

@@ -17,8 +17,10 @@ from typing import Any, TypeVar, get_type_hints
 import typer
 from rich.console import Console
 from rich.text import Text
+from typer.core import TyperCommand
 
 from crysjepa import __version__
+from crysjepa.cli.groups import Wanted
 from crysjepa.runtime.bars import bars
 from crysjepa.runtime.notes import ReadNote, UsageError
 from crysjepa.runtime.progress import Lines, Log, StageProgress
@@ -117,12 +119,30 @@ def notes_shown() -> Iterator[None]:
         yield
 
 
+class _OnceEach(TyperCommand):
+    """A command that refuses a constraint given twice, of which the last alone would hold."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As Typer's."""
+        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        constraints = {field.name for field in fields(Wanted)} - {"distinct"}
+        for option in given:
+            if option.name in constraints and given.count(option) > 1:
+                listed = option.name in _LISTED
+                ctx.fail(f"{option.opts[0]} is given twice: give it once{_IN_ONE if listed else ''}")
+        return super().parse_args(ctx, args)
+
+
+_LISTED = frozenset({"elements", "exclude_elements", "contains", "contains_any", "space_group"})
+_IN_ONE = ", with all of it parted by commas"
+
+
 class Verbs(typer.Typer):
     """A Typer whose commands are all :func:`friendly` and may take options :func:`grouped`."""
 
     def command(self, *args: Any, **kwargs: Any) -> Callable[[Command], Command]:
         """As Typer's."""
-        register = super().command(*args, **kwargs)
+        register = super().command(*args, **{"cls": _OnceEach, **kwargs})
         return lambda command: register(friendly(grouped(command)))
 
 

@@ -46,6 +46,9 @@ Competitors = Annotated[
     bool,
     typer.Option("--competitors", help="of a run: also what its closed hull says they compete with"),
 ]
+Structures = Annotated[
+    str | None, typer.Option("--structures", help="for --competitors: structures that are lacking, ID.cif")
+]
 Folders = Annotated[list[Path], typer.Argument(help="folder of crysjepa dft export, then retries of it")]
 OutIfElsewhere = Annotated[
     Path | None, typer.Option("--out", "-o", help="where to write; by default collected in the first folder")
@@ -121,6 +124,7 @@ class Rows:
 
     every_row: EveryRow = False
     competitors: Competitors = False
+    structures: Structures = None
 
 
 @dft_app.command("export")
@@ -141,9 +145,11 @@ def dft_export(
     """
     arguments.choice("form", write, ("flows", "folders", "both"))
     arguments.look_at(
-        sources=[source], tables=[retries.failed_of], force_field=pre_relax, device=device,
+        sources=[source, rows.structures], tables=[retries.failed_of], force_field=pre_relax, device=device,
         config=relaxing.config,
     )  # fmt: skip
+    if not rows.competitors:
+        arguments.without_effect("without --competitors", structures=rows.structures)
     if pre_relax is None and retries.failed_of is None:
         arguments.without_effect("without --pre-relax", fmax=relaxing.fmax, max_steps=relaxing.max_steps)
     if retries.failed_of is None:
@@ -246,7 +252,8 @@ def _show_exported(done: Exported, to: Path, write: str) -> None:
         console.say(f"by hand: pmg potcar --recursive {to}/inputs, then see {to}/run_vasp.sh", soft_wrap=True)
     if write != "folders":
         console.say(f"jobflow-remote: submit each of {to}/flows/*.json (docs/dft.md)", soft_wrap=True)
-    console.say(f"afterwards: crysjepa dft collect {to} --hull HULL", soft_wrap=True)
+    hull = "--hull FILE for another hull than the bundled one"
+    console.say(f"afterwards: crysjepa dft collect {to} ({hull}, docs/dft.md#back)", soft_wrap=True)
 
 
 def _show_collected(done: Collected) -> None:
@@ -257,11 +264,13 @@ def _show_collected(done: Collected) -> None:
     formulas = dict(zip(table.crystals().ids, table.crystals().reduced_formulas(), strict=True))
     above = "dft_e_above_hull"
     best = table.frame.sort_values(above, kind="stable") if above in table else table.frame
-    names = [c for c in (above, "status", "reason") if c in table]
+    names = [c for c in (above, "status", "reason", "dft_state") if c in table]
     for id_ in list(best["id"])[:20]:
         row = {c: table.column(c, [id_])[0] for c in names}
         height = "" if row.get(above) is None else f"{row[above]:.3f}"
-        cells = (id_, formulas.get(id_), height, row["status"], row["reason"])
+        waits = row["dft_state"] in ("not started", "unfinished")  # which is no failure yet
+        told = (row["dft_state"], None) if waits else (row["status"], row["reason"])
+        cells = (id_, formulas.get(id_), height, *told)
         shown.add_row(*(console.text(cell) for cell in cells))
     console.output.print(shown)
     if len(table) > 20:

@@ -13,6 +13,7 @@ from crysjepa.cli.options import (
     ChemicalSystem,
     Combine,
     Config,
+    Contains,
     ContainsAny,
     Device,
     Distinct,
@@ -100,6 +101,7 @@ class Wanted:
     elements: Elements = None
     exclude_elements: ExcludeElements = None
     chemical_system: ChemicalSystem = None
+    contains: Contains = None
     contains_any: ContainsAny = None
     formula: Formula = None
     formula_units: FormulaUnits = None

@@ -78,6 +78,9 @@ ExcludeElements = Annotated[
 ChemicalSystem = Annotated[
     str | None, typer.Option("--chemical-system", help="exactly these elements, such as Li-Mg-O")
 ]
+Contains = Annotated[
+    str | None, typer.Option("--contains", help="all of these, such as Li,S; others may come too")
+]
 ContainsAny = Annotated[
     str | None,
     typer.Option(

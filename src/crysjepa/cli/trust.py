@@ -105,7 +105,7 @@ def show_closed(folder: Path, metrics: Mapping[str, Any]) -> None:
     table = CandidateTable.read(Path(folder) / "crystals.parquet")
     judges = [j["column"] for j in found["judges"]]
     columns = ["id", "formula", "e_above_hull", "e_above_closed_hull", *judges]
-    columns = [c for c in [*columns, "p_stable", "decomposes_to"] if c in table]
+    columns = [c for c in [*columns, "p_stable", "p_on_hull", "decomposes_to"] if c in table]
     frame = table.frame
     by = [c for c in ("p_stable", "e_above_closed_hull", "e_above_hull") if c in frame]
     frame = frame[frame[by].notna().any(axis=1)].sort_values(
@@ -125,6 +125,8 @@ def show_closed(folder: Path, metrics: Mapping[str, Any]) -> None:
             f"converged in {closed['num_converged']} systems",
             soft_wrap=True,
         )
+        if closed["num_converged"] < closed["num_systems"]:
+            console.say("where it did not, more may lie lower: crysjepa compete … --effort thorough")
     expected = found["expected"]
     if expected["num"]:
         console.say(

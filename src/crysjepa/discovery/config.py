@@ -28,6 +28,7 @@ class Wanted(BaseModel):
     elements: str | None = None
     exclude_elements: str | None = None
     chemical_system: str | None = None
+    contains: str | None = None
     contains_any: str | None = None
     formula: str | None = None
     formula_units: str | int | None = None

@@ -3,8 +3,9 @@
 The columns are ``formula``, ``chemical_system``, ``space_group``, ``space_group_number``,
 ``invalid_structure`` and ``invalid_composition`` (reasons), ``valid``, ``unique``, ``duplicate_of``,
 ``batch``, and where they were asked for ``novel``, ``matches``, ``matches_finetuning``, ``novelty_grade``,
-``known_compound``, ``formation_energy_per_atom``, ``e_above_hull``, ``hull_entries``, ``stable``,
-``hull_support``, ``hull_gaps``, ``hull_systems`` and ``hull_warning`` (:mod:`crysjepa.evaluation.grades`).
+``known_compound``, ``known_structures``, ``formation_energy_per_atom``, ``e_above_hull``, ``hull_entries``,
+``stable``, ``hull_support``, ``hull_gaps``, ``hull_systems`` and ``hull_warning``
+(:mod:`crysjepa.evaluation.grades`).
 
 A crystal that was rejected earlier is judged all the same. One that had failed (a relaxation that diverged,
 say) is not judged for uniqueness and stability, and makes no other a duplicate: it is null in ``unique``,

@@ -165,9 +165,9 @@ def with_given_energies(table: CandidateTable) -> CandidateTable:
     return table.undecided(fit)
 
 
-def check_formation_energies(table: CandidateTable) -> None:
-    """Raises ValueError, saying what is lacking, for crystals without formation energies: no hull can judge
-    them as they are."""
+def check_formation_energies(table: CandidateTable, option: str = "--hull") -> None:
+    """Raises ValueError, saying what is lacking, for crystals without formation energies: no hull, which was
+    asked for by ``option``, can judge them as they are."""
     if "formation_energy_per_atom" in table and table.frame["formation_energy_per_atom"].notna().any():
         return
     have = [c for c in ("energy_per_atom", "e_above_hull") if c in table and table.frame[c].notna().any()]
@@ -178,9 +178,9 @@ def check_formation_energies(table: CandidateTable) -> None:
     told = "; ".join(why[c] for c in have) or "they have no energies"
     near = near_formation_energy(str(c) for c in table.frame.columns if c not in have)
     raise ValueError(
-        f"--hull cannot judge these crystals with --no-relax: {told}. Give them a column "
+        f"{option} cannot judge these crystals with --no-relax: {told}. Give them a column "
         f"formation_energy_per_atom (eV/atom{near}), leave out --no-relax to compute energies, or leave out "
-        "--hull"
+        f"{option}"
     )
 
 

@@ -7,8 +7,9 @@ formula``: neither.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.chemical_systems import element_symbols
@@ -20,7 +21,10 @@ from crysjepa.energy.support import HullSupport, name_of, systems_of, warning
 from crysjepa.evaluation.columns import set_column
 from crysjepa.matching.grades import Grade
 
-__all__ = ["Grade", "KnownFormulas", "with_grades", "with_support"]
+__all__ = ["MOST_NAMED", "Grade", "KnownFormulas", "with_grades", "with_support"]
+
+MOST_NAMED = 5
+"""Known crystals of a formula that a row names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,15 +36,19 @@ class KnownFormulas:
 
     formulas: Mapping[Formula, str]
     hull: Hull | None = None
+    structures: Mapping[Formula, Sequence[str]] = field(default_factory=dict)
+    """The reference's crystals of each formula: those that are compared with."""
 
     @classmethod
     def of(cls, reference: Crystals | None = None, hull: Hull | None = None) -> KnownFormulas:
         """From known crystals and a hull, either of which may be the bundled one."""
-        own: dict[Formula, str] = {}
+        there: dict[Formula, list[str]] = defaultdict(list)
         if reference is not None:
             for id_, formula in zip(reference.ids, reduced_formulas(reference), strict=True):
-                own.setdefault(formula, id_)
-        return cls({**own, **known_formulas()}, None if hull is None or hull is known_hull() else hull)
+                there[formula].append(id_)
+        own = {formula: ids[0] for formula, ids in there.items()}
+        other = None if hull is None or hull is known_hull() else hull
+        return cls({**own, **known_formulas()}, other, dict(there))
 
     def compound(self, formula: Formula) -> str | None:
         """The id of a known compound of this reduced formula, or the hull that has one; None if none is."""
@@ -54,15 +62,26 @@ class KnownFormulas:
 
 
 def with_grades(table: CandidateTable, crystals: Crystals, known: KnownFormulas) -> CandidateTable:
-    """Columns ``novelty_grade`` and ``known_compound``, which names a known compound of the same formula.
+    """Columns ``novelty_grade``, ``known_compound``, which names a known compound of the same formula, and
+    ``known_structures``, which names the reference's crystals of it (at most :data:`MOST_NAMED`).
 
     A row without a verdict of novelty has no grade.
     """
-    found = {i: known.compound(f) for i, f in zip(crystals.ids, reduced_formulas(crystals), strict=True)}
+    formulas = dict(zip(crystals.ids, reduced_formulas(crystals), strict=True))
+    found = {i: known.compound(f) for i, f in formulas.items()}
+    there = {i: _named(known.structures.get(f, ()), found[i]) for i, f in formulas.items()}
+    table = set_column(table, "known_structures", there, "string")
     novel = dict(zip(crystals.ids, table.column("novel", crystals.ids), strict=True))
     grades = {i: _grade(is_novel, found[i]) for i, is_novel in novel.items() if is_novel is not None}
     table = set_column(table, "novelty_grade", grades, "string")
     return set_column(table, "known_compound", found, "string")
+
+
+def _named(ids: Sequence[str], first: str | None) -> str | None:
+    """As text, the known compound's own id first where it is among them; None for none."""
+    ordered = sorted(ids, key=lambda i: i != first)
+    more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
+    return f"{', '.join(ordered[:MOST_NAMED])}{more}" if ids else None
 
 
 def _grade(novel: bool, known_compound: str | None) -> Grade:

@@ -70,8 +70,8 @@ _STABILITY = {
     "hull_warning": "string",
 }
 _OPTIONAL = (
-    "novel", "matches", "matches_finetuning", "novelty_grade", "known_compound", "new_prototype",
-    "prototype_of", "prototype_unknown", "batch", *PUBLISHED,
+    "novel", "matches", "matches_finetuning", "novelty_grade", "known_compound", "known_structures",
+    "new_prototype", "prototype_of", "prototype_unknown", "batch", *PUBLISHED,
 )  # fmt: skip
 """Columns that not every judgement has: those of an earlier one are not kept."""
 

@@ -35,6 +35,7 @@ class ConstraintOptions(TypedDict, total=False):
     elements: str | None
     exclude_elements: str | None
     chemical_system: str | None
+    contains: str | None
     contains_any: str | None
     formula: str | None
     formula_units: str | int | None
@@ -74,6 +75,8 @@ class Constraints:
         Different elements, at most.
     any_of
         Atomic numbers, of which a crystal has at least one.
+    all_of
+        Atomic numbers, of which a crystal has each, and others too.
 
     Raises
     ------
@@ -91,6 +94,7 @@ class Constraints:
     space_groups: frozenset[int] | None = None
     max_elements: int | None = None
     any_of: frozenset[int] | None = None
+    all_of: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         from crysjepa.generators.contradictions import contradiction
@@ -102,8 +106,8 @@ class Constraints:
     def parse(cls, **asked: Unpack[ConstraintOptions]) -> Constraints:
         """From text such as ``elements="Li,Mg,O"`` and ``chemical_system="Li-O"``.
 
-        An element named in ``elements``, ``chemical_system`` or an exact ``formula`` is wanted, so the
-        default exclusion of radioactive elements and noble gases does not hold for it;
+        An element named in ``elements``, ``chemical_system``, ``contains`` or an exact ``formula`` is wanted,
+        so the default exclusion of radioactive elements and noble gases does not hold for it;
         ``exclude_elements="none"`` lifts it altogether, and other names there are excluded beside it.
         ``formula`` is read by :meth:`FormulaPattern.parse`, ``space_group`` by :func:`parse_space_groups`;
         ``formula_units`` are ``"4"`` or ``"1-4"``; in ``contains_any`` the word ``anions`` stands for
@@ -119,21 +123,22 @@ class Constraints:
             only, system = elements_of(asked.get("elements")), elements_of(asked.get("chemical_system"))
             named = frozenset() if none else elements_of(exclude) or frozenset()
             any_of = one_of(asked.get("contains_any"))
+            all_of = elements_of(asked.get("contains")) or frozenset()
             formula = None if (text := asked.get("formula")) is None else FormulaPattern.parse(text)
             groups = None if group is None else parse_space_groups(group)
             units = units_of(asked.get("formula_units"), formula)
         except ValueError as error:
             raise ConstraintError(str(error)) from error
         of_formula = frozenset() if formula is None else frozenset(formula.elements or ())
-        wanted = (only or frozenset()) | (system or frozenset()) | of_formula
+        wanted = (only or frozenset()) | (system or frozenset()) | all_of | of_formula
         if both := wanted & named:
             raise ConstraintError(
-                f"{names(both)} cannot be in --exclude-elements and in --elements, --chemical-system or "
-                "--formula"
+                f"{names(both)} cannot be in --exclude-elements and in --elements, --chemical-system, "
+                "--contains or --formula"
             )
         return cls(
             only, (default - wanted) | named, system, asked.get("max_sites"), asked.get("distinct") or False,
-            formula, units, groups, asked.get("max_elements"), any_of,
+            formula, units, groups, asked.get("max_elements"), any_of, all_of,
         )  # fmt: skip
 
     @property
@@ -160,6 +165,12 @@ class Constraints:
         """Whether one of ``any_of`` is among these atomic numbers; True where none is asked for."""
         return self.any_of is None or not self.any_of.isdisjoint(elements)
 
+    @property
+    def fewest_elements(self) -> int:
+        """Different elements that a crystal has at least, formulas apart."""
+        told = len(self.all_of) + (not self.has_one(self.all_of))
+        return max(1, told, len(self.system or ()))
+
     def allows_sites(self, num_sites: int) -> bool:
         """Whether a cell may have so many sites: no more than it may, and whole formula units."""
         if self.max_sites is not None and num_sites > self.max_sites:
@@ -183,6 +194,8 @@ class Constraints:
                 reasons[id_] = "radioactive or noble-gas element" if default else "element not allowed"
             elif self.system is not None and not self.system <= held:
                 reasons[id_] = "other chemical system"
+            elif not self.all_of <= held:
+                reasons[id_] = "without an element that is wanted"
             elif not self.has_one(held):
                 reasons[id_] = "none of the elements of which one is wanted"
             elif self.max_elements is not None and len(held) > self.max_elements:
@@ -233,6 +246,8 @@ class Constraints:
             parts.append(f"only the elements {names(self.only)}")
         if self.system is not None:
             parts.append(f"exactly the elements {names(self.system)}")
+        if self.all_of:
+            parts.append(f"all of the elements {names(self.all_of)}, and others too")
         if self.any_of is not None:
             parts.append(f"at least one of the elements {names(self.any_of)}")
         if self.formula is not None:

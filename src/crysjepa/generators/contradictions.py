@@ -20,7 +20,7 @@ def _of_elements(asked: Constraints) -> str | None:
     from crysjepa.generators.constraints import names
 
     left = asked.allowed
-    needed = [("--chemical-system", asked.system)]
+    needed = [("--chemical-system", asked.system), ("--contains", asked.all_of)]
     if asked.formula is not None and asked.formula.elements is not None:
         needed.append((f"--formula {asked.formula.name}", frozenset(asked.formula.elements)))
     for option, elements in needed:
@@ -43,13 +43,12 @@ def _of_numbers(asked: Constraints) -> str | None:
         return f"--max-elements {asked.max_elements}: a crystal has at least one element"
     if asked.space_groups is not None and not asked.space_groups:
         return "--space-group leaves no space group"
-    if asked.system is None:
-        return None
-    num = len(asked.system)
+    num = asked.fewest_elements
+    option = "--chemical-system" if num == len(asked.system or ()) else "--contains"
     if asked.max_sites is not None and asked.max_sites < num:
-        return f"the {num} elements of --chemical-system do not fit on --max-sites {asked.max_sites}"
+        return f"the {num} elements of {option} do not fit on --max-sites {asked.max_sites}"
     if asked.max_elements is not None and asked.max_elements < num:
-        return f"--chemical-system has {num} elements, more than --max-elements {asked.max_elements}"
+        return f"{option} has {num} elements, more than --max-elements {asked.max_elements}"
     return None
 
 
@@ -64,6 +63,8 @@ def _of_formula(asked: Constraints) -> str | None:
         return f"{option} has {num} elements, more than --max-elements {asked.max_elements}"
     if asked.system is not None and len(asked.system) != num:
         return f"{option} has {num} elements, --chemical-system has {len(asked.system)}"
+    if num < asked.fewest_elements:
+        return f"{option} has {num} elements, --contains needs {asked.fewest_elements}"
     if len(asked.allowed) < num:
         return f"{option} needs {num} elements, the constraints leave {len(asked.allowed)}"
     fewest = formula.num_atoms * (1 if units is None else units[0])

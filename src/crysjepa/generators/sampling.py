@@ -206,7 +206,8 @@ def drift(samples: Samples, generator: Sampler, constraints: Constraints) -> lis
     """
     shares = getattr(generator, "element_shares", None)
     num = len(samples.crystals)
-    if shares is None or num < 30 or constraints.named or constraints.any_of is not None:
+    told = constraints.named or constraints.all_of or constraints.any_of is not None
+    if shares is None or num < 30 or told:
         return []
     before, now = np.asarray(shares), element_shares(samples.crystals)
     error = np.sqrt(np.maximum(before * (1 - before), 1e-4) / num)

@@ -54,6 +54,7 @@ class Card:
     closed: str
     judges: tuple[tuple[str, float | None], ...]
     chance: float | None
+    on_hull: float | None
     in_place_of: str
     merit: float | None
     on_front: bool
@@ -131,6 +132,7 @@ def make_card(results: Results, row: int, missed: Sequence[str], name: str) -> C
         closed=_closed(record),
         judges=tuple((name, value(column)) for name, column in results.judges),
         chance=value("p_stable"),
+        on_hull=value("p_on_hull"),
         in_place_of=text("in_place_of", 200),
         merit=value("merit"),
         on_front=str(record.get("on_front")) == "True",
@@ -148,7 +150,7 @@ def _closed(record: pd.Series) -> str:
     tried, converged = real(record.get("num_competitors")), str(record.get("search_converged")) == "True"
     if tried is None:
         return phases(mixture)
-    ended = "the search converged" if converged else "the search did not converge"
+    ended = "the search converged" if converged else "the search did not converge (see the notes)"
     return f"{phases(mixture)}; {tried:.0f} competitors tried, {ended}"
 
 

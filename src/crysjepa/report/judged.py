@@ -41,17 +41,18 @@ def judged_tables(
         if judges:
             agree = {"True": "yes", "False": "no"}.get(str(record.get("judges_agree")), "–")
             cells += [number(real(record.get("judge_spread"))), agree]
-        cells.append(percent(real(record["p_stable"])))
+        cells += [percent(real(record["p_stable"])), percent(real(record.get("p_on_hull")))]
         rows.append((*cells, phases(plain(record.get("decomposes_to"), 4000))))
     by = f", {judge}" if judge and judges else ""
     columns = ("id", "formula", f"above the hull{by}", *((f"above the closed hull{by}",) if closed else ()))
     columns += (*(name for name, _ in judges), *(("spread", "agree") if judges else ()))
     expected = trust.get("expected") or {}
     note = (
-        f"eV/atom; the chance is that DFT puts the crystal at most 0.1 eV/atom above the hull. Of these "
-        f"{expected.get('num', 0)}, {number(real(expected.get('expected')), 1)} are expected to be (95 %: "
+        f"eV/atom; chances are by DFT: p_stable at most 0.1 eV/atom above the hull, p_on_hull on it. "
+        f"Of these {expected.get('num', 0)}, {number(real(expected.get('expected')), 1)} are expected to be "
+        f"at most 0.1 eV/atom above it (95 %: "
         f"{expected.get('low')} to {expected.get('high')}). A star marks hypothetical phases. All are in "
         f"{file}, the competitors in competitors.parquet."
     )
-    heads = (*columns, "chance", "would decompose into")
+    heads = (*columns, "p_stable: ≤ 0.1 eV/atom", "p_on_hull", "would decompose into")
     return [Table("Competitors, judges and chances", heads, rows, note)]

@@ -48,6 +48,9 @@ def sources(results: Results) -> list[tuple[str, str]]:
         limit = "" if results.threshold is None else f"; stable: at most {results.threshold:g} eV/atom"
         found.append(("stable", f"{judge} above the hull {hull}{size and f', {size} compounds'}{limit}"))
         found.append(("hull support", SUPPORT_SAYS))
+    if "space_group" in results.frame and (symprec := real(protocol.get("symprec"))) is not None:
+        written = "a CIF's header has the one within 0.01 Å, which may be lower"
+        found.append(("space group", f"moyo, within {symprec:g} Å; {written}"))
     found += _trust_sources(results)
     return found
 
@@ -80,7 +83,9 @@ def verdicts(results: Results, row: int) -> tuple[Verdict, ...]:
     record = results.frame.iloc[row]
     found = [_criterion(results, row, name) for name in CRITERIA if name in results.frame]
     if grade := plain(record.get("novelty_grade")):
-        found.append(Verdict("formula", grade, known=plain(record.get("known_compound"), 80)))
+        compared = plain(record.get("known_structures"), 200)
+        why = f"compared with {compared}; known as" if compared else ""
+        found.append(Verdict("formula", grade, why, plain(record.get("known_compound"), 80)))
     if support := plain(record.get("hull_support")):
         gaps = plain(record.get("hull_gaps"), 200)
         why = (

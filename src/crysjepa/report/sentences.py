@@ -80,7 +80,7 @@ def plainly(results: Results, listed: Sequence[int]) -> list[str]:
         polymorphs = int((part["novelty_grade"] == "known formula").sum()) if "novelty_grade" in part else 0
         lines.append(
             f"Of the short list's {len(listed)}: the hull is supported for {supported}; {polymorphs} are "
-            f"polymorphs of known formulas, marked so; {warned} lie more than 0.1 eV/atom below the hull, "
+            f"of known formulas, marked so; {warned} lie more than 0.1 eV/atom below the hull, "
             "marked so, and stand last."
         )
         lines += _of_trust(results, part)
@@ -134,6 +134,12 @@ def _of_trust(results: Results, listed: pd.DataFrame) -> list[str]:
             f"relaxed, {lowest} of them on the closed hull; in {converged} systems the last round found "
             "nothing new. A phase that no prototype here has is not among them."
         )
+        if real(closed.get("num_converged")) != real(closed.get("num_systems")):
+            lines.append(
+                "In the others the search did not converge: it stopped at its last round, and more may lie "
+                "lower. crysjepa compete RUN/shortlist --effort thorough --out closed searches further, for "
+                "the short list alone."
+            )
     limit = results.threshold
     by_its_own, which = (", by its own energies of the competitors", "closed ") if closed else ("", "")
     for name, column in results.judges:

@@ -47,7 +47,7 @@ def evaluate(
     given = read_given(source)
     protocol = as_protocol(protocol) or protocol_of(source)
     if phases is not None and protocol is not None and not protocol.relax and given.origin is None:
-        check_formation_energies(given.table)  # before anything is fetched
+        check_formation_energies(given.table, "--fetch-phases")  # before anything is fetched
     reference = reference or reference_of(source) or NAME
     chosen: Source | Hull | None = hull
     if phases is not None:

@@ -21,13 +21,14 @@ formulas = st.sampled_from(
 
 
 def wanted_constraints():
-    def made(formula, system, most, units, any_of):
+    def made(formula, system, most, units, any_of, all_of):
         if formula is None:
             units = None
         try:
             return Constraints(
                 only=frozenset(ELEMENTS), system=system, max_elements=most, formula_units=units,
-                any_of=any_of, formula=None if formula is None else FormulaPattern.parse(formula),
+                any_of=any_of, all_of=all_of,
+                formula=None if formula is None else FormulaPattern.parse(formula),
             )  # fmt: skip
         except ConstraintError:
             return None
@@ -35,7 +36,8 @@ def wanted_constraints():
     systems = st.none() | st.frozensets(st.sampled_from(ELEMENTS), min_size=1, max_size=3)
     units = st.none() | st.sampled_from([(1, 1), (1, 2), (2, 4)])
     any_of = st.none() | st.frozensets(st.sampled_from(ELEMENTS), min_size=1, max_size=2)
-    parts = (st.none() | formulas, systems, st.none() | st.integers(1, 4), units, any_of)
+    all_of = st.just(frozenset()) | st.frozensets(st.sampled_from(ELEMENTS), max_size=3)
+    parts = (st.none() | formulas, systems, st.none() | st.integers(1, 4), units, any_of, all_of)
     return st.tuples(*parts).map(lambda p: made(*p)).filter(lambda c: c is not None)
 
 
@@ -48,6 +50,8 @@ def obeys(wanted, sizes, elements):
     if wanted.system is not None and set(totals) != wanted.system:
         return False
     if wanted.max_elements is not None and len(totals) > wanted.max_elements:
+        return False
+    if not wanted.all_of <= set(totals):
         return False
     if wanted.any_of is not None and not wanted.any_of & set(totals):
         return False

@@ -4,13 +4,15 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pymatgen.core import Composition, Element
 
 from crysjepa import datasets
 from crysjepa.core.validity import reduced_formulas
 from crysjepa.generators.constraints import ConstraintError, Constraints
 from crysjepa.generators.sampling import draw
-from crysjepa.generators.substitution.assignments import Assignments
+from crysjepa.generators.substitution.assignments import Assignments, brought_in, targets_of
 from crysjepa.generators.substitution.element_similarity import oxidation_states, swap_costs
 from crysjepa.generators.substitution.generator import SubstitutionGenerator
 from crysjepa.matching.structure_hash import crystal_hashes
@@ -79,6 +81,31 @@ def test_parents_are_chosen_by_what_swaps_leave_as_it_is(generator, asked):
     samples = draw(generator, 20, constraints, seed=3)
     assert len(samples.crystals) >= 3 and not constraints.broken(samples.crystals)
     assert not any("broke a constraint" in reason for reason in samples.failures.values())
+
+
+@given(
+    parent=st.frozensets(st.sampled_from([3, 11, 12, 8, 16, 9, 26]), min_size=1, max_size=4),
+    wanted=st.frozensets(st.sampled_from([3, 11, 19, 8, 16, 17, 25]), min_size=1, max_size=3),
+)
+@settings(max_examples=60, deadline=None)
+def test_what_is_to_be_in_the_crystal_is_brought_in_at_the_least_cost(parent, wanted):
+    """Against all ways to choose which elements become what is lacking."""
+    targets = targets_of([(z, 1) for z in sorted(parent)], None, np.ones(119, dtype=bool), 6.0)
+    found = brought_in([(z, 1) for z in sorted(parent)], targets, wanted)
+    costs = {z: dict(zip(new.tolist(), cost.tolist(), strict=True)) for z, (new, cost) in targets.items()}
+    lacking = sorted(wanted - parent)
+    ways = [
+        sum(costs[z][new] for z, new in zip(places, lacking, strict=True))
+        for places in itertools.permutations(sorted(parent - wanted), len(lacking))
+        if all(new in costs.get(z, {}) for z, new in zip(places, lacking, strict=True))
+    ]
+    assert (found is None) == (not ways)
+    if found is not None:
+        become = {z: new.tolist()[0] for z, (new, _) in found.items() if set(new.tolist()) <= wanted - parent}
+        assert sorted(become.values()) == lacking and not found.keys() & wanted
+        assert sum(costs[z][new] for z, new in become.items()) == pytest.approx(min(ways))
+        others = [new for z, (new, _) in found.items() if z not in become]
+        assert not {z for new in others for z in new.tolist()} & wanted
 
 
 def test_a_formula_that_no_parent_has_is_refused_before_any_work(generator):

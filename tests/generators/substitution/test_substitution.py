@@ -142,6 +142,9 @@ def test_elements_are_as_frequent_as_among_the_parents(generator):
         {"max_sites": 4},
         {"exclude_elements": "O,S,F,Cl,Fe,Co"},
         {"elements": "U,Th,O"},
+        {"contains": "Li,S"},
+        {"contains": "Na", "contains_any": "O,Se", "max_elements": 3},
+        {"contains": "Li,Mg", "elements": "Li,Mg,O,F,S,Cl"},
     ],
 )
 def test_constraints_are_swapped_into(generator, asked):

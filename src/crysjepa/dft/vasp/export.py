@@ -53,12 +53,14 @@ class ExportOptions(RunOptions, total=False):
 
     unfinished: bool
     competitors: bool
+    structures: Source | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Exporting(Execution):
     unfinished: bool = False
     competitors: bool = False
+    structures: Source | None = None
 
 
 def dft_export(
@@ -98,6 +100,8 @@ def dft_export(
         Of a finished run: also the compounds that its closed hull has the crystals compete with
         (:func:`~crysjepa.dft.candidates.competitors_of`), as an export of their own in ``TO/competitors``.
         They are in no rate, and ``dft_collect`` adds them to the hull.
+    structures
+        With ``competitors``: structures of known compounds, in any format, by names that hold their ids.
     pre_relax
         A force field that relaxes the structures first, by ``settings``. What it cannot relax is not
         exported, and ends ``failed``.
@@ -121,7 +125,7 @@ def dft_export(
     if run.competitors:
         if source is None:
             raise UsageError("competitors are a run's, and not of a folder that failed: name the run")
-        rivals, more = competitors_of(source, table)
+        rivals, more = competitors_of(source, table, run.structures)
         notes += more
     begin(to, _told(table, write, failed_of, pre_relax, settings))
     if rivals is not None:

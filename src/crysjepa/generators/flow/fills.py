@@ -57,7 +57,7 @@ def fits(wanted: Constraints, sizes: Iterable[int]) -> bool:
     orbits = tuple(sorted(sizes, reverse=True))
     if not wanted.allows_sites(sum(orbits)):
         return False
-    if wanted.system is not None and len(orbits) < len(wanted.system):
+    if len(orbits) < wanted.fewest_elements:
         return False
     if wanted.formula is None:
         return True
@@ -68,7 +68,7 @@ def fits(wanted: Constraints, sizes: Iterable[int]) -> bool:
 def is_needed(wanted: Constraints) -> bool:
     """Whether more is asked for of elements than that some may not come."""
     asked = (wanted.formula, wanted.system, wanted.max_elements, wanted.any_of)
-    return any(one is not None for one in asked)
+    return bool(wanted.all_of) or any(one is not None for one in asked)
 
 
 class Fill:
@@ -95,7 +95,7 @@ class Fill:
     @property
     def named(self) -> Collection[int]:
         """Elements that are not like all others."""
-        return self.have if self.wanted.required is None else self.wanted.required
+        return self.have.keys() | self.wanted.all_of if self.others else self.wanted.required or ()
 
     @property
     def others(self) -> bool:
@@ -114,7 +114,8 @@ class Fill:
             return False
         if wanted.system is not None and len(wanted.system - have.keys()) > len(rest):
             return False
-        if not wanted.has_one(have) and (not rest or len(have) >= self.most):
+        lacking = len(wanted.all_of - have.keys()) + (not wanted.has_one(have.keys() | wanted.all_of))
+        if lacking > len(rest) or len(have) + lacking > max(self.most, len(have)):
             return False
         if formula is None:
             return True
@@ -126,13 +127,13 @@ class Fill:
 
     def choices(self, size: int, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """(100,) of the elements ``allowed`` (100,), by atomic number − 1, those that may come next."""
-        mask = np.zeros_like(allowed)
-        rest = [z for z in (np.flatnonzero(allowed) + 1).tolist() if z not in self.named]
+        mask, named = np.zeros_like(allowed), self.named
+        rest = [z for z in (np.flatnonzero(allowed) + 1).tolist() if z not in named]
         one = self.wanted.any_of or frozenset()
         for alike in ([z for z in rest if z in one], [z for z in rest if z not in one]):
             if alike and self.others and self.may(alike[0], size):
                 mask[np.array(alike) - 1] = True
-        for z in self.named:
+        for z in named:
             mask[z - 1] = z <= len(allowed) and bool(allowed[z - 1]) and self.may(z, size)
         return mask
 

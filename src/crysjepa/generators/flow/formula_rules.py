@@ -64,7 +64,8 @@ class Targets:
             wanted = self.wanted
             good = wanted.system is None or wanted.system == {z for z, _ in formula}
             good = good and (wanted.max_elements is None or len(formula) <= wanted.max_elements)
-            good = good and wanted.has_one({z for z, _ in formula})
+            held = {z for z, _ in formula}
+            good = good and wanted.has_one(held) and wanted.all_of <= held
             good = good and (wanted.formula is None or wanted.formula.fits(formula))
             self._good[formula] = good and self.rules.refuse(formula) is None
         return self._good[formula]

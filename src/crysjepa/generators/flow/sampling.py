@@ -95,7 +95,8 @@ class FlowSampler:
         least = 1 if constraints.formula is None else constraints.formula.num_elements
         beyond = {z for z in constraints.allowed if z > NUM_ELEMENTS}
         known = constraints.allowed - beyond
-        if (constraints.required or set()) & beyond or len(known) < least or not constraints.has_one(known):
+        wanted = constraints.all_of | (constraints.required or frozenset())
+        if wanted & beyond or len(known) < least or not constraints.has_one(known):
             raise ConstraintError(
                 f"the flow knows the first {NUM_ELEMENTS} elements, and not {names(beyond)}: too few are left"
             )
@@ -110,8 +111,7 @@ class FlowSampler:
         fit = np.array([wanted.allows_sites(n) for n in templates.num_sites.tolist()], dtype=bool)
         if wanted.space_groups is not None:
             fit &= np.isin(templates.space_groups, list(wanted.space_groups))
-        if wanted.system is not None:
-            fit &= templates.num_orbits >= len(wanted.system)
+        fit &= templates.num_orbits >= wanted.fewest_elements
         targets = None
         if wanted.formula is not None and (wanted.formula.elements is not None or not self._few):
             fit &= templates.num_orbits >= wanted.formula.num_elements

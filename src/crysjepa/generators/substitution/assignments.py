@@ -18,6 +18,7 @@ from crysjepa.generators.substitution.element_similarity import (
 )
 
 Swaps = tuple[tuple[int, int], ...]
+Targets = dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,53 @@ class Assignments:
             if swaps and np.isfinite(cost):
                 found[swaps] = cost
         return cls(tuple(found), np.array([*found.values()])) if found else None
+
+
+def targets_of(
+    parent: Formula, charges: Mapping[int, int] | None, allowed: NDArray[np.bool_], most: float
+) -> Targets:
+    """What each element of a parent may become, and at which cost; only those that may become another.
+
+    ``allowed`` (119,) is by atomic number. With ``charges``, only what is common in the same oxidation state;
+    no swap costs more than ``most``.
+    """
+    elements = [z for z, _ in parent]
+    found: Targets = {}
+    for element in elements:
+        costs = np.where(allowed[: MAX_ATOMIC_NUMBER + 1], swap_costs()[element], np.inf)
+        costs[elements] = np.inf
+        if charges is not None:
+            costs = np.where(isovalent(element, charges[element]), costs, np.inf)
+        fit = np.flatnonzero(costs <= most)
+        if len(fit):
+            found[element] = (fit, costs[fit])
+    return found
+
+
+def brought_in(parent: Formula, targets: Targets, wanted: frozenset[int]) -> Targets | None:
+    """The same where all of ``wanted`` are to be in the crystal: those that the parent has stay, and each of
+    the others is what one of its elements becomes, which is then all that this one may become.
+
+    Of the ways to bring them in, the one with the least costly swaps; None where there is none.
+    """
+    held = {z for z, _ in parent}
+    lacking = sorted(wanted - held)
+    free = {z: both for z, both in targets.items() if z not in wanted}
+    costs = {z: dict(zip(*(a.tolist() for a in both), strict=True)) for z, both in free.items()}
+    best: tuple[float, tuple[int, ...]] | None = None
+    for places in itertools.permutations(free, len(lacking)):
+        if all(new in costs[z] for z, new in zip(places, lacking, strict=True)):
+            cost = sum(costs[z][new] for z, new in zip(places, lacking, strict=True))
+            best = min(best or (np.inf, ()), (cost, places))
+    if best is None:
+        return None
+    become = dict(zip(best[1], lacking, strict=True))
+    found: Targets = {}
+    for z, (others, theirs) in free.items():
+        fit = others == become[z] if z in become else ~np.isin(others, lacking)
+        if fit.any():
+            found[z] = (others[fit], theirs[fit])
+    return found
 
 
 def _bijections(parent: Formula, wanted: Formula) -> Iterator[tuple[int, ...]]:

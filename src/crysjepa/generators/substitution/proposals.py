@@ -10,13 +10,17 @@ from numpy.typing import NDArray
 
 from crysjepa.core.validity import Formula
 from crysjepa.generators.constraints import ConstraintError, Constraints
-from crysjepa.generators.substitution.assignments import Assignments, Swaps
+from crysjepa.generators.substitution.assignments import (
+    Assignments,
+    Swaps,
+    Targets,
+    brought_in,
+    targets_of,
+)
 from crysjepa.generators.substitution.element_similarity import (
     FRACTION_COST,
     MAX_ATOMIC_NUMBER,
-    isovalent,
     oxidation_states,
-    swap_costs,
 )
 from crysjepa.generators.substitution.parents import Parents, Structure, is_valid_composition
 
@@ -72,7 +76,7 @@ class _Plan:
     """What may be done with a composition: elements, targets of each with costs, and which must go."""
 
     elements: tuple[int, ...]
-    targets: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]]
+    targets: Targets
     cheapest: NDArray[np.float64]
     must: tuple[int, ...]
     cost: float
@@ -190,14 +194,15 @@ class Proposals:
             return False
         if asked.max_elements is not None and len(counts) > asked.max_elements:
             return False
-        if not asked.named and not asked.has_one([z for z, _ in counts]):
+        if not asked.named and not asked.has_one(asked.all_of | {z for z, _ in counts}):
             return False  # a swap would bring one in now and then only
         # last, for it is to be found out first
         return asked.space_groups is None or self.parents.space_group(row) in asked.space_groups
 
     def _cost(self, row: int, bold: bool) -> float:
         """What the constraints force to be swapped costs; infinite for a parent that cannot obey."""
-        if self.constraints.required is None and self.allowed[list(self.parents.counts[row])].all():
+        open_ = self.constraints.required is None and not self.constraints.all_of
+        if open_ and self.allowed[list(self.parents.counts[row])].all():
             return 0.0  # and no plan yet: thousands of parents are never chosen
         plan = self._plan(self.parents.formulas[row], bold)
         return np.inf if plan is None else plan.cost
@@ -223,18 +228,18 @@ class Proposals:
         if max(elements) > MAX_ATOMIC_NUMBER or (system is not None and len(system) != len(elements)):
             return None
         num = sum(n for _, n in formula)
-        targets: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
-        cheapest = np.full(len(elements), np.inf)
+        wanted = self.constraints.all_of if system is None else frozenset[int]()  # a system has them anyway
+        found: Targets | None = targets_of(formula, charges, self.allowed, _MAX_COST)
+        if found and wanted:
+            found = brought_in(formula, found, wanted)
+        if found is None:
+            return None
+        targets, cheapest = found, np.full(len(elements), np.inf)
         for k, (element, count) in enumerate(formula):
-            costs = np.where(self.allowed[: MAX_ATOMIC_NUMBER + 1], swap_costs()[element], np.inf)
-            costs[list(elements)] = np.inf
-            if charges is not None:
-                costs = np.where(isovalent(element, charges[element]), costs, np.inf)
-            fit = np.flatnonzero(costs <= _MAX_COST)
-            if len(fit):
-                targets[element] = (fit, costs[fit])
-                cheapest[k] = costs[fit].min() + FRACTION_COST * count / num
-        must = tuple(z for z in elements if not self.allowed[z])
+            if element in targets:
+                cheapest[k] = targets[element][1].min() + FRACTION_COST * count / num
+        brought = {z for z, (new, _) in targets.items() if len(new) == 1 and new[0] in wanted}
+        must = tuple(z for z in elements if not self.allowed[z] or z in brought)
         if any(z not in targets for z in must) or not targets:
             return None
         if len(set().union(*(targets[z][0].tolist() for z in must))) < len(must):
