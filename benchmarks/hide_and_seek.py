@@ -2,6 +2,7 @@
 
     python benchmarks/hide_and_seek.py run --data FOLDER --out FOLDER      # hours; goes on where it stood
     python benchmarks/hide_and_seek.py table                               # from the kept rows
+    python benchmarks/hide_and_seek.py budgets                             # two budgets, from the kept rows
 
 The systems are drawn at random from the bundled hull's: half from the test split of MP-20, of which the
 embedding saw nothing in training, half from those in which WBM has crystals. All their compounds leave the
@@ -37,6 +38,7 @@ from crysjepa.energy.lower_hull import LowerHull
 from crysjepa.energy.support import System, name_of
 from crysjepa.evaluation.force_field_hull import AS_THEY_ARE
 from crysjepa.evaluation.protocol import Protocol
+from crysjepa.evaluation.rates import wilson_interval
 from crysjepa.evaluation.reference import Known, find_references
 from crysjepa.generators.constraints import NOBLE_GASES, RADIOACTIVE
 from crysjepa.generators.substitution.parents import Parents
@@ -46,6 +48,8 @@ from crysjepa.report.style import house_style, save_figure
 from crysjepa.runtime.files import write_json, write_parquet, write_text
 
 KEPT = Path(__file__).parent / "judging" / "hide_and_seek.parquet"
+WIDE = KEPT.with_name("hide_and_seek_wide.parquet")
+"""Of the first systems, with ``--settings '{"static": 80, "relaxed": 20, "rounds": 3}'``."""
 DEEP = 0.02
 """eV/atom: compounds hidden by more than this are to be found; hulls deeper than DFT's by more are false."""
 NEAR = 0.05
@@ -278,6 +282,39 @@ def page(rows: Sequence[dict[str, Any]], about: dict[str, Any]) -> str:
     )
 
 
+def budgets(files: Sequence[Path]) -> str:
+    """Runs of different settings side by side, on the systems that all of them have."""
+    tables = [pq.read_table(file) for file in files]
+    shared = set.intersection(*(set(t["system"].to_pylist()) for t in tables))
+    lines = [
+        "# Hide and seek by budget",
+        "",
+        f"`python benchmarks/hide_and_seek.py budgets`: the {len(shared)} systems that both runs have, chosen as above, of two to "
+        "four elements.",
+        "",
+        "| evaluated, relaxed a system | rounds, at most | last word | hidden compounds | of these deeper than 20 meV/atom | median "
+        "share of the depth found | at least 0.8 found | mean error, meV/atom | mean absolute | too deep by more than 20 | "
+        "searches that converged |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for table in tables:
+        search = json.loads(table.schema.metadata[b"crysjepa"])["settings"]
+        rows = [r for r in table.to_pylist() if r["system"] in shared]
+        first = list({r["system"]: r for r in rows}.values())
+        tried, relaxed = (np.mean([r[c] for r in first]) for c in ("num_competitors", "num_relaxed"))
+        ended = np.mean([r["converged"] for r in first])
+        for column, judge in (("closed", "chgnet"), ("closed_judge", "second")):
+            s = summary(rows, column)
+            low, high = wilson_interval(round(s["found"] * s["deep"]), s["deep"])
+            lines.append(
+                f"| {tried:.0f}, {relaxed:.0f} | {search['rounds']} | {judge} | {s['hidden']} | {s['deep']} | "
+                f"{s['median_share']:.2f} | {100 * s['found']:.0f} % ({100 * low:.0f}–{100 * high:.0f}) | "
+                f"{1000 * s['mean_error']:+.0f} | {1000 * s['mean_absolute_error']:.0f} | "
+                f"{100 * s['too_deep']:.1f} % | {100 * ended:.0f} % |"
+            )
+    return "\n".join([*lines, ""])
+
+
 def figure(rows: Sequence[dict[str, Any]]) -> Figure:
     """Hidden depth against what was found of it, by both judges."""
     with house_style():
@@ -299,7 +336,7 @@ def figure(rows: Sequence[dict[str, Any]]) -> Figure:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=["run", "table"])
+    parser.add_argument("what", choices=["run", "table", "budgets"])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--rows", type=Path, default=KEPT)
@@ -312,6 +349,12 @@ def main() -> None:
         judge = None if given.judge == "none" else given.judge
         run(given.data, given.out, judge, CompeteSettings(**given.settings), given.most)
         given.rows = given.out / "rows.parquet"
+    if given.what == "budgets":
+        text = budgets([KEPT, WIDE])
+        print(text)
+        if given.out is not None:
+            write_text(given.out / "budgets.md", text)
+        return
     kept = pq.read_table(given.rows)
     rows = kept.to_pylist()
     text = page(rows, json.loads(kept.schema.metadata[b"crysjepa"]))
