@@ -34,7 +34,7 @@ GENERATORS = ("flow", "diffusion", "substitution", "file")
 PAPERS = ("paper-mp20", "paper-alex-mp20")
 RUNS = ("quick", *PAPERS)
 ENGINES = ("crysjepa", "torch-sim")
-JUDGINGS = ("default", "paper", "strict", "genbench")
+JUDGINGS = ("default", "paper", "strict", "mattergen", "genbench")
 
 
 def look_at(

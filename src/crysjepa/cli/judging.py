@@ -16,6 +16,7 @@ def evaluate(
     finetuned_on: options.FinetunedOn = None,
     fetch_phases: options.FetchPhases = None,
     relaxed: options.Relaxed = None,
+    yardsticks: options.Yardsticks = False,
     *,
     by: groups.Judged,
     looked: cli_trust.LookedInto,
@@ -54,7 +55,8 @@ def evaluate(
     with console.progress(folder) as report:
         metrics = carry_out(
             "evaluate", running, source, folder, reference=by.reference, hull=by.hull, protocol=protocol,
-            finetuned_on=finetuned_on, phases=fetch_phases, anew=anew, progress=report,
+            finetuned_on=finetuned_on, phases=fetch_phases, yardsticks=yardsticks, anew=anew,
+            progress=report,
         )  # fmt: skip
     with pq.ParquetFile(folder / "crystals.parquet") as file:
         rows = file.read([c for c in ("status", "converged") if c in file.schema_arrow.names])
@@ -137,6 +139,7 @@ def compare(
     out: options.Out,
     relaxed: options.Relaxed = None,
     anyway: options.Anyway = False,
+    yardsticks: options.Yardsticks = False,
     *,
     by: groups.Judged,
     running: groups.Comparing,
@@ -156,10 +159,11 @@ def compare(
     with console.progress(out) as report:
         page = api.compare(
             sources, out, reference=by.reference or "known", hull=by.hull, protocol=protocol, anyway=anyway,
-            anew=relaxed is True, **vars(running), progress=report,
+            yardsticks=yardsticks, anew=relaxed is True, **vars(running), progress=report,
         )  # fmt: skip
     result = read_json(out / "comparison.json")
     show.show_metrics(result["rows"])
+    show.show_yardsticks(result.get("yardsticks"))
     for line in result["differences"]:
         console.say(f"differs: {line}", soft_wrap=True)
     console.say(f"wrote {page} and the table as .md, .csv and .parquet beside it", soft_wrap=True)

@@ -222,12 +222,17 @@ FetchPhases = Annotated[
     ),
 ]
 Preset = Annotated[str, typer.Option("--preset", help="quick, paper-mp20 or paper-alex-mp20")]
-Judging = Annotated[str, typer.Option("--preset", help="default, paper, strict or genbench")]
+Judging = Annotated[str, typer.Option("--preset", help="default, paper, strict, mattergen or genbench")]
 JudgingIfAny = Annotated[
     str | None,
     typer.Option(
-        "--preset", help="default, paper, strict or genbench; of a finished run, by default its own rules"
+        "--preset",
+        help="default, paper, strict, mattergen or genbench; of a finished run, by default its own rules",
     ),
+]
+Yardsticks = Annotated[
+    bool,
+    typer.Option("--yardsticks", help="by MatterGen's and GenBench's definitions too, in one table"),
 ]
 FinetunedOn = Annotated[
     str | None,

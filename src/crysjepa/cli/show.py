@@ -246,6 +246,15 @@ def show_judged(name: str, metrics: Mapping[str, Any]) -> None:
         from crysjepa.report.genbench import genbench_tables
 
         _show_part(genbench_tables(found)[0])
+    show_yardsticks(metrics.get("yardsticks"))
+
+
+def show_yardsticks(rows: Sequence[Mapping[str, Any]] | None) -> None:
+    """The table of several yardsticks, where they were asked for."""
+    if rows:
+        from crysjepa.report.yardsticks import yardstick_table
+
+        _show_part(yardstick_table(rows))
 
 
 def _show_part(part: Part) -> None:

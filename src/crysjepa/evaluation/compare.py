@@ -21,6 +21,7 @@ from crysjepa.evaluation.result_files import (
     read_result,
 )
 from crysjepa.evaluation.run import JudgingOptions, evaluate_crystals
+from crysjepa.evaluation.yardsticks import evaluate_by_yardsticks, yardsticks_of
 from crysjepa.report.comparison import write_comparison
 from crysjepa.runtime.files import write_json
 from crysjepa.runtime.progress import StageProgress
@@ -37,6 +38,7 @@ def compare_crystals(
     hull: str | Path | None = None,
     protocol: Protocol | None = None,
     anyway: bool = False,
+    yardsticks: bool = False,
     **how: Unpack[JudgingOptions],
 ) -> Path:
     """Compare sets of crystals, and write the table and the figures into ``out``.
@@ -49,6 +51,9 @@ def compare_crystals(
         with ``reference``, ``hull`` and ``protocol``; what was evaluated by an earlier call is not again.
     anyway
         Compare results of different protocols all the same; the page says in what they differ.
+    yardsticks
+        Judge samples by MatterGen's and GenBench's definitions too. Where all sets have these, the table has
+        a part for each.
     how
         How samples are evaluated: see :class:`~crysjepa.evaluation.run.Judging`.
 
@@ -68,6 +73,7 @@ def compare_crystals(
     out, progress = Path(out), how.get("progress")
     named = name_sources(sources)
     results: list[Result] = []
+    folders: dict[str, Path] = {}
     for number, (name, path) in enumerate(named.items()):
         if progress:
             progress("sets of crystals", number, len(named))
@@ -75,13 +81,16 @@ def compare_crystals(
             folder = out / _folder(name)
             given = read_given(path)
             how["progress"] = _named(progress, name)
-            evaluate_crystals(given, folder, reference=reference, hull=hull, protocol=protocol, **how)
+            judge = evaluate_by_yardsticks if yardsticks else evaluate_crystals
+            judge(given, folder, reference=reference, hull=hull, protocol=protocol, **how)
             path = folder
         results += read_result(path, name)
+        folders[name] = path
     if progress:
         progress("sets of crystals", len(named), len(named))
     found = check_comparable(results, anyway=anyway)
-    write_json(out / "comparison.json", comparison(results, found))
+    table = comparison(results, found)
+    write_json(out / "comparison.json", table | {"yardsticks": yardsticks_of(folders, table["rows"])})
     energies = {r.name: _energies(r) for r in results}
     return write_comparison(out, energies)
 

@@ -1,4 +1,4 @@
-"""How crystals are judged, by name: ``default``, ``paper``, ``strict`` and ``genbench``."""
+"""How crystals are judged, by name: ``default``, ``paper``, ``strict``, ``mattergen`` and ``genbench``."""
 
 from __future__ import annotations
 
@@ -118,6 +118,12 @@ PRESETS: dict[str, Protocol] = {
     "strict": Protocol(
         preset="strict", relaxation=RelaxSettings(), converged_only=True, min_hull_entries=1, prototypes=True
     ),
+    "mattergen": Protocol(
+        preset="mattergen",
+        relaxation=RelaxSettings(max_steps=500),
+        composition_rule="smact",
+        matching="disordered",
+    ),
     "genbench": Protocol(
         preset="genbench",
         relaxation=RelaxSettings(max_steps=0),
@@ -130,7 +136,10 @@ How far to relax the paper does not say: FIRE on ASE's ExpCellFilter to 0.05 eV/
 others of the field do; unconverged relaxations are kept. ``strict``: uniqueness over all, converged only, no
 stability without a compound to compare with, and novelty also against what the generator was fine-tuned on.
 It relaxes to 0.05 eV/Å too, on ASE's Frechet cell filter, which ends at the same places in a quarter of the
-steps. ``default`` stops relaxing early, for a laptop. ``genbench`` is LeMat-GenBench's way
+steps. ``default`` stops relaxing early, for a laptop. ``mattergen`` has the definitions of MatterGen's own
+evaluation (its repository at 6f3b04c8): stable at most 0.1 eV/atom above the hull, unique and novel by its
+matcher for disordered structures, validity by smact beside and not in S.U.N.; its judge (MatterSim) and its
+reference (Alexandria and the Materials Project) are not bundled. ``genbench`` is LeMat-GenBench's way
 (:mod:`crysjepa.evaluation.genbench`): crystals are judged as they were submitted, by the energy of the first
 step; its judges (ORB, MACE, UMA, each above its own hull) and its reference (LeMat-Bulk) are not bundled."""
 

@@ -18,7 +18,8 @@ from crysjepa.report.evaluation_figures import energies_figure, plane_figure
 from crysjepa.report.rate_names import COLUMNS
 from crysjepa.report.results import plain, real
 from crysjepa.report.svg import save_figures
-from crysjepa.report.wording import flat, interval_text, percent
+from crysjepa.report.wording import flat, interval_text, markdown_table, percent
+from crysjepa.report.yardsticks import yardstick_table
 from crysjepa.runtime.files import read_json, write_parquet, write_text
 
 CAPTIONS = {
@@ -49,7 +50,7 @@ def write_comparison(out: str | Path, energies: Mapping[str, NDArray[np.float64]
         title="Comparison of crystals",
         headline=headline(result),
         lines=notes(result),
-        tables=[shares(result), ranking(result), *difference_table(result)],
+        tables=_tables(result),
         figures=inline,
         captions=CAPTIONS,
         details=[("Protocol", list(flat(result["protocol"]))), ("Versions", list(flat(result["versions"])))],
@@ -81,6 +82,12 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     if tuned:
         found.append(f"Judged against a fine-tuning set too: {', '.join(tuned)}.")
     return found
+
+
+def _tables(result: Mapping[str, Any]) -> list[Table]:
+    rows = result.get("yardsticks")
+    yardsticks = [yardstick_table(rows)] if rows else []
+    return [shares(result), ranking(result), *yardsticks, *difference_table(result)]
 
 
 def shares(result: Mapping[str, Any]) -> Table:
@@ -138,16 +145,9 @@ def difference_table(result: Mapping[str, Any]) -> list[Table]:
 def markdown(result: Mapping[str, Any]) -> str:
     """The page's tables as Markdown."""
     parts = [f"# {headline(result)}", *notes(result)]
-    for table in (shares(result), ranking(result), *difference_table(result)):
-        parts += [f"## {table.title}", table.note, _markdown_table(table.columns, table.rows)]
+    for table in _tables(result):
+        parts += [f"## {table.title}", table.note, markdown_table(table.columns, table.rows)]
     return "\n\n".join(p for p in parts if p) + "\n"
-
-
-def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
-
-    return "\n".join([line(columns), "|" + "---|" * len(columns), *map(line, rows)])
 
 
 def _flat_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ from crysjepa.report.reliability import reliability_figure
 from crysjepa.report.results import Results, numbers, plain, real, truths
 from crysjepa.report.svg import inline_svg
 from crysjepa.report.wording import flat, interval_text, number, percent, score_meaning
+from crysjepa.report.yardsticks import yardstick_tables
 from crysjepa.runtime.files import read_json, write_text
 
 LISTED = 60
@@ -61,6 +62,7 @@ def write_evaluation(folder: str | Path) -> Path:
             *judged_tables(frame, metrics.get("trust"), "crystals.parquet", _judge(metrics)),
             spread_table(metrics),
             *genbench_tables(metrics.get("genbench")),
+            *yardstick_tables(folder),
             ends_table(frame),
         ],
         figures={

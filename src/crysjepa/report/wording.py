@@ -105,6 +105,22 @@ def rate_with_interval(metrics: Mapping[str, Any], name: str) -> str:
     return f"{100 * metrics[name]:.1f} ({100 * low:.0f}–{100 * high:.0f})"
 
 
+def share_with_interval(rate: Mapping[str, Any] | None) -> str:
+    """A ``share`` and its ``interval`` in percent, as :func:`rate_with_interval` writes them."""
+    if not rate:
+        return "–"
+    return rate_with_interval({"rate": rate["share"], "intervals": {"rate": rate["interval"]}}, "rate")
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, without an empty line around it."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
+
+    return "\n".join([line(columns), "|" + "---|" * len(columns), *map(line, rows)])
+
+
 def formula(text: str) -> Markup:
     """A formula with its numbers as subscripts; any other text as it is."""
     if not re.fullmatch(r"(?:[A-Z][a-z]?|[()\[\]\d.])+", text):  # no part can match in two ways: never slow

@@ -16,6 +16,7 @@ from crysjepa.evaluation.online.phases import fetch_phases
 from crysjepa.evaluation.protocol import Trust, as_protocol
 from crysjepa.evaluation.reference import Known
 from crysjepa.evaluation.run import JudgingOptions, Protocol, evaluate_crystals
+from crysjepa.evaluation.yardsticks import evaluate_by_yardsticks
 from crysjepa.runtime.progress import StageProgress, of_stage
 from crysjepa.workflows.inputs import Source
 from crysjepa.workflows.output import check_folder
@@ -30,6 +31,7 @@ def evaluate(
     protocol: Protocol | str | None = None,
     finetuned_on: Source | None = None,
     phases: str | None = None,
+    yardsticks: bool = False,
     **how: Unpack[JudgingOptions],
 ) -> dict[str, Any]:
     """Judge crystals by V, S, U, N, S.U.N. and V.S.U.N.; writes its results into the folder ``out``.
@@ -41,7 +43,8 @@ def evaluate(
     preset; without one a run is judged by its own, and without a ``reference`` against that of its
     configuration, else against the bundled one. ``phases`` names a provider of known phases (``"mp"``, or
     ``"mp=URL"``) that are fetched over the network and join the hull: those of the short list's chemical
-    systems where there is a short list, else of all crystals. See
+    systems where there is a short list, else of all crystals. ``yardsticks`` judges by MatterGen's and
+    GenBench's definitions too (:func:`crysjepa.evaluation.yardsticks.evaluate_by_yardsticks`). See
     :func:`crysjepa.evaluation.run.evaluate_crystals`.
     """
     given = read_given(source)
@@ -52,7 +55,8 @@ def evaluate(
     chosen: Source | Hull | None = hull
     if phases is not None:
         chosen = _with_phases(given.table, reference, hull, phases, how.get("progress"))
-    return evaluate_crystals(
+    judge = evaluate_by_yardsticks if yardsticks else evaluate_crystals
+    return judge(
         given,
         Path(out),
         reference=reference,
@@ -112,6 +116,7 @@ def compare(
     hull: Source | None = None,
     protocol: Protocol | str | None = None,
     anyway: bool = False,
+    yardsticks: bool = False,
     **how: Unpack[JudgingOptions],
 ) -> Path:
     """Compare evaluated sets of crystals and samples in any format; the page's path is returned.
@@ -120,8 +125,9 @@ def compare(
     """
     check_folder(out)
     return compare_crystals(
-        sources, out, reference=reference, hull=hull, protocol=as_protocol(protocol), anyway=anyway, **how
-    )
+        sources, out, reference=reference, hull=hull, protocol=as_protocol(protocol), anyway=anyway,
+        yardsticks=yardsticks, **how,
+    )  # fmt: skip
 
 
 def tradeoff(

@@ -1,0 +1,130 @@
+"""One set of crystals by several yardsticks: the protocol's own, MatterGen's and LeMat-GenBench's.
+
+The crystals are relaxed once. MatterGen's definitions are then asked of the energies that came of it.
+GenBench's are asked of the crystals as they were handed in, by the energy of one evaluation each; of crystals
+that come with energies, as ``crysjepa relax`` writes them, by these. Definitions differ; judge, hull and
+known crystals are the same in all rows, so that what is between two rows is the definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
+from crysjepa.energy.hull import Hull
+from crysjepa.energy.known_hull import NAME
+from crysjepa.evaluation.given import Given, read_given
+from crysjepa.evaluation.protocol import PRESETS, Protocol
+from crysjepa.evaluation.run import JudgingOptions, evaluate_crystals
+from crysjepa.report.evaluation import write_evaluation
+from crysjepa.report.yardsticks import FILE, write_yardsticks
+from crysjepa.runtime.files import read_json, write_json
+from crysjepa.runtime.progress import StageProgress
+
+OTHERS = ("mattergen", "genbench")
+"""Presets that are asked beside the protocol."""
+_KEPT = ("force_field", "relax", "elemental_references", "allow_mixed_scales")
+"""Settings of the protocol that the others take over: who judges, and by what scale."""
+_RATES = {
+    "valid": "valid",
+    "stable_at_0": "stable_at_0",
+    "stable": "stable",
+    "unique": "unique",
+    "novel": "novel",
+}
+_GENBENCH = {
+    "valid": "overall_valid",
+    "stable_at_0": "stable",
+    "stable": "metastable",
+    "unique": "unique",
+    "novel": "novel",
+    "sun_at_0": "sun",
+    "sun": "meta_sun",
+}
+
+
+def evaluate_by_yardsticks(
+    crystals: Given,
+    out: Path,
+    *,
+    reference: str | Path = NAME,
+    hull: str | Path | Hull | None = None,
+    protocol: Protocol | None = None,
+    finetuned_on: str | Path | None = None,
+    **how: Unpack[JudgingOptions],
+) -> dict[str, Any]:
+    """:func:`~crysjepa.evaluation.run.evaluate_crystals` into ``out``, then by each preset of :data:`OTHERS`
+    into a folder of its name inside; ``yardsticks.json``, ``.md`` and ``.csv`` have all of them in one table.
+
+    A preset that the protocol began as is not asked twice. Returns what ``metrics.json`` holds, with the
+    table's rows as ``yardsticks``.
+    """
+    protocol = protocol or Protocol()
+    metrics = evaluate_crystals(
+        crystals, out, reference=reference, hull=hull, protocol=protocol, finetuned_on=finetuned_on, **how
+    )
+    relaxed = read_given(out) if protocol.relax else crystals
+    rows = [_row(protocol.preset, metrics, as_given=not protocol.relaxation.max_steps)]
+    progress = how.get("progress")
+    for name in OTHERS:
+        if name == protocol.preset:
+            continue
+        other = PRESETS[name].model_copy(update={k: getattr(protocol, k) for k in _KEPT})
+        as_given = not other.relaxation.max_steps
+        how |= {"shards": None, "anew": False, "progress": _named(progress, name)}
+        given = crystals if as_given else relaxed
+        found = evaluate_crystals(given, out / name, reference=reference, hull=hull, protocol=other, **how)
+        rows.append(_row(name, found, as_given=as_given and crystals.origin is None))
+    write_json(out / FILE, {"rows": rows})
+    write_yardsticks(out)
+    write_evaluation(out)  # once more, with the table
+    return {**metrics, "yardsticks": rows}
+
+
+def yardsticks_of(
+    folders: Mapping[str, Path], ranked: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]] | None:
+    """Rows of several sets, by yardstick and then in the order of the ranking; None where one lacks them."""
+    if not all((folder / FILE).is_file() for folder in folders.values()):
+        return None
+    order = [row["name"] for row in ranked if row["name"] in folders]
+    rows = [{"name": name, **row} for name in order for row in read_json(folders[name] / FILE)["rows"]]
+    names = list(dict.fromkeys(row["yardstick"] for row in rows))
+    return sorted(rows, key=lambda row: names.index(row["yardstick"]))
+
+
+def _row(name: str, metrics: Mapping[str, Any], *, as_given: bool) -> dict[str, Any]:
+    """Rates of one yardstick under the names that all rows share, and what they are relative to."""
+    protocol = metrics["protocol"]
+    if "genbench" in metrics:
+        of = metrics["genbench"]["rates"]
+        rates = {key: of.get(theirs) for key, theirs in _GENBENCH.items()}
+    else:
+        asked = "" if name == "mattergen" else "v"
+        names = {**_RATES, "sun_at_0": f"{asked}sun_at_0", "sun": f"{asked}sun"}
+        rates = {
+            key: None
+            if metrics[own] is None
+            else {"share": metrics[own], "interval": metrics["intervals"][own]}
+            for key, own in names.items()
+        }
+    return {
+        "yardstick": name,
+        "num_crystals": metrics["num_crystals"],
+        "rates": rates,
+        "limit": protocol["e_above_hull_max"],
+        "as_given": as_given,
+        "composition_rule": protocol["composition_rule"],
+        "matching": protocol["matching"],
+        "judge": metrics["judge"],
+        "hull": metrics["hull"],
+        "novelty_set": metrics["novelty_set"],
+        "citation": metrics["citation"],
+    }
+
+
+def _named(progress: StageProgress | None, name: str) -> StageProgress | None:
+    if progress is None:
+        return None
+    return lambda stage, done, total: progress(f"{stage} ({name})", done, total)
