@@ -51,7 +51,9 @@ def discover_section(run: Path, looked_into: Path | None = None) -> list[str]:
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     protocol, rounds = metrics["protocol"], metrics["rounds"]
-    seconds = {name: stage["seconds"] for name, stage in record["stages"].items()}
+    seconds: Counter[str] = Counter()
+    for name, stage in record["stages"].items():  # such as round-0/relax: relaxed.parquet
+        seconds[name.rpartition("/")[2].partition(":")[0]] += stage["seconds"]
     beyond = ", ".join(f"{r['name']} {100 * r['vsun_beyond_earlier_rounds']:.1f} %" for r in rounds)
     ends = "; ".join(f"{r['name']}: {', '.join(f'{k} {v}' for k, v in r['counts'].items())}" for r in rounds)
     rows: list[dict[str, Any]] = []
@@ -87,7 +89,7 @@ def discover_section(run: Path, looked_into: Path | None = None) -> list[str]:
         f"{', '.join(f'{n} {s}' for s, n in support.items())}; {warned} with a warning.",
         f"- What became of every crystal: {ends}.",
         f"- Seconds by stage, {sum(seconds.values()):.0f} in all: "
-        f"{', '.join(f'{name} {value:.0f}' for name, value in seconds.items())}.",
+        f"{', '.join(f'{name} {value:.0f}' for name, value in seconds.most_common() if value >= 0.5)}.",
     ]
     lines += trust_lines(metrics, table, listed)
     if looked_into is not None:
