@@ -116,7 +116,7 @@ def _cell(aimed: Mapping[str, Any], key: str) -> str:
 
 def values_of(results: Results, aims: Sequence[Aim], row: int) -> tuple[Value, ...]:
     """Each property of a crystal once."""
-    record, found = results.frame.iloc[row], {}
+    record, found = results.record(row), {}
     for aim in aims:
         judges = tuple(
             (name, real(record[column]))
