@@ -35,6 +35,16 @@ def test_importing_the_package_is_cheap_and_names_are_there():
         _ = cj.evalute
 
 
+def test_evaluating_waits_for_nothing_that_it_may_not_need():
+    """Figures, compiled loops, statistics and models take seconds to import: what uses them imports them."""
+    code = (
+        "import sys, crysjepa.workflows.evaluate\n"
+        "print(sorted({'matplotlib', 'numba', 'scipy.stats', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_generate_is_the_verb(tiny, made, tmp_path):
     out = tmp_path / "made.parquet"
     from crysjepa.generators.constraints import Constraints

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy.stats import binomtest
 
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import Crystals
@@ -169,6 +170,7 @@ def test_intervals_are_wilsons(hits: int, rows: int) -> None:
     half = z / (1 + z * z / rows) * math.sqrt(p * (1 - p) / rows + z * z / 4 / rows**2)
     assert low == pytest.approx(middle - half, abs=1e-9)
     assert high == pytest.approx(middle + half, abs=1e-9)
+    assert (low, high) == binomtest(hits, rows).proportion_ci(0.95, "wilson")  # to the last digit
 
 
 def test_what_was_not_computed_is_null_and_what_failed_is_not() -> None:

@@ -217,14 +217,14 @@ def test_the_layout_of_its_input_does_not_matter():
     cells = torch.from_numpy(np.stack([random_cell(rng, 3, 5, 0) for _ in range(2)]))
     mask = torch.ones(2, 4, dtype=torch.bool)
     plain = pair_features(coords, cells, mask)
-    compiled = len(expand_images.signatures)
+    compiled = len(expand_images.dispatcher.signatures)
     odd = pair_features(
         coords.permute(2, 0, 1).contiguous().permute(1, 2, 0),
         cells.transpose(1, 2).contiguous().transpose(1, 2),
         mask,
     )
     assert all(torch.equal(a, b) for a, b in zip(plain, odd, strict=True))
-    assert len(expand_images.signatures) == compiled
+    assert len(expand_images.dispatcher.signatures) == compiled
     single = pair_features(coords.float(), cells.float(), mask)
     for a, b in zip(plain, single, strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
@@ -234,7 +234,7 @@ NO_CACHE = """
 import numba.core.caching as caching
 caching.CacheImpl._locator_classes = []  # as where package and home are both read-only
 from crysjepa.nn import geometry
-print(type(geometry.expand_images._cache).__name__)
+print(type(geometry.expand_images.dispatcher._cache).__name__)
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # Linear algebra on 3 × 3 matrices gains nothing from threads, and loses much where cores are shared.
@@ -31,6 +32,10 @@ from crysjepa.cli.data import data_app
 from crysjepa.cli.dft import dft_app
 from crysjepa.runtime.notes import UsageError
 from crysjepa.workflows.output import check_folder
+
+# Imports and tables make hundreds of thousands of objects, nearly all of which stay: Python looks for cycles
+# among them every 700 by default, which is a twelfth of what a short verb takes.
+gc.set_threshold(50_000)
 
 app = console.Verbs(
     name="crysjepa",

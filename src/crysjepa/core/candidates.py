@@ -132,12 +132,12 @@ class CandidateTable:
     @property
     def ids(self) -> list[str]:
         """Every id, in row order."""
-        return [str(i) for i in self.frame["id"]]
+        return [str(i) for i in self.frame["id"].tolist()]
 
     @property
     def ok_ids(self) -> list[str]:
         """The ids that are still in the race."""
-        return [str(i) for i in self.frame.loc[self.frame["status"] == Status.OK, "id"]]
+        return [str(i) for i in self.frame.loc[self.frame["status"] == Status.OK, "id"].tolist()]
 
     def column(self, name: str, ids: Sequence[str] | None = None) -> list[Any]:
         """Values of a column as Python objects, None for null, for ``ids`` or for every row."""
@@ -158,7 +158,7 @@ class CandidateTable:
             np.concatenate(list(frame["frac_coords"])),
             np.stack(list(frame["lattice"])),
             np.asarray([len(z) for z in frame["atomic_numbers"]]),
-            tuple(frame["id"]),
+            tuple(frame["id"].tolist()),
         )
 
     def only(self, ids: Iterable[str]) -> CandidateTable:
@@ -220,7 +220,7 @@ class CandidateTable:
         frame = self.frame.copy()
         old = dict(zip(frame["id"], frame[name], strict=True)) if name in frame.columns else {}
         kept: Any = dtype or (frame[name].dtype if name in frame.columns else object)
-        merged = [values[i] if i in values else old.get(i) for i in frame["id"]]
+        merged = [values[i] if i in values else old.get(i) for i in frame["id"].tolist()]
         if kept is object:
             column = pd.Series(merged, dtype=object)
         else:
@@ -247,7 +247,7 @@ class CandidateTable:
         return replace(self, frame=frame)
 
     def _check_known(self, ids: Iterable[str]) -> None:
-        unknown = set(ids) - set(self.frame["id"])
+        unknown = set(ids) - set(self.frame["id"].tolist())
         if unknown:
             raise KeyError(f"no row with the id {sorted(unknown)[0]!r}")
 

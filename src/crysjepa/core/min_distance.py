@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
 from crysjepa.core.crystals import Crystals
-from crysjepa.runtime.numba_jit import compiled
 
 _MARGIN = 1e-6
 """Å, far above the rounding of distances in cells no longer than :data:`_LONGEST`."""
 _LONGEST = 1e3
 """Å and cells; larger lattice entries and coordinates are left to the slow check."""
+_MOST_SITES = 300
+"""Larger crystals are left to it too: its memory is linear in the sites, not in their pairs."""
+_AT_ONCE = 100_000
+"""Pairs compared in one step."""
+_IMAGES = np.array(list(np.ndindex(3, 3, 3))) - 1.0
 
 
 def surely_valid(crystals: Crystals, min_distance: float, min_volume: float) -> NDArray[np.bool_]:
@@ -33,51 +35,39 @@ def surely_valid(crystals: Crystals, min_distance: float, min_volume: float) -> 
         sides = np.linalg.norm(np.cross(cells[:, [1, 2, 0]], cells[:, [2, 0, 1]]), axis=2)
         heights = volumes[:, None] / sides
     # Whatever image of a site differs in n along an axis is n heights away, at least: this is for a site's
-    # own images, and leaves at most one image on each side for the others.
+    # own images, and leaves the nearest image along each axis for the others.
     reach = min_distance + _MARGIN
     sane &= (heights > reach).all(axis=1)
-    apart = _apart(crystals.frac_coords, cells, crystals.offsets, sane, heights, reach)
-    return np.asarray(sane & apart, dtype=np.bool_)
+    sane &= crystals.num_atoms <= _MOST_SITES
+    for size in np.unique(crystals.num_atoms[sane]).tolist():
+        rows = np.flatnonzero(sane & (crystals.num_atoms == size))
+        step = max(1, 2 * _AT_ONCE // size**2)
+        for part in (rows[i : i + step] for i in range(0, len(rows), step)):
+            sites = crystals.offsets[part][:, None] + np.arange(size)
+            frac = crystals.frac_coords[sites]
+            sane[part[_some_near(frac, cells[part], reach / heights[part], reach)]] = False
+    return np.asarray(sane, dtype=np.bool_)
 
 
-@compiled
-def _apart(
-    coords: NDArray[np.float64],
-    cells: NDArray[np.float64],
-    offsets: NDArray[np.int64],
-    wanted: NDArray[np.bool_],
-    heights: NDArray[np.float64],
-    reach: float,
-) -> NDArray[np.bool_]:
-    """(B,) True where no image of another site is within ``reach``; heights must exceed it."""
-    found = np.zeros(len(wanted), dtype=np.bool_)
-    delta = np.zeros(3)
-    least = np.zeros(3)
-    most = np.zeros(3)
-    for b in range(len(wanted)):
-        if not wanted[b]:
-            continue
-        cell, close = cells[b], False
-        for i in range(offsets[b], offsets[b + 1]):
-            for j in range(i + 1, offsets[b + 1]):
-                possible = True
-                for a in range(3):
-                    d = coords[j, a] - coords[i, a]
-                    delta[a] = d - math.floor(d + 0.5)
-                    room = reach / heights[b, a]
-                    least[a] = math.ceil(-room - delta[a])
-                    most[a] = math.floor(room - delta[a])
-                    possible = possible and most[a] >= least[a]
-                if not possible:
-                    continue
-                for s0 in range(least[0], most[0] + 1):
-                    for s1 in range(least[1], most[1] + 1):
-                        for s2 in range(least[2], most[2] + 1):
-                            f0, f1, f2 = delta[0] + s0, delta[1] + s1, delta[2] + s2
-                            x = f0 * cell[0, 0] + f1 * cell[1, 0] + f2 * cell[2, 0]
-                            y = f0 * cell[0, 1] + f1 * cell[1, 1] + f2 * cell[2, 1]
-                            z = f0 * cell[0, 2] + f1 * cell[1, 2] + f2 * cell[2, 2]
-                            if x * x + y * y + z * z <= reach * reach:
-                                close = True
-        found[b] = not close
-    return found
+def _some_near(
+    frac: NDArray[np.float64], cells: NDArray[np.float64], room: NDArray[np.float64], reach: float
+) -> NDArray[np.intp]:
+    """Which of B crystals of n sites, ``frac`` (B, n, 3), have two within ``reach`` of one another.
+
+    Such differ along no axis by more than ``room`` (B, 3), which is below 1: few pairs are left to measure.
+    """
+    first, second = np.triu_indices(frac.shape[1], 1)
+    rows, pairs = np.nonzero(_within(frac[:, second, 0] - frac[:, first, 0], room[:, :1]))
+    for axis in (1, 2):
+        gaps = frac[rows, second[pairs], axis] - frac[rows, first[pairs], axis]
+        near = _within(gaps, room[rows, axis])
+        rows, pairs = rows[near], pairs[near]
+    gaps = frac[rows, second[pairs]] - frac[rows, first[pairs]]
+    images = (gaps - np.floor(gaps + 0.5))[:, None] + _IMAGES
+    distances = np.linalg.norm(images @ cells[rows], axis=-1)
+    return np.unique(rows[(distances <= reach).any(axis=1)])
+
+
+def _within(gaps: NDArray[np.float64], room: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether the nearest images differ by no more than that."""
+    return np.asarray(np.abs(gaps - np.floor(gaps + 0.5)) <= room)

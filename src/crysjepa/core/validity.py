@@ -13,7 +13,6 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.min_distance import surely_valid
@@ -88,6 +87,8 @@ def reduced_cell(crystal: Crystals) -> tuple[NDArray[np.float64], NDArray[np.flo
 
 def _nearest(cell: NDArray[np.float64], frac: NDArray[np.float64], within: float) -> float:
     """Shortest distance between two different sites in Å, or infinity where none is ≤ ``within``."""
+    from scipy.spatial import cKDTree  # for the few that are not valid at a glance
+
     # A vector no longer than r has components of at most r / height along each axis.
     heights = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
     images = np.array(list(product(*(range(-n, n + 1) for n in np.ceil(within / heights).astype(int)))))

@@ -18,9 +18,10 @@ from crysjepa import datasets
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import ARROW_SCHEMA
 from crysjepa.data.bundle import NAME
+from crysjepa.io.arrow_rows import id_texts
 from crysjepa.io.assemble import STATE, unique_names
 from crysjepa.io.cif.blocks import ReadError, brief
-from crysjepa.io.parquet_files import from_arrow, id_texts
+from crysjepa.io.parquet_files import from_arrow
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crysjepa.core.moments import checked
+from crysjepa.io.arrow_rows import elements
 from crysjepa.io.cif.blocks import MAX_CRYSTAL_BYTES, MAX_SITES, ReadError, brief
 from crysjepa.io.entry import Entry, own_name, reason_of
 from crysjepa.io.extxyz import crystal_of, left_out, scalars
-from crysjepa.io.parquet_files import elements
 
 _MAX_FRAMES = 50_000_000
 _NOT_READ = ("data", "forces", "stress", "dipole", "momenta", "charges", "initial_charges")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.core.crystals import ARROW_SCHEMA, MAX_COORDINATE, MAX_LENGTH, MAX_SITES, Crystals
+from crysjepa.core.min_distance import surely_valid
 from crysjepa.core.moments import COLUMN
 from crysjepa.io.cif.blocks import RawCrystal, ReadError
 from crysjepa.io.cif.sites import SAME_SPOT, check_apart
@@ -130,8 +131,6 @@ def _coincident(crystals: Crystals, problems: Mapping[int, str]) -> dict[int, st
     """
     apart = np.zeros(len(crystals), dtype=np.bool_)
     if len(crystals) > _MANY:
-        from crysjepa.core.min_distance import surely_valid  # its compiler takes seconds to load
-
         apart = surely_valid(crystals, SAME_SPOT, 0.0)
     found = {}
     for i in np.flatnonzero(~apart):

@@ -12,9 +12,9 @@ import numpy as np
 
 from crysjepa.core.crystals import why_no_crystal
 from crysjepa.core.moments import of_atoms
+from crysjepa.io.arrow_rows import elements
 from crysjepa.io.cif.blocks import MAX_SITES, RawCrystal, ReadError, atomic_number, brief
 from crysjepa.io.entry import ID_COLUMNS, Entry, Quoted, check_numbers, own_name, reason_of
-from crysjepa.io.parquet_files import elements
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -10,15 +10,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from crysjepa.core.candidates import CandidateTable, Status
 from crysjepa.core.crystals import ARROW_SCHEMA
+from crysjepa.io.arrow_rows import CRYSTAL, decoded, id_texts, is_text, read_arrow, utf8
 from crysjepa.io.assemble import STATE, assemble
 from crysjepa.io.cells import choose_column
-from crysjepa.io.cif.blocks import RawCrystal, ReadError, brief
+from crysjepa.io.cif.blocks import ReadError, brief
 from crysjepa.io.columns import NUMBERS, column_of, inferred
-from crysjepa.io.entry import ID_COLUMNS, Entry, attempt, id_text
+from crysjepa.io.entry import ID_COLUMNS
 from crysjepa.io.json_files import entry_of_cell
 from crysjepa.runtime.notes import note
 
@@ -26,7 +26,6 @@ MAX_VALUES = 2_000_000_000
 """Numbers and texts in a file; and of a small file, so many for each of its bytes:"""
 MAX_VALUES_A_BYTE = 200
 _UNSUSPICIOUS = 50_000_000
-_CRYSTAL = ("atomic_numbers", "frac_coords", "lattice")
 _LOOKED_AT = 50
 
 
@@ -47,7 +46,7 @@ def read_parquet(path: Path, column: str | None = None) -> CandidateTable:
     repeated = [n for n in set(table.column_names) if table.column_names.count(n) > 1]
     if repeated:
         raise ReadError(f"the column {sorted(repeated)[0]} is there twice")
-    if column is None and set(_CRYSTAL) & set(table.column_names):
+    if column is None and set(CRYSTAL) & set(table.column_names):
         return from_arrow(table)
     return _from_cells(table, path.stem, column)
 
@@ -117,9 +116,9 @@ def _sound(table: pa.Table) -> pa.Table:
     """The columns of text or structs, in which every text is UTF-8."""
     kept = {}
     for name in table.column_names:
-        column = _decoded(table[name])
-        if _is_text(column.type) or pa.types.is_struct(column.type):
-            kept[name] = _utf8(column) if _is_text(column.type) else column
+        column = decoded(table[name])
+        if is_text(column.type) or pa.types.is_struct(column.type):
+            kept[name] = utf8(column) if is_text(column.type) else column
     return pa.table(kept) if kept else table.select([])
 
 
@@ -132,7 +131,7 @@ def _nullable_frame(table: pa.Table, ids: list[str]) -> pd.DataFrame:
     left_out = []
     for name in table.column_names:
         try:
-            columns[name] = _nullable(name, _decoded(table[name]), ids)
+            columns[name] = _nullable(name, decoded(table[name]), ids)
         except (pa.ArrowException, ValueError, TypeError, OverflowError):
             left_out.append(f"{name} ({table[name].type})"[:80])
     if left_out:
@@ -152,8 +151,8 @@ def _nullable(name: str, column: pa.ChunkedArray, ids: list[str]) -> Any:
         return pd.array(column.cast(pa.string()).to_pylist(), dtype="string")
     if types.is_integer(kind):
         return column.cast(pa.int64()).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).array
-    if _is_text(kind):
-        texts = _utf8(column).to_pylist()
+    if is_text(kind):
+        texts = utf8(column).to_pylist()
         return column_of(name, texts, ids) if name.lower() in NUMBERS else pd.array(texts, dtype="string")
     if types.is_null(kind):
         return pd.array([None] * len(column), dtype="string")
@@ -172,48 +171,8 @@ def _nullable(name: str, column: pa.ChunkedArray, ids: list[str]) -> Any:
     raise TypeError
 
 
-def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Without dictionaries and extension types."""
-    while isinstance(column.type, pa.BaseExtensionType) or pa.types.is_dictionary(column.type):
-        inner = column.type.value_type if pa.types.is_dictionary(column.type) else column.type.storage_type
-        column = column.cast(inner)
-    return column
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-
-
 def _is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-
-
-def _utf8(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The same texts as strings, in which a byte that is not UTF-8 becomes ``\\xE9`` and the like."""
-    column = column.cast(pa.string())
-    try:
-        column.validate(full=True)
-        return column
-    except pa.ArrowInvalid:
-        return _from_bytes(column.cast(pa.binary()))
-
-
-def _from_bytes(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    texts = [None if v is None else v.decode("utf-8", "backslashreplace") for v in column.to_pylist()]
-    return pa.chunked_array([pa.array(texts, type=pa.string())])
-
-
-def id_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Ids of any type as strings; null where there is none."""
-    column = _decoded(column)
-    if _is_text(column.type):
-        return _utf8(column)
-    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-        return _from_bytes(column)
-    if pa.types.is_integer(column.type) or pa.types.is_null(column.type):
-        return column.cast(pa.string())
-    texts = [None if v is None else id_text(v) or str(v) for v in column.to_pylist()]
-    return pa.chunked_array([pa.array(texts, type=pa.string())])
 
 
 def _with_state(read: CandidateTable, table: pa.Table) -> CandidateTable:
@@ -229,67 +188,3 @@ def _with_state(read: CandidateTable, table: pa.Table) -> CandidateTable:
     for name in STATE:
         frame.loc[rows, name] = state.loc[rows, name].to_numpy()
     return CandidateTable(frame)
-
-
-# -- crystals ------------------------------------------------------------------------------------------
-
-
-def read_arrow(table: pa.Table) -> list[Entry]:
-    """An entry for each row of a table with the columns of a crystal, its lists of any numeric type.
-
-    Raises
-    ------
-    ReadError
-        If a column is missing or holds something else.
-    """
-    missing = [n for n in ARROW_SCHEMA.names if n not in table.column_names]
-    if missing:
-        raise ReadError(
-            f"no column {', '.join(missing)}: a Parquet file of crystals has id, atomic_numbers, "
-            "frac_coords (flat, 3N) and lattice (9 numbers, rows a, b, c)"
-        )
-    ids = id_texts(table["id"]).to_pylist()
-    try:
-        numbers, coords, lattices = (_slices(table[n]) for n in _CRYSTAL)
-    except (pa.ArrowException, AttributeError, ValueError) as error:
-        raise ReadError(f"the columns of crystals are not lists of numbers: {brief(error)}") from error
-    return [
-        attempt(ids[i] or f"row-{i}", lambda z=z, x=x, cell=cell: _crystal(z, x, cell))  # type: ignore[misc]
-        for i, (z, x, cell) in enumerate(zip(numbers, coords, lattices, strict=True))
-    ]
-
-
-def _crystal(
-    z: NDArray[np.float64] | None, x: NDArray[np.float64] | None, cell: NDArray[np.float64] | None
-) -> RawCrystal:
-    if z is None or x is None or cell is None:
-        raise ReadError("the row has no structure")
-    if len(x) != 3 * len(z) or len(cell) != 9:
-        raise ReadError(f"{len(z)} sites, {len(x)} coordinates and {len(cell)} lattice numbers disagree")
-    return RawCrystal(elements(z), x.reshape(-1, 3), cell.reshape(3, 3))
-
-
-def elements(z: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Atomic numbers that are whole and those of elements, as integers. Raises ReadError for others."""
-    whole = np.isfinite(z) & (z == np.floor(z))
-    if not whole.all():
-        raise ReadError(f"an atomic number is {z[~whole][0]:g}, which is not whole")
-    if not ((z >= 1) & (z <= 118)).all():
-        raise ReadError("an atomic number is not that of an element (1 to 118)")
-    return z.astype(np.int64)
-
-
-def _slices(column: pa.ChunkedArray) -> list[NDArray[np.float64] | None]:
-    """The lists of a column as arrays, None for null; a null inside a list is NaN."""
-    array = column.combine_chunks()
-    array = array if isinstance(array, pa.Array) else pa.concat_arrays(array.chunks)
-    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
-    flat = pc.list_flatten(array)
-    if not (
-        pa.types.is_integer(flat.type) or pa.types.is_floating(flat.type) or pa.types.is_decimal(flat.type)
-    ):
-        raise ValueError(f"lists of {flat.type}")
-    flat = flat.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    ends = np.cumsum(lengths)
-    null = array.is_null().to_numpy(zero_copy_only=False)
-    return [None if n else flat[e - w : e] for n, e, w in zip(null, ends, lengths, strict=True)]

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crysjepa.core.crystals import MAX_COORDINATE
+from crysjepa.io.arrow_rows import elements
 from crysjepa.io.cif.blocks import RawCrystal, ReadError, brief
 from crysjepa.io.entry import Entry, attempt
-from crysjepa.io.parquet_files import elements
 from crysjepa.io.structures import cell_of, check_degrees, same_shape
 from crysjepa.runtime.notes import note
 

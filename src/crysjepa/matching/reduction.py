@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from crysjepa.core.crystals import Crystals
 from crysjepa.core.validity import reduced_cell
@@ -204,6 +203,8 @@ def _translations(frac: list[Floats], tolerance: Floats) -> Floats:
 def _near(vectors: Floats, others: Floats, tolerance: Floats) -> NDArray[np.bool_]:
     """Which of the vectors are, but for integers, within the tolerance of one of the others."""
     if len(vectors) * len(others) > _MANY_PAIRS and (tolerance < 0.5).all():
+        from scipy.spatial import cKDTree
+
         box = 1 / tolerance
         tree = cKDTree(_wrapped(others) * box, boxsize=box)
         return np.isfinite(tree.query(_wrapped(vectors) * box, p=np.inf, distance_upper_bound=1.0)[0])

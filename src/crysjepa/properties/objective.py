@@ -20,7 +20,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
-from scipy.stats import rankdata
 
 from crysjepa.properties.base import Property, PropertyError
 from crysjepa.properties.registry import find_property
@@ -80,6 +79,8 @@ class Objective:
 
     def worth(self, values: Floats, force_field: str) -> Floats:
         """(B,) in [0, 1] of values (B,), NaN where there is none; see this module."""
+        from scipy.stats import rankdata
+
         found, there = np.full(len(values), np.nan), np.isfinite(values)
         signed = values[there] if self.upward else -values[there]
         if self.target is None:

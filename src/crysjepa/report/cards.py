@@ -90,7 +90,7 @@ FLAGS: Mapping[str, tuple[str, str]] = {
 
 def make_card(results: Results, row: int, missed: Sequence[str], name: str) -> Card:
     """What to show of a row; ``missed`` are the criteria it failed, ``name`` is its picture's on the page."""
-    record = results.frame.iloc[row]
+    record = results.record(row)
 
     def text(column: str, limit: int = 1000) -> str:
         return plain(record.get(column), limit)
@@ -176,7 +176,7 @@ def _picture(results: Results, row: int, name: str) -> tuple[Picture | None, str
 
 def crystal_of(results: Results, row: int) -> Crystals | None:
     """The row's structure, None if it has none. Raises ValueError if its parts contradict one another."""
-    record = results.frame.iloc[row]
+    record = results.record(row)
     species, coords, lattice = (record[name] for name in ("atomic_numbers", "frac_coords", "lattice"))
     if not all(pd.api.types.is_list_like(part) for part in (species, coords, lattice)):
         return None
@@ -209,7 +209,7 @@ def data_link(content: bytes, kind: str) -> str:
 
 def formula_of(results: Results, row: int) -> str:
     """The formula given, else the one of the structure, else ""."""
-    given = plain(results.frame.iloc[row].get("formula"))
+    given = plain(results.record(row).get("formula"))
     try:
         crystal = None if given else crystal_of(results, row)
         return given if crystal is None else crystal.compositions()[0].reduced_formula

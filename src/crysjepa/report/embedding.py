@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
-from matplotlib.figure import Figure
 
 from crysjepa.report.embedding_figures import atom_figure, crystal_figure, distance_figure, spectrum_figure
 from crysjepa.report.html import page_environment
@@ -17,6 +16,9 @@ from crysjepa.report.results import plain
 from crysjepa.report.svg import save_figures
 from crysjepa.report.wording import flat, number, significant
 from crysjepa.runtime.files import read_json, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAPS = {"crystals": "crystal_map.parquet", "atoms": "atom_map.parquet"}
 """Where the maps are saved, if there are any."""

@@ -7,17 +7,19 @@ there is nothing to draw.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from crysjepa.report.results import numbers, plain
-from crysjepa.report.style import INK, MUTED, PAPER, ROUND_COLOURS, ROUND_MARKERS, in_house_style
+from crysjepa.report.style import INK, MUTED, PAPER, ROUND_COLOURS, ROUND_MARKERS, in_house_style, new_figure
 from crysjepa.report.wording import number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 ENERGY_COLOURS = ("#a50026", "#de3f2e", "#f57f4b", "#fdb863", "#f2d43d")
 """Fig. 3: five equal groups, from red for the lowest formation energies to yellow for the highest."""
@@ -33,7 +35,7 @@ def spectrum_figure(spread: Mapping[str, Any]) -> Figure | None:
     shares = np.array(spread["variance_shares"], dtype=float)
     if not shares.sum() > 0:
         return None
-    figure = Figure(figsize=(9.2, 3.4), layout="constrained")
+    figure = new_figure(figsize=(9.2, 3.4))
     left, right = figure.subplots(1, 2, sharex=True)
     place = np.arange(1, len(shares) + 1)
     seen = shares > 1e-12
@@ -67,7 +69,7 @@ def distance_figure(agreement: Sequence[Mapping[str, Any]], typical_distance: fl
     shown = [a for a in agreement if a["bins"] and typical_distance > 0]
     if not shown:
         return None
-    figure = Figure(figsize=(9.2, 3.3), layout="constrained")
+    figure = new_figure(figsize=(9.2, 3.3))
     panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     for axes, part, colour in zip(panels, shown, ROUND_COLOURS, strict=False):
         bins = part["bins"]
@@ -131,7 +133,7 @@ def _map(
     if not len(frame):
         return None
     x, y = numbers(frame, "x"), numbers(frame, "y")
-    figure = Figure(figsize=(9.2, 6.2), layout="constrained", dpi=_DPI)
+    figure = new_figure(figsize=(9.2, 6.2), dpi=_DPI)
     axes: Axes = figure.subplots()
     style: dict[str, Any] = {
         "s": float(np.clip(24_000 / len(frame), 5, 30)),

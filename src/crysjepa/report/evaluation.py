@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.energy.support import SUPPORT_SAYS, TOO_LOW, Support
@@ -28,6 +29,9 @@ from crysjepa.report.wording import flat, interval_text, number, percent, score_
 from crysjepa.report.yardsticks import yardstick_tables
 from crysjepa.runtime.files import read_json, write_text
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 LISTED = 60
 """Crystals on the page: each takes some hundredths of a second for its picture and its CIF."""
 _MAX_REASONS = 15
@@ -43,13 +47,7 @@ def write_evaluation(folder: str | Path) -> Path:
     metrics = read_json(folder / "metrics.json")
     table = CandidateTable.read(folder / "crystals.parquet")
     frame = table.frame
-    energies = numbers(frame, "e_above_hull")
-    figures = {
-        "energies": energies_figure(
-            {"all crystals": energies}, real(metrics["protocol"]["e_above_hull_max"])
-        ),
-        "plane": plane_figure(points([("these crystals", metrics)])),
-    }
+    figures = _figures(frame, metrics)
     html = page(
         kicker="evaluation of crystals",
         title="Evaluation of crystals",
@@ -65,9 +63,7 @@ def write_evaluation(folder: str | Path) -> Path:
             *yardstick_tables(folder),
             ends_table(frame),
         ],
-        figures={
-            name: inline_svg(figure, name, name) for name, figure in figures.items() if figure is not None
-        },
+        figures={name: inline_svg(figure, name, name) for name, figure in figures.items()},
         captions={
             "energies": "Energies above hull, as in Fig. 4 of the paper. The dashed line is the limit.",
             "plane": "Stability against novelty, as in Fig. 1(a) of the paper.",
@@ -78,6 +74,18 @@ def write_evaluation(folder: str | Path) -> Path:
     path = folder / "evaluation.html"
     write_text(path, html)
     return path
+
+
+def _figures(frame: pd.DataFrame, metrics: Mapping[str, Any]) -> dict[str, Figure]:
+    """Those that have something to show: without any, matplotlib is not imported, which takes a while."""
+    energies = numbers(frame, "e_above_hull")
+    found: dict[str, Figure | None] = {}
+    if np.isfinite(energies).any():
+        limit = real(metrics["protocol"]["e_above_hull_max"])
+        found["energies"] = energies_figure({"all crystals": energies}, limit)
+    if place := points([("these crystals", metrics)]):
+        found["plane"] = plane_figure(place)
+    return {name: figure for name, figure in found.items() if figure is not None}
 
 
 def _judge(metrics: Mapping[str, Any]) -> str:
@@ -91,12 +99,14 @@ def _crystals(table: CandidateTable, metrics: Mapping[str, Any], folder: Path) -
     shown = near_misses(results, LISTED, every=True)
     found = crystal_list(results, shown)
     ranker = plain(results.protocol.get("ranker"), 60)
+    judged = np.isfinite(numbers(frame, "p_stable")).any()
+    chances = reliability_figure(frame) if judged else None
     return {
         "list": found if found.cards else None,
         "scripts": found.scripts,
         "left_out": len(frame) - len(shown),
         "hulls": hull_pictures(results, [row for row, _ in shown], found.cards, read_phases(folder)),
-        "reliability": inline_svg(reliability_figure(frame), "reliability", "Chances against what DFT says"),
+        "reliability": inline_svg(chances, "reliability", "Chances against what DFT says"),
         "sources": sources(results),
         "likely": any(card.chance is not None for card in found.cards),
         "aims": [],

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from crysjepa.report.labels import place_labels
 from crysjepa.report.rate_names import RATE_LETTERS
 from crysjepa.report.results import plain
-from crysjepa.report.style import INK, LINE, ROUND_COLOURS, ROUND_MARKERS, in_house_style
+from crysjepa.report.style import INK, LINE, ROUND_COLOURS, ROUND_MARKERS, in_house_style, new_figure
 from crysjepa.report.wording import Along
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MAX_NAME = 28
 Interval = tuple[float, float]
@@ -39,7 +41,7 @@ def plane_figure(points: Sequence[Point]) -> Figure | None:
     """
     if not points:
         return None
-    figure = Figure(figsize=(7.2, 5.4), layout="constrained")
+    figure = new_figure(figsize=(7.2, 5.4))
     axes = figure.subplots()
     for i, point in enumerate(points):
         colour = ROUND_COLOURS[i % 6]
@@ -74,7 +76,7 @@ def energies_figure(
         return None
     lowest = min(float(np.nanmin(v)) for v in shown.values())
     edges = np.arange(np.floor(min(max(lowest, -0.5), 0.0) / 0.025), round(highest / 0.025) + 1) * 0.025
-    figure = Figure(figsize=(8.4, 4.2), layout="constrained")
+    figure = new_figure(figsize=(8.4, 4.2))
     axes = figure.subplots()
     for i, (name, values) in enumerate(shown.items()):
         known = np.clip(values[np.isfinite(values)], edges[0], edges[-1] - 1e-9)
@@ -102,7 +104,7 @@ def tradeoff_figure(curves: Mapping[str, Any], along: Along) -> Figure | None:
     shown = [name for name in ("stable", "novel", "sun", "vsun") if curves["rates"].get(name)]
     if not shown:
         return None
-    figure = Figure(figsize=(7.6, 4.6), layout="constrained")
+    figure = new_figure(figsize=(7.6, 4.6))
     axes = figure.subplots()
     x = curves["percentiles"]
     for i, name in enumerate(shown):

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from crysjepa.energy.limits import within
 from crysjepa.report.labels import place_labels
 from crysjepa.report.rate_names import RATES
 from crysjepa.report.results import Round, numbers, plain, rate_interval, real
-from crysjepa.report.style import HIGHLIGHT, INK, LINE, PAPER, ROUND_COLOURS, ROUND_MARKERS, in_house_style
+from crysjepa.report.style import (
+    HIGHLIGHT,
+    INK,
+    LINE,
+    PAPER,
+    ROUND_COLOURS,
+    ROUND_MARKERS,
+    in_house_style,
+    new_figure,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _MAX_NAME = 24
 _MAX_VECTOR_POINTS = 1500  # more than this are drawn as an image inside the SVG
 _FULL = 120.0
 """Where an axis of percent ends that goes to 100: a label beyond 100 has its place before that."""
 _HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----")
-_GREYS = LinearSegmentedColormap.from_list("greys", ["#60666d", "#c3c7cc"])
+_GREYS = ("#60666d", "#c3c7cc")
 
 
 # -- rates ---------------------------------------------------------------------------------------
@@ -38,7 +48,7 @@ def rates_figure(rounds: Sequence[Round]) -> Figure | None:
     if not any(_measured(part) for part in rounds):
         return None
     groups = (("valid", "stable", "unique", "novel"), ("sun", "vsun", "vsun_new_formula", "vsun_supported"))
-    figure = Figure(figsize=(9.2, 1.5 + 0.62 * max(4, 1 + len(rounds))), layout="constrained")
+    figure = new_figure(figsize=(9.2, 1.5 + 0.62 * max(4, 1 + len(rounds))))
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
     for axes, keys in zip((left, right), groups, strict=True):
         _rate_rows(axes, keys, rounds)
@@ -116,7 +126,7 @@ def hull_figure(frame: pd.DataFrame, rounds: Sequence[Round], threshold: float |
     if not shown:
         return None
     edges = _hull_bins(energies[np.isfinite(energies)], threshold)
-    figure = Figure(figsize=(9.2, 1.0 + 1.75 * len(shown)), layout="constrained")
+    figure = new_figure(figsize=(9.2, 1.0 + 1.75 * len(shown)))
     panels = figure.subplots(len(shown), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, (i, part) in zip(panels, shown, strict=True):
         values = energies[part.rows]
@@ -205,7 +215,7 @@ def map_figure(
     placed = np.isfinite(x) & np.isfinite(y)
     if not placed.any():
         return None
-    figure = Figure(figsize=(9.2, 6.6), layout="constrained")
+    figure = new_figure(figsize=(9.2, 6.6))
     axes = figure.subplots()
     if reference is not None and len(reference):
         _background(figure, axes, reference)
@@ -251,6 +261,8 @@ def map_figure(
 
 
 def _background(figure: Figure, axes: Axes, reference: pd.DataFrame) -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+
     energy = numbers(reference, "formation_energy_per_atom")
     common: dict[str, Any] = {"s": 7, "linewidth": 0, "zorder": 1, "rasterized": True}
     if np.isfinite(energy).sum() < 2:
@@ -262,7 +274,7 @@ def _background(figure: Figure, axes: Axes, reference: pd.DataFrame) -> None:
         reference["x"].to_numpy()[order],
         reference["y"].to_numpy()[order],
         c=np.nan_to_num(energy, nan=high)[order],
-        cmap=_GREYS,
+        cmap=LinearSegmentedColormap.from_list("greys", _GREYS),
         vmin=low,
         vmax=high,
         **common,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import jinja2
 from markupsafe import Markup, escape
@@ -14,8 +15,12 @@ from crysjepa.report.wording import breakable, formula, number, percent, signifi
 _MATERIALS_PROJECT = "https://materialsproject.org/materials/"
 
 
+@lru_cache(maxsize=1)
 def page_environment() -> jinja2.Environment:
-    """How every page is made: what it is given is text, and what it is not given is an error."""
+    """How every page is made: what it is given is text, and what it is not given is an error.
+
+    One for all pages: a template is compiled once.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("crysjepa.report"),
         autoescape=True,

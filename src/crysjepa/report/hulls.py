@@ -11,17 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from markupsafe import Markup
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
-from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition, Element
 
 from crysjepa.core.crystals import Crystals
@@ -30,9 +27,13 @@ from crysjepa.energy.kept_hull import FILE
 from crysjepa.report.cards import Card, crystal_of
 from crysjepa.report.labels import place_labels
 from crysjepa.report.results import Results, plain, real
-from crysjepa.report.style import HIGHLIGHT, INK, MUTED, PAPER, ROUND_COLOURS, in_house_style
+from crysjepa.report.style import HIGHLIGHT, INK, MUTED, PAPER, ROUND_COLOURS, in_house_style, new_figure
 from crysjepa.report.svg import inline_svg
 from crysjepa.report.wording import drawn_formula, number
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pymatgen.analysis.phase_diagram import PhaseDiagram
 
 MOST = 6
 """Hulls on a page."""
@@ -144,6 +145,8 @@ def _elements(formula: str) -> frozenset[str]:
 
 def diagram(elements: Sequence[str], phases: Sequence[Phase]) -> PhaseDiagram:
     """The hull of phases and of the elements at 0 eV/atom."""
+    from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram  # with plotting: a tenth of a second
+
     entries = [PDEntry(Composition(e), 0.0) for e in elements]
     for phase in phases:
         composition = Composition(phase.formula)
@@ -153,8 +156,8 @@ def diagram(elements: Sequence[str], phases: Sequence[Phase]) -> PhaseDiagram:
 
 def on_hull(hull: PhaseDiagram) -> list[Phase]:
     """The phases on a hull of :func:`diagram`, but for the elements."""
-    stable = (e.attribute for e in hull.stable_entries if isinstance(e, PDEntry))
-    return [phase for phase in stable if isinstance(phase, Phase)]
+    attributes = (getattr(entry, "attribute", None) for entry in hull.stable_entries)
+    return [phase for phase in attributes if isinstance(phase, Phase)]
 
 
 # -- drawing -------------------------------------------------------------------------------------
@@ -172,7 +175,7 @@ def _binary(
     crystal: _Crystal,
 ) -> Figure:  # fmt: skip
     """Formation energies in eV/atom over the fraction of the second element."""
-    figure = Figure(figsize=(6.4, 3.9), layout="constrained")
+    figure = new_figure(figsize=(6.4, 3.9))
     axes = figure.subplots()
 
     def line(hull: PhaseDiagram) -> NDArray[np.float64]:
@@ -208,7 +211,7 @@ def _ternary(
     crystal: _Crystal,
 ) -> Figure:  # fmt: skip
     """Gibbs' triangle: compounds that are stable together are joined by lines."""
-    figure = Figure(figsize=(6.4, 5.2), layout="constrained")
+    figure = new_figure(figsize=(6.4, 5.2))
     axes = figure.subplots()
 
     def place(composition: Composition) -> NDArray[np.float64]:
@@ -251,6 +254,8 @@ _STAR: dict[str, Any] = {
 
 
 def _legend(figure: Figure) -> None:
+    from matplotlib.lines import Line2D
+
     handles, labels = figure.axes[0].get_legend_handles_labels()
     there = [
         (h, t)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.text import Annotation, Text
-from matplotlib.transforms import Bbox
 
 from crysjepa.report.style import INK, PAPER
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox
 
 
 def place_labels(figure: Figure, axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
     """Write labels where they cover neither one another nor a marked point; leave out what has no place."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.transforms import Bbox
+
     FigureCanvasAgg(figure).draw()
     # The layout is done; a label must not move the axes under the others.
     figure.set_layout_engine("none")
@@ -58,5 +62,7 @@ def _places() -> Iterator[tuple[float, float]]:
 
 
 def _text_box(note: Annotation, renderer: Any) -> Bbox:
+    from matplotlib.text import Text
+
     note.update_positions(renderer)
     return Text.get_window_extent(note, renderer).padded(1.5)

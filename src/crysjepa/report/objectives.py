@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from crysjepa.properties.aims import by_judge
 from crysjepa.report.results import Results, Round, numbers, plain, real, truths
-from crysjepa.report.style import HIGHLIGHT, INK, MUTED, ROUND_COLOURS, ROUND_MARKERS, in_house_style
+from crysjepa.report.style import (
+    HIGHLIGHT,
+    INK,
+    MUTED,
+    ROUND_COLOURS,
+    ROUND_MARKERS,
+    in_house_style,
+    new_figure,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 RATES = {
     "meets_targets": "meet the targets",
@@ -106,7 +116,7 @@ def _cell(aimed: Mapping[str, Any], key: str) -> str:
 
 def values_of(results: Results, aims: Sequence[Aim], row: int) -> tuple[Value, ...]:
     """Each property of a crystal once."""
-    record, found = results.frame.iloc[row], {}
+    record, found = results.record(row), {}
     for aim in aims:
         judges = tuple(
             (name, real(record[column]))
@@ -132,7 +142,7 @@ def front_figure(results: Results, aims: Sequence[Aim], listed: Sequence[int]) -
         return None
     wide = min(len(shown), 2)
     tall = -(-len(shown) // wide)
-    figure = Figure(figsize=(9.2, 0.9 + 3.3 * tall), layout="constrained")
+    figure = new_figure(figsize=(9.2, 0.9 + 3.3 * tall))
     panels = figure.subplots(tall, wide, squeeze=False).ravel()
     x = np.clip(above, _LOWEST, _HIGHEST)
     for axes, aim in zip(panels, shown.values(), strict=False):

@@ -10,7 +10,7 @@ import pandas as pd
 
 from crysjepa.energy.support import SUPPORT_SAYS
 from crysjepa.report.funnel import CRITERIA
-from crysjepa.report.results import Results, plain, real, truths
+from crysjepa.report.results import Results, plain, real
 from crysjepa.report.wording import number, percent
 
 _ANSWERS = {True: "yes", False: "no"}
@@ -80,7 +80,7 @@ def _count(value: Any) -> str:
 
 def verdicts(results: Results, row: int) -> tuple[Verdict, ...]:
     """What was found of one crystal, in the order in which it was judged; only what has a column."""
-    record = results.frame.iloc[row]
+    record = results.record(row)
     found = [_criterion(results, row, name) for name in CRITERIA if name in results.frame]
     if grade := plain(record.get("novelty_grade")):
         compared = plain(record.get("known_structures"), 200)
@@ -103,7 +103,7 @@ def verdicts(results: Results, row: int) -> tuple[Verdict, ...]:
 
 
 def _criterion(results: Results, row: int, name: str) -> Verdict:
-    record, judged = results.frame.iloc[row], truths(results.frame, name).iloc[row]
+    record, judged = results.record(row), results.truths(name).iloc[row]
     answer = "not judged" if judged is pd.NA else _ANSWERS[bool(judged)]
     why, known = [], ""
     if name == "stable" and (above := real(record.get("e_above_hull"))) is not None:

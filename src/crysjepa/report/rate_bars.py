@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
+from crysjepa.report.style import ROUND_COLOURS, in_house_style, new_figure, save_figure
 
-from crysjepa.report.style import ROUND_COLOURS, in_house_style, save_figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 THIN: dict[str, Any] = {"color": "0.2", "capsize": 2}
 """Of the bars of intervals."""
@@ -29,7 +30,7 @@ def draw_rates(rows: Sequence[dict[str, Any]], path: Path) -> None:
 @in_house_style
 def rates_figure(rows: Sequence[dict[str, Any]]) -> Figure:
     """Bars from the top in the order of the table."""
-    figure = Figure(figsize=(6.4, 0.34 * len(rows) + 0.9), layout="constrained")
+    figure = new_figure(figsize=(6.4, 0.34 * len(rows) + 0.9))
     panel = figure.subplots()
     for y, row in enumerate(rows):
         kind = 1 if row["name"].startswith("chosen") else 2 if row["name"].startswith("refined") else 0

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from scipy.stats import binomtest
 
 from crysjepa.report.results import numbers, plain
-from crysjepa.report.style import MUTED, ROUND_COLOURS, ROUND_MARKERS, in_house_style
+from crysjepa.report.style import MUTED, ROUND_COLOURS, ROUND_MARKERS, in_house_style, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @lru_cache(maxsize=1)
@@ -38,7 +39,9 @@ def reliability_figure(frame: pd.DataFrame) -> Figure | None:
     shown = [judges for judges in curves() if (np.isfinite(chances) & (by == judges)).any()]
     if not shown:
         return None
-    figure = Figure(figsize=(5.6, 5.4), layout="constrained")
+    from scipy.stats import binomtest
+
+    figure = new_figure(figsize=(5.6, 5.4))
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     upper.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=":")
     edges = np.linspace(0, 1, 21)

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crysjepa.report.embedding import Table
 from crysjepa.report.evaluation import mean_std, page, points
 from crysjepa.report.evaluation_figures import plane_figure
 from crysjepa.report.rate_bars import whiskers
-from crysjepa.report.style import ROUND_COLOURS, in_house_style
+from crysjepa.report.style import ROUND_COLOURS, in_house_style, new_figure
 from crysjepa.report.svg import save_figures
 from crysjepa.report.wording import flat, percent, rate_with_interval
 from crysjepa.runtime.files import read_json, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NAMES = {
     None: "base model", "jepa-distance": "D_C (the paper's)", "random": "random choice",
@@ -177,7 +178,7 @@ def sweep_figure(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
     ours = [r for r in rows if r["ranker"] == "jepa-distance"]
     if not any(r["swept"] for r in ours):
         return None
-    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    figure = new_figure(figsize=(9.0, 3.6))
     panels = figure.subplots(1, 2, sharey=True)
     main = next(r for r in ours if not r["swept"])
     for panel, key, other, label in (

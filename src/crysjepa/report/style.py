@@ -13,12 +13,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
-
-import matplotlib.style
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from crysjepa.runtime.files import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INK, MUTED, LINE, PAPER = "#1d2227", "#5d656e", "#d5d9de", "#fdfdfc"
 ROUND_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
@@ -61,6 +61,8 @@ R = TypeVar("R")
 @contextmanager
 def house_style() -> Iterator[None]:
     """Matplotlib's defaults and the report's settings, whatever the user's own are."""
+    import matplotlib.style
+
     with matplotlib.style.context(["default", _STYLE]), warnings.catch_warnings():
         # Names that a user gave may hold letters the measuring font lacks; the page's font is another.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
@@ -74,6 +76,13 @@ def in_house_style(draw: Callable[P, R]) -> Callable[P, R]:
             return draw(*args, **kwargs)
 
     return styled
+
+
+def new_figure(**options: Any) -> Figure:
+    """An empty figure. Matplotlib is imported with the first: a page without figures does not wait for it."""
+    from matplotlib.figure import Figure
+
+    return Figure(layout="constrained", **options)
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -6,12 +6,15 @@ import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from crysjepa.report.style import INK, LINE, MUTED, PAPER, house_style, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _PAGE_COLOURS = {INK: "currentColor", MUTED: "var(--muted)", LINE: "var(--line)", PAPER: "var(--paper)"}
 
