@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,7 @@ def test_what_is_missing_has_a_reason(checked: CandidateTable) -> None:
     assert unknown["dynamically_stable"] is unknown["elastically_stable"] is None
     assert "force field" in unknown["sense_reason"]
     assert unknown["bonding"] == "charge-balanced"
+    assert unknown["oxidation_states"] == "Na 1+, Cl 1−" and unknown["unusual_oxidation_states"] is None
     assert set(of(checked, "rejected").values()) == set(of(checked, "lost").values()) == {None}
 
 
@@ -88,6 +90,39 @@ def test_one_that_takes_too_long_has_a_reason() -> None:
     found = of(check_crystals(one, force_field=EMT, processes=1, seconds=1e-3), "mixed")
     assert "took longer than" in found["sense_reason"]
     assert found["bonding"] == "alloy" and found["ordered_version_of"] is None  # without a reference
+
+
+class Stopped(Exception):
+    """As if the process had ended."""
+
+
+def test_a_check_that_was_stopped_keeps_what_is_done(checked: CandidateTable, tmp_path: Path) -> None:
+    calls: list[tuple[str, int, int]] = []
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if done == 2:
+            raise Stopped
+
+    how = {"reference": REFERENCE, "force_field": EMT, "processes": 1, "shards": tmp_path}
+    with pytest.raises(Stopped):
+        check_crystals(table(), progress=stop, **how)
+    kept = {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
+    assert len(kept) == 2
+    found = check_crystals(table(), progress=lambda *call: calls.append(call), **how)
+    assert calls[0] == ("phonons and elasticity", 2, 4)  # those that were done are not done again
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+    for name in COLUMNS:
+        assert found.column(name) == checked.column(name)
+
+
+def test_what_was_kept_counts_for_the_same_question_alone(tmp_path: Path) -> None:
+    one = CandidateTable.from_crystals(table().crystals(["fcc"]))
+    how = {"force_field": EMT, "processes": 1, "shards": tmp_path}
+    check_crystals(one, phonons=False, **how)
+    (torn,) = tmp_path.iterdir()
+    assert of(check_crystals(one, **how), "fcc")["dynamically_stable"]
+    torn.write_text("{")  # a file that cannot be read is none
+    assert of(check_crystals(one, phonons=False, **how), "fcc")["elastically_stable"]
 
 
 def test_formulas_alone_load_no_force_field() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pymatgen.core import Composition, Element
 
-from crysjepa.checks.chemistry import Bonding, alike, bonding
+from crysjepa.checks.chemistry import Bonding, alike, balance, bonding
 from crysjepa.core.validity import Formula
 
 
@@ -58,3 +58,32 @@ def test_elements_are_their_own_kind() -> None:
 )
 def test_alike(text: str, expected: set[str]) -> None:
     assert pairs(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "states", "unusual"),
+    [
+        ("NaCl", "Na 1+, Cl 1−", None),
+        ("Li5ZnS6", "Li 1+, Zn 2+, S 1.17−", "S 1.17−"),  # only with sulphur bonded to sulphur
+        ("FeS2", "Fe 2+, S 1−", "S 1−"),
+        ("Fe3O4", "Fe 2.67+, O 2−", None),
+        ("Cu2O", "Cu 1+, O 2−", None),  # which pymatgen's common states lack
+        ("Mg2Si", "Mg 2+, Si 4−", None),  # rare in the ICSD
+        ("AgCl2", "Ag 2+, Cl 1−", "Ag 2+"),
+        ("YBa2Cu3O7", "Ba 2+, Y 3+, Cu 2.33+, O 2−", "Cu 2.33+"),
+        ("CuFeS2", "Fe 3+, Cu 1+, S 2− or Fe 2+, Cu 2+, S 2−", None),
+        ("TiNi", None, None),
+        ("NaClBr2", None, None),
+    ],
+)
+def test_oxidation_states(text: str, states: str | None, unusual: str | None) -> None:
+    found = balance(formula(text))
+    assert found.text == states and found.unusual_text == unusual
+
+
+@pytest.mark.parametrize("text", ["LiFePO4", "CuFeS2", "NiAs", "Ti4O7", "Li5ZnS6", "NaN3", "FeMnO3"])
+def test_charges_sum_to_zero_and_usual_sets_come_first(text: str) -> None:
+    sets = balance(formula(text)).sets
+    assert sets
+    for states in sets:
+        assert sum(states[z] * n for z, n in formula(text)) == pytest.approx(0, abs=1e-9)

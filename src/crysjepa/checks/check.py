@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Unpack
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Unpack
 
-from crysjepa.checks.chemistry import bonding
+from crysjepa.checks.chemistry import balance, bonding
+from crysjepa.checks.found import Found, shard_path
 from crysjepa.checks.orderings import KnownOrderings
 from crysjepa.checks.phonons import check_phonopy, phonons
 from crysjepa.core.candidates import CandidateTable
@@ -34,6 +35,8 @@ COLUMNS = {
     "elastically_stable": "boolean",
     "bulk_modulus": "Float64",
     "bonding": "string",
+    "oxidation_states": "string",
+    "unusual_oxidation_states": "string",
     "ordered_version_of": "string",
     "merged_species": "string",
     "sense_reason": "string",
@@ -41,18 +44,6 @@ COLUMNS = {
 """What :func:`check_crystals` adds, and the types."""
 MATCHING_LIMIT = 60.0
 """Seconds to look for known crystals of which one is an ordered version."""
-
-
-@dataclass
-class Found:
-    """Values by column, and reasons for those that are missing, of one crystal."""
-
-    values: dict[str, Any] = field(default_factory=dict)
-    reasons: list[str] = field(default_factory=list)
-
-    def say(self, what: str, reason: str | None) -> None:
-        if reason is not None:
-            self.reasons.append(f"{what}: {reason}")
 
 
 def check_crystals(
@@ -63,6 +54,7 @@ def check_crystals(
     phonons: bool = True,
     elastic: bool = True,
     seconds: float | None = 1800.0,
+    shards: Path | None = None,
     **how: Unpack[ExecutionOptions],
 ) -> CandidateTable:
     """Phonons, elastic constants, bonding and orderings of every crystal that is ``ok``.
@@ -78,6 +70,9 @@ def check_crystals(
         What the force field is asked for. With neither, it is not loaded.
     seconds
         For the force field's part of each crystal; None waits for ever.
+    shards
+        A folder for what the force field says of each crystal. What is found there, of the same crystal,
+        force field, device and settings, is not computed again.
     how
         See :class:`~crysjepa.runtime.execution.Execution`: workers are on one thread each, with the force
         field loaded once; by default as many as relax.
@@ -87,7 +82,7 @@ def check_crystals(
     CandidateTable
         With the columns of :data:`COLUMNS`: frequencies in THz, imaginary ones negative
         (:mod:`crysjepa.checks.phonons`); elastic eigenvalue and bulk modulus in GPa
-        (:mod:`crysjepa.properties.elastic`); ``bonding`` (:mod:`crysjepa.checks.chemistry`);
+        (:mod:`crysjepa.properties.elastic`); ``bonding`` and states (:mod:`crysjepa.checks.chemistry`);
         ``ordered_version_of``, ids joined by `` + ``, and ``merged_species``
         (:mod:`crysjepa.checks.orderings`); ``sense_reason``, why something is missing and what else there is
         to say. Structures, states and the other columns are as they were; rows that are not ``ok`` are null
@@ -104,11 +99,12 @@ def check_crystals(
     crystals = table.crystals(table.ok_ids)
     found = {id_: Found() for id_ in crystals.ids}
     if phonons or elastic:
-        force_field_info(force_field)
+        info = force_field_info(force_field)
         asked = (force_field, device, phonons, elastic)
-        _by_force_field(
-            crystals, asked, run.processes or default_workers(device, "check"), seconds, found, progress
-        )
+        paths: dict[str, Path | None] = {
+            c.ids[0]: shards and shard_path(shards, c, (*asked, info.version, seconds)) for c in crystals
+        }
+        _by_force_field(crystals, asked, run.processes, seconds, found, paths, progress)
     _by_formula(crystals, found)
     if reference is not None:
         _by_matching(crystals, KnownOrderings(reference), found, progress)
@@ -122,21 +118,31 @@ def check_crystals(
 def _by_force_field(
     crystals: Crystals,
     asked: tuple[str, str, bool, bool],
-    processes: int,
+    processes: int | None,
     seconds: float | None,
     found: dict[str, Found],
+    paths: Mapping[str, Path | None],
     progress: StageProgress | None,
 ) -> None:
+    """Into ``found``, from the files in ``paths`` where they are there; what is new is written to them."""
     report = progress or (lambda stage, done, total: None)
-    report("phonons and elasticity", 0, len(crystals))
-    if not len(crystals):
+    kept = {id_: there for id_, path in paths.items() if (there := Found.read(path)) is not None}
+    found |= kept
+    todo = [i for i, id_ in enumerate(crystals.ids) if id_ not in kept]
+    before = len(crystals) - len(todo)
+    report("phonons and elasticity", before, len(crystals))
+    if not todo:
         return
-    largest_first = sorted(range(len(crystals)), key=lambda i: (-int(crystals.num_atoms[i]), i))
-    with open_pool("check", _set_up, asked, min(processes, len(crystals)), ONE_THREAD) as pool:
-        for i in largest_first:
+    workers = processes or default_workers(asked[1], "check")
+    with open_pool("check", _set_up, asked, min(workers, len(todo)), ONE_THREAD) as pool:
+        for i in sorted(todo, key=lambda i: (-int(crystals.num_atoms[i]), i)):  # the largest first
             pool.submit(i, crystals[i], seconds, tries=2)
-        for count, (i, done) in enumerate(pool.results(), start=1):
-            found[crystals.ids[i]] = done.value if done.kind == "done" else Found(reasons=[_trouble(done)])
+        for count, (i, done) in enumerate(pool.results(), start=before + 1):
+            one = done.value if done.kind == "done" else Found(reasons=[_trouble(done)])
+            id_ = crystals.ids[i]
+            found[id_], path = one, paths[id_]
+            if path is not None:
+                one.write(path)
             report("phonons and elasticity", count, len(crystals))
 
 
@@ -204,7 +210,10 @@ def _elasticity(rest: AtRest, force_field: ForceField, found: Found) -> None:
 def _by_formula(crystals: Crystals, found: dict[str, Found]) -> None:
     for id_, formula in zip(crystals.ids, reduced_formulas(crystals), strict=True):
         try:
-            found[id_].values["bonding"] = str(bonding(formula))
+            balanced, values = balance(formula), found[id_].values
+            values["bonding"] = str(bonding(formula))
+            values["oxidation_states"] = balanced.text
+            values["unusual_oxidation_states"] = balanced.unusual_text
         except Exception as error:  # noqa: BLE001 - an element beyond the tables; recorded for this crystal
             found[id_].say("bonding", describe_error(error))
 

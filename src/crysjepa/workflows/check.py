@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Unpack
 
@@ -31,7 +32,8 @@ def check(
     """Phonons, elastic constants, bonding and orderings of a short list, in ``OUT/checked.parquet``.
 
     Of a finished run it is the short list that is checked. ``seconds`` are for one crystal's phonons and
-    elastic constants. See :func:`crysjepa.checks.check.check_crystals`.
+    elastic constants. A check that was stopped goes on from ``OUT/shards``. See
+    :func:`crysjepa.checks.check.check_crystals`.
     """
     check_folder(out)
     run = Execution(**how)
@@ -46,14 +48,16 @@ def check(
     read = {"input": _results_of(source), "reference": reference}
     if place.found("check", settings, read, overwrite=run.overwrite) is not None:
         return CandidateTable.read(place.path)
+    shards = Path(out) / "shards"
     rows = rows_of_run(source) if is_run(source) else datasets.load(str(source))
     table = check_crystals(
         listed(rows), reference=Known.load(reference).crystals(),
         force_field=force_field, device=run.found_device, processes=run.processes, phonons=phonons,
-        elastic=elastic, seconds=seconds, progress=run.progress,
+        elastic=elastic, seconds=seconds, shards=shards, progress=run.progress,
     )  # fmt: skip
     about = {"force_field": info.name, "version": info.version, "reference": str(reference)}
     place.write(table, {"sense": about})
+    shutil.rmtree(shards, ignore_errors=True)
     return table
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 import warnings
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -74,36 +75,44 @@ def swap_costs() -> NDArray[np.float64]:
 @lru_cache(maxsize=4096)
 def isovalent(number: int, charge: int) -> NDArray[np.bool_]:
     """(104,) which other elements are common with that oxidation state."""
-    known = _states()
     found = np.zeros(MAX_ATOMIC_NUMBER + 1, dtype=bool)
-    for z, states in known.items():
-        found[z] = z != number and any(s == charge and share >= _COMMON_STATE for s, share in states)
+    for z in _states():
+        found[z] = z != number and charge in common_states(z)
     return found
+
+
+def common_states(number: int) -> tuple[int, ...]:
+    """The oxidation states that an element has in at least a tenth of its occurrences in the ICSD."""
+    return tuple(state for state, share in _states().get(number, ()) if share >= _COMMON_STATE)
 
 
 @lru_cache(maxsize=200_000)
 def oxidation_states(formula: Formula) -> dict[int, int] | None:
-    """One oxidation state for each element such that the charges sum to 0; None where there are none.
+    """The likeliest of :func:`balancing_states`; None where there are none."""
+    best = max(balancing_states(formula), key=lambda found: found[0], default=None)
+    return None if best is None else best[1]
 
-    Of all such assignments whose cations are less electronegative than their anions, the one whose states
-    are the most frequent in the ICSD (pymatgen's ``Composition.oxi_prob``), as in pymatgen's
+
+def balancing_states(formula: Formula) -> Iterator[tuple[float, dict[int, int]]]:
+    """Each way to give every element one oxidation state such that the charges sum to 0, and its likelihood.
+
+    Of all such assignments those whose cations are less electronegative than their anions. The likelihood is
+    the product of the states' frequencies in the ICSD (pymatgen's ``Composition.oxi_prob``), as in pymatgen's
     ``Composition.oxi_state_guesses``; mixed valence is not considered.
     """
     known = _states()
     if any(z not in known for z, _ in formula) or len(formula) > 6:
-        return None
+        return
     electronegativity = _element_data()[1]
     counts = [n for _, n in formula]
-    best: tuple[float, tuple[int, ...]] | None = None
     for chosen in itertools.product(*(known[z] for z, _ in formula)):
         if sum(state * n for (state, _), n in zip(chosen, counts, strict=True)):
             continue
         signed = [(state, electronegativity[z]) for (state, _), (z, _) in zip(chosen, formula, strict=True)]
         cations, anions = [e for s, e in signed if s > 0], [e for s, e in signed if s < 0]
-        likely = float(np.prod([share for _, share in chosen]))
-        if cations and anions and max(cations) <= min(anions) and (best is None or likely > best[0]):
-            best = likely, tuple(state for state, _ in chosen)
-    return None if best is None else {z: s for (z, _), s in zip(formula, best[1], strict=True)}
+        if cations and anions and max(cations) <= min(anions):
+            states = {z: state for (state, _), (z, _) in zip(chosen, formula, strict=True)}
+            yield float(np.prod([share for _, share in chosen])), states
 
 
 @lru_cache(maxsize=1)
