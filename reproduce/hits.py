@@ -188,7 +188,7 @@ def page(rows: list[dict[str, Any]], num: int, more: int, cores: int) -> str:
     lines += [
         "",
         f"{cores} cores. A hit is valid, unique, novel, of a formula not known, and at most 0.1 eV/atom "
-        f"above the closed hull by CHGNet and by {SECOND}. Time to find: everything up to the verdicts by the "
+        f"above the closed hull by CHGNet and by {SECOND}. Time to find: all up to the verdicts by the "
         "known hull, but for the index of known crystals and, of the first way, the verdicts. Relaxed by "
         "CHGNet to 0.1 eV/Å. Hull and known crystals: `known`.",
     ]
