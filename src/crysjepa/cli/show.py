@@ -266,7 +266,10 @@ def _show_part(part: Part) -> None:
     shown = Table(box=None, pad_edge=False)
     for k, name in enumerate(part.columns):
         last = words and k == len(part.columns) - 1
-        shown.add_column(name, justify="left" if k == 0 or last else "right", overflow="fold")
+        longest = max((len(row[k]) for row in part.rows), default=0) if k == 0 else 0
+        shown.add_column(
+            name, justify="left" if k == 0 or last else "right", overflow="fold", min_width=min(longest, 12)
+        )
     for row in part.rows:
         shown.add_row(*(text(cell) for cell in row))
     output.print(shown)
