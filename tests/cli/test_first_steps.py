@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from crysjepa import datasets
 from crysjepa.cli.main import app
 from crysjepa.core.candidates import CandidateTable
+from crysjepa.runtime import progress as progress_lines
 from crysjepa.runtime.progress import Lines
 from crysjepa.workflows.output import Output, OutputError
 
@@ -277,9 +278,31 @@ def test_lines_of_progress_tell_where_the_work_stands():
         lines.report("relax", 0, 8)
         lines.report("relax", 2, 8)
         assert enough.wait(60)
-    assert re.fullmatch(r"relax 2/8, .+(/s| each), about .+ left", said[-1])
+    assert re.fullmatch(r"relax 2/8, for .+ s", said[-1]), "one look is no rate"
     number = len(said)
     assert not enough.wait(0.05) or len(said) == number, "nothing after the end"
+
+
+def test_an_estimate_leaves_the_start_out_and_goes_by_the_last_minute(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(progress_lines.time, "monotonic", lambda: now)
+    lines = Lines(lambda line: None)
+    assert lines._line() == "at work for 0 s"
+
+    def at(seconds, done):
+        nonlocal now
+        now = seconds
+        lines.report("relax", done, 1000)
+        return lines._line()
+
+    assert at(0.0, 40) == "relax 40/1000, for 0 s", "there from before"
+    assert at(20.0, 40) == "relax 40/1000, for 20 s"
+    assert at(20.5, 52) == "relax 52/1000, for 20 s", "the first chunk came after workers had started"
+    assert at(20.6, 64) == "relax 64/1000, for 21 s", "a second one at once is no rate"
+    assert at(41.0, 257) == "relax 257/1000, 10/s, about 74 s left"
+    for seconds in range(42, 141):  # a slower part
+        said = at(float(seconds), 257 + seconds - 41)
+    assert said == "relax 356/1000, 1/s, about 11 min left"
 
 
 def test_nothing_is_said_of_what_is_soon_done():

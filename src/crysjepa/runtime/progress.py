@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,12 +27,16 @@ def stage_name(stage: str) -> str:
 LOG = "log.txt"
 FIRST, EVERY = 4.0, 10.0
 """Seconds until the first line, and between two."""
+RECENT, APART = 60.0, 1.0
+"""Seconds that a rate is of, and at least between two looks at the work."""
 
 
 class Lines:
     """A line of progress now and then: time, stage, done of total, rate, and an estimate of what is left.
 
     It is written even where nothing was done meanwhile, so that one sees that there is still someone at work.
+    The rate is that of the last minute. It is counted from what was done first, which waited for workers to
+    start, and told once as long again has passed: until then there is none, and no estimate.
     Use it in a ``with`` block; ``report(stage, done, total)`` tells it where the work stands.
 
     Parameters
@@ -47,7 +52,9 @@ class Lines:
         self._began = time.monotonic()
         self._due = self._began + first
         self._stage: tuple[str, int, int] | None = None
-        self._from = (self._began, 0)
+        self._stage_began, self._before = self._began, 0
+        self._first_took = 0.0
+        self._seen: deque[tuple[float, int]] = deque()
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -64,8 +71,10 @@ class Lines:
         """Where the work stands; a total of 0 is not known."""
         with self._lock:
             if self._stage is None or stage_name(self._stage[0]) != stage_name(stage):
-                self._from = (time.monotonic(), done)
+                self._stage_began, self._before = time.monotonic(), done
+                self._seen.clear()
             self._stage = (stage, done, total)
+            self._look(time.monotonic(), done)
 
     def _run(self) -> None:
         while not self._ended.wait(max(0.0, self._due - time.monotonic())):
@@ -77,18 +86,37 @@ class Lines:
     def _line(self) -> str:
         now = time.monotonic()
         if self._stage is None:
-            return f"at work since {_span(now - self._began)}"
+            return f"at work for {_span(now - self._began)}"
         stage, done, total = self._stage
-        began, before = self._from
-        rate = (done - before) / max(now - began, 1e-9)
         parts = [f"{stage} {done}/{total}" if total else f"{stage} {done}"]
-        if done > before:
+        rate = self._rate(now)
+        if rate is None:
+            parts.append(f"for {_span(now - self._stage_began)}")
+        else:
             parts.append(f"{rate:.3g}/s" if rate >= 1 else f"{_span(1 / rate)} each")
             if total > done:
                 parts.append(f"about {_span((total - done) / rate)} left")
-        else:
-            parts.append(f"since {_span(now - began)}")
         return ", ".join(parts)
+
+    def _look(self, now: float, done: int) -> None:
+        """Keep where the work stands: what was done first, and from then on a look a second."""
+        if done <= (self._seen[-1][1] if self._seen else self._before):
+            return
+        if not self._seen:
+            self._first_took = now - self._stage_began
+        elif now - self._seen[-1][0] < APART:
+            return
+        self._seen.append((now, done))
+        while len(self._seen) > 2 and now - self._seen[1][0] > RECENT:
+            self._seen.popleft()
+
+    def _rate(self, now: float) -> float | None:
+        """Done a second of late; None where too little was seen."""
+        if not self._seen or self._stage is None:
+            return None
+        began, before = self._seen[0]
+        done = self._stage[1] - before
+        return done / (now - began) if done > 0 and now - began >= self._first_took else None
 
 
 class Log:
@@ -131,5 +159,5 @@ class Log:
 def _span(seconds: float) -> str:
     """Such as ``12 s``, ``4 min`` and ``1.5 h``."""
     if seconds < 120:
-        return f"{seconds:.3g} s"
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
