@@ -61,6 +61,19 @@ def test_every_generated_crystal_has_a_row_and_a_state(whole):
     assert len(list((whole / "shortlist").glob("*.cif"))) == len(listed) > 0
 
 
+def test_the_short_list_says_which_oxidation_states_balance_it(whole):
+    table = CandidateTable.read(whole / "candidates.parquet")
+    listed = [r is not None for r in table.column("shortlist_rank")]
+    said = table.column("bonding")
+    assert any(listed) and [b is not None for b in said] == listed, "of the short list, and of no other"
+    balanced = [
+        s for b, s in zip(said, table.column("oxidation_states"), strict=True) if b == "charge-balanced"
+    ]
+    assert balanced and all("+" in s and "−" in s for s in balanced)
+    page = (whole / "report.html").read_text(encoding="utf-8")
+    assert "charges" in page and balanced[0] in page
+
+
 def test_metrics_have_the_full_denominator(whole):
     metrics = json.loads((whole / "metrics.json").read_text())
     table = CandidateTable.read(whole / "candidates.parquet")

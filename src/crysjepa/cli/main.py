@@ -94,7 +94,10 @@ def discover(
         page = parts.carry_out("discover", running, out, config=chosen, progress=report)
     metrics = read_json(out / "metrics.json")
     show.show_metrics(show.with_controls(metrics["rounds"]))
-    console.say(f"{metrics['shortlist']} crystals on the short list; read {page}")
+    number = metrics["shortlist"]
+    console.say(f"{number} crystal{'' if number == 1 else 's'} on the short list; read {page}")
+    if number:
+        console.say(f"phonons and elastic constants of these: crysjepa check {out} --out checked")
 
 
 @app.command()

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from crysjepa.checks.check import with_bonding
 from crysjepa.core.candidates import CandidateTable
 from crysjepa.discovery.aimed import judged_again
 from crysjepa.discovery.controls import OTHER
@@ -64,6 +65,7 @@ def conclude(
         entry["draws"], entry["thrown_away"] = made["drawn"], made["rejected"]
     ranks = dict(zip(table.ids, table.column("shortlist_rank"), strict=True))
     listed = [i for i, rank in ranks.items() if rank is not None]
+    table = with_bonding(table, listed)
     found["shortlist"] = len(listed)
     if looked_into is not None:
         trust = read_json(folder / "trust.json")

@@ -35,6 +35,13 @@ def sources(results: Results) -> list[tuple[str, str]]:
     found = []
     if rule:
         found.append(("valid", f"distances, the cell's volume, and the composition rule “{rule}”"))
+    if "bonding" in results.frame:
+        found.append(
+            (
+                "charges",
+                "oxidation states of the ICSD that balance the formula, the commonest first; no criterion",
+            )
+        )
     if matcher:
         batch = real(protocol.get("batch_size"))
         among = f"within batches of {batch:,.0f}" if batch else "among all crystals here"
@@ -82,6 +89,10 @@ def verdicts(results: Results, row: int) -> tuple[Verdict, ...]:
     """What was found of one crystal, in the order in which it was judged; only what has a column."""
     record = results.record(row)
     found = [_criterion(results, row, name) for name in CRITERIA if name in results.frame]
+    if bonding := plain(record.get("bonding"), 40):
+        states, odd = (plain(record.get(c), 200) for c in ("oxidation_states", "unusual_oxidation_states"))
+        why = "; ".join(filter(None, (states, odd and f"unusual: {odd}")))
+        found.append(Verdict("charges", bonding, why))
     if grade := plain(record.get("novelty_grade")):
         compared = plain(record.get("known_structures"), 200)
         why = f"compared with {compared}; known as" if compared else ""
