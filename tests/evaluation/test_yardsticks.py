@@ -104,6 +104,25 @@ def test_the_table_is_written_and_on_the_page(judged: Path) -> None:
     assert "By the yardsticks of the field" in (judged / "all" / "evaluation.html").read_text()
 
 
+def test_a_table_of_an_earlier_judgement_is_not_shown(judged: Path, tmp_path: Path) -> None:
+    out = tmp_path / "again"
+    evaluate_by_yardsticks(
+        Given(sample(), None, "test"), out, reference=judged / "known.parquet", hull=HULL,
+        protocol=Protocol(relax=False),
+    )  # fmt: skip
+    assert "By the yardsticks of the field" in (out / "evaluation.html").read_text()
+    evaluate_crystals(
+        Given(sample(), None, "test"), out, reference=judged / "known.parquet", hull=HULL,
+        protocol=Protocol(relax=False, e_above_hull_max=0.0),
+    )  # fmt: skip
+    assert "By the yardsticks of the field" not in (out / "evaluation.html").read_text()
+
+
+def test_a_preset_that_is_asked_anyway_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="leave out --preset genbench"):
+        evaluate_by_yardsticks(Given(sample(), None), tmp_path, protocol=preset("genbench"))
+
+
 def test_sets_that_were_judged_so_are_compared_so(judged: Path, tmp_path: Path) -> None:
     half = CandidateTable(sample().frame.iloc[:2].reset_index(drop=True))
     evaluate_by_yardsticks(

@@ -18,7 +18,7 @@ from crysjepa.evaluation.given import Given, read_given
 from crysjepa.evaluation.protocol import PRESETS, Protocol
 from crysjepa.evaluation.run import JudgingOptions, evaluate_crystals
 from crysjepa.report.evaluation import write_evaluation
-from crysjepa.report.yardsticks import FILE, write_yardsticks
+from crysjepa.report.yardsticks import FILE, read_rows, write_yardsticks
 from crysjepa.runtime.files import read_json, write_json
 from crysjepa.runtime.progress import StageProgress
 
@@ -57,26 +57,29 @@ def evaluate_by_yardsticks(
     """:func:`~crysjepa.evaluation.run.evaluate_crystals` into ``out``, then by each preset of :data:`OTHERS`
     into a folder of its name inside; ``yardsticks.json``, ``.md`` and ``.csv`` have all of them in one table.
 
-    A preset that the protocol began as is not asked twice. Returns what ``metrics.json`` holds, with the
-    table's rows as ``yardsticks``.
+    Returns what ``metrics.json`` holds, with the table's rows as ``yardsticks``. Raises ValueError for a
+    protocol that is one of the others, and as ``evaluate_crystals`` does.
     """
     protocol = protocol or Protocol()
+    if protocol.preset in OTHERS:
+        raise ValueError(
+            f"--yardsticks judges by {' and '.join(OTHERS)} anyway, beside a preset of ours: leave out "
+            f"--preset {protocol.preset}"
+        )
     metrics = evaluate_crystals(
         crystals, out, reference=reference, hull=hull, protocol=protocol, finetuned_on=finetuned_on, **how
     )
     relaxed = read_given(out) if protocol.relax else crystals
-    rows = [_row(protocol.preset, metrics, as_given=not protocol.relaxation.max_steps)]
+    rows = [_row(protocol.preset, metrics, as_given=False)]
     progress = how.get("progress")
     for name in OTHERS:
-        if name == protocol.preset:
-            continue
         other = PRESETS[name].model_copy(update={k: getattr(protocol, k) for k in _KEPT})
         as_given = not other.relaxation.max_steps
         how |= {"shards": None, "anew": False, "progress": _named(progress, name)}
         given = crystals if as_given else relaxed
         found = evaluate_crystals(given, out / name, reference=reference, hull=hull, protocol=other, **how)
         rows.append(_row(name, found, as_given=as_given and crystals.origin is None))
-    write_json(out / FILE, {"rows": rows})
+    write_json(out / FILE, {"of": metrics["hash"], "rows": rows})
     write_yardsticks(out)
     write_evaluation(out)  # once more, with the table
     return {**metrics, "yardsticks": rows}
@@ -86,10 +89,11 @@ def yardsticks_of(
     folders: Mapping[str, Path], ranked: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]] | None:
     """Rows of several sets, by yardstick and then in the order of the ranking; None where one lacks them."""
-    if not all((folder / FILE).is_file() for folder in folders.values()):
+    of = {name: read_rows(folder, read_json(folder / "metrics.json")) for name, folder in folders.items()}
+    if any(rows is None for rows in of.values()):
         return None
     order = [row["name"] for row in ranked if row["name"] in folders]
-    rows = [{"name": name, **row} for name in order for row in read_json(folders[name] / FILE)["rows"]]
+    rows = [{"name": name, **row} for name in order for row in of[name] or ()]
     names = list(dict.fromkeys(row["yardstick"] for row in rows))
     return sorted(rows, key=lambda row: names.index(row["yardstick"]))
 

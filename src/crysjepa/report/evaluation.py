@@ -60,7 +60,7 @@ def write_evaluation(folder: str | Path) -> Path:
             *judged_tables(frame, metrics.get("trust"), "crystals.parquet", _judge(metrics)),
             spread_table(metrics),
             *genbench_tables(metrics.get("genbench")),
-            *yardstick_tables(folder),
+            *yardstick_tables(folder, metrics),
             ends_table(frame),
         ],
         figures={name: inline_svg(figure, name, name) for name, figure in figures.items()},

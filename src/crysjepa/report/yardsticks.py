@@ -32,10 +32,19 @@ SAYS = {
 _OWN = "{name}: S.U.N. is V.S.U.N., which asks for validity too (the rule “{rule}”)."
 
 
-def yardstick_tables(folder: Path) -> list[Table]:
-    """The table of a folder; none where there is no ``yardsticks.json``."""
+def yardstick_tables(folder: Path, metrics: Mapping[str, Any]) -> list[Table]:
+    """The table of a folder whose ``metrics.json`` holds ``metrics``; none where it has none."""
+    rows = read_rows(folder, metrics)
+    return [yardstick_table(rows)] if rows else []
+
+
+def read_rows(folder: Path, metrics: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Rows of ``yardsticks.json``; None where there is none, or where it is of an earlier judgement."""
     path = folder / FILE
-    return [yardstick_table(read_json(path)["rows"])] if path.is_file() else []
+    if not path.is_file():
+        return None
+    found = read_json(path)
+    return found["rows"] if found["of"] == metrics.get("hash") else None
 
 
 def yardstick_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -58,10 +67,11 @@ def yardstick_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         for row in rows
     )
     raw = dict.fromkeys(plain(row.get("name", row["yardstick"]), 60) for row in rows if row["as_given"])
+    relative = [plain(first[key], 80) or "none" for key in ("judge", "hull", "novelty_set")]
     note = (
         f"Percent of all crystals, Wilson 95 % intervals. Limit: {' or '.join(map(str, limits))} eV/atom. "
-        f"All rows: judge {plain(first['judge'], 80)}, hull {plain(first['hull'], 80)}, novelty against "
-        f"{plain(first['novelty_set'], 80)}; not the boards' own. {' '.join(says)}"
+        f"All rows: judge {relative[0]}, hull {relative[1]}, novelty against {relative[2]}; not the boards' own. "
+        f"{' '.join(says)}"
     )
     if raw:
         by = " by GenBench's definitions" if sets else ""
