@@ -245,8 +245,8 @@ def dft_words(found: dict[str, Any]) -> str:
     )
     if any(left):
         text += (
-            f"; {left[0]} and {left[1]} of {groups[names[0]]['asked']} and {groups[names[1]]['asked']} are still to be "
-            "calculated, the larger ones"
+            f"; {left[0]} and {left[1]} of {groups[names[0]]['asked']} and {groups[names[1]]['asked']} lack a "
+            "calculation, or one of a phase that competes"
         )
     return f"{text} ([more]({link('DFT has the last word')}))."
 

@@ -70,8 +70,8 @@ def yardstick_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     relative = [plain(first[key], 80) or "none" for key in ("judge", "hull", "novelty_set")]
     note = (
         f"Percent of all crystals, Wilson 95 % intervals. Limit: {' or '.join(map(str, limits))} eV/atom. "
-        f"All rows: judge {relative[0]}, hull {relative[1]}, novelty against {relative[2]}; not the boards' own. "
-        f"{' '.join(says)}"
+        f"All rows: judge {relative[0]}, hull {relative[1]}, novelty against {relative[2]}; not the "
+        f"boards' own. {' '.join(says)}"
     )
     if raw:
         by = " by GenBench's definitions" if sets else ""
