@@ -169,21 +169,25 @@ def measured(way: Way, num: int, out: Path, cores: int) -> dict[str, Any]:
 
 def page(rows: list[dict[str, Any]], num: int, more: int, cores: int) -> str:
     """A table."""
-    rates = [3600 * row["hits"] / row["seconds"] for row in rows]
+    found = [3600 * row["hits"] / row["seconds"] for row in rows]
+    sure = [3600 * row["hits"] / (row["seconds"] + row["seconds_closing"]) for row in rows]
     head = (
         *("way", "drawn", "relaxed", "V.S.U.N., new formula", "hits", "% of the relaxed", "on both hulls"),
         *("minutes to find", "minutes to confirm", "hits an hour of finding", "times the first way"),
-        "times the second",
+        *("times the second", "hits an hour of both", "times the first way", "times the second"),
     )
-    lines = [f"`python reproduce/hits.py --out FOLDER --num {num} --more {more}`", ""]
+    lines = ["# Hits an hour", "", f"`python reproduce/hits.py --out FOLDER --num {num} --more {more}`", ""]
     lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for row, rate in zip(rows, rates, strict=True):
+    for row, rates in zip(rows, zip(found, sure, strict=True), strict=True):
         low, high = wilson_interval(row["hits"], row["num_crystals"])
-        times = [f"{rate / r:.1f}" if r else "–" for r in (*rates[:2], 0.0)[:2]]  # of the first two
+        times = []
+        for rate, all_rates in zip(rates, (found, sure), strict=True):
+            others = (*all_rates[:2], 0.0)[:2]  # of the first two ways
+            times += [f"{rate:.0f}", *(f"{rate / other:.1f}" if other else "–" for other in others)]
         share = f"{100 * row['hits'] / row['num_crystals']:.1f} ({100 * low:.0f}–{100 * high:.0f})"
         minutes = [f"{row[name] / 60:.1f}" for name in ("seconds", "seconds_closing")]
         counts = [row[name] for name in ("name", "drawn", "relaxed", "vsun_new_formula", "hits")]
-        cells = (*counts, share, row["hits_at_0"], *minutes, f"{rate:.0f}", *times)
+        cells = (*counts, share, row["hits_at_0"], *minutes, *times)
         lines.append(f"| {' | '.join(map(str, cells))} |")
     lines += [
         "",
