@@ -39,8 +39,8 @@ _GENBENCH = {
     "stable": "metastable",
     "unique": "unique",
     "novel": "novel",
-    "sun_at_0": "sun",
-    "sun": "meta_sun",
+    "headline_at_0": "sun",
+    "headline": "meta_sun",
 }
 
 
@@ -106,7 +106,7 @@ def _row(name: str, metrics: Mapping[str, Any], *, as_given: bool) -> dict[str, 
         rates = {key: of.get(theirs) for key, theirs in _GENBENCH.items()}
     else:
         asked = "" if name == "mattergen" else "v"
-        names = {**_RATES, "sun_at_0": f"{asked}sun_at_0", "sun": f"{asked}sun"}
+        names = {**_RATES, "headline_at_0": f"{asked}sun_at_0", "headline": f"{asked}sun"}
         rates = {
             key: None
             if metrics[own] is None

@@ -20,16 +20,16 @@ COLUMNS = {
     "stable": "at most the limit",
     "unique": "unique",
     "novel": "novel",
-    "sun_at_0": "S.U.N. at 0",
-    "sun": "S.U.N. at the limit",
+    "headline_at_0": "headline at 0",
+    "headline": "headline at the limit",
 }
 SAYS = {
-    "mattergen": "MatterGen: S.U.N. does not ask for validity; validity is smact's; two crystals are the "
-    "same once elements that may share a site are one element.",
-    "genbench": "LeMat-GenBench: S.U.N. at 0 is its SUN, at the limit its MetaSUN; a crystal must be valid, "
-    "by its rules, to count in any column.",
+    "mattergen": "MatterGen: the headline is S.U.N., which does not ask for validity; validity is smact's; "
+    "two crystals are the same once elements that may share a site are one element.",
+    "genbench": "LeMat-GenBench: the headline at 0 is its SUN, at the limit its MetaSUN; a crystal must be "
+    "valid, by its rules, to count in any column.",
 }
-_OWN = "{name}: S.U.N. is V.S.U.N., which asks for validity too (the rule “{rule}”)."
+_OWN = "{name}: the headline is V.S.U.N., which asks for validity too (the rule “{rule}”)."
 
 
 def yardstick_tables(folder: Path, metrics: Mapping[str, Any]) -> list[Table]:
