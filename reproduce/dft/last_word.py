@@ -85,6 +85,14 @@ def _rounded(value: Any) -> Any:
     return round(value, 5) + 0.0 if isinstance(value, float) else value
 
 
+def _chance_of(groups: dict[str, Any]) -> float:
+    """That the short list and the control differ as much by chance (Fisher's exact test, two-sided)."""
+    from scipy.stats import fisher_exact
+
+    within = [groups[name]["within_0.1"] for name in GROUPS[:2]]
+    return float(fisher_exact([[w["hits"], w["num"] - w["hits"]] for w in within]).pvalue)
+
+
 def page(found: dict[str, Any]) -> str:
     """The sections of ``docs/results_dft.md`` and ``docs/results_dft_crystals.md``."""
     waiting = sum(s["waiting"] for s in found["groups"].values())
@@ -111,6 +119,7 @@ def page(found: dict[str, Any]) -> str:
         counts = [s[c] for c in ("asked", "judged", "failed", "hull_incomplete", "waiting")]
         rates = [_share(s["within_0.1"]), _share(s["within_0.0"])]
         lines.append(_line([name, *counts, *rates, _number(s["median_above_hull"])]))
+    lines += ["", f"The first two shares by Fisher's exact test: p = {_chance_of(found['groups']):.2g}."]
     lines += [
         "",
         "| judge | crystals | n | agree | both stable | judge alone | DFT alone | neither "

@@ -24,7 +24,7 @@ from crysjepa.evaluation.run import JudgingOptions, evaluate_crystals
 from crysjepa.evaluation.yardsticks import evaluate_by_yardsticks, yardsticks_of
 from crysjepa.report.comparison import write_comparison
 from crysjepa.runtime.files import write_json
-from crysjepa.runtime.progress import StageProgress
+from crysjepa.runtime.progress import in_part
 from crysjepa.runtime.run_directory import versions
 
 _DRAWS = 2000
@@ -80,7 +80,7 @@ def compare_crystals(
         if not is_result(path):
             folder = out / _folder(name)
             given = read_given(path)
-            how["progress"] = _named(progress, name)
+            how["progress"] = in_part(progress, name)
             judge = evaluate_by_yardsticks if yardsticks else evaluate_crystals
             judge(given, folder, reference=reference, hull=hull, protocol=protocol, **how)
             path = folder
@@ -173,9 +173,3 @@ def _energies(result: Result) -> Any:
 
 def _folder(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip(".") or "set"
-
-
-def _named(progress: StageProgress | None, name: str) -> StageProgress | None:
-    if progress is None:
-        return None
-    return lambda stage, done, total: progress(f"{stage} ({name})", done, total)

@@ -13,26 +13,19 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from crysjepa.energy.hull import Hull
-from crysjepa.energy.known_hull import NAME
 from crysjepa.evaluation.given import Given, read_given
 from crysjepa.evaluation.protocol import PRESETS, Protocol
 from crysjepa.evaluation.run import JudgingOptions, evaluate_crystals
 from crysjepa.report.evaluation import write_evaluation
 from crysjepa.report.yardsticks import FILE, read_rows, write_yardsticks
 from crysjepa.runtime.files import read_json, write_json
-from crysjepa.runtime.progress import StageProgress
+from crysjepa.runtime.progress import in_part
 
 OTHERS = ("mattergen", "genbench")
 """Presets that are asked beside the protocol."""
 _KEPT = ("force_field", "relax", "elemental_references", "allow_mixed_scales")
 """Settings of the protocol that the others take over: who judges, and by what scale."""
-_RATES = {
-    "valid": "valid",
-    "stable_at_0": "stable_at_0",
-    "stable": "stable",
-    "unique": "unique",
-    "novel": "novel",
-}
+_RATES = ("valid", "stable_at_0", "stable", "unique", "novel")
 _GENBENCH = {
     "valid": "overall_valid",
     "stable_at_0": "stable",
@@ -44,21 +37,27 @@ _GENBENCH = {
 }
 
 
+class YardstickOptions(JudgingOptions, total=False):
+    """Keywords that all yardsticks share: those of :func:`~crysjepa.evaluation.run.evaluate_crystals`."""
+
+    reference: str | Path
+    hull: str | Path | Hull | None
+
+
 def evaluate_by_yardsticks(
     crystals: Given,
     out: Path,
     *,
-    reference: str | Path = NAME,
-    hull: str | Path | Hull | None = None,
     protocol: Protocol | None = None,
     finetuned_on: str | Path | None = None,
-    **how: Unpack[JudgingOptions],
+    **how: Unpack[YardstickOptions],
 ) -> dict[str, Any]:
     """:func:`~crysjepa.evaluation.run.evaluate_crystals` into ``out``, then by each preset of :data:`OTHERS`
     into a folder of its name inside; ``yardsticks.json``, ``.md`` and ``.csv`` have all of them in one table.
 
-    Returns what ``metrics.json`` holds, with the table's rows as ``yardsticks``. Raises ValueError for a
-    protocol that is one of the others, and as ``evaluate_crystals`` does.
+    ``finetuned_on`` is for the protocol alone: the others do not ask for it. Returns what ``metrics.json``
+    holds, with the table's rows as ``yardsticks``. Raises ValueError for a protocol that is one of the
+    others, and as ``evaluate_crystals`` does.
     """
     protocol = protocol or Protocol()
     if protocol.preset in OTHERS:
@@ -66,18 +65,16 @@ def evaluate_by_yardsticks(
             f"--yardsticks judges by {' and '.join(OTHERS)} anyway, beside a preset of ours: leave out "
             f"--preset {protocol.preset}"
         )
-    metrics = evaluate_crystals(
-        crystals, out, reference=reference, hull=hull, protocol=protocol, finetuned_on=finetuned_on, **how
-    )
+    metrics = evaluate_crystals(crystals, out, protocol=protocol, finetuned_on=finetuned_on, **how)
     relaxed = read_given(out) if protocol.relax else crystals
     rows = [_row(protocol.preset, metrics, as_given=False)]
     progress = how.get("progress")
     for name in OTHERS:
         other = PRESETS[name].model_copy(update={k: getattr(protocol, k) for k in _KEPT})
         as_given = not other.relaxation.max_steps
-        how |= {"shards": None, "anew": False, "progress": _named(progress, name)}
+        how |= {"shards": None, "anew": False, "progress": in_part(progress, name)}
         given = crystals if as_given else relaxed
-        found = evaluate_crystals(given, out / name, reference=reference, hull=hull, protocol=other, **how)
+        found = evaluate_crystals(given, out / name, protocol=other, **how)
         rows.append(_row(name, found, as_given=as_given and crystals.origin is None))
     write_json(out / FILE, {"of": metrics["hash"], "rows": rows})
     write_yardsticks(out)
@@ -106,7 +103,11 @@ def _row(name: str, metrics: Mapping[str, Any], *, as_given: bool) -> dict[str, 
         rates = {key: of.get(theirs) for key, theirs in _GENBENCH.items()}
     else:
         asked = "" if name == "mattergen" else "v"
-        names = {**_RATES, "headline_at_0": f"{asked}sun_at_0", "headline": f"{asked}sun"}
+        names = {
+            **{key: key for key in _RATES},
+            "headline_at_0": f"{asked}sun_at_0",
+            "headline": f"{asked}sun",
+        }
         rates = {
             key: None
             if metrics[own] is None
@@ -126,9 +127,3 @@ def _row(name: str, metrics: Mapping[str, Any], *, as_given: bool) -> dict[str, 
         "novelty_set": metrics["novelty_set"],
         "citation": metrics["citation"],
     }
-
-
-def _named(progress: StageProgress | None, name: str) -> StageProgress | None:
-    if progress is None:
-        return None
-    return lambda stage, done, total: progress(f"{stage} ({name})", done, total)

@@ -19,6 +19,11 @@ def of_stage(progress: StageProgress | None, name: str) -> Progress | None:
     return None if progress is None else lambda done, total: progress(name, done, total)
 
 
+def in_part(progress: StageProgress | None, name: str) -> StageProgress | None:
+    """Progress of one part of a larger work, whose name stands behind each stage's."""
+    return None if progress is None else lambda stage, done, total: progress(f"{stage} ({name})", done, total)
+
+
 def stage_name(stage: str) -> str:
     """A stage without the remark after " · ", which may change while the stage is the same."""
     return stage.partition(" · ")[0]
